@@ -1,0 +1,84 @@
+"""Every error that etherws raises on purpose, under one root.
+
+A message says what failed, on what, and what to try. Only cli.py prints one or exits because of one.
+
+    EtherwsError
+    +-- SettingsError     an option's value cannot be used
+    +-- DeviceError       a TAP or bridge cannot be made or changed
+    |   +-- DeviceLost    the TAP was deleted while it was in use
+    +-- NoPort            the server has no TAP for one more client (HTTP 503)
+    +-- Refused           the opening handshake is refused, with an HTTP status
+    +-- ListenError       the server cannot listen, or cannot use its certificate
+    +-- ConnectError      the client's attempt to reach the server failed
+    +-- DaemonError       the process cannot go on in the background
+    +-- ProtocolError     the peer broke a rule of RFC 6455 or of the wire; carries the close code
+    +-- LinkClosed        the WebSocket has ended; carries the close code, if there was one
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class EtherwsError(Exception):
+    """The root. ``str()`` of it is a sentence for the user."""
+
+
+class SettingsError(EtherwsError):
+    """An option's value cannot be used."""
+
+
+class DeviceError(EtherwsError):
+    """A TAP or a bridge cannot be made, found or changed."""
+
+
+class DeviceLost(DeviceError):
+    """The TAP was deleted while it was in use."""
+
+
+class NoPort(EtherwsError):
+    """The server has no TAP for one more client; it answers 503."""
+
+
+class ListenError(EtherwsError):
+    """The server cannot listen on its address, or cannot use its key and certificate."""
+
+
+class ConnectError(EtherwsError):
+    """The client could not reach the server, or what answered is no etherws server."""
+
+
+class DaemonError(EtherwsError):
+    """The process cannot go on in the background, or its PID file is taken."""
+
+
+class Refused(EtherwsError):
+    """The opening handshake is refused before the 101.
+
+    `status` is the HTTP status line without the version ("400 Bad Request"), `headers` what must go
+    with it.
+    """
+
+    def __init__(self, status: str, message: str, headers: Iterable[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = list(headers)
+
+
+class ProtocolError(EtherwsError):
+    """The peer broke a rule. `code` is the close code that it is told (RFC 6455, section 7.4.1)."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class LinkClosed(EtherwsError):
+    """The WebSocket has ended.
+
+    `code` is the peer's close code; None when it gave none, or when TCP ended without a Close.
+    """
+
+    def __init__(self, message: str, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code

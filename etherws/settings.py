@@ -1,0 +1,86 @@
+"""What the user may set, checked; where the CLI, the WSGI application and the client meet.
+
+Pure: no devices, no files. The CLI's options and gunicorn's environment (ETHERWS_SERVER_DEVICE, ...) have the same
+names and the same checks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from etherws.errors import SettingsError
+
+#: linux/if.h, IFNAMSIZ: 16 bytes with the closing zero.
+NAME_MAX = 15
+
+#: linux/if_ether.h, ETH_MIN_MTU; drivers/net/tun.c, MAX_MTU less the Ethernet header.
+MTU_MIN, MTU_MAX = 68, 65_521
+
+_NAME = re.compile(r"[^\s/:%]+")
+
+
+def check_name(option: str, name: str) -> None:
+    """Raise SettingsError unless the kernel takes `name` for an interface (net/core/dev.c, dev_valid_name)."""
+    if len(name.encode()) > NAME_MAX:
+        raise SettingsError(f"{option} {name!r} is longer than {NAME_MAX} bytes; choose a shorter name")
+    if not _NAME.fullmatch(name) or name in (".", ".."):
+        raise SettingsError(f"{option} {name!r} is no interface name; leave out blanks and / : %")
+
+
+@dataclass(frozen=True)
+class DeviceSettings:
+    """The TAP: `device` is a name, or a pattern with one %d for the first free number; `bridge` the bridge that it
+    joins, made if need be; `mtu` in bytes, None to leave the kernel's 1,500."""
+
+    device: str = "ethws%d"
+    bridge: str | None = None
+    mtu: int | None = None
+
+    def __post_init__(self) -> None:
+        check_name("--device", self.device.replace("%d", "0", 1))
+        if self.bridge is not None:
+            check_name("--bridge", self.bridge)
+        if self.mtu is not None and not MTU_MIN <= self.mtu <= MTU_MAX:
+            raise SettingsError(f"--mtu {self.mtu} is out of range; choose {MTU_MIN} to {MTU_MAX}")
+
+
+@dataclass(frozen=True)
+class ServerSettings(DeviceSettings):
+    """What the WSGI application needs: the devices, and the one path that is a tunnel."""
+
+    path: str = "/"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.path.startswith("/") or set(self.path) & set("?# "):
+            raise SettingsError(f"--path {self.path!r} is no path; begin with / and leave out ? and #")
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> ServerSettings:
+        """The settings in ETHERWS_SERVER_DEVICE, _BRIDGE, _MTU and _PATH; raises SettingsError."""
+        found = {key: environ.get(f"ETHERWS_SERVER_{key.upper()}") for key in ("device", "bridge", "path")}
+        mtu = environ.get("ETHERWS_SERVER_MTU")
+        if mtu and not mtu.isdecimal():
+            raise SettingsError(f"ETHERWS_SERVER_MTU {mtu!r} is no number; choose {MTU_MIN} to {MTU_MAX}")
+        return cls(mtu=int(mtu) if mtu else None, **{key: value for key, value in found.items() if value})
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How the client waits between attempts, in seconds: from `first`, doubled each time, up to `most`; `timeout`
+    is for one attempt, name to 101."""
+
+    first: float = 0.5
+    most: float = 30.0
+    timeout: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.first <= self.most:
+            raise SettingsError(
+                f"--retry-interval {self.first:g} s must be above zero and no longer than"
+                f" --max-retry-interval {self.most:g} s"
+            )
+        if not 0 < self.timeout:
+            raise SettingsError(f"--connect-timeout {self.timeout:g} s must be above zero")

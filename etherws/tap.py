@@ -1,0 +1,163 @@
+"""The TAP: a network interface whose other end is this process. Frames come and go in batches.
+
+Creates or takes over the device (pytun does the TUNSETIFF) and moves frames; bridge.py does the rest of netlink.
+Never blocks the event loop: the descriptor is non-blocking, and waiting goes through gevent.
+
+Sources: Linux, Documentation/networking/tuntap.rst, drivers/net/tun.c, include/uapi/linux/if_tun.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from time import monotonic
+
+import gevent
+import pytun
+
+from etherws import bridge
+from etherws.errors import DeviceError, DeviceLost
+from etherws.wire import BATCH_BYTES, Batch, Buffer
+
+#: include/uapi/linux/if_tun.h
+TUNSETOFFLOAD = 0x400454D0
+TUNGETIFF = 0x800454D2
+
+#: How many numbers a pattern such as ethws%d is tried with; more than the 1,023 ports of a bridge.
+PATTERN_MAX = 4096
+
+#: Seconds for which one greenlet may go on without waiting, while others have something to do.
+SLICE = 0.002
+
+_MENDS = {
+    errno.ENOENT: "load the kernel's driver by 'modprobe tun'; in a container, pass the device in",
+    errno.ENODEV: "load the kernel's driver by 'modprobe tun'",
+    errno.EACCES: "run as root, or make /dev/net/tun readable and writable for this user",
+    errno.EPERM: "run as root or with CAP_NET_ADMIN",
+    errno.EBUSY: "another process has it; stop that, or choose another name by --device",
+    errno.EINVAL: "an interface of another kind has that name; choose another by --device",
+}
+
+
+class Tap:
+    """One TAP, up and non-blocking. `name` is what the kernel called it when it was opened, `index` its number."""
+
+    def __init__(self, pattern: str = "ethws%d", mtu: int | None = None) -> None:
+        """Open the first device that fits `pattern`, setting its MTU in bytes if one is given.
+
+        A persistent device that nobody holds is taken over, and stays when this process leaves it; any other goes
+        away on close(). Raises DeviceError.
+        """
+        self._device = _open(pattern)
+        try:
+            self._fd: int = self._device.fileno()
+            os.set_blocking(self._fd, False)
+            os.set_inheritable(self._fd, False)
+            # Sticky on a persistent device: after an owner with offloads, frames would come unfinished.
+            fcntl.ioctl(self._fd, TUNSETOFFLOAD, 0)
+            self.name: str = self._device.name
+            self.index = bridge.set_up(self.name, mtu)
+        except BaseException:
+            self._device.close()
+            raise
+        self.drops: Counter[str] = Counter()
+        self._readable = gevent.get_hub().loop.io(self._fd, 1)
+        self._waited = 0.0
+
+    def alive(self) -> bool:
+        """Whether the device still exists; somebody may have deleted it."""
+        try:
+            fcntl.ioctl(self._fd, TUNGETIFF, bytes(40))
+        except OSError:
+            return False
+        return True
+
+    def read_batch(self, batch: Batch) -> None:
+        """Replace `batch`'s frames by those that wait in the device, at least one, up to BATCH_BYTES.
+
+        Raises DeviceLost once the device is gone.
+        """
+        # A sender that never lets the ring run dry must not keep the others from the event loop.
+        if monotonic() - self._waited > SLICE:
+            self._wait()
+        fd, view, headroom = self._fd, batch.view, batch.headroom
+        spans: list[tuple[int, int]] = []
+        end = 0
+        while end < BATCH_BYTES:
+            start = end + headroom
+            try:
+                end = start + os.readv(fd, (view[start:],))
+            except BlockingIOError:
+                if spans:
+                    break
+                self._wait()
+            except OSError as exc:
+                raise self._lost(exc) from exc
+            else:
+                spans.append((start, end))
+        batch.spans = spans
+
+    def write_batch(self, frames: Sequence[Buffer]) -> None:
+        """Give each frame to the kernel; one that it refuses is dropped and counted.
+
+        Raises DeviceLost once the device is gone.
+        """
+        fd, write = self._fd, os.write
+        for frame in frames:
+            try:
+                write(fd, frame)
+            except OSError as exc:
+                if exc.errno == errno.EBADFD:
+                    raise self._lost(exc) from exc
+                # EIO: the interface is down; EINVAL: no frame to the kernel's mind; ENOBUFS, EAGAIN: no room.
+                self.drops[errno.errorcode.get(exc.errno or 0, "write")] += 1
+
+    def discard(self) -> None:
+        """Throw away what has waited in the ring since before there was a link: news of minutes ago misleads."""
+        for _ in range(10_000):
+            try:
+                os.read(self._fd, 1)
+            except OSError:
+                break
+
+    def close(self) -> None:
+        """Let go of the device; unless it is persistent, the kernel then removes it."""
+        self._readable.close()
+        # The kernel takes tens of milliseconds to take an interface apart; others' frames go on meanwhile.
+        gevent.get_hub().threadpool.apply(self._device.close)
+
+    def _wait(self) -> None:
+        gevent.get_hub().wait(self._readable)
+        self._waited = monotonic()
+
+    def _lost(self, exc: OSError) -> DeviceLost:
+        return DeviceLost(f"{self.name} is gone: {exc.strerror}; was it deleted?")
+
+
+def _open(pattern: str) -> pytun.TunTapDevice:
+    """The first device that fits `pattern` and that this process can have."""
+    for name in _names(pattern):
+        try:
+            return pytun.TunTapDevice(name=name, flags=pytun.IFF_TAP | pytun.IFF_NO_PI)
+        except (pytun.Error, OSError) as exc:
+            number = exc.args[0] if exc.args and isinstance(exc.args[0], int) else 0
+            # Taken, or no TAP: a pattern has more names to try.
+            if number in (errno.EBUSY, errno.EINVAL) and name != pattern:
+                continue
+            what = "/dev/net/tun" if number in (errno.ENOENT, errno.ENODEV, errno.EACCES) else name
+            verb = "open" if what != name else "create"
+            mend = _MENDS.get(number, "see the kernel's log")
+            raise DeviceError(f"cannot {verb} {what}: {os.strerror(number)}; {mend}") from exc
+    raise DeviceError(f"cannot create {pattern}: {PATTERN_MAX} such devices are in use; choose another name")
+
+
+def _names(pattern: str) -> Iterator[str]:
+    """Names in the order of their numbers. Not the kernel's own %d: that passes over a persistent device."""
+    if "%d" not in pattern:
+        yield pattern
+        return
+    for number in range(PATTERN_MAX):
+        yield pattern.replace("%d", str(number))

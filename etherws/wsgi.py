@@ -1,0 +1,123 @@
+"""The WSGI application: one upgrade request is one client's tunnel, from the request to the end of the session.
+
+`application` is for gunicorn, with its settings from the environment (ETHERWS_SERVER_DEVICE, _BRIDGE, _MTU, _PATH);
+Application(ServerSettings(...)) is for embedding. The server must be able to hand its socket over, which handler.py
+teaches to gevent's. Importing this opens, patches and parses nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable
+from functools import cache
+from time import monotonic
+from typing import Any
+
+import gevent
+from gevent.event import Event
+
+from etherws import handshake
+from etherws.errors import EtherwsError, NoPort, Refused
+from etherws.handler import UPGRADE
+from etherws.link import Link
+from etherws.ports import Ports
+from etherws.session import Session
+from etherws.settings import ServerSettings
+from etherws.wire import Version1
+
+log = logging.getLogger(__name__)
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+
+
+class Application:
+    """A WSGI callable, and the owner of the server's TAPs and sessions."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self.settings = settings
+        self._ports: Ports | None = None
+        self._tunnels: dict[Event, Session | None] = {}
+        self._stopping = False
+
+    def start(self) -> str:
+        """Make the standing TAP, if that has not happened yet; return its name. Raises DeviceError."""
+        if self._ports is None:
+            self._ports = Ports(self.settings)
+        return self._ports.name
+
+    def stop(self, timeout: float = 1.7) -> None:
+        """Close every tunnel with 1001 and remove what start() made, in `timeout` seconds or little more."""
+        self._stopping = True
+        for session in self._tunnels.values():
+            if session:
+                session.stop()
+        gevent.wait(list(self._tunnels), timeout=timeout)
+        if self._ports is not None:
+            self._ports.close()
+            self._ports = None
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Run one client's tunnel; any other request gets a 4xx or 503 with a line of text that says why."""
+        try:
+            self._admit(environ)
+            return self._tunnel(environ)
+        except Refused as exc:
+            body = f"{exc}\n".encode()
+            log.debug("%s was refused: %s: %s", _client(environ), exc.status, exc)
+            headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+            start_response(exc.status, [*headers, *exc.headers])
+            return [body]
+
+    def _admit(self, environ: Environ) -> None:
+        """Raise Refused unless this is a proper upgrade request for our path, and can be served."""
+        if (environ.get("PATH_INFO") or "/").rstrip("/") != self.settings.path.rstrip("/"):
+            raise Refused("404 Not Found", "there is no tunnel at this path")
+        environ["etherws.headers"] = handshake.accept(environ)
+        if UPGRADE not in environ:
+            log.error("this server cannot hand its socket over; run gunicorn with -k etherws.worker.Worker")
+            raise Refused("501 Not Implemented", "this server cannot carry a tunnel; its log says why")
+        if self._stopping:
+            raise Refused("503 Service Unavailable", "this server is stopping")
+
+    def _tunnel(self, environ: Environ) -> Iterable[bytes]:
+        client = _client(environ)
+        try:
+            self.start()
+            assert self._ports is not None
+            tap = self._ports.take()
+        except EtherwsError as exc:
+            if not isinstance(exc, NoPort):
+                log.error("%s", exc)
+            raise Refused("503 Service Unavailable", "no port is free for one more client") from exc
+        over = Event()
+        self._tunnels[over] = None
+        try:
+            sock, early = environ[UPGRADE](environ["etherws.headers"])
+            self._tunnels[over] = session = Session(tap, Link(sock, server=True, wire=Version1(), early=early))
+            begin = monotonic()
+            log.info("%s joined on %s", client, tap.name)
+            reason = session.run()
+            log.info("%s left %s after %.0f s: %s %s", client, tap.name, monotonic() - begin, reason, session.summary())
+        finally:
+            if self._ports is not None:
+                self._ports.give_back(tap)
+            del self._tunnels[over]
+            over.set()
+        return []
+
+
+def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """The application with its settings from the environment, made at the first call or by start()."""
+    return from_environ()(environ, start_response)
+
+
+@cache
+def from_environ() -> Application:
+    """The one Application of this process that is configured by the environment. Raises SettingsError."""
+    return Application(ServerSettings.from_environ(os.environ))
+
+
+def _client(environ: Environ) -> str:
+    return str(environ.get("REMOTE_ADDR") or "a local client")
