@@ -10,6 +10,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from gevent.lock import BoundedSemaphore
 from pyroute2 import IPRoute
@@ -87,11 +88,11 @@ def remove_if_empty(bridge: str) -> bool:
         return True
 
 
-def _get(route: IPRoute, name: str) -> dict[str, object]:
+def _get(route: IPRoute, name: str) -> dict[str, Any]:
     found = route.link_lookup(ifname=name)
     if not found:
         raise DeviceError(f"there is no interface {name}; make it first")
-    link: dict[str, object] = route.link("get", index=found[0])[0]
+    link: dict[str, Any] = route.link("get", index=found[0])[0]
     return link
 
 

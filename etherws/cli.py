@@ -21,7 +21,7 @@ log = logging.getLogger("etherws")
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[float]):
     """Seconds, bare or with a unit: 20, 20s, 500ms, 5m, 1h."""
 
     name = "duration"
@@ -49,7 +49,9 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that server and client share."""
     for option in reversed(
         [
-            click.option("--device", default="ethws%d", show_default=True, help="The TAP's name; %d: the first free number."),
+            click.option(
+                "--device", default="ethws%d", show_default=True, help="The TAP's name; %d: the first free number."
+            ),
             click.option("--bridge", metavar="NAME", help="Put the TAP into this bridge, made if need be."),
             click.option("--mtu", type=int, metavar="BYTES", help="The TAP's MTU.  [default: the kernel's, 1500]"),
             click.option("--foreground", is_flag=True, help="Stay in front and log to standard error."),
@@ -68,9 +70,7 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group(
-    cls=Group, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "ETHERWS"}
-)
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "ETHERWS"})
 @click.version_option(__version__, prog_name="etherws")
 def main() -> None:
     """Ethernet over WebSocket: one LAN across anything that lets HTTP out."""

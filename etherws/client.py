@@ -72,8 +72,13 @@ def tls_context(cacert: str | None, insecure: bool) -> ssl.SSLContext:
 
     Raises SettingsError when the file cannot be used.
     """
+    # Not ssl.create_default_context(): its sockets are not gevent's, and block.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        context = ssl.create_default_context(cafile=cacert)
+        if cacert:
+            context.load_verify_locations(cacert)
+        else:
+            context.load_default_certs()
     except OSError as exc:
         why = "no certificate in PEM form in it" if isinstance(exc, ssl.SSLError) else exc.strerror
         raise SettingsError(f"cannot use --cacert {cacert}: {why}") from exc
@@ -168,8 +173,8 @@ class Client:
         """
         ports = Ports(self._settings)
         try:
-            keeper = gevent.spawn(self._keep, ports, ready)
-            gevent.wait([keeper, stop], count=1)
+            keeper: gevent.Greenlet[..., EtherwsError | None] = gevent.spawn(self._keep, ports, ready)
+            gevent.wait((keeper, stop), count=1)
             self._stopping = True
             if self._session:
                 self._session.stop()
@@ -184,7 +189,7 @@ class Client:
         """Connect, carry, and again. The log has one line when the server is lost, and one when it is there."""
         report: Callable[[str], None] | None = ready
         wait = self._retry.first
-        while not self._stopping:
+        while True:
             begin = monotonic()
             try:
                 link = connect(self._uri, self._context, self._retry.timeout)
@@ -198,13 +203,14 @@ class Client:
                     self._carry(ports, link)
                 except EtherwsError as exc:
                     return exc
+                if self._stopping:
+                    return None
                 if monotonic() - begin > STEADY:
                     wait = self._retry.first
             report = None
             # Jitter, or all clients of a server that restarts come back at once.
             gevent.sleep(random.uniform(0.5, 1.0) * wait)
             wait = min(2 * wait, self._retry.most)
-        return None
 
     def _carry(self, ports: Ports, link: Link) -> None:
         tap = ports.take()

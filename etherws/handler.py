@@ -49,7 +49,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
             raise ValueError("malformed request line")
         return super().read_request(raw_requestline)
 
-    def MessageClass(self, rfile: Any, *args: Any) -> Any:  # noqa: N802, gevent's name
+    def MessageClass(self, rfile: Any, *args: Any) -> Any:
         """The header lines from `rfile`, checked before gevent parses them. Raises ValueError."""
         lines, size = [], 0
         while (line := rfile.readline(HEADER_MAX + 1)) != b"\r\n":

@@ -95,14 +95,19 @@ class Link:
         self._closing = True
         try:
             if self._writer.acquire(timeout=FLUSH_TIMEOUT) and not self._torn:
-                with contextlib.suppress(OSError), gevent.Timeout(FLUSH_TIMEOUT, False):
+                with contextlib.suppress(OSError), gevent.Timeout(FLUSH_TIMEOUT, TimeoutError()):
                     self._sock.sendall(b"".join(self._control) + self._encoder.close(code, reason))
+                with contextlib.suppress(OSError), gevent.Timeout(DRAIN_TIMEOUT, TimeoutError()):
                     # The other side still has bytes on their way to us; closing now would make a RST of them, which
                     # can overtake our Close.
                     self._sock.shutdown(socket.SHUT_WR)
-                    self._drain()
+                    while self._sock.recv_into(self._decoder.space()):
+                        pass
         finally:
             self._readable.close()
+            # Not by close() alone: a server's handler may hold a file on the socket.
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
             self._sock.close()
 
     @property
@@ -160,11 +165,6 @@ class Link:
             raise LinkClosed("connection lost: the peer ended TCP without a Close")
         return size
 
-    def _drain(self) -> None:
-        with gevent.Timeout(DRAIN_TIMEOUT, False):
-            while self._sock.recv_into(self._decoder.space()):
-                pass
-
 
 def _pending(sock: socket.socket) -> bool:
     """Whether TLS holds decrypted bytes that no poll of the descriptor tells of."""
@@ -173,5 +173,3 @@ def _pending(sock: socket.socket) -> bool:
 
 def _why(exc: OSError) -> str:
     return exc.strerror or str(exc) or type(exc).__name__
-
-

@@ -27,18 +27,20 @@ log = logging.getLogger(__name__)
 BACKLOG = 1024
 
 
-class Server(WSGIServer):  # type: ignore[misc]
+class Server(WSGIServer):
     """Accepts connections for one Application."""
 
     def __init__(self, sock: Any, application: Application, context: ssl.SSLContext | None) -> None:
-        tls = {"ssl_context": context} if context else {}
+        tls: dict[str, Any] = {"ssl_context": context} if context else {}
         super().__init__(sock, application, log=None, handler_class=Handler, **tls)
+        self._context = context
 
     def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> Any:
         """As gevent's, with a deadline for the TLS handshake, and no traceback for a stranger who fails it."""
+        assert self._context is not None
         try:
             with gevent.Timeout(HEADER_TIMEOUT, TimeoutError("no TLS handshake")):
-                wrapped = self.wrap_socket(client_socket, **self.ssl_args)
+                wrapped = self._context.wrap_socket(client_socket, server_side=True)
         except OSError as exc:
             log.debug("TLS with %s failed: %s", address, exc)
             client_socket.close()
@@ -110,7 +112,9 @@ def serve(
         name = application.start()
         server.start()
         scheme, bound = "wss" if context else "ws", server.address
-        ready(f"{name} is up, listening on {scheme}://{_bracketed(address or '*')}:{bound[1]}{application.settings.path}")
+        ready(
+            f"{name} is up, listening on {scheme}://{_bracketed(address or '*')}:{bound[1]}{application.settings.path}"
+        )
         stop.wait()
     finally:
         server.close()

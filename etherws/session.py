@@ -48,18 +48,15 @@ class Session:
         """Carry frames until either side ends or stop() is called, then close the link; return the reason."""
         self._tap.discard()
         self._tap.drops.clear()
-        pumps = [
-            gevent.spawn(self._until_error, uplink, self._tap, self._link, self._link.headroom),
-            gevent.spawn(self._until_error, downlink, self._link, self._tap),
-        ]
-        up, down = pumps
+        up = gevent.spawn(self._until_error, uplink, self._tap, self._link, self._link.headroom)
+        down = gevent.spawn(self._until_error, downlink, self._link, self._tap)
         try:
-            reason = self._end.get()
+            reason = self._end.get() or EtherwsError("ended")
             down.kill()
             self._link.close(_close_code(reason), str(reason) if isinstance(reason, ProtocolError) else "")
             return reason
         finally:
-            gevent.killall(pumps)
+            gevent.killall([up, down])
             self._link.close(None)
 
     def stop(self, reason: EtherwsError | None = None) -> None:

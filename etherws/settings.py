@@ -82,5 +82,5 @@ class Retry:
                 f"--retry-interval {self.first:g} s must be above zero and no longer than"
                 f" --max-retry-interval {self.most:g} s"
             )
-        if not 0 < self.timeout:
+        if self.timeout <= 0:
             raise SettingsError(f"--connect-timeout {self.timeout:g} s must be above zero")

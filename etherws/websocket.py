@@ -161,7 +161,7 @@ class Decoder:
                 break
             payload: Buffer = view[payload_at:stop]
             if masked:
-                payload = apply_mask(payload, view[at:payload_at])
+                payload = apply_mask(payload, bytes(view[at:payload_at]))
             if first == FIN | BINARY and self._fragments is None:
                 events.append((BINARY, payload))
             else:

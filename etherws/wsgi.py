@@ -120,4 +120,5 @@ def from_environ() -> Application:
 
 
 def _client(environ: Environ) -> str:
-    return str(environ.get("REMOTE_ADDR") or "a local client")
+    # A dual-stack socket shows IPv4 addresses mapped (RFC 4291, section 2.5.5.2).
+    return str(environ.get("REMOTE_ADDR") or "a local client").removeprefix("::ffff:")

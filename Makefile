@@ -1,0 +1,49 @@
+# make demo    a link between two virtual hypervisors, in network namespaces
+# make test    lint, types and every test
+# make bench   etherws beside its peers, as root
+#
+# Each installs what it needs: Python packages into .venv, Debian's packages when run as root.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# program:package of Debian and Ubuntu, for the tests and the benchmark. Tests whose program is missing are skipped.
+TEST_PROGRAMS := ip:iproute2 ping:iputils-ping iperf3:iperf3 brctl:bridge-utils ifconfig:net-tools openssl:openssl
+BENCH_PROGRAMS := $(TEST_PROGRAMS) openvpn:openvpn
+
+.PHONY: demo test bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -5
+
+demo: $(VENV)/demo.done
+	$(BIN)/etherws demo $(ARGS)
+
+test: $(VENV)/test.done
+	@sh contrib/apt-programs $(TEST_PROGRAMS) || true
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/test.done
+	@sh contrib/apt-programs $(BENCH_PROGRAMS) || true
+	$(BIN)/python bench/run.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# Debian keeps venv's own pip in a package of its own.
+$(BIN)/python:
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || sh contrib/apt-programs venv:python3-venv
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo.done: $(BIN)/python requirements.txt setup.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e .
+	@touch $@
+
+$(VENV)/test.done: $(VENV)/demo.done tests/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@touch $@

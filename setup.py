@@ -1,0 +1,39 @@
+"""Packaging; `make` is the shorter way to try etherws out of a checkout."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+
+setup(
+    name="etherws",
+    version=re.search(r'__version__ = "(.+)"', (here / "etherws/__init__.py").read_text())[1],
+    description="Ethernet over WebSocket: one LAN across anything that lets HTTP out",
+    long_description=(here / "README.rst").read_text(),
+    long_description_content_type="text/x-rst",
+    license="BSD-2-Clause",
+    python_requires=">=3.10",
+    packages=find_packages(include=["etherws"]),
+    install_requires=[
+        "click>=8.1.7",
+        "gevent>=24.10.1",
+        "gevent-websocket>=0.10.1",
+        "pyroute2>=0.9.1",
+        "python-pytun>=2.4.1",
+        "websockets>=13.1",
+    ],
+    extras_require={
+        # gunicorn's own extra brings what its gevent workers import.
+        "gunicorn": ["gunicorn[gevent]>=23"],
+        "tests": ["coverage", "cryptography", "hypothesis", "mypy", "pytest", "ruff", "types-gevent"],
+    },
+    entry_points={"console_scripts": ["etherws = etherws.cli:main"]},
+    classifiers=[
+        "Environment :: Console",
+        "Topic :: System :: Networking",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+    ],
+)
