@@ -55,7 +55,7 @@ def placed(index: int) -> tuple[str | None, int]:
         link = route.link("get", index=index)[0]
         master = link.get("master")
         name = str(route.link("get", index=master)[0].get("ifname")) if master else None
-        return name, int(link["mtu"])
+        return name, int(link.get("mtu"))
 
 
 def join(index: int, bridge: str) -> None:

@@ -156,10 +156,9 @@ def demo(seconds: float) -> None:
 
 
 def _run(body: daemon.Main, *, foreground: bool, pidfile: str | None, debug: bool, log_level: str, **_: Any) -> None:
-    logging.basicConfig(
-        level=logging.DEBUG if debug else log_level.upper(),
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    # Ours alone: pyroute2 writes pages at the debug level.
+    log.setLevel(logging.DEBUG if debug else log_level.upper())
     if foreground or daemon.stays_in_front():
         daemon.in_front(body, pidfile)
     else:
