@@ -162,7 +162,8 @@ class Client:
         self, uri: WebSocketURI, settings: DeviceSettings, retry: Retry, context: ssl.SSLContext | None
     ) -> None:
         self._uri, self._settings, self._retry, self._context = uri, settings, retry, context
-        self._server = f"{'wss' if uri.secure else 'ws'}://{uri.host}:{uri.port}"
+        host = f"[{uri.host}]" if ":" in uri.host else uri.host
+        self._server = f"{'wss' if uri.secure else 'ws'}://{host}:{uri.port}"
         self._session: Session | None = None
         self._stopping = False
 

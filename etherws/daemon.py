@@ -99,7 +99,8 @@ def _daemon(main: Main, pidfile: str | None, report: int) -> None:
         status = 1
         if waiting:
             answer("-", str(exc))
-        log.error("%s", exc)
+        else:
+            log.error("%s", exc)
     except BaseException:
         status = 1
         log.exception("this should not have happened")
