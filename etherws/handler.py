@@ -13,7 +13,7 @@ import re
 from typing import Any
 
 import gevent
-from gevent.pywsgi import WSGIHandler
+from gevent.pywsgi import Input, WSGIHandler
 from geventwebsocket.handler import WebSocketHandler
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,11 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         """Let the application answer, or take the socket by environ[UPGRADE]."""
         self.close_connection = True
         self.environ[UPGRADE] = self._upgrade
-        WSGIHandler.run_application(self)
+        try:
+            WSGIHandler.run_application(self)
+        finally:
+            # gevent would wait for the rest of a body that was announced; no request follows it here.
+            self.wsgi_input = Input(self.rfile, 0)
 
     def read_request(self, raw_requestline: str) -> Any:
         """As gevent's, for requests that every parser on the way understands alike."""

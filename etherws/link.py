@@ -99,9 +99,9 @@ class Link:
                     self._sock.sendall(b"".join(self._control) + self._encoder.close(code, reason))
                 with contextlib.suppress(OSError), gevent.Timeout(DRAIN_TIMEOUT, TimeoutError()):
                     # The other side still has bytes on their way to us; closing now would make a RST of them, which
-                    # can overtake our Close.
+                    # can overtake our Close. After the peer's own Close nothing more comes.
                     self._sock.shutdown(socket.SHUT_WR)
-                    while self._sock.recv_into(self._decoder.space()):
+                    while not self._ended and self._sock.recv_into(self._decoder.space()):
                         pass
         finally:
             self._readable.close()
