@@ -78,9 +78,7 @@ def make_certificate(folder: Path) -> Certificate:
     )
     pair = Certificate(folder / "ssl.key", folder / "ssl.crt")
     pair.key.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     pair.cert.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
     return pair

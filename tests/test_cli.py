@@ -288,8 +288,6 @@ def test_insecure_warns_at_every_start(host: Host, tmp_path: Path) -> None:
         terminate(pid)
 
 
-
-
 def test_without_rights_the_message_names_them(host: Host, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")

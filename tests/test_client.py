@@ -87,7 +87,10 @@ REFUSALS: dict[str, tuple[Talk, str]] = {
     "hangs up": (answer(b""), "ended the connection without an answer"),
     "says nothing": (hang, "no answer within 0.3 s"),
     "404": (answer(b"HTTP/1.1 404 Not Found\r\n\r\n"), "answered 404 Not Found; is the path right?"),
-    "401": (answer(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 9\r\n\r\n"), "answered 401 Unauthorized; it asks for a user"),
+    "401": (
+        answer(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 9\r\n\r\n"),
+        "answered 401 Unauthorized; it asks for a user",
+    ),
     "302": (
         answer(b"HTTP/1.1 302 Found\r\nLocation: https://else.example/\x1b[2J\r\n\r\n"),
         "302 Found to https://else.example/?[2J; etherws follows no redirects",
@@ -252,7 +255,9 @@ def test_a_certificate_for_another_name_is_refused(host: Host, certificate: Cert
 
 @pytest.mark.parametrize(("scheme", "words"), [("ws", "ended the connection|Connection reset"), ("wss", "TLS failed")])
 def test_the_wrong_scheme_is_named(host: Host, certificate: Certificate, scheme: str, words: str) -> None:
-    with serve(host, answer(b"HTTP/1.1 400 Bad Request\r\n\r\n"), tls_server(certificate) if scheme == "ws" else None) as port:
+    with serve(
+        host, answer(b"HTTP/1.1 400 Bad Request\r\n\r\n"), tls_server(certificate) if scheme == "ws" else None
+    ) as port:
         client = host.etherws("client", "--foreground", f"{scheme}://127.0.0.1:{port}/")
         output = client.says("cannot connect")
         assert any(word in output for word in words.split("|")), output

@@ -7,7 +7,6 @@ import os
 import resource
 import socket
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -310,12 +309,12 @@ def test_a_peer_that_reads_nothing_costs_no_memory_and_no_time(host: Host, serve
 
 
 @pytest.fixture
-def patient_clients(host: Host, server: Process) -> Iterator[list[Peer]]:
+def patient_clients(host: Host, server: Process) -> list[Peer]:
     """Peers that send nothing, or half a request."""
     peers = [Peer(host) for _ in range(50)]
     for peer in peers[::2]:
         peer.say(b"GET / HT")
-    yield peers
+    return peers
 
 
 def test_silent_connections_hold_up_nobody(host: Host, patient_clients: list[Peer]) -> None:

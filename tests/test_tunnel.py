@@ -18,9 +18,7 @@ SOURCE = OURS + b"\x00\x00\x00\x01"
 PEER = OURS + b"\x00\x00\x00\x02"
 
 
-def frame(
-    size: int, *, to: bytes = PEER, source: bytes = SOURCE, kind: bytes = b"\x88\xb5", seed: int = 0
-) -> bytes:
+def frame(size: int, *, to: bytes = PEER, source: bytes = SOURCE, kind: bytes = b"\x88\xb5", seed: int = 0) -> bytes:
     """A frame of `size` bytes with the EtherType for local experiments, and a payload that is its own."""
     head = to + source + kind
     return head + random.Random(f"{size} {seed}").randbytes(size - len(head))
@@ -45,9 +43,9 @@ def start(hosts: tuple[Host, Host], tls: Certificate | None = None, *options: st
     """Start a server on the first machine and a client on the second, and wait until they are connected."""
     server, client = hosts
     if tls:
-        server.etherws(
-            "server", "--foreground", "--keyfile", str(tls.key), "--certfile", str(tls.cert), *options
-        ).says("listening on wss://")
+        server.etherws("server", "--foreground", "--keyfile", str(tls.key), "--certfile", str(tls.cert), *options).says(
+            "listening on wss://"
+        )
         uri = ["wss://192.0.2.1/", "--cacert", str(tls.cert)]
     else:
         server.etherws("server", "--foreground", *options).says("listening on ws://")
@@ -326,5 +324,3 @@ def test_the_client_keeps_its_device_when_the_server_goes_and_comes(hosts: tuple
     # One line for the loss and one for the return, whatever the number of attempts between.
     lines = running.output.splitlines()
     assert len(lines) == 3, lines
-
-
