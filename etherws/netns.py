@@ -59,10 +59,11 @@ class Namespace:
 def enter_user_namespace() -> None:
     """Make this process root in a user namespace of its own. Raises OSError where the kernel forbids it.
 
-    The process must have one thread only.
+    The process must have one thread only. It gets a network namespace too: the one that it was in is not its to return
+    to, once it has been in another.
     """
     user, group = os.geteuid(), os.getegid()
-    _check(_libc.unshare(CLONE_NEWUSER), "unshare")
+    _check(_libc.unshare(CLONE_NEWUSER | CLONE_NEWNET), "unshare")
     # Without CAP_SETGID outside, the group may be mapped only once setgroups(2) is off (user_namespaces(7)).
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"0 {user} 1")
