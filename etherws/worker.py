@@ -6,9 +6,13 @@ starts, and tunnels are closed with 1001 when it stops.
 
 from __future__ import annotations
 
+import sys
+
+from gunicorn.arbiter import Arbiter
 from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGIServer
 
 from etherws import wsgi
+from etherws.errors import EtherwsError
 from etherws.handler import Handler
 
 
@@ -18,13 +22,9 @@ class _Handler(Handler, PyWSGIHandler):  # type: ignore[misc]
 
 
 class _Server(PyWSGIServer):  # type: ignore[misc]
-    def start(self) -> None:
-        _application(self.application).start()
-        super().start()
-
     def close(self) -> None:
         super().close()
-        _application(self.application).stop()
+        _ours(self.application).stop()
 
 
 class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
@@ -33,6 +33,15 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
     wsgi_handler = _Handler
     server_class = _Server
 
+    def load_wsgi(self) -> None:
+        """Load the application and make its TAP. What cannot be made once will not be by a thousand new workers."""
+        super().load_wsgi()
+        try:
+            _ours(self.wsgi).start()
+        except EtherwsError as exc:
+            self.log.error("%s", exc)
+            sys.exit(Arbiter.APP_LOAD_ERROR)
 
-def _application(application: object) -> wsgi.Application:
+
+def _ours(application: object) -> wsgi.Application:
     return application if isinstance(application, wsgi.Application) else wsgi.from_environ()

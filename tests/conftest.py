@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from etherws.netns import Namespace
+from etherws.netns import Namespace, enter_user_namespace
 from tests.lab import Host, cable
 
 
@@ -23,7 +23,11 @@ from tests.lab import Host, cable
 def network() -> Iterator[None]:
     """Puts this process into a network namespace of its own, so that nothing of the machine's is touched."""
     try:
-        namespace = Namespace()
+        try:
+            namespace = Namespace()
+        except PermissionError:
+            enter_user_namespace()
+            namespace = Namespace()
     except OSError as exc:
         pytest.skip(f"no network namespaces for this user here: {exc}")
     with contextlib.closing(namespace), namespace.inside():

@@ -1,0 +1,160 @@
+"""The WSGI application under a real gunicorn, by the commands of the README, and embedded in another application."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+import etherws
+
+from tests.conftest import Certificate
+from tests.lab import Host, Process, until
+from tests.test_server import Peer, masked, request
+from tests.test_tunnel import frame
+
+pytest.importorskip("gunicorn", reason="gunicorn is not installed")
+
+
+def gunicorn(host: Host, *arguments: str, worker: str = "etherws.worker.Worker", **env: str) -> Process:
+    """Start gunicorn with our application."""
+    # No control socket: its file would lie in the home directory.
+    options = ["-k", worker, "--no-control-socket", "--access-logfile", "-", *arguments]
+    return host.run(sys.executable, "-m", "gunicorn", *options, "etherws.wsgi", env=env)
+
+
+def test_a_client_connects_and_frames_pass_both_ways(hosts: tuple[Host, Host]) -> None:
+    one, other = hosts
+    running = gunicorn(one, "-b", "[::]:80")
+    # The interface is there before any client, to be bridged.
+    until(lambda: "ethws0" in one.links(), "ethws0 to appear")
+    other.etherws("client", "--foreground", "ws://192.0.2.1/").says("connected")
+    ends = [host.frames("ethws0") for host in hosts]
+    for sender, receiver in (ends, ends[::-1]):
+        for size in (14, 60, 1514):
+            sender.send(frame(size))
+            assert receiver.receive() == frame(size)
+    running.stop()
+    assert '"GET / HTTP/1.1" 101' in running.output
+    assert "Traceback" not in running.output
+
+
+def test_a_client_connects_by_tls(hosts: tuple[Host, Host], certificate: Certificate) -> None:
+    one, other = hosts
+    gunicorn(one, "-b", "[::]:443", "--keyfile", str(certificate.key), "--certfile", str(certificate.cert))
+    client = other.etherws("client", "--foreground", "wss://192.0.2.1/", "--cacert", str(certificate.cert))
+    client.says("connected to wss://192.0.2.1:443")
+    ends = [host.frames("ethws0") for host in hosts]
+    ends[0].send(frame(1514))
+    assert ends[1].receive() == frame(1514)
+
+
+def test_settings_come_from_the_environment_and_workers_meet_in_a_bridge(host: Host) -> None:
+    env = {"ETHERWS_SERVER_DEVICE": "lab%d", "ETHERWS_SERVER_BRIDGE": "br-lab", "ETHERWS_SERVER_PATH": "/lab"}
+    gunicorn(host, "-b", "127.0.0.1:80", "-w", "2", **env)
+    until(lambda: {"lab0", "lab1", "br-lab"} <= set(host.links()), "an interface for each worker")
+    peer = Peer(host)
+    peer.say(request("GET / HTTP/1.1"))
+    assert peer.head().startswith(b"HTTP/1.1 404 ")
+    peers = [Peer(host) for _ in range(8)]
+    for peer in peers:
+        peer.say(request("GET /lab HTTP/1.1"))
+        assert peer.head().startswith(b"HTTP/1.1 101 ")
+    # Whichever workers they came to, they are on one LAN.
+    peers[0].say(masked(0x82, frame(100, to=b"\xff" * 6)))
+    for peer in peers[1:]:
+        while peer.frame() != (0x82, frame(100, to=b"\xff" * 6)):
+            pass
+
+
+def test_tunnels_are_closed_with_1001_and_interfaces_removed_at_the_end(host: Host) -> None:
+    running = gunicorn(host, "-b", "127.0.0.1:80")
+    running.says("Booting worker")
+    until(lambda: "ethws0" in host.links(), "ethws0 to appear")
+    peer = Peer(host).upgraded()
+    running.signal(signal.SIGTERM)
+    while (got := peer.frame())[0] != 0x88:
+        pass
+    assert got == (0x88, b"\x03\xe9")
+    peer.close()
+    assert running.ends(10) == 0
+    assert "ethws0" not in host.links()
+
+
+def test_frames_that_come_with_the_request_are_kept(host: Host) -> None:
+    gunicorn(host, "-b", "127.0.0.1:80")
+    until(lambda: "ethws0" in host.links(), "ethws0 to appear")
+    frames = host.frames("ethws0")
+    sent = [frame(size) for size in (14, 100, 1514) for _ in range(20)]
+    Peer(host).say(request() + b"".join(masked(0x82, each) for each in sent))
+    assert [frames.receive() for _ in sent] == sent
+
+
+def test_plain_requests_and_bad_ones_are_answered(host: Host) -> None:
+    gunicorn(host, "-b", "127.0.0.1:80").says("Booting worker")
+    until(lambda: "ethws0" in host.links(), "ethws0 to appear")
+    for data, status in (
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"426"),
+        (request(Sec_WebSocket_Key="short"), b"400"),
+        (request("POST / HTTP/1.1"), b"405"),
+    ):
+        peer = Peer(host)
+        peer.say(data)
+        assert peer.rest().startswith(b"HTTP/1.1 " + status)
+
+
+def test_a_worker_that_cannot_hand_over_its_socket_says_which_can(host: Host) -> None:
+    running = gunicorn(host, "-b", "127.0.0.1:80", worker="gevent")
+    running.says("Booting worker")
+    peer = Peer(host)
+    peer.say(request())
+    assert peer.head().startswith(b"HTTP/1.1 501 ")
+    running.says("run gunicorn with -k etherws.worker.Worker")
+
+
+def test_bad_settings_stop_gunicorn_with_a_message(host: Host) -> None:
+    running = gunicorn(host, "-b", "127.0.0.1:80", ETHERWS_SERVER_MTU="many")
+    assert running.ends() != 0
+    assert "ETHERWS_SERVER_MTU 'many' is no number" in running.output
+
+
+EMBEDDED = """
+from etherws.handler import Handler
+from etherws.settings import ServerSettings
+from etherws.wsgi import Application
+from gevent.pywsgi import WSGIServer
+
+lab = Application(ServerSettings(device="lab%d", bridge="br-lab", path="/lab"))
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/lab":
+        return lab(environ, start_response)
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"hello\\n"]
+
+WSGIServer(("", 8080), application, handler_class=Handler).serve_forever()
+"""
+
+
+def test_a_tunnel_is_a_part_of_another_application(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "site.wsgi").write_text(EMBEDDED)
+    host.run(sys.executable, str(tmp_path / "site.wsgi"), env={"PYTHONPATH": str(Path(etherws.__file__).parent.parent)})
+
+    def connect() -> Peer | None:
+        try:
+            return Peer(host, ("127.0.0.1", 8080))
+        except ConnectionError:
+            return None
+
+    visitor = until(connect, "the site to listen")
+    visitor.say(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert visitor.rest().endswith(b"hello\n")
+    assert "lab0" not in host.links()
+    peer = Peer(host, ("127.0.0.1", 8080))
+    peer.say(request("GET /lab HTTP/1.1"))
+    assert peer.head().startswith(b"HTTP/1.1 101 ")
+    frames = host.frames("lab0")
+    peer.say(masked(0x82, frame(100)))
+    assert frames.receive() == frame(100)
