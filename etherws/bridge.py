@@ -60,10 +60,12 @@ def placed(index: int) -> tuple[str | None, int]:
 
 def join(index: int, bridge: str) -> None:
     """Put the interface into `bridge`."""
-    with _netlink(f"put interface {index} into {bridge}") as route:
+    with _netlink(f"use the bridge {bridge}") as route:
         master = int(_get(route, bridge)["index"])
-        if route.link("get", index=index)[0].get("master") != master:
-            route.link("set", index=index, master=master)
+        link = route.link("get", index=index)[0]
+        if link.get("master") != master:
+            with _doing(f"put {link.get('ifname')} into {bridge}"):
+                route.link("set", index=index, master=master)
 
 
 def ensure(bridge: str) -> bool:

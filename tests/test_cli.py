@@ -254,7 +254,7 @@ def test_a_bad_uri_is_refused(host: Host, uri: str, words: str) -> None:
         (["server", "--mtu", "67"], "out of range"),
         (["server", "--mtu", "65522"], "out of range"),
         (["server", "--path", "lab"], "begin with /"),
-        (["server", "--bridge", "lo", "--port", "0"], "cannot put interface"),
+        (["server", "--bridge", "lo", "--port", "0"], "cannot put ethws0 into lo"),
         (["server", "--pidfile", "/proc/none", "--port", "0"], "cannot write --pidfile"),
         (["client", "ws://host/", "--retry-interval", "40s"], "no longer than"),
     ],
