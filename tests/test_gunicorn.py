@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import etherws
-
 from tests.conftest import Certificate
 from tests.lab import Host, Process, until
 from tests.test_server import Peer, masked, request
