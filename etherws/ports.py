@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 
+from gevent.lock import BoundedSemaphore
+
 from etherws import bridge
 from etherws.errors import DeviceError, NoPort
 from etherws.settings import DeviceSettings
@@ -23,7 +25,7 @@ class Ports:
         self._settings = settings
         self._made_bridge = bool(settings.bridge) and bridge.ensure(str(settings.bridge))
         self._taken: set[Tap] = set()
-        self._full = False
+        self._one_at_a_time = BoundedSemaphore(1)
         try:
             self._standing = self._stand()
         except DeviceError:
@@ -36,25 +38,24 @@ class Ports:
         return self._standing.name
 
     def take(self) -> Tap:
-        """A TAP for one client, until give_back(). Raises NoPort when there is none, with the mend in the log."""
-        try:
+        """A TAP for one client, until give_back(). Raises NoPort or DeviceError, with the mend."""
+        # Making a TAP waits for the kernel: two that came at once would both be given the standing one.
+        with self._one_at_a_time:
             tap = self._next()
-        except (DeviceError, NoPort) as exc:
-            # A client tries again and again: say it once, until one gets through.
-            log.log(logging.DEBUG if self._full else logging.WARNING, "a client was refused: %s", exc)
-            self._full = True
-            raise NoPort("no port is free for one more client; the server's log says why") from exc
-        self._full = False
-        self._taken.add(tap)
-        return tap
+            self._taken.add(tap)
+            return tap
 
     def give_back(self, tap: Tap) -> None:
-        """The client has gone, and with it its TAP unless that is the standing one."""
+        """The client has gone, and with it its TAP unless that is the standing one.
+
+        Raises DeviceError if the standing one was deleted and cannot be made anew.
+        """
         self._taken.discard(tap)
         if tap is not self._standing:
             tap.close()
-        elif not tap.alive():
-            self._stand_again()
+            return
+        with self._one_at_a_time:
+            self._check_standing()
 
     def close(self) -> None:
         """Remove what was made: the standing TAP, and the bridge unless others have come to use it."""
@@ -63,8 +64,7 @@ class Ports:
 
     def _next(self) -> Tap:
         if self._standing not in self._taken:
-            if not self._standing.alive():
-                self._stand_again()
+            self._check_standing()
             return self._standing
         name, mtu = bridge.placed(self._standing.index)
         name = self._settings.bridge or name
@@ -86,7 +86,9 @@ class Ports:
             log.warning("%s is taken; this is %s", pattern.replace("%d", "0"), tap.name)
         return tap
 
-    def _stand_again(self) -> None:
+    def _check_standing(self) -> None:
+        if self._standing.alive():
+            return
         self._standing.close()
         self._standing = self._stand()
         where = "" if self._settings.bridge else "; put it back into its bridge"

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from websockets.speedups import apply_mask
 
 from etherws.errors import ProtocolError
-from etherws.wire import Buffer
+from etherws.wire import Buffer, buffer
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
@@ -103,7 +103,7 @@ class Decoder:
     def __init__(self, *, server: bool, max_message: int) -> None:
         self._masked = MASKED if server else 0
         self._max = max_message
-        self._view = memoryview(bytearray(max_message + HEADER_MAX + READ_BYTES))
+        self._view = buffer(max_message + HEADER_MAX + READ_BYTES)
         self._begin = self._end = 0
         self._fragments: bytearray | None = None
         self._fragmented = BINARY

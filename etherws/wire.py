@@ -6,6 +6,7 @@ turns those into bytes; and back. A further version is a further class with the 
 
 from __future__ import annotations
 
+import mmap
 from collections import Counter
 from collections.abc import Sequence
 
@@ -22,6 +23,11 @@ FRAME_ROOM = 65_600
 FRAME_MIN = 14
 
 
+def buffer(size: int) -> memoryview:
+    """`size` zero bytes to read into. The kernel gives the pages as they are used: an idle link has few."""
+    return memoryview(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+
+
 class Batch:
     """Frames in one buffer, in the order in which the TAP gave them.
 
@@ -33,7 +39,7 @@ class Batch:
 
     def __init__(self, headroom: int = 0) -> None:
         self.headroom = headroom
-        self.view = memoryview(bytearray(BATCH_BYTES + FRAME_ROOM + headroom))
+        self.view = buffer(BATCH_BYTES + FRAME_ROOM + headroom)
         self.spans: list[tuple[int, int]] = []
 
 

@@ -18,7 +18,7 @@ import gevent
 from gevent.event import Event
 
 from etherws import handshake
-from etherws.errors import EtherwsError, NoPort, Refused
+from etherws.errors import DeviceError, NoPort, Refused
 from etherws.handler import UPGRADE
 from etherws.link import Link
 from etherws.ports import Ports
@@ -40,6 +40,7 @@ class Application:
         self._ports: Ports | None = None
         self._tunnels: dict[Event, Session | None] = {}
         self._stopping = False
+        self._full = False
 
     def start(self) -> str:
         """Make the standing TAP, if that has not happened yet; return its name. Raises DeviceError."""
@@ -87,10 +88,12 @@ class Application:
             self.start()
             assert self._ports is not None
             tap = self._ports.take()
-        except EtherwsError as exc:
-            if not isinstance(exc, NoPort):
-                log.error("%s", exc)
+        except (DeviceError, NoPort) as exc:
+            # A client tries again and again: say it once, until one gets through.
+            log.log(logging.DEBUG if self._full else logging.WARNING, "%s was refused: %s", client, exc)
+            self._full = True
             raise Refused("503 Service Unavailable", "no port is free for one more client") from exc
+        self._full = False
         over = Event()
         self._tunnels[over] = None
         try:
@@ -101,8 +104,11 @@ class Application:
             reason = session.run()
             log.info("%s left %s after %.0f s: %s %s", client, tap.name, monotonic() - begin, reason, session.summary())
         finally:
-            if self._ports is not None:
-                self._ports.give_back(tap)
+            try:
+                if self._ports is not None:
+                    self._ports.give_back(tap)
+            except DeviceError as exc:
+                log.error("%s", exc)
             del self._tunnels[over]
             over.set()
         return []

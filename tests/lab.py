@@ -47,6 +47,8 @@ class Process:
 
     def __init__(self, argv: list[str], namespace: Namespace | None = None, **options: Any) -> None:
         def enter() -> None:
+            # A shell lets what it starts in the background ignore Ctrl-C.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             if namespace is not None:
                 namespace.enter()
 
