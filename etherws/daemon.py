@@ -89,10 +89,7 @@ def _daemon(main: Main, pidfile: str | None, report: int) -> None:
 
     try:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        if os.path.exists(SYSLOG):
-            handler = logging.handlers.SysLogHandler(SYSLOG)
-            handler.setFormatter(logging.Formatter(f"etherws[{os.getpid()}]: %(message)s"))
-            logging.getLogger().addHandler(handler)
+        _log_to_syslog()
         with _pid_in(pidfile):
             main(ready, _stop_event())
     except EtherwsError as exc:
@@ -106,6 +103,14 @@ def _daemon(main: Main, pidfile: str | None, report: int) -> None:
         log.exception("this should not have happened")
     finally:
         os._exit(status)
+
+
+def _log_to_syslog() -> None:
+    # The socket may be there and nobody behind it.
+    with contextlib.suppress(OSError):
+        handler = logging.handlers.SysLogHandler(SYSLOG)
+        handler.setFormatter(logging.Formatter(f"etherws[{os.getpid()}]: %(message)s"))
+        logging.getLogger().addHandler(handler)
 
 
 def _stop_event() -> Event:

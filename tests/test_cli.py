@@ -144,6 +144,35 @@ def test_a_process_of_systemd_stays_in_front_and_reports(host: Host, tmp_path: P
         assert running.running
 
 
+def test_process_1_of_a_container_stays_in_front(host: Host) -> None:
+    code = (
+        "import ctypes, os, sys; assert ctypes.CDLL(None).unshare(0x20000000) == 0;"
+        "child = os.fork();"
+        "child or os.execv(sys.executable, [sys.executable, '-m', 'etherws', 'server', '--port', '0']);"
+        "os.waitpid(child, 0)"
+    )
+    running = host.run(sys.executable, "-c", code)
+    running.says("INFO ethws0 is up, listening on ws://*:")
+    assert running.running
+    child = int(Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text())
+    os.kill(child, signal.SIGTERM)
+    assert running.ends(8) == 0
+
+
+def test_a_signal_ends_a_client_that_waits_for_an_answer(host: Host) -> None:
+    with host.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        client = host.etherws("client", "--foreground", f"ws://127.0.0.1:{listener.getsockname()[1]}/")
+        listener.settimeout(20)
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(10) == b"GET / HTTP"
+            client.signal(signal.SIGTERM)
+            assert client.ends(8) == 0
+    assert "ethws0" not in host.links()
+
+
 def test_an_existing_persistent_device_is_used_and_stays(host: Host) -> None:
     with host.netlink() as route:
         route.link("add", ifname="ethws0", kind="tuntap", mode="tap")
