@@ -21,10 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, sleep
 from types import FrameType
-from typing import Any
 
 import click
-from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from etherws.errors import EtherwsError
@@ -74,15 +72,13 @@ class Lab:
             (self.hypervisor2, "eth0", "198.51.100.1/24", self.router, "eth2", "198.51.100.254/24"),
         ]
         for near, name, address, far, far_name, far_address in cables:
-            with _netlink(near) as route:
-                peer = {"ifname": far_name, "net_ns_fd": far.fileno()}
-                route.link("add", ifname=name, kind="veth", peer=peer)
-            _configure(near, name, address)
-            _configure(far, far_name, far_address)
+            near.cable(name, far, far_name)
+            near.configure(name, address)
+            far.configure(far_name, far_address)
         with self.router.inside():
             Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
         for hypervisor, gateway in ((self.hypervisor1, "192.0.2.254"), (self.hypervisor2, "198.51.100.254")):
-            with _netlink(hypervisor) as route:
+            with hypervisor.netlink() as route:
                 route.route("add", dst="default", gateway=gateway)
 
     def close(self) -> None:
@@ -149,7 +145,7 @@ def _connect(hypervisor: Namespace, name: str, command: list[str], pidfile: Path
         if done.returncode != 0 or "cannot" in output:
             raise DemoError(output)
     click.echo(f"      {output}")
-    with _netlink(hypervisor) as route:
+    with hypervisor.netlink() as route:
         with _step(f"{name} # brctl addbr br0"):
             route.link("add", ifname="br0", kind="bridge")
             bridge = route.link_lookup(ifname="br0")[0]
@@ -272,22 +268,6 @@ def _explained() -> Iterator[None]:
         raise DemoError(f"this kernel has no veth or no routing here: {exc.args[-1]}") from exc
     except OSError as exc:
         raise DemoError(f"this kernel or container forbids it: {exc}; run it as root, outside a container") from exc
-
-
-@contextlib.contextmanager
-def _netlink(namespace: Namespace) -> Iterator[Any]:
-    with namespace.inside(), IPRoute() as route:
-        yield route
-
-
-def _configure(namespace: Namespace, name: str, address: str) -> None:
-    """Bring an interface up, with an address such as 10.0.0.1/24 unless that is empty."""
-    with _netlink(namespace) as route:
-        index = route.link_lookup(ifname=name)[0]
-        route.link("set", index=index, state="up")
-        if address:
-            host, _, length = address.partition("/")
-            route.addr("add", index=index, address=host, prefixlen=int(length))
 
 
 def _checksum(data: bytes) -> int:

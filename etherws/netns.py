@@ -12,6 +12,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from pyroute2 import IPRoute
+
 #: include/uapi/linux/sched.h
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 
@@ -50,6 +52,26 @@ class Namespace:
         finally:
             _check(_libc.setns(own, CLONE_NEWNET), "setns")
             os.close(own)
+
+    @contextlib.contextmanager
+    def netlink(self) -> Iterator[IPRoute]:
+        """A netlink socket of the namespace; this thread is inside meanwhile."""
+        with self.inside(), IPRoute() as route:
+            yield route
+
+    def configure(self, name: str, address: str = "") -> None:
+        """Bring an interface up, and give it an address such as 10.0.0.1/24."""
+        with self.netlink() as route:
+            index = route.link_lookup(ifname=name)[0]
+            route.link("set", index=index, state="up")
+            if address:
+                host, _, length = address.partition("/")
+                route.addr("add", index=index, address=host, prefixlen=int(length))
+
+    def cable(self, name: str, far: Namespace, far_name: str) -> None:
+        """Join the namespace to another by a veth pair, down on both ends."""
+        with self.netlink() as route:
+            route.link("add", ifname=name, kind="veth", peer={"ifname": far_name, "net_ns_fd": far.fileno()})
 
     def close(self) -> None:
         """Let go of it; the kernel removes it once no process or socket is in it."""

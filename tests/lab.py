@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,13 +124,12 @@ class Host:
         self.namespace = Namespace()
         self._processes: list[Process] = []
         self._sockets: list[socket.socket | Frames] = []
-        with self.netlink() as route:
-            route.link("set", index=1, state="up")
+        self.namespace.configure("lo")
 
     @contextlib.contextmanager
     def netlink(self) -> Iterator[IPRoute]:
         """An IPRoute of this machine."""
-        with self.namespace.inside(), IPRoute() as route:
+        with self.namespace.netlink() as route:
             yield route
 
     def run(self, *argv: str, **options: Any) -> Process:
@@ -143,6 +141,22 @@ class Host:
     def etherws(self, *arguments: str, **options: Any) -> Process:
         """Start ``etherws``."""
         return self.run(sys.executable, "-m", "etherws", *arguments, **options)
+
+    def etherws_without_tun(self, *arguments: str) -> Process:
+        """Start ``etherws`` where there is no /dev/net/tun: in a mount namespace of its own."""
+        if os.geteuid() != 0:
+            pytest.skip("only root can hide /dev/net/tun")
+        hide = (
+            "import ctypes, os, sys; libc = ctypes.CDLL(None, use_errno=True);"
+            "assert libc.unshare(0x20000) == 0;"
+            "libc.mount(b'none', b'/', None, 0x44000, None) == 0 or sys.exit(77);"
+            "assert libc.mount(b'none', b'/dev/net', b'tmpfs', 0, None) == 0;"
+            "os.execv(sys.executable, [sys.executable, '-m', 'etherws', *sys.argv[1:]])"
+        )
+        process = self.run(sys.executable, "-c", hide, *arguments)
+        if process.ends() == 77:
+            pytest.skip("mounts cannot be kept from the rest of the machine here, as in a chroot")
+        return process
 
     def command(self, line: str) -> None:
         """Run a command to its end; skip the test if there is no such program."""
@@ -168,10 +182,8 @@ class Host:
             route.link("del", index=route.link_lookup(ifname=name)[0])
 
     def add_address(self, name: str, address: str) -> None:
-        """Give an interface an address such as 10.0.0.1/24."""
-        host, prefix = address.split("/")
-        with self.netlink() as route:
-            route.addr("add", index=route.link_lookup(ifname=name)[0], address=host, prefixlen=int(prefix))
+        """Bring an interface up with an address such as 10.0.0.1/24."""
+        self.namespace.configure(name, address)
 
     def bridge(self, name: str, *ports: str) -> None:
         """Make a bridge, up, of these ports."""
@@ -207,11 +219,9 @@ class Host:
 
 def cable(one: Host, other: Host, first: str, second: str) -> None:
     """Join two machines by a veth pair, eth0 on both, with these IPv4 addresses."""
-    with one.netlink() as route:
-        route.link("add", ifname="eth0", kind="veth", peer={"ifname": "eth0", "net_ns_fd": other.namespace.fileno()})
+    one.namespace.cable("eth0", other.namespace, "eth0")
     for host, address in ((one, first), (other, second)):
-        host.set_link("eth0", state="up")
-        host.add_address("eth0", address)
+        host.namespace.configure("eth0", address)
 
 
 class Frames:
@@ -246,9 +256,3 @@ class Frames:
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
-
-
-def etherws_command() -> list[str]:
-    """The console script beside this Python, else the module."""
-    script = Path(sys.executable).with_name("etherws")
-    return [str(script)] if script.exists() else [sys.executable, "-m", "etherws"]

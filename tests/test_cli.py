@@ -331,13 +331,5 @@ def test_without_rights_the_message_names_them(host: Host, tmp_path: Path) -> No
 
 
 def test_a_missing_tun_driver_is_named(host: Host) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can hide /dev/net/tun, in a mount namespace of its own")
-    code = (
-        "import ctypes, os, sys; libc = ctypes.CDLL(None, use_errno=True);"
-        "assert libc.unshare(0x20000) == 0;"
-        "assert libc.mount(b'none', b'/', None, 0x44000, None) == 0;"
-        "assert libc.mount(b'none', b'/dev/net', b'tmpfs', 0, None) == 0;"
-        "os.execv(sys.executable, [sys.executable, '-m', 'etherws', 'server', '--port', '0'])"
-    )
-    fails(host.run(sys.executable, "-c", code), "cannot open /dev/net/tun: No such file", "modprobe tun")
+    process = host.etherws_without_tun("server", "--port", "0")
+    fails(process, "cannot open /dev/net/tun: No such file", "modprobe tun")

@@ -158,13 +158,9 @@ def three(network: None) -> Iterator[tuple[Host, Host, Host]]:
     try:
         for client, near, far in ((one, "192.0.2.1/24", "192.0.2.2/24"), (other, "198.51.100.1/24", "198.51.100.2/24")):
             name = "eth1" if client is one else "eth2"
-            with server.netlink() as route:
-                peer = {"ifname": "eth0", "net_ns_fd": client.namespace.fileno()}
-                route.link("add", ifname=name, kind="veth", peer=peer)
-            server.set_link(name, state="up")
-            server.add_address(name, near)
-            client.set_link("eth0", state="up")
-            client.add_address("eth0", far)
+            server.namespace.cable(name, client.namespace, "eth0")
+            server.namespace.configure(name, near)
+            client.namespace.configure("eth0", far)
         yield hosts
     finally:
         for machine in hosts:
