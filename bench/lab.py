@@ -1,0 +1,211 @@
+"""Two network namespaces joined by a veth pair, and the processes that run in them.
+
+    a (client, iperf3 -c)  10.98.0.1 --- veth --- 10.98.0.2  b (server, iperf3 -s)
+
+Whatever a Lab started or made ends with it: processes by their number, then the namespaces, which take the
+interfaces along. Nothing of the machine's own network is touched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+
+#: The checkout, from where `python -m etherws` runs.
+ROOT = Path(__file__).resolve().parent.parent
+#: Seconds for a tunnel to come up, or a program to listen; it takes one or two, on a busy machine more.
+PATIENCE = 20.0
+#: The underlay's addresses, in namespaces a and b.
+OUTER_A, OUTER_B = "10.98.0.1", "10.98.0.2"
+VETH = "veth0"
+
+
+class BenchError(Exception):
+    """A measurement failed; the message says which program and what it said."""
+
+
+def absent_programs(*programs: str) -> list[str]:
+    """Those of the programs that are not installed."""
+    return [name for name in programs if not shutil.which(name)]
+
+
+def run(*command: str, timeout: float = PATIENCE, check: bool = True) -> str:
+    """Run a command to its end, and return its standard output. Timeout in seconds."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, start_new_session=True)
+    except subprocess.TimeoutExpired as exc:
+        raise BenchError(f"{' '.join(command)}: no end after {timeout:.0f} s") from exc
+    if check and done.returncode != 0:
+        raise BenchError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()[-500:]}")
+    return done.stdout
+
+
+def wait_until(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
+    """Wait for the condition to hold, for so many seconds; BenchError names what never came."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > deadline:
+            raise BenchError(f"{what}: not within {patience:.0f} s")
+        time.sleep(0.02)
+
+
+class Process:
+    """A program in the background, its output kept in a file."""
+
+    def __init__(self, command: list[str], log: Path) -> None:
+        self.name, self._log = " ".join(command[4:7]), log
+        # ETHERWS_CLIENT_MTU and the like of the caller must not change what is measured.
+        env = {key: value for key, value in os.environ.items() if not key.startswith("ETHERWS_")}
+        with log.open("wb") as output:
+            self._popen = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C is for us; we end it
+            )
+        self.pid = self._popen.pid
+
+    def check(self) -> bool:
+        """True while it runs; BenchError with its last lines when it has ended."""
+        if self._popen.poll() is not None:
+            tail = " | ".join(self._log.read_text(errors="replace").splitlines()[-3:])
+            raise BenchError(f"{self.name}: ended with status {self._popen.returncode}: {tail}")
+        return True
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL after 5 s."""
+        self._popen.terminate()
+        try:
+            self._popen.wait(5)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+
+    def listens(self, port: int) -> bool:
+        """Whether its namespace has a TCP socket listening on, or a UDP socket bound to, the port."""
+        self.check()
+        for table, state in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")):
+            for row in Path(f"/proc/{self.pid}/net/{table}").read_text().splitlines()[1:]:
+                fields = row.split()
+                if fields[1].endswith(f":{port:04X}") and fields[3] == state:
+                    return True
+        return False
+
+    def received(self, device: str) -> tuple[int, int]:
+        """Bytes and frames that an interface of its namespace has received.
+
+        The counters of /sys/class/net/*/statistics, but read through /proc/PID/net/dev: that shows the namespace
+        of the process, and costs no process of its own in the middle of a measurement.
+        """
+        for row in Path(f"/proc/{self.pid}/net/dev").read_text().splitlines():
+            name, _, counters = row.partition(":")
+            if name.strip() == device:
+                fields = counters.split()
+                return int(fields[0]), int(fields[1])
+        raise BenchError(f"{device} is gone")
+
+    def cpu(self) -> float:
+        """CPU seconds it has used, user and system, all threads."""
+        self.check()
+        # The second field, the name in parentheses, may hold spaces.
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def peak_rss(self) -> float:
+        """The most memory it has had resident, in MB."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+
+
+class Namespace:
+    """One network namespace, by name; made and removed by the Lab."""
+
+    def __init__(self, name: str, logs: Path) -> None:
+        self.name, self._logs, self._count = name, logs, 0
+
+    def command(self, *command: str) -> list[str]:
+        """The command as to be run from outside; `ip` becomes it, so its process number stays."""
+        return ["ip", "netns", "exec", self.name, *command]
+
+    def run(self, *command: str, timeout: float = PATIENCE, check: bool = True) -> str:
+        """Run to the end, and return the standard output. Timeout in seconds."""
+        return run(*self.command(*command), timeout=timeout, check=check)
+
+    def ip(self, *arguments: str) -> str:
+        """`ip` on the interfaces of this namespace."""
+        return run("ip", "-n", self.name, *arguments)
+
+    @contextmanager
+    def running(self, *command: str) -> Iterator[Process]:
+        """The command in the background, ended with the block."""
+        process = self.spawn(*command)
+        try:
+            yield process
+        finally:
+            process.stop()
+
+    def spawn(self, *command: str) -> Process:
+        """The command in the background; the caller stops it."""
+        self._count += 1
+        return Process(self.command(*command), self._logs / f"{self.name}-{self._count}.log")
+
+    def has(self, device: str) -> bool:
+        """Whether there is an interface of this name."""
+        links = json.loads(self.ip("-j", "link", "show") or "[]")
+        return any(link["ifname"] == device for link in links)
+
+    def pings(self, address: str) -> bool:
+        """Whether the address answers, within a second."""
+        return ", 0% packet loss" in self.run("ping", "-n", "-q", "-c", "1", "-W", "1", address, check=False)
+
+
+class Lab:
+    """The two namespaces, the veth between them, and a directory for logs and keys."""
+
+    def __enter__(self) -> Lab:
+        self.directory = Path(tempfile.mkdtemp(prefix="etherws-bench-"))
+        prefix = f"ewbench-{os.getpid()}"
+        self.a = Namespace(f"{prefix}-a", self.directory)
+        self.b = Namespace(f"{prefix}-b", self.directory)
+        try:
+            for namespace in (self.a, self.b):
+                run("ip", "netns", "add", namespace.name)
+                namespace.ip("link", "set", "lo", "up")
+            self.a.ip("link", "add", VETH, "type", "veth", "peer", "name", VETH, "netns", self.b.name)
+            for namespace, address in ((self.a, OUTER_A), (self.b, OUTER_B)):
+                namespace.ip("addr", "add", f"{address}/24", "dev", VETH)
+                namespace.ip("link", "set", VETH, "up")
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        """Leave nothing behind; a second Ctrl-C does not stop that."""
+        previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            for namespace in (self.a, self.b):
+                # Those that a block interrupted between its start and its try had no time to stop.
+                for pid in run("ip", "netns", "pids", namespace.name, check=False).split():
+                    with suppress(ProcessLookupError):
+                        os.kill(int(pid), signal.SIGKILL)
+                run("ip", "netns", "del", namespace.name, check=False)
+            shutil.rmtree(self.directory, ignore_errors=True)
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
