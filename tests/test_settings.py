@@ -1,0 +1,73 @@
+"""Settings: what is taken, and what is refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from etherws.errors import SettingsError
+from etherws.settings import DeviceSettings, Retry, ServerSettings
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"device": "lan", "bridge": "br-lab", "mtu": 9000, "path": "/lab/1"},
+        {"device": "a%d", "mtu": 68},
+        {"device": "x" * 15, "mtu": 65_521},
+    ],
+)
+def test_good_values_are_kept(values: dict[str, Any]) -> None:
+    settings = ServerSettings(**values)
+    for key, value in values.items():
+        assert getattr(settings, key) == value
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"device": "x" * 16}, "--device .* longer than 15"),
+        ({"device": "ethernetcards%d%d"}, "--device"),
+        ({"device": ""}, "no interface name"),
+        ({"device": "a b"}, "no interface name"),
+        ({"device": "a/b"}, "no interface name"),
+        ({"device": "a:b"}, "no interface name"),
+        ({"device": ".."}, "no interface name"),
+        ({"bridge": "br%d"}, "--bridge .* no interface name"),
+        ({"mtu": 67}, "--mtu 67 is out of range"),
+        ({"mtu": 65_522}, "--mtu 65522 is out of range"),
+        ({"path": "lab"}, "--path 'lab' is no path"),
+        ({"path": "/lab?x"}, "is no path"),
+        ({"path": "/a b"}, "is no path"),
+    ],
+)
+def test_bad_values_are_refused_by_the_option(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        ServerSettings(**values)
+
+
+def test_settings_come_from_the_environment() -> None:
+    assert ServerSettings.from_environ({}) == ServerSettings()
+    assert ServerSettings.from_environ({"ETHERWS_SERVER_MTU": "", "ETHERWS_SERVER_PATH": ""}) == ServerSettings()
+    names = {"DEVICE": "lan%d", "BRIDGE": "br0", "MTU": "9000", "PATH": "/x"}
+    found = ServerSettings.from_environ({f"ETHERWS_SERVER_{key}": value for key, value in names.items()})
+    assert found == ServerSettings("lan%d", "br0", 9000, "/x")
+
+
+@pytest.mark.parametrize("mtu", ["many", "-1", "1.5", "\u00b2"])
+def test_an_mtu_in_the_environment_that_is_no_number_is_refused(mtu: str) -> None:
+    with pytest.raises(SettingsError, match="ETHERWS_SERVER_MTU"):
+        ServerSettings.from_environ({"ETHERWS_SERVER_MTU": mtu})
+
+
+def test_devices_and_waits_have_defaults() -> None:
+    assert DeviceSettings().device == "ethws%d"
+    assert (Retry().first, Retry().most, Retry().timeout) == (0.5, 30.0, 10.0)
+
+
+@pytest.mark.parametrize("values", [(0.0, 1.0, 1.0), (2.0, 1.0, 1.0), (1.0, 1.0, 0.0)])
+def test_waits_that_make_no_sense_are_refused(values: tuple[float, float, float]) -> None:
+    with pytest.raises(SettingsError, match="must be above zero"):
+        Retry(*values)
