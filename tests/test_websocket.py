@@ -280,6 +280,12 @@ def test_the_websockets_library_reads_the_same(parts: list[tuple[int, bytes]], w
             else:
                 events, error = events[: at + 1], None
             break
+    # The library refuses a Close in mid-message; RFC 6455, section 5.4, lets control frames in, and so does Autobahn.
+    before_close = [first for first, _ in itertools.takewhile(lambda part: part[0] != 0x88, parts)]
+    fragments = [first for first in before_close if first in (0x01, 0x02, 0x80)]
+    if error is None and failed and events[-1:] and events[-1][0] == CLOSE and fragments[-1] != 0x80:
+        assert events[:-1] == expected
+        return
     if error is not None and error.code == 1007:
         assert any(opcode in (TEXT, CLOSE) for opcode, _ in expected) or failed
         return
