@@ -1,282 +1,249 @@
-"""``etherws demo``: the README's picture, built in network namespaces and tried out.
+"""The demo: the README's picture in network namespaces, its commands run for real, and traffic sent through it.
 
-Runs the real server and client with the README's steps, shows each as it happens, and takes everything away again, on
-Ctrl-C too. Needs neither root nor other programs, and touches nothing of the machine's own network. The namespaces are
-netns.py's; no part of a tunnel is here.
+Touches nothing outside its namespaces, and starts no program but ``etherws``: the bridge commands are shown as a user
+types them, and done by netlink. It reads from top to bottom: the steps, the picture, the traffic, the user's screen.
+Read next: netns.py, which has the namespaces, and cli.py, which has the commands that run here.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
 import signal
 import socket
-import statistics
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from time import monotonic, sleep
-from types import FrameType
 
 import click
 from pyroute2.netlink.exceptions import NetlinkError
 
 from etherws.errors import EtherwsError
-from etherws.netns import Namespace, enter_user_namespace
+from etherws.netns import ENDING, Namespace, enter_user_namespace, privileged
 
-VM1, VM2 = "10.0.0.1", "10.0.0.2"
-
-PINGS = 10
-
-#: Seconds for an answer; everything here is on one machine.
-PATIENCE = 5.0
-
-#: include/uapi/linux/in.h; Python's socket module has no names for these.
-IP_MTU_DISCOVER, IP_PMTUDISC_DO = 10, 2
-
-_PICTURE = """
-    VM1 10.0.0.1                                    VM2 10.0.0.2
-     |                                                |
-    br0 -- ethws0 ====== the tunnel ====== ethws0 -- br0
-    Hypervisor1 192.0.2.1 ------ R ------ 198.51.100.1 Hypervisor2
+PICTURE = """
+  VM1 --- br0 --- ethws0 ====== WebSocket ====== ethws0 --- br0 --- VM2
+          Hypervisor1 --- eth0 --- R --- eth0 --- Hypervisor2
 """
+
+#: Seconds that a command, an answer or the end of a process may take, on a busy machine; a tenth of it is usual.
+PATIENCE = 10.0
+#: Bytes of ICMP payload in an IP packet of 1,500: less 20 of IP header and 8 of ICMP header.
+FULL_SIZE = 1500 - 20 - 8
 
 
 class DemoError(EtherwsError):
-    """A step of the demo failed, or this kernel or user cannot run it."""
-
-
-class Lab:
-    """Five namespaces: two virtual machines, their hypervisors, and the router between."""
-
-    def __init__(self) -> None:
-        self._all = contextlib.ExitStack()
-        self.vm1, self.hypervisor1, self.router, self.hypervisor2, self.vm2 = (
-            self._all.enter_context(contextlib.closing(Namespace())) for _ in range(5)
-        )
-        try:
-            self._wire()
-        except BaseException:
-            self.close()
-            raise
-
-    def _wire(self) -> None:
-        cables = [
-            (self.hypervisor1, "vnet0", "", self.vm1, "eth0", f"{VM1}/24"),
-            (self.hypervisor2, "vnet0", "", self.vm2, "eth0", f"{VM2}/24"),
-            (self.hypervisor1, "eth0", "192.0.2.1/24", self.router, "eth1", "192.0.2.254/24"),
-            (self.hypervisor2, "eth0", "198.51.100.1/24", self.router, "eth2", "198.51.100.254/24"),
-        ]
-        for near, name, address, far, far_name, far_address in cables:
-            near.cable(name, far, far_name)
-            near.configure(name, address)
-            far.configure(far_name, far_address)
-        with self.router.inside():
-            Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-        for hypervisor, gateway in ((self.hypervisor1, "192.0.2.254"), (self.hypervisor2, "198.51.100.254")):
-            with hypervisor.netlink() as route:
-                route.route("add", dst="default", gateway=gateway)
-
-    def close(self) -> None:
-        """Let go of the namespaces; the kernel takes apart what is in them."""
-        self._all.close()
+    """A step of the demo failed, or this machine lacks what it needs."""
 
 
 def run(seconds: float = 3.0) -> None:
-    """Show the demo, with `seconds` of TCP. Raises DemoError with the step that failed, or what is missing here."""
-    begin = monotonic()
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    pids = []
-    try:
-        with tempfile.TemporaryDirectory(prefix="etherws-demo-") as folder:
-            click.echo(_PICTURE)
-            with _step("Build it in network namespaces"), _explained():
-                lab = _lab()
-            try:
-                pids = [Path(folder, "server.pid"), Path(folder, "client.pid")]
-                _connect(lab.hypervisor1, "Hypervisor1", ["server"], pids[0])
-                _connect(lab.hypervisor2, "Hypervisor2", ["client", "--uri", "ws://192.0.2.1/"], pids[1])
-                times = _ping(lab.vm1, "VM1 pings VM2", PINGS, 56)
-                large = _ping(lab.vm1, "A packet of 1,500 bytes, not to be fragmented", 1, 1472)
-                rate = _stream(lab, seconds)
-            finally:
-                with _step("Clean up"):
-                    _end(pids)
-                    lab.close()
-        _table(times, large, rate, monotonic() - begin)
-    except KeyboardInterrupt:
-        raise DemoError("interrupted; everything is cleaned up") from None
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    """Build the link, send traffic through it, and take it apart; TCP is measured for `seconds`.
+
+    Raises DemoError if a step fails. Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt. All after the clean-up.
+    """
+    began = time.monotonic()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # Not every encoding has the tick.
+    click.echo(PICTURE)
+    with _interruptible(), contextlib.ExitStack() as stack:
+        with _step("two hypervisors, their VMs, a router"):
+            if not privileged():
+                enter_user_namespace()
+            one, two, vm1, vm2 = build(stack)
+        stack.callback(_end, one, two)
+        _connect("Hypervisor1", one, "server")
+        _connect("Hypervisor2", two, "client", "--uri", "ws://192.0.2.1/")
+        click.echo("\nfrom VM1 to VM2")
+        with _step("ping") as notes:
+            trips = vm1.run(ping, "10.0.0.2", 5, 56)
+            notes += [*(f"{trip:.2f}" for trip in trips), "ms"]
+        with _step("1,500 bytes of IP, don't fragment"):
+            vm1.run(ping, "10.0.0.2", 1, FULL_SIZE)
+        rate = throughput(vm1, vm2, "10.0.0.2", seconds)
+        click.echo(f"\n  round trip          {min(trips):.2f} ms at best, {sum(trips) / len(trips):.2f} ms on average")
+        click.echo("  full-size packet    passed whole")
+        click.echo(f"  TCP throughput      {rate:,.0f} Mbit/s")
+        click.echo(f"  all this took       {time.monotonic() - began:.1f} s\n")
 
 
-def _lab() -> Lab:
-    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
-        why = "is missing: 'modprobe tun'" if not os.path.exists("/dev/net/tun") else "is not open to this user"
-        raise DemoError(f"/dev/net/tun {why}; where it cannot be had, there are no TAPs")
-    try:
-        return Lab()
-    except PermissionError:
-        pass
-    try:
-        enter_user_namespace()
-    except OSError as exc:
-        raise DemoError(f"this kernel lets this user make no namespaces ({exc.strerror}); run it as root") from exc
-    return Lab()
+def build(stack: contextlib.ExitStack) -> tuple[Namespace, Namespace, Namespace, Namespace]:
+    """The picture without the tunnel: hypervisors 1 and 2, VMs 1 and 2. They are gone with `stack`.
+
+    The hypervisors, 192.0.2.1 and 198.51.100.2, have a router between; nothing joins the VMs, 10.0.0.1 and .2, yet.
+    """
+    one, two, vm1, vm2, router = (stack.enter_context(Namespace()) for _ in range(5))
+    for machine in (one, two, vm1, vm2, router):
+        machine.configure("lo")
+    for number, hypervisor, vm, network in ((1, one, vm1, "192.0.2"), (2, two, vm2, "198.51.100")):
+        router.cable(f"eth{number}", hypervisor, "eth0")
+        router.configure(f"eth{number}", f"{network}.254/24")
+        hypervisor.configure("eth0", f"{network}.{number}/24")
+        with hypervisor.netlink() as route:
+            route.route("add", dst="default", gateway=f"{network}.254")
+        hypervisor.cable("vnet0", vm, "eth0")
+        hypervisor.configure("vnet0")
+        vm.configure("eth0", f"10.0.0.{number}/24")
+    with router.inside():
+        try:
+            # The kernel shows each task its own namespace there.
+            Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        except OSError as exc:
+            raise DemoError(f"no IPv4 forwarding: {exc.strerror}; in a container, let it write to /proc/sys") from exc
+    return one, two, vm1, vm2
 
 
-def _connect(hypervisor: Namespace, name: str, command: list[str], pidfile: Path) -> None:
-    """One side of the README: start etherws, then the bridge."""
-    with _step(f"{name} # etherws {' '.join(command)}"):
-        done = subprocess.run(
-            [sys.executable, "-m", "etherws", *command, "--pidfile", str(pidfile)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=4 * PATIENCE,
-            preexec_fn=hypervisor.enter,
-            check=False,
-        )
-        output = (done.stdout + done.stderr).strip()
-        if done.returncode != 0 or "cannot" in output:
-            raise DemoError(output)
-    click.echo(f"      {output}")
-    with hypervisor.netlink() as route:
-        with _step(f"{name} # brctl addbr br0"):
-            route.link("add", ifname="br0", kind="bridge")
-            bridge = route.link_lookup(ifname="br0")[0]
-        for port in ("vnet0", "ethws0"):
-            with _step(f"{name} # brctl addif br0 {port}"):
-                route.link("set", index=route.link_lookup(ifname=port)[0], master=bridge)
-        with _step(f"{name} # ifconfig br0 up"):
-            route.link("set", index=bridge, state="up")
+def _connect(name: str, hypervisor: Namespace, *arguments: str) -> None:
+    """What a user types on one side: ``etherws`` for real, the bridge by netlink."""
+    click.echo(f"\non {name}")
+    with _step(f"# etherws {' '.join(arguments)}") as notes:
+        notes.append(etherws(hypervisor, *arguments))
+    with _step("# brctl addbr br0"), hypervisor.netlink() as route:
+        route.link("add", ifname="br0", kind="bridge")
+    for port in ("vnet0", "ethws0"):
+        with _step(f"# brctl addif br0 {port}"), hypervisor.netlink() as route:
+            bridge, index = (route.link_lookup(ifname=name)[0] for name in ("br0", port))
+            route.link("set", index=index, master=bridge)
+    with _step("# ifconfig br0 up"):
+        hypervisor.configure("br0")
 
 
-def _ping(vm: Namespace, title: str, count: int, size: int) -> list[float]:
-    """Send `count` ICMP echo requests with `size` bytes of data to VM2, unfragmented; return the times in ms."""
-    times = []
-    with _step(title), vm.inside(), socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
-        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
-        sock.settimeout(PATIENCE)
-        for number in range(count):
-            # RFC 792: type 8, code 0, checksum, identifier, sequence number.
-            head = struct.pack(">BBHHH", 8, 0, 0, os.getpid() & 0xFFFF, number)
-            data = os.urandom(size)
-            packet = head[:2] + _checksum(head + data).to_bytes(2, "big") + head[4:] + data
-            sent = monotonic()
-            sock.sendto(packet, (VM2, 0))
-            # The answer is our packet with type 0, behind an IP header without options.
-            while sock.recv(65536)[24:] != packet[4:]:
-                pass
-            times.append(1000 * (monotonic() - sent))
-    return times
+def etherws(hypervisor: Namespace, *arguments: str) -> str:
+    """Run ``etherws`` until it returns, which leaves it going on in the background; return what it said."""
+    # Settings of the user's own must not reach it; nor may it take systemd's start of the demo for its own.
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("ETHERWS_", "NOTIFY_"))}
+    # No pipe: what goes on in the background, should it hang, would hold the end of it.
+    with open(os.memfd_create("said"), "w+", encoding="utf-8", errors="replace") as output:
+        argv = [sys.executable, "-m", "etherws", *arguments]
+        with hypervisor.inside():
+            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env)
+        status = None
+        with process, contextlib.ExitStack() as stack:
+            stack.callback(process.kill)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = process.wait(PATIENCE)
+        output.seek(0)
+        said = output.read().strip()
+    if status != 0 or "cannot" in said:
+        end = f"ended with status {status}" if status is not None else f"did not return within {PATIENCE:g} s"
+        raise DemoError(f"{end}, saying: {said or 'nothing'}")
+    return said
 
 
-def _stream(lab: Lab, seconds: float) -> float:
-    """Send by TCP from VM1 to VM2; return the rate in Mbit/s as it arrived."""
-    with lab.vm2.inside():
-        listener = socket.create_server((VM2, 0))
-    with lab.vm1.inside():
-        source = socket.create_connection(listener.getsockname(), PATIENCE)
-    sink, _ = listener.accept()
+def ping(address: str, count: int, size: int) -> list[float]:
+    """The milliseconds that `count` ICMP echoes of `size` bytes took, none of them fragmented (icmp(7), RFC 792)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
+        # IP_MTU_DISCOVER, IP_PMTUDISC_PROBE (include/uapi/linux/in.h): don't fragment, and believe no cached path MTU.
+        sock.setsockopt(socket.IPPROTO_IP, 10, 3)
+        sock.connect((address, 0))
+        sock.settimeout(1)
+        payload = bytes(index & 0xFF for index in range(size))
+        trips: list[float] = []
+        deadline = time.monotonic() + PATIENCE
+        sequence = 0
+        while len(trips) < count:
+            if time.monotonic() > deadline:
+                raise DemoError(f"{len(trips)} of {count} answers from {address} within {PATIENCE:g} s")
+            sequence += 1
+            request, expected = _echo(8, sequence, payload), _echo(0, sequence, payload)
+            sent = time.perf_counter()
+            sock.send(request)
+            with contextlib.suppress(TimeoutError):
+                # Behind the IP header, whose length is in words of 4 bytes.
+                while (reply := sock.recv(65536))[(reply[0] & 15) * 4 :] != expected:
+                    pass
+                trips.append((time.perf_counter() - sent) * 1000)
+    return trips
+
+
+def _echo(kind: int, sequence: int, payload: bytes) -> bytes:
+    """An ICMP echo, request (8) or reply (0), with its checksum; `payload` is of even length."""
+    message = struct.pack("!BBHHH", kind, 0, 0, os.getpid() & 0xFFFF, sequence) + payload
+    total = sum(word for (word,) in struct.iter_unpack("!H", message))
+    total = (total & 0xFFFF) + (total >> 16)
+    return message[:2] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + message[4:]
+
+
+def throughput(sender: Namespace, receiver: Namespace, address: str, seconds: float) -> float:
+    """Mbit/s that one TCP connection carries from `sender` to `receiver`, shown as it goes."""
     received = 0
 
-    def take() -> None:
+    def drain() -> None:
         nonlocal received
         buffer = bytearray(1 << 18)
-        while size := sink.recv_into(buffer):
-            received += size
+        with contextlib.suppress(OSError):
+            while count := far.recv_into(buffer):
+                received += count
 
-    taker = threading.Thread(target=take, daemon=True)
-    taker.start()
-    chunk = os.urandom(1 << 16)
-    begin = shown = monotonic()
-    with (
-        contextlib.closing(listener),
-        contextlib.closing(sink),
-        contextlib.closing(source),
-        click.progressbar(length=round(1000 * seconds), label="  TCP from VM1 to VM2", show_eta=False) as bar,
-    ):
-        while (now := monotonic()) < begin + seconds:
-            source.sendall(chunk)
-            if now - shown > 0.05:
-                bar.update(round(1000 * (now - shown)))
-                shown = now
-        rate = received * 8e-6 / (monotonic() - begin)
-        bar.update(round(1000 * seconds) - bar.pos)
-        source.shutdown(socket.SHUT_WR)
-        taker.join(PATIENCE)
-    return rate
-
-
-def _end(pidfiles: list[Path]) -> None:
-    """End the etherws processes; each removes its PID file when it is done."""
-    # An interrupted start may have left no file yet: that daemon ends by itself, with nobody to report to.
-    running = [(file, int(file.read_text() or 0)) for file in pidfiles if file.exists()]
-    for _, pid in running:
-        _kill(pid, signal.SIGTERM)
-    deadline = monotonic() + PATIENCE
-    for file, pid in running:
-        while file.exists() and monotonic() < deadline:
-            sleep(0.01)
-        if file.exists():
-            _kill(pid, signal.SIGKILL)
-
-
-def _kill(pid: int, number: int) -> None:
-    if pid:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-def _table(times: list[float], large: list[float], rate: float, took: float) -> None:
-    rows = [
-        ("round trip", f"{statistics.median(times):.2f} ms (median of {len(times)}; least {min(times):.2f} ms)"),
-        ("1,500-byte packet", f"whole, there and back in {large[0]:.2f} ms"),
-        ("TCP, one flow", f"{rate:,.0f} Mbit/s"),
-        ("all of it took", f"{took:.1f} s"),
-    ]
-    click.echo()
-    for name, value in rows:
-        click.echo(f"  {name:<20}{value}")
+    with contextlib.ExitStack() as stack:
+        try:
+            with receiver.inside():
+                listener = stack.enter_context(socket.create_server((address, 5001)))
+            listener.settimeout(PATIENCE)
+            with sender.inside():
+                near = stack.enter_context(socket.create_connection((address, 5001), PATIENCE))
+            far = stack.enter_context(listener.accept()[0])
+            reader = threading.Thread(target=drain)
+            reader.start()
+            try:
+                chunk = bytes(1 << 16)
+                began = time.monotonic()
+                with click.progressbar(length=100, label="  TCP, one connection", show_eta=False, width=24) as bar:
+                    while (elapsed := time.monotonic() - began) < seconds:
+                        near.sendall(chunk)
+                        if (done := int(100 * elapsed / seconds)) > bar.pos:
+                            bar.update(done - bar.pos)
+                    bar.update(100 - bar.pos)
+                return received * 8e-6 / (time.monotonic() - began)
+            finally:
+                # Wakes the reader, whatever has become of the tunnel.
+                with contextlib.suppress(OSError):
+                    far.shutdown(socket.SHUT_RDWR)
+                reader.join()
+        except OSError as exc:
+            raise DemoError(f"TCP to {address}: {exc}") from exc
 
 
 @contextlib.contextmanager
-def _step(title: str) -> Iterator[None]:
-    """Show a step, then whether it worked."""
-    click.echo(f"  {title:<55}", nl=False)
+def _step(text: str) -> Iterator[list[str]]:
+    """Show a step as it happens. What is put into the list is shown behind the tick; errors become DemoError."""
+    click.echo(f"  {text:<42}", nl=False)
+    notes: list[str] = []
     try:
-        yield
+        yield notes
     except BaseException as exc:
-        click.secho("failed", fg="red")
-        if isinstance(exc, TimeoutError | subprocess.TimeoutExpired):
-            raise DemoError(f"{title}: no answer within {PATIENCE:g} s") from exc
+        click.secho("\u2717", fg="red")
+        if isinstance(exc, NetlinkError):
+            mend = "; load the kernel's drivers by 'modprobe -a veth bridge'" if exc.code == errno.EOPNOTSUPP else ""
+            raise DemoError(f"{text}: {os.strerror(exc.code)}{mend}") from exc
+        if isinstance(exc, OSError | DemoError):
+            raise DemoError(f"{text}: {getattr(exc, 'strerror', None) or exc}") from exc
         raise
-    click.secho("ok", fg="green")
+    click.echo(" ".join((click.style("\u2713", fg="green"), *notes)))
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    """Turn what the kernel refuses into what is missing."""
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP do what Ctrl-C does."""
+    before = [(number, signal.signal(number, signal.default_int_handler)) for number in ENDING]
     try:
         yield
-    except NetlinkError as exc:
-        raise DemoError(f"this kernel has no veth or no routing here: {exc.args[-1]}") from exc
-    except OSError as exc:
-        raise DemoError(f"this kernel or container forbids it: {exc}; run it as root, outside a container") from exc
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
-def _checksum(data: bytes) -> int:
-    """RFC 1071, of an even number of bytes."""
-    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _end(*hypervisors: Namespace) -> None:
+    """End what runs on these. Found by their namespace: a start that was interrupted has no PID file yet."""
+    for number in ENDING:
+        # A second Ctrl-C must not leave processes behind.
+        signal.signal(number, signal.SIG_IGN)
+    with _step("clean-up"):
+        in_time = [hypervisor.end(PATIENCE / 2) for hypervisor in hypervisors]
+        if not all(in_time):
+            raise DemoError(f"etherws outlived SIGTERM by {PATIENCE / 2:g} s, and was killed")
