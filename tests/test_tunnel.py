@@ -204,6 +204,22 @@ def test_the_bridge_option_makes_a_bridge_and_takes_it_away(three: tuple[Host, H
     assert not {"br7", "ethws0", "ethws1"} & set(server.links())
 
 
+def test_the_client_has_the_bridge_option_too(hosts: tuple[Host, Host]) -> None:
+    server, client = hosts
+    server.etherws("server", "--foreground").says("listening")
+    running = client.etherws("client", "--foreground", "ws://192.0.2.1/", "--bridge", "br7")
+    running.says("connected")
+    links = client.links()
+    assert links["ethws0"].get("master") == links["br7"]["index"]
+    # A device that is made anew goes back by itself.
+    client.delete_link("ethws0")
+    running.says("ethws0 had been deleted and is made anew\n")
+    links = client.links()
+    assert links["ethws0"].get("master") == links["br7"]["index"]
+    running.stop()
+    assert not {"br7", "ethws0"} & set(client.links())
+
+
 def test_a_bridge_that_others_use_stays(host: Host) -> None:
     serving = host.etherws("server", "--foreground", "--port", "0", "--bridge", "br7")
     serving.says("listening")
