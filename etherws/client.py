@@ -22,7 +22,7 @@ from websockets.exceptions import InvalidURI
 from websockets.uri import WebSocketURI, parse_uri
 
 from etherws import __version__
-from etherws.errors import ConnectError, EtherwsError, SettingsError
+from etherws.errors import ConnectError, EtherwsError, SettingsError, printable
 from etherws.link import Link
 from etherws.ports import Ports
 from etherws.session import Session
@@ -136,7 +136,7 @@ def _upgrade(sock: Any, uri: WebSocketURI) -> Link:
         raise ConnectError(_explain(int(status[1]), head))
     protocol.receive_data(head + b"\r\n\r\n")
     if protocol.handshake_exc is not None:
-        raise ConnectError(f"gave no proper answer to the upgrade: {_printable(str(protocol.handshake_exc))}")
+        raise ConnectError(f"gave no proper answer to the upgrade: {printable(str(protocol.handshake_exc))}")
     return Link(sock, server=False, wire=Version1(), early=early)
 
 
@@ -146,13 +146,8 @@ def _explain(status: int, head: bytes) -> str:
     text = f"answered {status} {phrase}"
     if 300 <= status < 400:
         to = next((line[9:] for line in head.split(b"\r\n") if line[:9].lower() == b"location:"), b"")
-        return f"{text} to {_printable(to.decode('latin-1').strip())}; etherws follows no redirects, name that URI"
+        return f"{text} to {printable(to.decode('latin-1').strip())}; etherws follows no redirects, name that URI"
     return f"{text}; {_MENDS[status]}" if status in _MENDS else text
-
-
-def _printable(text: str) -> str:
-    """Without what would drive a terminal, and short."""
-    return "".join(char if char.isprintable() else "?" for char in text)[:200]
 
 
 class Client:

@@ -20,6 +20,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
+def printable(text: str) -> str:
+    """A stranger's words, short and without what would drive a terminal or begin a line in a log."""
+    return "".join(char if char.isprintable() else "?" for char in text)[:200]
+
+
 class EtherwsError(Exception):
     """The root. ``str()`` of it is a sentence for the user."""
 

@@ -17,7 +17,7 @@ import gevent
 from gevent.lock import BoundedSemaphore
 from gevent.ssl import SSLSocket
 
-from etherws.errors import LinkClosed
+from etherws.errors import LinkClosed, printable
 from etherws.tap import SLICE
 from etherws.websocket import BINARY, CLOSE, PING, PONG, Decoder, Encoder, parse_close
 from etherws.wire import Batch, Buffer, Version1
@@ -76,8 +76,8 @@ class Link:
                     self._answer(payload)
                 elif opcode == CLOSE:
                     code, reason = parse_close(payload)
-                    text = f"closed by the peer, code {code or 'none'}" + (f": {reason}" if reason else "")
-                    self._ended = LinkClosed(text, code)
+                    text = f"closed by the peer, code {code or 'none'}"
+                    self._ended = LinkClosed(f"{text}: {printable(reason)}" if reason else text, code)
                     break
                 elif opcode != PONG:
                     self.drops["text"] += 1

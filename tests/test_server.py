@@ -246,6 +246,12 @@ def test_what_is_no_frame_is_dropped_counted_and_ends_nothing(host: Host, server
     assert "closed by the peer, code none" in output
 
 
+def test_the_reason_of_a_close_cannot_forge_the_log(host: Host, server: Process) -> None:
+    peer = Peer(host).upgraded()
+    peer.say(masked(0x88, b"\x03\xe8bye\n\x1b[2J forged"))
+    assert "closed by the peer, code 1000: bye??[2J forged" in server.says("left ethws0")
+
+
 def test_frames_for_an_interface_that_is_down_are_counted(host: Host, server: Process) -> None:
     peer = Peer(host).upgraded()
     host.set_link("ethws0", state="down")
