@@ -30,7 +30,7 @@ test: $(VENV)/test.done
 
 bench: $(VENV)/test.done
 	@sh contrib/apt-programs $(BENCH_PROGRAMS) || true
-	$(BIN)/python -m bench.run $(ARGS)
+	$(BIN)/python bench/run.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

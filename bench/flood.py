@@ -26,8 +26,8 @@ class _Iovec(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
-class _Mmsghdr(ctypes.Structure):
-    """struct mmsghdr, sendmmsg(2), with its struct msghdr spread out."""
+class _Msghdr(ctypes.Structure):
+    """struct msghdr, sendmsg(2)."""
 
     _fields_ = (
         ("name", ctypes.c_void_p),
@@ -37,8 +37,13 @@ class _Mmsghdr(ctypes.Structure):
         ("control", ctypes.c_void_p),
         ("control_length", ctypes.c_size_t),
         ("flags", ctypes.c_int),
-        ("sent", ctypes.c_uint),
     )
+
+
+class _Mmsghdr(ctypes.Structure):
+    """struct mmsghdr, sendmmsg(2)."""
+
+    _fields_ = (("header", _Msghdr), ("sent", ctypes.c_uint))
 
 
 def send(address: str, port: int, seconds: float) -> None:
@@ -47,7 +52,7 @@ def send(address: str, port: int, seconds: float) -> None:
     iovec = _Iovec(ctypes.addressof(payload), PAYLOAD)
     batch = (_Mmsghdr * BATCH)()
     for message in batch:
-        message.iov, message.iov_length = ctypes.pointer(iovec), 1
+        message.header.iov, message.header.iov_length = ctypes.pointer(iovec), 1
     sendmmsg = ctypes.CDLL(None, use_errno=True).sendmmsg
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect((address, port))

@@ -175,6 +175,11 @@ class Lab:
     """The two namespaces, the veth between them, and a directory for logs and keys."""
 
     def __enter__(self) -> Lab:
+        # SIGTERM and SIGHUP end it as Ctrl-C does, by way of every finally; not where they are ignored, as under nohup.
+        self._handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        for number, handler in self._handlers.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, signal.default_int_handler)
         self.directory = Path(tempfile.mkdtemp(prefix="etherws-bench-"))
         prefix = f"ewbench-{os.getpid()}"
         self.a = Namespace(f"{prefix}-a", self.directory)
@@ -197,7 +202,8 @@ class Lab:
 
     def _close(self) -> None:
         """Leave nothing behind; a second Ctrl-C does not stop that."""
-        previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in self._handlers:
+            signal.signal(number, signal.SIG_IGN)
         try:
             for namespace in (self.a, self.b):
                 # Those that a block interrupted between its start and its try had no time to stop.
@@ -207,5 +213,5 @@ class Lab:
                 run("ip", "netns", "del", namespace.name, check=False)
             shutil.rmtree(self.directory, ignore_errors=True)
         finally:
-            for number, handler in previous.items():
+            for number, handler in self._handlers.items():
                 signal.signal(number, handler)

@@ -10,9 +10,10 @@ import hashlib
 import importlib.util
 import ssl
 import sys
+from functools import partial
 from pathlib import Path
 
-from bench.lab import OUTER_A, OUTER_B, VETH, Lab, Process, absent_programs, run, wait_until
+from bench.lab import OUTER_A, OUTER_B, VETH, Lab, Namespace, Process, absent_programs, run, wait_until
 
 #: The outer port, of the tunnel's server in its own namespace.
 PORT = 8080
@@ -81,7 +82,7 @@ class Tunnel(Peer):
         client = lab.a.spawn(*self.client(lab))
         self.processes.append(client)
         for process, namespace, address in ((server, lab.b, self.address_b), (client, lab.a, self.address_a)):
-            wait_until(lambda p=process, n=namespace: p.check() and n.has(DEVICE), f"{self.name}: {DEVICE}")
+            wait_until(partial(_appeared, process, namespace), f"{self.name}: {DEVICE}")
             namespace.ip("addr", "add", f"{address}/24", "dev", DEVICE)
             namespace.ip("link", "set", DEVICE, "up")
         self.answers(lab)
@@ -151,6 +152,11 @@ class OpenVpn(Tunnel):
         if self._protocol == "tcp":
             command += ["--mssfix", "0"]
         return command
+
+
+def _appeared(process: Process, namespace: Namespace) -> bool:
+    """Whether the process has made its TAP; BenchError when it has ended instead."""
+    return process.check() and namespace.has(DEVICE)
 
 
 def certificate(lab: Lab) -> tuple[Path, Path]:

@@ -1,134 +1,132 @@
-"""Measure etherws beside its peers, between two network namespaces: python -m bench.run --help
+"""Measure tunnels side by side: ``python bench/run.py``, as root.
 
-Each round goes through the peers in turn, one up at a time, so that whatever else the machine does touches all alike.
-Figures are medians over the rounds; compare them within one run only. Read next: peers.py, scenarios.py.
+Reads the command line and walks through rounds, peers and scenarios. Where to read on: lab.py (namespaces and
+processes), peers.py (the tunnels), scenarios.py (the measurements), report.py (tables and JSON).
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
-import platform
-import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import click
+if __name__ == "__main__":
+    # The directory above, so that it runs as a file as well as by -m, installed or not.
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import etherws
 from bench.lab import BenchError, Lab, absent_programs
-from bench.peers import PEERS, Peer
-from bench.scenarios import FIGURES, NEEDED, SCENARIOS
-
-#: samples[figure][peer], a number for each round.
-Samples = dict[str, dict[str, list[float]]]
-
-#: Whom the ratios are to.
-BASE = "openvpn-tcp"
+from bench.peers import PEERS
+from bench.report import Results, machine
+from bench.scenarios import NEEDED, SCENARIOS
 
 
-@click.command()
-@click.option("--peers", default=",".join(PEERS), show_default=True, help="Which, in this order.")
-@click.option("--scenarios", default=",".join(SCENARIOS), show_default=True, help="Which, in this order.")
-@click.option("--rounds", type=click.IntRange(1, 100), default=5, show_default=True)
-@click.option("--seconds", type=click.FloatRange(1, 60), default=4, show_default=True, help="For each figure.")
-@click.option("--json", "path", type=click.Path(dir_okay=False), help="Write all figures into this file.")
-def main(peers: str, scenarios: str, rounds: int, seconds: float, path: str | None) -> None:
-    """Measure etherws beside its peers. Needs root; makes network namespaces of its own and removes them."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure, print, and return the exit status: 1 when any measurement failed, 130 when interrupted."""
+    options = _options(argv)
     if os.geteuid() != 0:
-        raise click.ClickException("run it as root: it makes network namespaces")
-    chosen = [PEERS[name] for name in _names(peers, PEERS)]
-    wanted = _names(scenarios, SCENARIOS)
-    for peer in list(chosen):
-        if absent := peer.absent():
-            click.echo(f"{peer.name} is left out: no {', '.join(absent)}", err=True)
-            chosen.remove(peer)
-    for name in list(wanted):
-        if absent := absent_programs(*NEEDED[name]):
-            click.echo(f"{name} is left out: no {', '.join(absent)}", err=True)
-            wanted.remove(name)
+        print("bench: runs as root only, for network namespaces and TAPs; try sudo", file=sys.stderr)
+        return 1
+    if absent := absent_programs("ip", "ping"):
+        print(f"bench: not installed: {', '.join(absent)}", file=sys.stderr)
+        return 1
+    scenarios = _present(options.scenarios, {name: absent_programs(*NEEDED[name]) for name in SCENARIOS})
+    peers = _present(options.peers, {name: peer.absent() for name, peer in PEERS.items()})
+    if not (peers and scenarios):
+        print("bench: nothing is left to measure", file=sys.stderr)
+        return 1
+    results = Results(machine(), options.rounds, options.seconds)
+    status = 0
     try:
-        with Lab() as lab:
-            samples = measure(lab, chosen, wanted, rounds, seconds)
+        _measure(results, peers, scenarios)
     except BenchError as exc:
-        raise click.ClickException(str(exc)) from exc
-    click.echo(f"\n{machine()}\nmedians of {rounds} rounds of {seconds:g} s (least to most); x: times {BASE}\n")
-    click.echo(table(samples, [peer.name for peer in chosen]))
-    if path:
-        report = {"machine": machine(), "rounds": rounds, "seconds": seconds, "samples": samples}
-        Path(path).write_text(json.dumps(report, indent=1) + "\n")
+        results.failures.append(str(exc))
+        print(f"bench: {exc}", file=sys.stderr)
+    except KeyboardInterrupt:
+        results.failures.append("interrupted")
+        print("\nbench: interrupted; everything is cleaned up", file=sys.stderr)
+        status = 130
+    print(results.text())
+    if options.json:
+        options.json.write_text(json.dumps(results.as_dict(), indent=2) + "\n")
+    return status or (1 if results.failures else 0)
 
 
-def measure(lab: Lab, peers: list[Peer], scenarios: list[str], rounds: int, seconds: float) -> Samples:
-    """Go round and round; a peer that fails once is named, and misses that figure."""
-    samples: Samples = {}
-    steps = [(peer, name) for _ in range(rounds) for peer in peers for name in (None, *scenarios)]
-    with click.progressbar(steps, label="measuring", file=sys.stderr) as bar:
-        try:
-            for peer, name in bar:
+def _measure(results: Results, peers: list[str], scenarios: list[str]) -> None:
+    """Go round the peers, so that a slow minute of the machine falls on all of them alike."""
+    steps, done = results.rounds * len(peers) * len(scenarios), 0
+    with Lab() as lab:
+        for number in range(1, results.rounds + 1):
+            for name in peers:
+                peer, where = PEERS[name], f"round {number}/{results.rounds}, {name}"
                 try:
-                    if name is None:
-                        for other in peers:
-                            other.stop()
-                        peer.start(lab)
-                        continue
-                    for figure, value in SCENARIOS[name](peer, lab, seconds).items():
-                        samples.setdefault(figure, {}).setdefault(peer.name, []).append(value)
+                    _progress(done, steps, f"{where}: start")
+                    peer.start(lab)
+                    for position, scenario in enumerate(scenarios):
+                        _progress(done + position, steps, f"{where}: {scenario}")
+                        # The tunnel may have to digest the load of the scenario before.
+                        peer.answers(lab)
+                        results.add(number, name, SCENARIOS[scenario](peer, lab, results.seconds))
                 except BenchError as exc:
-                    click.echo(f"\n{peer.name}, {name or 'start'}: {exc}", err=True)
-        finally:
-            for peer in peers:
-                peer.stop()
-    return samples
+                    results.failures.append(f"{where}: {exc}")
+                    print(f"\nbench: {where}: {exc}", file=sys.stderr)
+                finally:
+                    peer.stop()
+                done += len(scenarios)
+        _progress(done, steps, "done\n")
 
 
-def table(samples: Samples, peers: list[str]) -> str:
-    """A row for each figure, a column for each peer."""
-    rows = [["", *peers]]
-    for figure, meaning in FIGURES.items():
-        if figure not in samples:
-            continue
-        by_peer = samples[figure]
-        row = [f"{meaning.title}, {meaning.unit}"]
-        for peer in peers:
-            if peer not in by_peer:
-                row.append("-")
-                continue
-            middle, least, most = statistics.median(by_peer[peer]), min(by_peer[peer]), max(by_peer[peer])
-            text = f"{_short(middle)} ({_short(least)} to {_short(most)})"
-            if peer != BASE and BASE in by_peer:
-                text += f" {middle / statistics.median(by_peer[BASE]):.2f}x"
-            row.append(text)
-        rows.append(row)
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip() for row in rows
+def _present(wanted: list[str], absent: dict[str, list[str]]) -> list[str]:
+    """Those whose programs and modules are here; says which are not."""
+    for name in wanted:
+        if absent[name]:
+            print(f"bench: {name} skipped, not installed: {', '.join(absent[name])}", file=sys.stderr)
+    return [name for name in wanted if not absent[name]]
+
+
+def _progress(done: int, steps: int, text: str) -> None:
+    """One line, rewritten where that is a terminal."""
+    start, end = ("\r\033[K", "") if sys.stderr.isatty() else ("", "\n")
+    print(f"{start}[{done:3}/{steps}] {text}", end=end, file=sys.stderr, flush=True)
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="bench/run.py", description="Measure tunnels side by side between two network namespaces. Needs root."
     )
+    for option, known in (("--peers", list(PEERS)), ("--scenarios", list(SCENARIOS))):
+        text = f"of {', '.join(known)}; all unless told"
+        parser.add_argument(option, type=_names(known), default=known, metavar="NAME,...", help=text)
+    parser.add_argument("--rounds", type=_within(100), default=5, metavar="N", help="5 unless told")
+    parser.add_argument("--seconds", type=_within(60), default=5, metavar="S", help="of one measurement; 5 unless told")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of every round there")
+    return parser.parse_args(argv)
 
 
-def machine() -> str:
-    """What this runs on."""
-    models = [
-        line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    return (
-        f"etherws {etherws.__version__}, Python {platform.python_version()}, Linux {platform.release()},"
-        f" {os.cpu_count()} x {models[0] if models else platform.machine()}"
-    )
+def _names(known: Iterable[str]) -> Callable[[str], list[str]]:
+    """An argparse type: names with commas between, put into the order in which we know them."""
+
+    def parse(text: str) -> list[str]:
+        wanted = {name.strip() for name in text.split(",")}
+        if unknown := sorted(wanted.difference(known)):
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
+        return [name for name in known if name in wanted]
+
+    return parse
 
 
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+def _within(most: int) -> Callable[[str], int]:
+    """An argparse type: a whole number from 1 to most, since all load is bounded."""
 
+    def parse(text: str) -> int:
+        if not (text.isdecimal() and 1 <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {most}")
+        return int(text)
 
-def _names(text: str, known: Mapping[str, object]) -> list[str]:
-    names = text.split(",")
-    for name in names:
-        if name not in known:
-            raise click.ClickException(f"no {name}; there are {', '.join(known)}")
-    return names
+    return parse
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -58,45 +58,49 @@ def rtt(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
 def tcp(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
     """One flow from client to server; with it what the tunnel's processes used for what they carried."""
     used = -_cpu(peer)
-    rate = _iperf3(peer, lab, seconds)
+    rate, carried = _iperf3(peer, lab, seconds)
     figures = {"tcp": rate}
     if peer.processes:
         used += _cpu(peer)
-        # At the same rate in the warm-up, as near as makes no difference to a median.
-        figures["cpu"] = used / (rate * 1e6 / 8 * (seconds + WARM_UP) / 1e9)
+        figures["cpu"] = used / carried
         figures["rss"] = max(process.peak_rss() for process in peer.processes)
     return figures
 
 
 def tcp_r(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
     """One flow from server to client."""
-    return {"tcp-r": _iperf3(peer, lab, seconds, "--reverse")}
+    return {"tcp-r": _iperf3(peer, lab, seconds, "--reverse")[0]}
 
 
 def pps(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
     """More than the tunnel can carry goes in; what counts is what comes out of the receiver's interface."""
-    end = (peer.address_b, str(PORT))
-    with lab.b.running(sys.executable, FLOOD, "sink", *end, str(seconds + 60)) as sink:
+    # Both are stopped below; should we be killed, they end by themselves.
+    end = (peer.address_b, str(PORT), str(WARM_UP + seconds + 10))
+    with lab.b.running(sys.executable, FLOOD, "sink", *end) as sink:
         wait_until(lambda: sink.listens(PORT), "flood.py: a sink")
-        with lab.a.running(sys.executable, FLOOD, "send", *end, str(seconds + 60)) as sender:
+        with lab.a.running(sys.executable, FLOOD, "send", *end) as sender:
             time.sleep(WARM_UP)
-            begun, before = time.monotonic(), sink.received(peer.device)[1]
+            begun, (bytes_before, before) = time.monotonic(), sink.received(peer.device)
             time.sleep(seconds)
-            ended, after = time.monotonic(), sink.received(peer.device)[1]
+            ended, (bytes_after, after) = time.monotonic(), sink.received(peer.device)
             sender.check()
+            sink.check()
+    if not 63 <= (bytes_after - bytes_before) / max(after - before, 1) <= 65:
+        raise BenchError("flood.py: what arrived were not frames of 64 bytes")
     return {"pps": (after - before) / (ended - begun)}
 
 
-def _iperf3(peer: Peer, lab: Lab, seconds: float, *options: str) -> float:
-    """Mbit/s that the receiving end counted, after the warm-up."""
+def _iperf3(peer: Peer, lab: Lab, seconds: float, *options: str) -> tuple[float, float]:
+    """Mbit/s that the receiving end counted, and the gigabytes that were sent, warm-up included."""
     command = ["iperf3", "--client", peer.address_b, "--port", str(PORT), "--json"]
     command += ["--time", str(round(seconds)), "--omit", str(round(WARM_UP)), *options]
     with lab.b.running("iperf3", "--server", "--one-off", "--port", str(PORT)) as server:
         wait_until(lambda: server.listens(PORT), "iperf3: a listening server")
         report = json.loads(lab.a.run(*command, check=False, timeout=seconds + 20) or "{}")
-        if "error" in report or "end" not in report:
-            raise BenchError(f"iperf3: {report.get('error', 'no report')}")
-    return float(report["end"]["sum_received"]["bits_per_second"]) / 1e6
+    if "error" in report or "end" not in report:
+        raise BenchError(f"iperf3: {report.get('error', 'no report')}")
+    carried = sum(interval["sum"]["bytes"] for interval in report["intervals"])
+    return report["end"]["sum_received"]["bits_per_second"] / 1e6, carried / 1e9
 
 
 def _cpu(peer: Peer) -> float:

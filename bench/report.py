@@ -1,0 +1,125 @@
+"""What was measured, as a text table and as JSON. Measures nothing itself, and knows neither root nor network.
+
+A peer's figure is the median of its rounds, with the least and the most beside it. Its ratio to REFERENCE is the
+median of the ratios within each round: the two were measured within a minute of each other then, and a machine
+that gets slower over the run does not distort it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from pathlib import Path
+from typing import Any
+
+from bench.lab import run
+from bench.scenarios import FIGURES
+
+#: The peer that the ratios are to.
+REFERENCE = "openvpn-tcp"
+
+
+class Results:
+    """The figures of every round and peer, and what went wrong."""
+
+    def __init__(self, machine: dict[str, str], rounds: int, seconds: int) -> None:
+        self.machine, self.rounds, self.seconds = machine, rounds, seconds
+        self.failures: list[str] = []
+        # figure -> peer -> round -> value
+        self._values: dict[str, dict[str, dict[int, float]]] = {}
+
+    def add(self, number: int, peer: str, figures: dict[str, float]) -> None:
+        """Keep one peer's figures of one round."""
+        for figure, value in figures.items():
+            self._values.setdefault(figure, {}).setdefault(peer, {})[number] = value
+
+    def ratio(self, figure: str, peer: str) -> float | None:
+        """The peer's figure over the reference's; None where one of the two is missing."""
+        peers = self._values[figure]
+        reference = peers.get(REFERENCE, {})
+        ratios = [value / reference[number] for number, value in peers[peer].items() if reference.get(number)]
+        return statistics.median(ratios) if ratios else None
+
+    def text(self) -> str:
+        """A block for each figure, a line for each peer."""
+        lines = [f"{key}: {value}" for key, value in self.machine.items()]
+        lines += [f"rounds: {self.rounds} of {self.seconds} s; medians, with the least and the most"]
+        for name, figure in FIGURES.items():
+            if peers := self._values.get(name):
+                better = "more" if figure.more_is_better else "less"
+                title = f"{name}: {figure.title}, {figure.unit} ({better} is better)"
+                lines += ["", title, *self._rows(name, peers)]
+        lines += [f"failed: {failure}" for failure in self.failures]
+        return "\n".join(lines)
+
+    def _rows(self, figure: str, peers: dict[str, dict[int, float]]) -> list[str]:
+        rows = [f"  {'peer':14}{'median':>10}{'least':>10}{'most':>10}"]
+        if REFERENCE in peers:
+            rows[0] += f"  / {REFERENCE}"
+        for peer, rounds in peers.items():
+            values = list(rounds.values())
+            shown = [_digits(value) for value in (statistics.median(values), min(values), max(values))]
+            ratio = self.ratio(figure, peer)
+            last = "" if ratio is None else f"{ratio:8.2f}"
+            rows.append(f"  {peer:14}{shown[0]:>10}{shown[1]:>10}{shown[2]:>10}{last}".rstrip())
+        return rows
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, for JSON: the value of each round too, null where that round failed."""
+        figures = {}
+        for name, peers in self._values.items():
+            figure = FIGURES[name]
+            figures[name] = {
+                "title": figure.title,
+                "unit": figure.unit,
+                "more_is_better": figure.more_is_better,
+                "peers": {peer: self._summary(name, peer, values) for peer, values in peers.items()},
+            }
+        return {
+            "machine": self.machine,
+            "rounds": self.rounds,
+            "seconds": self.seconds,
+            "reference": REFERENCE,
+            "figures": figures,
+            "failures": self.failures,
+        }
+
+    def _summary(self, figure: str, peer: str, rounds: dict[int, float]) -> dict[str, Any]:
+        values = list(rounds.values())
+        return {
+            "median": statistics.median(values),
+            "min": min(values),
+            "max": max(values),
+            "ratio": self.ratio(figure, peer),
+            "rounds": [rounds.get(number) for number in range(1, self.rounds + 1)],
+        }
+
+
+def machine() -> dict[str, str]:
+    """What this ran on, by name; absolute figures mean little without it."""
+    cpu = Path("/proc/cpuinfo").read_text()
+    model = cpu.partition("model name")[2].partition(": ")[2].partition("\n")[0] or platform.machine()
+    found = {
+        "cpu": f"{model}, {len(os.sched_getaffinity(0))} cores",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        # Other work on the machine shows here.
+        "load": f"{os.getloadavg()[0]:.2f} at the start",
+    }
+    for program in ("openvpn", "iperf3"):
+        found[program] = _version(program)
+    return found
+
+
+def _version(program: str) -> str:
+    """The version that the program prints in its first line: its second word."""
+    try:
+        return run(program, "--version", check=False).split()[1]
+    except (OSError, IndexError):
+        return "none"
+
+
+def _digits(value: float) -> str:
+    """Three digits at least, and no more decimals than that takes."""
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3}f}"
