@@ -33,23 +33,23 @@ def accept(environ: Mapping[str, Any]) -> list[tuple[str, str]]:
         raise Refused("405 Method Not Allowed", f"a WebSocket begins with GET, not {method}", [("Allow", "GET")])
     if environ.get("SERVER_PROTOCOL") != "HTTP/1.1":
         raise _bad(f"a WebSocket needs HTTP/1.1, not {environ.get('SERVER_PROTOCOL')}")
-    if environ.get("HTTP_HOST", "").strip() == "" or "," in environ["HTTP_HOST"]:
+    if environ.get("HTTP_HOST", "").strip(" \t") == "" or "," in environ["HTTP_HOST"]:
         raise _bad("exactly one Host header is needed")
     if "websocket" not in _tokens(environ, "HTTP_UPGRADE"):
         raise _upgrade_required("the Upgrade header does not say 'websocket'; does a proxy between drop it?")
     if "upgrade" not in _tokens(environ, "HTTP_CONNECTION"):
         raise _bad("the Connection header does not say 'Upgrade'; does a proxy between drop it?")
-    if environ.get("CONTENT_LENGTH", "").strip() not in ("", "0"):
+    if environ.get("CONTENT_LENGTH", "").strip(" \t") not in ("", "0"):
         raise _bad("an upgrade request has no body, but Content-Length announces one")
     if "HTTP_TRANSFER_ENCODING" in environ:
         raise _bad("an upgrade request has no body, but Transfer-Encoding announces one")
-    if environ.get("HTTP_SEC_WEBSOCKET_VERSION", "").strip() != VERSION:
+    if environ.get("HTTP_SEC_WEBSOCKET_VERSION", "").strip(" \t") != VERSION:
         raise Refused(
             "426 Upgrade Required",
             f"the Sec-WebSocket-Version header must be {VERSION}",
             [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", VERSION)],
         )
-    key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip()
+    key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip(" \t")
     if not _is_key(key):
         raise _bad("the Sec-WebSocket-Key header must be 16 bytes in base64")
     return [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept_value(key))]
@@ -62,7 +62,7 @@ def accept_value(key: str) -> str:
 
 def _tokens(environ: Mapping[str, Any], name: str) -> list[str]:
     """The comma-separated tokens of a header, in lower case: names match whole, in any case."""
-    return [token.strip().lower() for token in environ.get(name, "").split(",")]
+    return [token.strip(" \t").lower() for token in environ.get(name, "").split(",")]
 
 
 def _is_key(key: str) -> bool:

@@ -18,14 +18,17 @@ NAME_MAX = 15
 #: linux/if_ether.h, ETH_MIN_MTU; drivers/net/tun.c, MAX_MTU less the Ethernet header.
 MTU_MIN, MTU_MAX = 68, 65_521
 
-_NAME = re.compile(r"[^\s/:%]+")
+#: What the kernel's isspace() takes for a blank, byte by byte, is no part of a name (net/core/dev.c, dev_valid_name).
+_NAME = re.compile(rb"[^\0\t-\r \xa0/:%]+")
 
 
 def check_name(option: str, name: str) -> None:
-    """Raise SettingsError unless the kernel takes `name` for an interface (net/core/dev.c, dev_valid_name)."""
-    if len(name.encode()) > NAME_MAX:
+    """Raise SettingsError unless the kernel takes `name` for an interface."""
+    # What is no UTF-8 on the command line comes as surrogates, which have no bytes.
+    raw = name.encode(errors="replace") if name.isprintable() else b""
+    if len(raw) > NAME_MAX:
         raise SettingsError(f"{option} {name!r} is longer than {NAME_MAX} bytes; choose a shorter name")
-    if not _NAME.fullmatch(name) or name in (".", ".."):
+    if not _NAME.fullmatch(raw) or name in (".", ".."):
         raise SettingsError(f"{option} {name!r} is no interface name; leave out blanks and / : %")
 
 
@@ -62,7 +65,7 @@ class ServerSettings(DeviceSettings):
         """The settings in ETHERWS_SERVER_DEVICE, _BRIDGE, _MTU and _PATH; raises SettingsError."""
         found = {key: environ.get(f"ETHERWS_SERVER_{key.upper()}") for key in ("device", "bridge", "path")}
         mtu = environ.get("ETHERWS_SERVER_MTU")
-        if mtu and not mtu.isdecimal():
+        if mtu and not re.fullmatch("[0-9]{1,9}", mtu):
             raise SettingsError(f"ETHERWS_SERVER_MTU {mtu!r} is no number; choose {MTU_MIN} to {MTU_MAX}")
         return cls(mtu=int(mtu) if mtu else None, **{key: value for key, value in found.items() if value})
 
@@ -82,5 +85,5 @@ class Retry:
                 f"--retry-interval {self.first:g} s must be above zero and no longer than"
                 f" --max-retry-interval {self.most:g} s"
             )
-        if self.timeout <= 0:
+        if not self.timeout > 0:
             raise SettingsError(f"--connect-timeout {self.timeout:g} s must be above zero")

@@ -130,9 +130,9 @@ class Decoder:
         try:
             self._parse(events)
         except ProtocolError as exc:
+            self._error = exc
             if not events:
                 raise
-            self._error = exc
         return events
 
     def _parse(self, events: list[tuple[int, Buffer]]) -> None:
@@ -154,8 +154,8 @@ class Decoder:
                 if length < least or length >> 63:
                     raise ProtocolError(PROTOCOL_ERROR, "length not in its shortest form")
                 at += form.size
-                if length > self._max:
-                    raise ProtocolError(TOO_BIG, f"message of {length} bytes; {self._max} are taken at most")
+            if length > self._max and not first & 0x8:
+                raise ProtocolError(TOO_BIG, f"message of {length} bytes; {self._max} are taken at most")
             payload_at = at + 4 if masked else at
             stop = payload_at + length
             if stop > end:

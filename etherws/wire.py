@@ -49,8 +49,8 @@ class Version1:
     #: Bytes that a record's header takes before each frame.
     headroom = 0
 
-    #: The longest message that is taken from the peer, in bytes.
-    max_message = 64 * 1024
+    #: The longest message that is taken from the peer, in bytes: 64 KiB, and what the largest frame has beyond.
+    max_message = FRAME_ROOM
 
     def __init__(self) -> None:
         self.drops: Counter[str] = Counter()

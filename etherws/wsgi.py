@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from time import monotonic
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import gevent
 from gevent.event import Event
@@ -37,6 +38,8 @@ class Application:
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
+        # A WSGI path is decoded, and its bytes are shown as latin-1 (PEP 3333).
+        self._path = unquote_to_bytes(settings.path).decode("latin-1").rstrip("/")
         self._ports: Ports | None = None
         self._tunnels: dict[Event, Session | None] = {}
         self._stopping = False
@@ -73,7 +76,7 @@ class Application:
 
     def _admit(self, environ: Environ) -> None:
         """Raise Refused unless this is a proper upgrade request for our path, and can be served."""
-        if (environ.get("PATH_INFO") or "/").rstrip("/") != self.settings.path.rstrip("/"):
+        if (environ.get("PATH_INFO") or "/").rstrip("/") != self._path:
             raise Refused("404 Not Found", "there is no tunnel at this path")
         environ["etherws.headers"] = handshake.accept(environ)
         if UPGRADE not in environ:
