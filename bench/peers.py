@@ -56,7 +56,7 @@ class Peer:
         wait_until(answered, f"{self.name}: an answer to ping")
 
 
-class Tunnel(Peer):
+class Tunnel(Peer, ABC):
     """A server process in b and a client process in a, each with a TAP of its own."""
 
     device = DEVICE
@@ -66,13 +66,13 @@ class Tunnel(Peer):
         self.name = name
         self.address_a, self.address_b = f"10.99.{number}.1", f"10.99.{number}.2"
 
+    @abstractmethod
     def server(self, lab: Lab) -> list[str]:
         """The server's command; it listens on OUTER_B and PORT."""
-        raise NotImplementedError
 
+    @abstractmethod
     def client(self, lab: Lab) -> list[str]:
         """The client's command."""
-        raise NotImplementedError
 
     def start(self, lab: Lab) -> None:
         """Start the server, then the client, give the TAPs their addresses, and wait for an answer to ping."""

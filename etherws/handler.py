@@ -64,7 +64,8 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
                 raise ValueError("malformed header line")
             lines.append(line)
         names = [line.split(b":", 1)[0].lower() for line in lines]
-        for name in (b"host", b"content-length", b"transfer-encoding"):
+        # More than one Host is for the application to name; these two decide where the request ends.
+        for name in (b"content-length", b"transfer-encoding"):
             if names.count(name) > 1:
                 raise ValueError(f"more than one {name.decode()} header")
         headers = super().MessageClass(io.BytesIO(b"".join(lines) + b"\r\n"), *args)

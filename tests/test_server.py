@@ -121,7 +121,7 @@ REFUSED = {
     "POST": (request("POST / HTTP/1.1"), b"405", b"not POST"),
     "HTTP/1.0": (request("GET / HTTP/1.0"), b"400", b"HTTP/1.1"),
     "no Host": (request(Host=None), b"400", b"Host"),
-    "two Hosts": (request(Host="a\r\nHost: b"), b"400", b""),
+    "two Hosts": (request(Host="a\r\nHost: b"), b"400", b"exactly one Host header"),
     "another Upgrade": (request(Upgrade="h2c"), b"426", b"Upgrade header"),
     "no Connection": (request(Connection=None), b"400", b"Connection header"),
     "no version": (request(Sec_WebSocket_Version=None), b"426", b"Sec-WebSocket-Version"),
