@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import ssl
 import sys
+from abc import ABC, abstractmethod
 from functools import partial
 from pathlib import Path
 
