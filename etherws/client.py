@@ -214,7 +214,7 @@ class Client:
         try:
             reason = self._session.run()
             if not self._stopping:
-                log.warning("lost %s: %s; trying again %s", self._server, reason, self._session.summary())
+                log.warning("lost %s: %s%s; trying again", self._server, reason, self._session.summary())
         finally:
             self._session = None
             ports.give_back(tap)

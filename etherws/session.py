@@ -51,7 +51,8 @@ class Session:
         up = gevent.spawn(self._until_error, uplink, self._tap, self._link, self._link.headroom)
         down = gevent.spawn(self._until_error, downlink, self._link, self._tap)
         try:
-            reason = self._end.get() or EtherwsError("ended")
+            reason = self._end.get()
+            assert reason is not None
             down.kill()
             self._link.close(_close_code(reason), str(reason) if isinstance(reason, ProtocolError) else "")
             return reason
@@ -59,14 +60,14 @@ class Session:
             gevent.killall([up, down])
             self._link.close(None)
 
-    def stop(self, reason: EtherwsError | None = None) -> None:
+    def stop(self) -> None:
         """Make run() end, in 1.5 s at most; the peer is told that this side is going away (1001)."""
-        self._finish(reason or LinkClosed("this side is stopping", GOING_AWAY))
+        self._finish(LinkClosed("this side is stopping", GOING_AWAY))
 
     def summary(self) -> str:
-        """What was dropped, for the log."""
+        """What was dropped, as the end of a line in the log; empty if nothing was."""
         drops = self._link.all_drops() + self._tap.drops
-        return "dropped " + ", ".join(f"{count} {why}" for why, count in sorted(drops.items())) if drops else ""
+        return "; dropped " + ", ".join(f"{count} {why}" for why, count in sorted(drops.items())) if drops else ""
 
     def _until_error(self, pump: Callable[..., NoReturn], *ends: Any) -> None:
         try:

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
+Headers = list[tuple[str, str]]
 
 
 class Application:
@@ -65,8 +66,7 @@ class Application:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Run one client's tunnel; any other request gets a 4xx or 503 with a line of text that says why."""
         try:
-            self._admit(environ)
-            return self._tunnel(environ)
+            return self._tunnel(environ, self._admit(environ))
         except Refused as exc:
             body = f"{exc}\n".encode()
             log.debug("%s was refused: %s: %s", _client(environ), exc.status, exc)
@@ -74,18 +74,19 @@ class Application:
             start_response(exc.status, [*headers, *exc.headers])
             return [body]
 
-    def _admit(self, environ: Environ) -> None:
-        """Raise Refused unless this is a proper upgrade request for our path, and can be served."""
+    def _admit(self, environ: Environ) -> Headers:
+        """The headers of the 101. Raises Refused unless this is a proper request for our path, and can be served."""
         if (environ.get("PATH_INFO") or "/").rstrip("/") != self._path:
             raise Refused("404 Not Found", "there is no tunnel at this path")
-        environ["etherws.headers"] = handshake.accept(environ)
+        headers = handshake.accept(environ)
         if UPGRADE not in environ:
             log.error("this server cannot hand its socket over; run gunicorn with -k etherws.worker.Worker")
             raise Refused("501 Not Implemented", "this server cannot carry a tunnel; its log says why")
         if self._stopping:
             raise Refused("503 Service Unavailable", "this server is stopping")
+        return headers
 
-    def _tunnel(self, environ: Environ) -> Iterable[bytes]:
+    def _tunnel(self, environ: Environ, headers: Headers) -> Iterable[bytes]:
         client = _client(environ)
         try:
             self.start()
@@ -100,12 +101,12 @@ class Application:
         over = Event()
         self._tunnels[over] = None
         try:
-            sock, early = environ[UPGRADE](environ["etherws.headers"])
+            sock, early = environ[UPGRADE](headers)
             self._tunnels[over] = session = Session(tap, Link(sock, server=True, wire=Version1(), early=early))
             begin = monotonic()
             log.info("%s joined on %s", client, tap.name)
             reason = session.run()
-            log.info("%s left %s after %.0f s: %s %s", client, tap.name, monotonic() - begin, reason, session.summary())
+            log.info("%s left %s after %.0f s: %s%s", client, tap.name, monotonic() - begin, reason, session.summary())
         finally:
             try:
                 if self._ports is not None:
