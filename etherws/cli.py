@@ -54,6 +54,12 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--bridge", metavar="NAME", help="Put the TAP into this bridge, made if need be."),
             click.option("--mtu", type=int, metavar="BYTES", help="The TAP's MTU.  [default: the kernel's, 1500]"),
+            click.option(
+                "--wire", type=click.IntRange(1, 2), default=2, show_default=True, help="The newest wire format to use."
+            ),
+            click.option(
+                "--congestion", default="auto", show_default=True, metavar="NAME", help="Of TCP to the other side."
+            ),
             click.option("--foreground", is_flag=True, help="Stay in front and log to standard error."),
             click.option("--pidfile", type=click.Path(dir_okay=False), help="Keep the process's number in this file."),
             click.option("--debug", is_flag=True, help="The same as --log-level debug."),
@@ -95,7 +101,7 @@ def server(
     from etherws import server as serving
     from etherws.wsgi import Application
 
-    settings = ServerSettings(options["device"], options["bridge"], options["mtu"], path)
+    settings = ServerSettings(**_device(options), path=path)
     context = None
     if keyfile and certfile:
         context = serving.tls_context(keyfile, certfile)
@@ -138,7 +144,7 @@ def client(
     if not (positional or uri):
         raise click.UsageError("which server? Say --uri ws://HOST/")
     where = connecting.parse(str(positional or uri))
-    settings = DeviceSettings(options["device"], options["bridge"], options["mtu"])
+    settings = DeviceSettings(**_device(options))
     retry = Retry(retry_interval, max_retry_interval, connect_timeout)
     context = connecting.tls_context(cacert, insecure) if where.secure else None
     if where.secure and insecure:
@@ -153,6 +159,11 @@ def demo(seconds: float) -> None:
     from etherws import demo as showing
 
     showing.run(seconds)
+
+
+def _device(options: dict[str, Any]) -> dict[str, Any]:
+    """Those of the common options that are DeviceSettings."""
+    return {key: options[key] for key in ("device", "bridge", "mtu", "wire", "congestion")}
 
 
 def _run(body: daemon.Main, *, foreground: bool, pidfile: str | None, debug: bool, log_level: str, **_: Any) -> None:

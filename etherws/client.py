@@ -9,25 +9,27 @@ from __future__ import annotations
 import logging
 import random
 import re
+import ssl
 from collections.abc import Callable
 from http import HTTPStatus
 from time import monotonic
 from typing import Any
 
 import gevent
-from gevent import socket, ssl
+from gevent import socket
 from gevent.event import Event
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidURI
+from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI, parse_uri
 
-from etherws import __version__
+from etherws import __version__, wire
 from etherws.errors import ConnectError, EtherwsError, SettingsError, printable
 from etherws.link import Link
 from etherws.ports import Ports
 from etherws.session import Session
 from etherws.settings import DeviceSettings, Retry
-from etherws.wire import Version1
+from etherws.tls import TlsSocket
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +74,6 @@ def tls_context(cacert: str | None, insecure: bool) -> ssl.SSLContext:
 
     Raises SettingsError when the file cannot be used.
     """
-    # Not ssl.create_default_context(): its sockets are not gevent's, and block.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         if cacert:
@@ -89,15 +90,16 @@ def tls_context(cacert: str | None, insecure: bool) -> ssl.SSLContext:
     return context
 
 
-def connect(uri: WebSocketURI, context: ssl.SSLContext | None, timeout: float) -> Link:
+def connect(uri: WebSocketURI, context: ssl.SSLContext | None, timeout: float, settings: DeviceSettings) -> Link:
     """One attempt, in `timeout` seconds from the look-up of the name to the 101. Raises ConnectError."""
     deadline = gevent.Timeout.start_new(timeout)
-    sock = None
+    sock: Any = None
     try:
         sock = socket.create_connection((uri.host, uri.port))
         if context:
-            sock = context.wrap_socket(sock, server_hostname=uri.host)
-        link, sock = _upgrade(sock, uri), None
+            sock = TlsSocket(sock, context, server_hostname=uri.host)
+            sock.do_handshake()
+        link, sock = _upgrade(sock, uri, settings), None
         return link
     except gevent.Timeout as exc:
         if exc is not deadline:
@@ -115,9 +117,9 @@ def connect(uri: WebSocketURI, context: ssl.SSLContext | None, timeout: float) -
             sock.close()
 
 
-def _upgrade(sock: Any, uri: WebSocketURI) -> Link:
+def _upgrade(sock: Any, uri: WebSocketURI, settings: DeviceSettings) -> Link:
     """Ask for the upgrade, read the answer, and hand the socket and what came behind the answer to a Link."""
-    protocol = ClientProtocol(uri)
+    protocol = ClientProtocol(uri, subprotocols=[Subprotocol(name) for name in wire.offer(settings.wire)])
     request = protocol.connect()
     request.headers["User-Agent"] = f"etherws/{__version__}"
     protocol.send_request(request)
@@ -137,7 +139,8 @@ def _upgrade(sock: Any, uri: WebSocketURI) -> Link:
     protocol.receive_data(head + b"\r\n\r\n")
     if protocol.handshake_exc is not None:
         raise ConnectError(f"gave no proper answer to the upgrade: {printable(str(protocol.handshake_exc))}")
-    return Link(sock, server=False, wire=Version1(), early=early)
+    version = wire.best([protocol.subprotocol or ""], settings.wire)
+    return Link(sock, server=False, wire=version, congestion=settings.congestion, early=early)
 
 
 def _explain(status: int, head: bytes) -> str:
@@ -188,7 +191,7 @@ class Client:
         while True:
             begin = monotonic()
             try:
-                link = connect(self._uri, self._context, self._retry.timeout)
+                link = connect(self._uri, self._context, self._retry.timeout, self._settings)
             except ConnectError as exc:
                 log.debug("cannot connect to %s: %s", self._server, exc)
                 if report:

@@ -21,10 +21,9 @@ _ABOUT = "this is etherws, an Ethernet tunnel: connect to it by 'etherws client 
 
 
 def accept(environ: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Check an upgrade request; return the headers of the 101.
+    """Check an upgrade request; return the headers of the 101, but for the subprotocol's.
 
-    Raises Refused with the status to answer and a text that names the header at fault. No subprotocol is chosen:
-    version 1 of the wire has none, and browsers end a connection that names one they did not offer.
+    Raises Refused with the status to answer and a text that names the header at fault.
     """
     if "HTTP_UPGRADE" not in environ and "HTTP_SEC_WEBSOCKET_KEY" not in environ:
         raise _upgrade_required(_ABOUT)
@@ -53,6 +52,11 @@ def accept(environ: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not _is_key(key):
         raise _bad("the Sec-WebSocket-Key header must be 16 bytes in base64")
     return [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept_value(key))]
+
+
+def subprotocols(environ: Mapping[str, Any]) -> list[str]:
+    """What the client offers in Sec-WebSocket-Protocol (RFC 6455, section 4.1). To be matched whole, and in its case."""
+    return [token.strip(" \t") for token in environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "").split(",")]
 
 
 def accept_value(key: str) -> str:

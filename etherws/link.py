@@ -1,66 +1,96 @@
-"""The WebSocket: batches of frames out, lists of frames in, over one socket that is already upgraded.
+"""The WebSocket: messages out, lists of packets in, over one socket that is already upgraded.
 
-Joins the wire (frames <-> messages), the codec (messages <-> bytes) and the socket. One greenlet reads; any may write,
-one batch at a time, and control frames go ahead of the next batch. The opening handshake is elsewhere: server.py,
-client.py.
+Joins the wire (packets <-> messages), the codec (messages <-> bytes) and the socket. One greenlet reads, one sends. To
+send never blocks: what the socket does not take at once the event loop sends as soon as it does, and whoever sends
+waits for that before the next message. So a control frame stands behind one message at most. The opening handshake is
+elsewhere: server.py, client.py.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from time import monotonic
 
 import gevent
-from gevent.lock import BoundedSemaphore
-from gevent.ssl import SSLSocket
+from gevent.event import Event
 
+from etherws.congestion import AUTO, Path
 from etherws.errors import LinkClosed, printable
 from etherws.tap import SLICE
+from etherws.tls import TlsSocket
 from etherws.websocket import BINARY, CLOSE, PING, PONG, Decoder, Encoder, parse_close
-from etherws.wire import Batch, Buffer, Version1
+from etherws.wire import Buffer, Version1, Version2
 
 #: Seconds that the last batch has to leave, and then the peer to end its side. Together with the rest of the way out
 #: they stay below the 2 s in which SIGTERM ends the process.
 FLUSH_TIMEOUT, DRAIN_TIMEOUT = 0.5, 1.0
 
-#: Answers that wait while a batch is on its way. Of many pings the latest may do (RFC 6455, section 5.5.3).
+#: Answers that wait while a message is on its way. Of many pings the latest may do (RFC 6455, section 5.5.3).
 CONTROL_QUEUE = 8
+
+#: Buffers that one system call takes without being joined first. To copy a few bytes is cheaper than to name them.
+GATHER = 2
 
 
 class Link:
     """One WebSocket connection after its opening handshake."""
 
-    def __init__(self, sock: socket.socket, *, server: bool, wire: Version1, early: bytes = b"") -> None:
-        """`sock` is gevent's, plain or TLS; `early` the bytes that came behind the handshake."""
+    def __init__(
+        self,
+        sock: socket.socket | TlsSocket,
+        *,
+        server: bool,
+        wire: Version1 | Version2,
+        congestion: str = AUTO,
+        early: bytes = b"",
+    ) -> None:
+        """`sock` is gevent's, plain or in TLS; `early` the bytes that came behind the handshake."""
+        self.wire = wire
+        self.path = Path(sock, congestion)
+        self.drops: Counter[str] = Counter()
+        #: Set while the socket has taken everything.
+        self.sent = Event()
+        self.sent.set()
         self._sock = sock
-        self._wire = wire
+        self._fd = sock.fileno()
+        self._tls = sock if isinstance(sock, TlsSocket) else None
         self._encoder = Encoder(server=server)
         self._decoder = Decoder(server=server, max_message=wire.max_message)
         self._early = memoryview(early)
+        self._unsent: list[memoryview] = []
+        self._answers = 0
         self._ended: LinkClosed | None = None
         self._closing = False
-        self._torn = False
-        self._writer = BoundedSemaphore(1)
-        self._control: deque[bytes] = deque(maxlen=CONTROL_QUEUE)
-        self._readable = gevent.get_hub().loop.io(sock.fileno(), 1)
+        loop = gevent.get_hub().loop
+        self._readable, self._writable, self._room = (loop.io(self._fd, events) for events in (1, 2, 2))
         self._waited = 0.0
-        self.drops: Counter[str] = Counter()
-        # A frame of a LAN waits for nobody.
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._dry = False
 
-    def send_batch(self, batch: Batch) -> None:
-        """Send the batch's frames; blocks this greenlet while the socket is full.
+    def send(self, messages: Sequence[Buffer]) -> bool:
+        """Send the messages; return whether the socket took everything. If not, they must stay as they are, and
+        nothing more be sent, until `sent` is set.
 
         Raises LinkClosed once the link is closing or broken.
         """
-        self._send(b"".join(self._encoder.data(self._wire.messages(batch))))
+        if self._closing or self._ended:
+            raise self._ended or LinkClosed("closing")
+        self._write(self._encoder.data(messages))
+        if self._ended:
+            raise self._ended
+        return not self._unsent
 
-    def recv_batch(self) -> Sequence[Buffer]:
-        """The next frames, one at least; blocks this greenlet until there are some. Valid until the next call.
+    def wait_writable(self) -> None:
+        """Block this greenlet until everything is sent and little waits in the kernel (congestion.py)."""
+        self.sent.wait()
+        if not self._closing and not self._ended:
+            gevent.get_hub().wait(self._room)
+
+    def recv(self) -> Sequence[tuple[Buffer, ...]]:
+        """The next packets, one at least; blocks this greenlet until there are some. Valid until the next call.
 
         Pings are answered on the way. Raises ProtocolError at the peer's first mistake, LinkClosed at its Close and at
         the end of TCP.
@@ -81,22 +111,21 @@ class Link:
                     break
                 elif opcode != PONG:
                     self.drops["text"] += 1
-            frames = self._wire.frames(messages)
-            if frames:
-                return frames
+            packets = self.wire.unpack(messages)
+            if packets:
+                return packets
 
     def close(self, code: int | None, reason: str = "") -> None:
-        """End the link: Close with `code`, then TCP, in 1.5 s at most. Nobody may be in recv_batch() any more.
+        """End the link: Close with `code`, then TCP, in 1.5 s at most. Nobody may be in recv() any more.
 
-        A peer that reads nothing, or a batch that was torn when its greenlet was killed, gets the end of TCP alone.
+        A peer that reads nothing gets the end of TCP alone.
         """
         if self._closing:
             return
         self._closing = True
         try:
-            if self._writer.acquire(timeout=FLUSH_TIMEOUT) and not self._torn:
-                with contextlib.suppress(OSError), gevent.Timeout(FLUSH_TIMEOUT, TimeoutError()):
-                    self._sock.sendall(b"".join(self._control) + self._encoder.close(code, reason))
+            self._write([self._encoder.close(code, reason)])
+            if self.sent.wait(FLUSH_TIMEOUT):
                 with contextlib.suppress(OSError), gevent.Timeout(DRAIN_TIMEOUT, TimeoutError()):
                     # The other side still has bytes on their way to us; closing now would make a RST of them, which
                     # can overtake our Close. After the peer's own Close nothing more comes.
@@ -104,45 +133,55 @@ class Link:
                     while not self._ended and self._sock.recv_into(self._decoder.space()):
                         pass
         finally:
-            self._readable.close()
+            for watcher in (self._readable, self._writable, self._room):
+                watcher.close()
             # Not by close() alone: a server's handler may hold a file on the socket.
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
             self._sock.close()
 
-    @property
-    def headroom(self) -> int:
-        """Bytes that a batch must leave free before each frame."""
-        return self._wire.headroom
-
     def all_drops(self) -> Counter[str]:
         """What was thrown away so far, by reason."""
-        return self.drops + self._wire.drops
+        return self.drops + self.wire.drops
 
-    def _send(self, data: bytes) -> None:
-        with self._writer:
-            if self._closing:
-                raise LinkClosed("closing")
-            # A greenlet killed between here and the end leaves half a frame behind: nothing may follow it.
-            self._torn = True
-            try:
-                self._sock.sendall(self._urgent() + data if self._control else data)
-                while self._control:
-                    self._sock.sendall(self._urgent())
-            except OSError as exc:
-                raise LinkClosed(f"connection lost: {_why(exc)}") from exc
-            self._torn = False
+    def _write(self, buffers: Sequence[Buffer]) -> None:
+        if self._tls:
+            buffers = (self._tls.encrypt(buffers),)
+        elif len(buffers) > GATHER:
+            buffers = (b"".join(buffers),)
+        self._unsent += map(memoryview, buffers)
+        if self.sent.is_set():
+            self._flush()
 
-    def _urgent(self) -> bytes:
-        data = b"".join(self._control)
-        self._control.clear()
-        return data
+    def _flush(self) -> None:
+        """Give the socket what it takes; called by the event loop while there is more."""
+        unsent = self._unsent
+        try:
+            while unsent:
+                size = os.writev(self._fd, unsent[:GATHER])
+                while unsent and size >= len(unsent[0]):
+                    size -= len(unsent.pop(0))
+                if size:
+                    unsent[0] = unsent[0][size:]
+        except BlockingIOError:
+            if self.sent.is_set():
+                self.sent.clear()
+                self._writable.start(self._flush)
+            return
+        except OSError as exc:
+            self._ended = self._ended or LinkClosed(f"connection lost: {_why(exc)}")
+            unsent.clear()
+        if not self.sent.is_set():
+            self._answers = 0
+            self._writable.stop()
+            self.sent.set()
 
     def _answer(self, payload: Buffer) -> None:
-        self._control.append(self._encoder.control(PONG, payload))
-        # Whoever is writing sends it next; the reader itself must not stand behind a full socket.
-        if not self._writer.locked():
-            self._send(b"")
+        if self._closing or self._answers >= CONTROL_QUEUE:
+            return
+        self._write([self._encoder.control(PONG, payload)])
+        if not self.sent.is_set():
+            self._answers += 1
 
     def _recv(self) -> int:
         """Put bytes into the decoder's space; return how many."""
@@ -152,9 +191,10 @@ class Link:
             space[:size] = self._early[:size]
             self._early = self._early[size:]
             return size
-        # A peer that sends without end must not keep the others from the event loop. Waiting costs one poll, in which
-        # all that are ready get their turn; a sleep(0) would only run what is already due.
-        if monotonic() - self._waited > SLICE and not _pending(self._sock):
+        # A socket that gave less than it was asked for is empty: to ask again costs a call and an exception. And a peer
+        # that sends without end must not keep the others from the event loop: waiting costs one poll, in which all
+        # that are ready get their turn; a sleep(0) would only run what is already due.
+        if (self._dry or monotonic() - self._waited > SLICE) and (self._tls is None or self._tls.dry):
             gevent.get_hub().wait(self._readable)
             self._waited = monotonic()
         try:
@@ -163,12 +203,8 @@ class Link:
             raise LinkClosed(f"connection lost: {_why(exc)}") from exc
         if not size:
             raise LinkClosed("connection lost: the peer ended TCP without a Close")
+        self._dry = size < len(space)
         return size
-
-
-def _pending(sock: socket.socket) -> bool:
-    """Whether TLS holds decrypted bytes that no poll of the descriptor tells of."""
-    return isinstance(sock, SSLSocket) and sock.pending() > 0
 
 
 def _why(exc: OSError) -> str:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any
 
 import gevent
 from gevent import socket as gevent_socket
-from gevent import ssl
 from gevent.event import Event
 from gevent.pywsgi import WSGIServer
 
 from etherws.errors import ListenError
 from etherws.handler import HEADER_TIMEOUT, Handler
+from etherws.tls import TlsSocket
 from etherws.wsgi import Application
 
 log = logging.getLogger(__name__)
@@ -27,28 +28,36 @@ log = logging.getLogger(__name__)
 BACKLOG = 1024
 
 
-class Server(WSGIServer):
-    """Accepts connections for one Application."""
+class TlsMixin:
+    """For a gevent server: TLS that is ours (tls.py), with a deadline for its handshake."""
 
-    def __init__(self, sock: Any, application: Application, context: ssl.SSLContext | None) -> None:
-        tls: dict[str, Any] = {"ssl_context": context} if context else {}
-        super().__init__(sock, application, log=None, handler_class=Handler, **tls)
-        self._context = context
+    def __init__(self, *args: Any, ssl_context: ssl.SSLContext | None = None, **kwargs: Any) -> None:
+        tls: dict[str, Any] = {"ssl_context": ssl_context} if ssl_context else {}
+        super().__init__(*args, **kwargs, **tls)
+        self._context = ssl_context
 
     def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> Any:
-        """As gevent's, with a deadline for the TLS handshake, and no traceback for a stranger who fails it."""
+        """As gevent's, without a traceback for a stranger who fails the handshake."""
         assert self._context is not None
         try:
+            wrapped = TlsSocket(client_socket, self._context)
             with gevent.Timeout(HEADER_TIMEOUT, TimeoutError("no TLS handshake")):
-                wrapped = self._context.wrap_socket(client_socket, server_side=True)
+                wrapped.do_handshake()
         except OSError as exc:
             log.debug("TLS with %s failed: %s", address, exc)
             client_socket.close()
             return
         try:
-            self.handle(wrapped, address)
+            self.handle(wrapped, address)  # type: ignore[attr-defined]
         finally:
             wrapped.close()
+
+
+class Server(TlsMixin, WSGIServer):
+    """Accepts connections for one Application."""
+
+    def __init__(self, sock: Any, application: Application, context: ssl.SSLContext | None) -> None:
+        super().__init__(sock, application, log=None, handler_class=Handler, ssl_context=context)
 
 
 def tls_context(keyfile: str, certfile: str) -> ssl.SSLContext:

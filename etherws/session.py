@@ -1,39 +1,85 @@
 """The path of a frame, both ways: a TAP, a WebSocket, and the two greenlets between them.
 
-    device -> tap.read_batch -> link.send_batch: wire (frames to messages), codec (messages to bytes) -> socket
-    socket -> link.recv_batch: codec (bytes to messages), wire (messages to frames) -> tap.write_batch -> device
+    device -> tap.read_batch -> wire.pack (packets to messages) -> link.send: codec (messages to bytes) -> socket
+    socket -> link.recv: codec (bytes to messages), wire.unpack (messages to packets) -> tap.write_batch -> device
 
-There is no queue between them: a full socket stops the reading of the TAP, and the kernel's ring drops. Read next:
-tap.py, wire.py, websocket.py, link.py.
+There is no queue between them while the socket takes everything. When it does not, fq_codel.py decides what goes next.
+Read next: tap.py, wire.py, websocket.py, link.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, NoReturn
 
 import gevent
 from gevent.event import AsyncResult
 
 from etherws.errors import DeviceLost, EtherwsError, LinkClosed, ProtocolError
+from etherws.fq_codel import FlowQueue
 from etherws.link import Link
 from etherws.tap import Tap
 from etherws.websocket import GOING_AWAY, INTERNAL_ERROR
 from etherws.wire import Batch
 
+#: Seconds that a full socket may stay so before frames are queued. On a fast path it takes more at once, and to sort
+#: frames by their flows would only cost.
+PATIENCE = 0.002
 
-def uplink(tap: Tap, link: Link, headroom: int) -> NoReturn:
+
+def uplink(tap: Tap, link: Link, queue: FlowQueue) -> NoReturn:
     """Device to peer, for ever."""
-    batch = Batch(headroom)
+    batch, spare = Batch(), Batch()
     while True:
         tap.read_batch(batch)
-        link.send_batch(batch)
+        if link.send(link.wire.pack(batch)):
+            continue
+        link.path.look(monotonic())
+        if not link.sent.wait(PATIENCE):
+            # The batch is still being sent from: another takes what comes.
+            _queue_up(tap, link, queue, spare)
+
+
+def _queue_up(tap: Tap, link: Link, queue: FlowQueue, batch: Batch) -> None:
+    """Device to peer through the queue, from a full socket until all that was queued is sent.
+
+    The event loop moves packets from the device to the queue while this greenlet waits for the socket.
+    """
+
+    def fill() -> None:
+        try:
+            tap.poll_batch(batch)
+        except DeviceLost:
+            # The next to read from it, outside the event loop, is told again.
+            tap.on_readable(None)
+            return
+        now = monotonic()
+        for start, end in batch.spans:
+            queue.push(bytes(batch.view[start:end]), now)
+
+    tap.on_readable(fill)
+    try:
+        while True:
+            link.wait_writable()
+            now = monotonic()
+            link.path.look(now, narrow=True)
+            packets: list[bytes] = []
+            room = link.path.chunk
+            while room > 0 and (packet := queue.pop(now)):
+                packets.append(packet)
+                room -= len(packet)
+            if not packets:
+                return
+            link.send(link.wire.pack_kept(packets))
+    finally:
+        tap.on_readable(None)
 
 
 def downlink(link: Link, tap: Tap) -> NoReturn:
     """Peer to device, for ever."""
     while True:
-        tap.write_batch(link.recv_batch())
+        tap.write_batch(link.recv())
 
 
 class Session:
@@ -42,21 +88,22 @@ class Session:
     def __init__(self, tap: Tap, link: Link) -> None:
         self._tap = tap
         self._link = link
+        self._queue = FlowQueue()
         self._end: AsyncResult[EtherwsError] = AsyncResult()
 
     def run(self) -> EtherwsError:
         """Carry frames until either side ends or stop() is called, then close the link; return the reason."""
-        self._tap.discard()
-        self._tap.drops.clear()
-        up = gevent.spawn(self._until_error, uplink, self._tap, self._link, self._link.headroom)
+        self._tap.begin(offload=self._link.wire.offload)
+        up = gevent.spawn(self._until_error, uplink, self._tap, self._link, self._queue)
         down = gevent.spawn(self._until_error, downlink, self._link, self._tap)
         try:
             reason = self._end.get()
             assert reason is not None
-            down.kill()
+            gevent.killall([up, down])
             self._link.close(_close_code(reason), str(reason) if isinstance(reason, ProtocolError) else "")
             return reason
         finally:
+            # Also when this greenlet is killed.
             gevent.killall([up, down])
             self._link.close(None)
 
@@ -66,7 +113,7 @@ class Session:
 
     def summary(self) -> str:
         """What was dropped, as the end of a line in the log; empty if nothing was."""
-        drops = self._link.all_drops() + self._tap.drops
+        drops = self._link.all_drops() + self._tap.drops + self._queue.drops
         return "; dropped " + ", ".join(f"{count} {why}" for why, count in sorted(drops.items())) if drops else ""
 
     def _until_error(self, pump: Callable[..., NoReturn], *ends: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from etherws.errors import SettingsError
 
@@ -35,11 +36,14 @@ def check_name(option: str, name: str) -> None:
 @dataclass(frozen=True)
 class DeviceSettings:
     """The TAP: `device` is a name, or a pattern with one %d for the first free number; `bridge` the bridge that it
-    joins, made if need be; `mtu` in bytes, None to leave the kernel's 1,500."""
+    joins, made if need be; `mtu` in bytes, None to leave the kernel's 1,500; `wire` the newest version of the wire to
+    agree on; `congestion` the outer connection's congestion control, or "auto"."""
 
     device: str = "ethws%d"
     bridge: str | None = None
     mtu: int | None = None
+    wire: int = 2
+    congestion: str = "auto"
 
     def __post_init__(self) -> None:
         check_name("--device", self.device.replace("%d", "0", 1))
@@ -47,6 +51,10 @@ class DeviceSettings:
             check_name("--bridge", self.bridge)
         if self.mtu is not None and not MTU_MIN <= self.mtu <= MTU_MAX:
             raise SettingsError(f"--mtu {self.mtu} is out of range; choose {MTU_MIN} to {MTU_MAX}")
+        if self.wire not in (1, 2):
+            raise SettingsError(f"--wire {self.wire} is no version of the wire; choose 1 or 2")
+        if not re.fullmatch("[a-z0-9_]{1,15}", self.congestion):
+            raise SettingsError(f"--congestion {self.congestion!r} is no name of a congestion control; say auto")
 
 
 @dataclass(frozen=True)
@@ -62,12 +70,21 @@ class ServerSettings(DeviceSettings):
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> ServerSettings:
-        """The settings in ETHERWS_SERVER_DEVICE, _BRIDGE, _MTU and _PATH; raises SettingsError."""
-        found = {key: environ.get(f"ETHERWS_SERVER_{key.upper()}") for key in ("device", "bridge", "path")}
-        mtu = environ.get("ETHERWS_SERVER_MTU")
-        if mtu and not re.fullmatch("[0-9]{1,9}", mtu):
-            raise SettingsError(f"ETHERWS_SERVER_MTU {mtu!r} is no number; choose {MTU_MIN} to {MTU_MAX}")
-        return cls(mtu=int(mtu) if mtu else None, **{key: value for key, value in found.items() if value})
+        """The settings in ETHERWS_SERVER_DEVICE, _BRIDGE, _MTU, _WIRE, _CONGESTION and _PATH; raises SettingsError."""
+        found: dict[str, Any] = {}
+        for key in ("device", "bridge", "mtu", "wire", "congestion", "path"):
+            name = f"ETHERWS_SERVER_{key.upper()}"
+            value = environ.get(name)
+            if not value:
+                continue
+            if key not in ("mtu", "wire"):
+                found[key] = value
+            elif re.fullmatch("[0-9]{1,9}", value):
+                found[key] = int(value)
+            else:
+                choice = f"{MTU_MIN} to {MTU_MAX}" if key == "mtu" else "1 or 2"
+                raise SettingsError(f"{name} {value!r} is no number; choose {choice}")
+        return cls(**found)
 
 
 @dataclass(frozen=True)

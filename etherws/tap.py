@@ -1,7 +1,8 @@
-"""The TAP: a network interface whose other end is this process. Frames come and go in batches.
+"""The TAP: a network interface whose other end is this process. Packets come and go in batches.
 
-Creates or takes over the device (pytun does the TUNSETIFF) and moves frames; bridge.py does the rest of netlink.
-Never blocks the event loop: the descriptor is non-blocking, and waiting goes through gevent.
+Creates or takes over the device (pytun does the TUNSETIFF) and moves packets; bridge.py does the rest of netlink.
+Never blocks the event loop: the descriptor is non-blocking, and waiting goes through gevent. A packet is a frame with
+its virtio_net_hdr before it: see wire.py.
 
 Sources: Linux, Documentation/networking/tuntap.rst, drivers/net/tun.c, include/uapi/linux/if_tun.h.
 """
@@ -10,9 +11,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
+import struct
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 
 import gevent
@@ -20,14 +23,26 @@ import pytun
 
 from etherws import bridge
 from etherws.errors import DeviceError, DeviceLost
-from etherws.wire import BATCH_BYTES, Batch, Buffer
+from etherws.wire import BATCH_BYTES, VNET_BYTES, Batch, Buffer
+
+log = logging.getLogger(__name__)
 
 #: include/uapi/linux/if_tun.h
 TUNSETOFFLOAD = 0x400454D0
 TUNGETIFF = 0x800454D2
+TUNSETVNETHDRSZ = 0x400454D8
+TUNSETVNETLE = 0x400454DC
+TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN = 1, 2, 4, 8
+
+
+#: What a peer takes that speaks version 2, best first: a kernel refuses the flags that it does not know.
+OFFLOADS = (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6, TUN_F_CSUM, 0)
 
 #: How many numbers a pattern such as ethws%d is tried with; more than the 1,023 ports of a bridge.
 PATTERN_MAX = 4096
+
+#: Packets in a batch, below which the device is taken to be empty for now.
+FEW = 2
 
 #: Seconds for which one greenlet may go on without waiting, while others have something to do.
 SLICE = 0.002
@@ -56,8 +71,7 @@ class Tap:
             self._fd: int = self._device.fileno()
             os.set_blocking(self._fd, False)
             os.set_inheritable(self._fd, False)
-            # Sticky on a persistent device: after an owner with offloads, frames would come unfinished.
-            fcntl.ioctl(self._fd, TUNSETOFFLOAD, 0)
+            _set_header(self._fd, self._device.name)
             self.name: str = self._device.name
             self.index = bridge.set_up(self.name, mtu)
         except BaseException:
@@ -75,53 +89,75 @@ class Tap:
             return False
         return True
 
+    def begin(self, *, offload: bool) -> None:
+        """Be ready for a new session, whose peer's kernel does what ours leaves undone (or not: then ours does it).
+
+        Throws away what has waited in the ring since before there was a link: news of minutes ago misleads.
+        """
+        for flags in OFFLOADS if offload else (0,):
+            try:
+                fcntl.ioctl(self._fd, TUNSETOFFLOAD, flags)
+            except OSError:
+                continue
+            log.debug("%s: offloads %#x", self.name, flags)
+            break
+        for _ in range(10_000):
+            try:
+                os.read(self._fd, 1)
+            except OSError:
+                break
+        self.drops.clear()
+
     def read_batch(self, batch: Batch) -> None:
-        """Replace `batch`'s frames by those that wait in the device, at least one, up to BATCH_BYTES.
+        """Replace `batch`'s packets by those that wait in the device, at least one, up to BATCH_BYTES.
 
         Raises DeviceLost once the device is gone.
         """
-        # A sender that never lets the ring run dry must not keep the others from the event loop.
-        if monotonic() - self._waited > SLICE:
+        # After few packets no more are there yet: to ask again costs a call and an exception. And a sender that never
+        # lets the ring run dry must not keep the others from the event loop.
+        if len(batch.spans) < FEW or monotonic() - self._waited > SLICE:
             self._wait()
-        fd, view, headroom = self._fd, batch.view, batch.headroom
+        while not self.poll_batch(batch):
+            self._wait()
+
+    def poll_batch(self, batch: Batch) -> bool:
+        """As read_batch(), but without waiting: whether there were any."""
+        fd, view, gap, readv = self._fd, batch.view, batch.GAP, os.readv
         spans: list[tuple[int, int]] = []
         end = 0
-        while end < BATCH_BYTES:
-            start = end + headroom
-            try:
-                end = start + os.readv(fd, (view[start:],))
-            except BlockingIOError:
-                if spans:
-                    break
-                self._wait()
-            except OSError as exc:
-                raise self._lost(exc) from exc
-            else:
+        try:
+            while end < BATCH_BYTES:
+                start = end + gap
+                end = start + readv(fd, (view[start:],))
                 spans.append((start, end))
+        except BlockingIOError:
+            pass
+        except OSError as exc:
+            raise self._lost(exc) from exc
         batch.spans = spans
+        return bool(spans)
 
-    def write_batch(self, frames: Sequence[Buffer]) -> None:
-        """Give each frame to the kernel; one that it refuses is dropped and counted.
+    def write_batch(self, packets: Sequence[tuple[Buffer, ...]]) -> None:
+        """Give each packet, in pieces, to the kernel; one that it refuses is dropped and counted.
 
         Raises DeviceLost once the device is gone.
         """
-        fd, write = self._fd, os.write
-        for frame in frames:
+        fd, writev = self._fd, os.writev
+        for packet in packets:
             try:
-                write(fd, frame)
+                writev(fd, packet)
             except OSError as exc:
                 if exc.errno == errno.EBADFD:
                     raise self._lost(exc) from exc
                 # EIO: the interface is down; EINVAL: no frame to the kernel's mind; ENOBUFS, EAGAIN: no room.
                 self.drops[errno.errorcode.get(exc.errno or 0, "write")] += 1
 
-    def discard(self) -> None:
-        """Throw away what has waited in the ring since before there was a link: news of minutes ago misleads."""
-        for _ in range(10_000):
-            try:
-                os.read(self._fd, 1)
-            except OSError:
-                break
+    def on_readable(self, call: Callable[[], object] | None) -> None:
+        """Have `call` called whenever packets wait, by the event loop; or, by None, no more."""
+        if call is None:
+            self._readable.stop()
+        else:
+            self._readable.start(call)
 
     def close(self) -> None:
         """Let go of the device; unless it is persistent, the kernel then removes it."""
@@ -137,11 +173,21 @@ class Tap:
         return DeviceLost(f"{self.name} is gone: {exc.strerror}; was it deleted?")
 
 
+def _set_header(fd: int, name: str) -> None:
+    """The header before each frame, and no offloads yet. Sticky on a persistent device: its last owner may differ."""
+    try:
+        fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_BYTES))
+        fcntl.ioctl(fd, TUNSETVNETLE, struct.pack("i", 1))
+        fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
+    except OSError as exc:
+        raise DeviceError(f"cannot set up {name}: {exc.strerror}; Linux 4.0 or later is needed") from exc
+
+
 def _open(pattern: str) -> pytun.TunTapDevice:
     """The first device that fits `pattern` and that this process can have."""
     for name in _names(pattern):
         try:
-            return pytun.TunTapDevice(name=name, flags=pytun.IFF_TAP | pytun.IFF_NO_PI)
+            return pytun.TunTapDevice(name=name, flags=pytun.IFF_TAP | pytun.IFF_NO_PI | pytun.IFF_VNET_HDR)
         except (pytun.Error, OSError) as exc:
             number = exc.args[0] if exc.args and isinstance(exc.args[0], int) else 0
             # Taken, or no TAP: a pattern has more names to try.

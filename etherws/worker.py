@@ -14,6 +14,7 @@ from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGISe
 from etherws import wsgi
 from etherws.errors import EtherwsError
 from etherws.handler import Handler
+from etherws.server import TlsMixin
 
 
 class _Handler(Handler, PyWSGIHandler):  # type: ignore[misc]
@@ -21,7 +22,7 @@ class _Handler(Handler, PyWSGIHandler):  # type: ignore[misc]
     log_request = PyWSGIHandler.log_request
 
 
-class _Server(PyWSGIServer):  # type: ignore[misc]
+class _Server(TlsMixin, PyWSGIServer):  # type: ignore[misc]
     def close(self) -> None:
         super().close()
         _ours(self.application).stop()

@@ -18,14 +18,13 @@ from urllib.parse import unquote_to_bytes
 import gevent
 from gevent.event import Event
 
-from etherws import handshake
+from etherws import handshake, wire
 from etherws.errors import DeviceError, NoPort, Refused
 from etherws.handler import UPGRADE
 from etherws.link import Link
 from etherws.ports import Ports
 from etherws.session import Session
 from etherws.settings import ServerSettings
-from etherws.wire import Version1
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +100,12 @@ class Application:
         over = Event()
         self._tunnels[over] = None
         try:
-            sock, early = environ[UPGRADE](headers)
-            self._tunnels[over] = session = Session(tap, Link(sock, server=True, wire=Version1(), early=early))
+            version = wire.best(handshake.subprotocols(environ), self.settings.wire)
+            # Browsers end a connection that names a subprotocol which they did not offer.
+            chosen = [("Sec-WebSocket-Protocol", version.name)] if version.name else []
+            sock, early = environ[UPGRADE](headers + chosen)
+            link = Link(sock, server=True, wire=version, congestion=self.settings.congestion, early=early)
+            self._tunnels[over] = session = Session(tap, link)
             begin = monotonic()
             log.info("%s joined on %s", client, tap.name)
             reason = session.run()

@@ -1,0 +1,167 @@
+"""How the outer TCP connection behaves: its congestion control, and how much of it waits in the kernel.
+
+TCP over TCP is slow only where the outer TCP is. On a LAN the system's own congestion control is right; where the path
+is the limit BBR is: it neither fills the path's buffer nor takes each lost packet for a full one. Which of the two this
+is can change while the connection lives, and TCP_INFO tells.
+
+Sources: include/uapi/linux/tcp.h, tcp(7).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import struct
+from typing import Any
+
+from etherws.errors import SettingsError
+
+log = logging.getLogger(__name__)
+
+TCP_NOTSENT_LOWAT = 25
+
+#: struct tcp_info up to tcpi_delivery_rate (Linux 4.9), of which two fields matter: tcpi_min_rtt, microseconds, and
+#: tcpi_delivery_rate, bytes per second.
+_TCP_INFO = struct.Struct("=148xI8xQ")
+
+#: struct tcp_bbr_info (include/uapi/linux/inet_diag.h): the bandwidth in bytes per second, in two halves; the pacing
+#: gain in 256ths.
+_BBR_INFO = struct.Struct("=II4xI4x")
+TCP_CC_INFO, SO_MAX_PACING_RATE = 26, 47
+UNLIMITED = 2**64 - 1
+
+#: BBR paces at 2.89 times the bandwidth that it knows while it starts up, and with at most 1.25 times later.
+START_UP = 2 * 256
+
+#: Seconds without a quarter more bandwidth after which the start-up should be over.
+STARTED = 0.5
+
+#: Seconds of round trip from which on a path is no LAN. There a single lost segment in a hundred would leave cubic a
+#: thirtieth of the rate (docs/performance.rst).
+FAR = 0.005
+
+AUTO = "auto"
+BBR = "bbr"
+
+
+#: Bytes per second above which no path is the limit, but the machines: there BBR's pacing costs a third of the rate.
+FAST = 125_000_000
+
+#: Seconds' worth of data that waits in the kernel, unsent. What waits there no ping can overtake; too little, and the
+#: connection runs dry before this process wakes up.
+WAITING = 0.005
+LEAST, FIRST, MOST = 4 * 1024, 32 * 1024, 1024 * 1024
+
+#: Seconds between two looks at TCP_INFO.
+LOOK = 0.1
+
+
+def check(name: str) -> None:
+    """Raise SettingsError unless this kernel has the congestion control `name` for us, or it is AUTO."""
+    if name == AUTO:
+        return
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        try:
+            # By trying: the kernel loads a module for those who may.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode())
+        except (OSError, UnicodeError):
+            raise SettingsError(
+                f"--congestion {name!r} is not to be had from this kernel; see"
+                " /proc/sys/net/ipv4/tcp_allowed_congestion_control, or say auto"
+            ) from None
+
+
+class Path:
+    """The path below one connection. Does nothing where the socket is no TCP socket."""
+
+    def __init__(self, sock: Any, choice: str = AUTO) -> None:
+        """`choice` is a congestion control's name, or AUTO."""
+        self._sock = sock
+        self._auto = choice == AUTO
+        self._look_at = self._grown_at = 0.0
+        self._bandwidth = 0
+        self._held = False
+        #: Bytes to send in one go while the socket is full.
+        self.chunk = FIRST
+        self._current = self._congestion()
+        # Where BBR is the system's own, its pacing has its price on a LAN all the same.
+        self._unpaced = "cubic" if self._current == BBR else self._current
+        with contextlib.suppress(OSError):
+            # A frame of a LAN waits for nobody.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._keep_waiting(FIRST)
+        if not self._auto:
+            self._choose(choice)
+        elif self._info()[0] >= FAR:
+            self._choose(BBR)
+
+    def look(self, now: float, narrow: bool = False) -> None:
+        """Adapt to the path, ten times a second at most. `now` is in seconds; `narrow`: the socket stays full.
+
+        To be called when the socket is full: while it takes everything there is nothing to adapt.
+        """
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK
+        min_rtt, rate = self._info()
+        if not rate:
+            return
+        self._keep_waiting(min(max(int(rate * WAITING), LEAST), MOST))
+        if self._auto:
+            if narrow or min_rtt >= FAR:
+                self._choose(BBR)
+            elif rate > FAST:
+                self._choose(self._unpaced)
+        if self._current == BBR:
+            self._end_start_up(now)
+
+    def _end_start_up(self, now: float) -> None:
+        """Hold BBR to the bandwidth that it found, until it believes that this is it.
+
+        It leaves its start-up only after three round trips in which there always was more to send. The bursts of TCP
+        inside TCP hardly ever give it those: it would go on at three times the path's rate, and fill every buffer.
+        Held to the rate, it soon finds the socket full, and leaves.
+        """
+        with contextlib.suppress(OSError, struct.error):
+            info = self._sock.getsockopt(socket.IPPROTO_TCP, TCP_CC_INFO, 20)
+            low, high, gain = _BBR_INFO.unpack(info)
+            bandwidth = low | high << 32
+            if bandwidth > 1.25 * self._bandwidth:
+                self._bandwidth, self._grown_at = bandwidth, now
+            hold = gain > START_UP and now - self._grown_at > STARTED
+            if hold or self._held:
+                limit = bandwidth if hold else UNLIMITED
+                self._sock.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, struct.pack("=Q", limit))
+                self._held = hold
+
+    def _keep_waiting(self, size: int) -> None:
+        self.chunk = size // 2
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, size)
+
+    def _choose(self, name: str) -> None:
+        if name == self._current:
+            return
+        try:
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode())
+            log.debug("congestion control %s, was %s", name, self._current)
+            self._current = name
+        except OSError as exc:
+            log.debug("no congestion control %s: %s; stays %s", name, exc.strerror, self._current)
+
+    def _congestion(self) -> str:
+        try:
+            return str(self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode())
+        except OSError:
+            self._auto = False
+            return ""
+
+    def _info(self) -> tuple[float, int]:
+        """The least round trip so far in seconds, and the bytes per second that lately arrived; zeros if unknown."""
+        try:
+            info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+            min_rtt, rate = _TCP_INFO.unpack(info)
+        except (OSError, struct.error):
+            return 0.0, 0
+        return min_rtt / 1e6, rate
