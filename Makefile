@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 
 # program:package of Debian and Ubuntu, for the tests and the benchmark. Tests whose program is missing are skipped.
 TEST_PROGRAMS := ip:iproute2 ping:iputils-ping iperf3:iperf3 brctl:bridge-utils ifconfig:net-tools openssl:openssl
-BENCH_PROGRAMS := $(TEST_PROGRAMS) openvpn:openvpn
+BENCH_PROGRAMS := $(TEST_PROGRAMS) tc:iproute2 cc:gcc openvpn:openvpn vtund:vtun tincd:tinc
 
 .PHONY: demo test bench clean
 .DEFAULT_GOAL := help
@@ -28,7 +28,7 @@ test: $(VENV)/test.done
 	$(BIN)/mypy
 	$(BIN)/python -m pytest $(ARGS)
 
-bench: $(VENV)/test.done
+bench: $(VENV)/bench.done
 	@sh contrib/apt-programs $(BENCH_PROGRAMS) || true
 	$(BIN)/python bench/run.py $(ARGS)
 
@@ -42,6 +42,10 @@ $(BIN)/python:
 
 $(VENV)/demo.done: $(BIN)/python requirements.txt setup.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e .
+	@touch $@
+
+$(VENV)/bench.done: $(VENV)/test.done bench/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt
 	@touch $@
 
 $(VENV)/test.done: $(VENV)/demo.done tests/requirements.txt

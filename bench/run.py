@@ -1,7 +1,7 @@
 """Measure tunnels side by side: ``python bench/run.py``, as root.
 
 Reads the command line and walks through rounds, peers and scenarios. Where to read on: lab.py (namespaces and
-processes), peers.py (the tunnels), scenarios.py (the measurements), report.py (tables and JSON).
+processes), peers.py (the tunnels), scenarios.py (the measurements), report.py (tables and JSON), plots.py (SVG).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
 from itertools import groupby, product
 from pathlib import Path
 
@@ -29,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
     if os.geteuid() != 0:
         print("bench: runs as root only, for network namespaces and TAPs; try sudo", file=sys.stderr)
+        return 1
+    if options.plots and not find_spec("matplotlib"):
+        print("bench: --plots needs matplotlib; see bench/requirements.txt", file=sys.stderr)
         return 1
     if absent := absent_programs("ip", "ping"):
         print(f"bench: not installed: {', '.join(absent)}", file=sys.stderr)
@@ -52,6 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(results.text())
     if options.json:
         options.json.write_text(json.dumps(results.as_dict(), indent=2) + "\n")
+    if options.plots:
+        from bench.plots import draw
+
+        draw(results.as_dict(), options.plots)
     return status or (1 if results.failures else 0)
 
 
@@ -104,9 +112,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     for option, known in (("--peers", list(PEERS)), ("--scenarios", list(SCENARIOS))):
         text = f"of {', '.join(known)}; all unless told"
         parser.add_argument(option, type=_names(known), default=known, metavar="NAME,...", help=text)
-    parser.add_argument("--rounds", type=_within(100), default=5, metavar="N", help="5 unless told")
+    parser.add_argument("--rounds", type=_within(100), default=3, metavar="N", help="3 unless told")
     parser.add_argument("--seconds", type=_within(60), default=5, metavar="S", help="of one measurement; 5 unless told")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of every round there")
+    parser.add_argument("--plots", type=Path, metavar="DIRECTORY", help="draw them there, as SVG files")
     return parser.parse_args(argv)
 
 

