@@ -2,7 +2,8 @@
 
     a (client, iperf3 -c)  10.98.0.1 --- veth --- 10.98.0.2  b (server, iperf3 -s)
 
-The link between the two is as fast as the machine, unless `with lab.slow():` or `with lab.lossy():` says otherwise.
+The link between the two is as fast as the machine. `with lab.slow():` and `with lab.lossy():` lead the same addresses
+over another one, and its interface `path0`.
 
 Whatever a Lab started or made ends with it: processes by their number, then the namespaces, which take the
 interfaces along. Nothing of the machine's own network is touched.
@@ -30,8 +31,10 @@ PATIENCE = 20.0
 #: The underlay's addresses, in namespaces a and b.
 OUTER_A, OUTER_B = "10.98.0.1", "10.98.0.2"
 VETH = "veth0"
-#: The emulator of a long path, a program of its own, and its interface in either namespace.
-EMULATOR, EMULATED = str(Path(__file__).with_name("path.py")), "path0"
+#: The emulator of a long path, a program of its own.
+EMULATOR = str(Path(__file__).with_name("path.py"))
+#: The interface of a slow or a long path, in both namespaces; path.py calls its TUNs so.
+DETOUR = "path0"
 #: Every TCP connection of the underlay gets this congestion control unless the program chooses another: what most
 #: machines have. Whatever is set for this machine, as bbr is on some, would hide how its users fare. It is set by
 #: route, because the kernel gives a namespace as its default only what the machine allows to ordinary users.
@@ -211,7 +214,7 @@ class Namespace:
 
 
 class Lab:
-    """The two namespaces, the veth between them, and a directory for logs and keys."""
+    """The two namespaces and the veth between them, a third for a path's middle, a directory for logs and keys."""
 
     def __enter__(self) -> Lab:
         # SIGTERM and SIGHUP end it as Ctrl-C does, by way of every finally; not where they are ignored, as under nohup.
@@ -223,8 +226,9 @@ class Lab:
         prefix = f"ewbench-{os.getpid()}"
         self.a = Namespace(f"{prefix}-a", self.directory)
         self.b = Namespace(f"{prefix}-b", self.directory)
+        self.middle = Namespace(f"{prefix}-middle", self.directory)
         try:
-            for namespace in (self.a, self.b):
+            for namespace in (self.a, self.b, self.middle):
                 run("ip", "netns", "add", namespace.name)
                 namespace.ip("link", "set", "lo", "up")
             self.a.ip("link", "add", VETH, "type", "veth", "peer", "name", VETH, "netns", self.b.name)
@@ -247,40 +251,47 @@ class Lab:
 
     @contextmanager
     def slow(self) -> Iterator[None]:
-        """20 Mbit/s each way, behind a buffer of 30 ms.
+        """20 Mbit/s each way, behind a buffer of 30 ms, in a switch between the two.
 
-        The burst holds three full-size packets. tbf itself cuts a super-packet that is larger into its segments.
+        Not at the ends of the veth pair: a sender's kernel knows of what its own queue drops, and of nothing else.
+        The burst holds three full-size packets. tbf itself cuts a larger super-packet into its segments.
         """
         bottleneck = ("root", "tbf", "rate", "20mbit", "burst", "5kb", "latency", "30ms")
         try:
-            for namespace in (self.a, self.b):
-                run("tc", "-n", namespace.name, "qdisc", "replace", "dev", VETH, *bottleneck)
+            self.middle.ip("link", "add", "switch", "up", "type", "bridge")
+            for namespace, port in ((self.a, "to-a"), (self.b, "to-b")):
+                namespace.ip("link", "add", DETOUR, "type", "veth", "peer", "name", port, "netns", self.middle.name)
+                self.middle.ip("link", "set", port, "master", "switch", "up")
+                run("tc", "-n", self.middle.name, "qdisc", "add", "dev", port, *bottleneck)
+            self._take_detour()
             yield
         finally:
             for namespace in (self.a, self.b):
-                run("tc", "-n", namespace.name, "qdisc", "del", "dev", VETH, "root", check=False)
+                run("ip", "-n", namespace.name, "link", "del", DETOUR, check=False)
+            run("ip", "-n", self.middle.name, "link", "del", "switch", check=False)
 
     @contextmanager
     def lossy(self) -> Iterator[None]:
-        """100 Mbit/s behind a buffer of 50 ms, 20 ms each way, and one packet in a hundred is lost.
-
-        The emulator's TUNs take the place of the veth pair by a route to the very same addresses.
-        """
+        """100 Mbit/s each way, behind a buffer of 50 ms, 20 ms long, and one packet in a hundred is lost."""
         line = ("--delay", "20", "--loss", "1", "--rate", "100", "--buffer", "50")
         with self.a.running(sys.executable, EMULATOR, self.a.name, self.b.name, *line) as emulator:
             wait_until(lambda: emulator.check() and "ready" in emulator.so_far(), "path.py: its TUNs")
-            for namespace, here, there in ((self.a, OUTER_A, OUTER_B), (self.b, OUTER_B, OUTER_A)):
-                namespace.ip("link", "set", EMULATED, "txqueuelen", "1000", "up")
-                namespace.ip("route", "add", f"{there}/32", "dev", EMULATED, "src", here, *CONGESTION)
+            self._take_detour()
             yield
             emulator.check()
+
+    def _take_detour(self) -> None:
+        """Route the veth pair's addresses over the interfaces DETOUR, until these are gone."""
+        for namespace, here, there in ((self.a, OUTER_A, OUTER_B), (self.b, OUTER_B, OUTER_A)):
+            namespace.ip("link", "set", DETOUR, "txqueuelen", "1000", "up")
+            namespace.ip("route", "add", f"{there}/32", "dev", DETOUR, "src", here, *CONGESTION)
 
     def _close(self) -> None:
         """Leave nothing behind; a second Ctrl-C does not stop that."""
         for number in self._handlers:
             signal.signal(number, signal.SIG_IGN)
         try:
-            for namespace in (self.a, self.b):
+            for namespace in (self.a, self.b, self.middle):
                 # Those that a block interrupted between its start and its try had no time to stop.
                 for pid in run("ip", "netns", "pids", namespace.name, check=False).split():
                     with suppress(ProcessLookupError):

@@ -46,7 +46,8 @@ class Results:
         """A table of all medians, a line for each peer; then a block for each figure, with its spread and ratios."""
         lines = [f"{key}: {value}" for key, value in self.machine.items()]
         lines += [f"rounds: {self.rounds} of {self.seconds} s; medians, with the least and the most"]
-        lines += ["", *self._overview()]
+        if self._values:
+            lines += ["", *self._overview()]
         for name, figure in FIGURES.items():
             if peers := self._values.get(name):
                 better = "more" if figure.more_is_better else "less"
