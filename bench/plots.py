@@ -32,6 +32,8 @@ INK = "#767676"
 OURS, OTHERS, LIMITS = "#2f7fd6", "#c9782b", "#8f8f8f"
 #: What is no competitor, but shows what the machine can do.
 LIMIT_NAMES = ("pump", "vxlan", "bare")
+#: The pump has nothing against a full queue: a bar of seconds would leave nothing to see of the others.
+NOT_DRAWN = {("slow-ping", "pump")}
 #: Inches: the width of a panel, the height of a bar, and of what is above and below the bars.
 PANEL, BAR, FRAME = 3.6, 0.26, 0.9
 
@@ -53,34 +55,39 @@ def draw(results: dict[str, Any], directory: Path) -> list[Path]:
     directory.mkdir(parents=True, exist_ok=True)
     files = []
     for name, wanted in GROUPS.items():
-        figures = [results["figures"][figure] for figure in wanted if figure in results["figures"]]
+        figures = {figure: results["figures"][figure] for figure in wanted if figure in results["figures"]}
         if figures:
             files.append(directory / f"{name}.svg")
             _draw(figures, files[-1])
     return files
 
 
-def _draw(figures: list[dict[str, Any]], file: Path) -> None:
+def _draw(figures: dict[str, dict[str, Any]], file: Path) -> None:
     # In the order in which they were measured, from above; a peer may be without one of the figures.
-    peers = list(dict.fromkeys(peer for figure in figures for peer in figure["peers"]))
+    peers = list(dict.fromkeys(peer for figure in figures.values() for peer in figure["peers"]))
     with rc_context(STYLE):
         sheet = Figure(figsize=(1 + PANEL * len(figures), FRAME + BAR * len(peers)), layout="tight")
         panels = sheet.subplots(1, len(figures), sharey=True, squeeze=False)[0]
-        for panel, figure in zip(panels, figures, strict=True):
-            _panel(panel, figure, peers)
+        for panel, (name, figure) in zip(panels, figures.items(), strict=True):
+            _panel(panel, name, figure, peers)
         sheet.savefig(file, transparent=True, metadata={"Date": None})
 
 
-def _panel(panel: Axes, figure: dict[str, Any], peers: list[str]) -> None:
+def _panel(panel: Axes, name: str, figure: dict[str, Any], peers: list[str]) -> None:
     measured = figure["peers"]
-    longest = max(summary["max"] for summary in measured.values())
+    drawn = [summary["max"] for peer, summary in measured.items() if (name, peer) not in NOT_DRAWN]
+    longest = max(drawn, default=1.0)
     for row, peer in enumerate(peers):
         if peer not in measured:
             continue
         median, least, most = (measured[peer][key] for key in ("median", "min", "max"))
-        panel.barh(row, median, height=0.7, color=_colour(peer))
-        panel.plot((least, most), (row, row), color=INK, linewidth=1.2, marker="|", markersize=5)
-        panel.text(most + longest * 0.03, row, f"{median:,.{_decimals(median)}f}", va="center", fontsize=8)
+        number = f"{median:,.{_decimals(median)}f}"
+        if (name, peer) in NOT_DRAWN:
+            most, number = 0, f"{number}, not drawn"
+        else:
+            panel.barh(row, median, height=0.7, color=_colour(peer), alpha=0.8, linewidth=0)
+            panel.plot((least, most), (row, row), color=INK, linewidth=1.5, marker="|", markersize=6)
+        panel.text(most + longest * 0.03, row, number, va="center", fontsize=8)
     panel.set_yticks(range(len(peers)), peers)
     panel.set_ylim(len(peers) - 0.4, -0.6)
     # Room for the numbers behind the bars.
