@@ -215,25 +215,26 @@ class Vtun(Tunnel):
     programs = ("vtund",)
 
     def server(self, lab: Lab) -> list[str]:
+        """The end that waits."""
+        return self._vtund(lab, "-s", "-L", OUTER_B)
+
+    def client(self, lab: Lab) -> list[str]:
+        """The end that connects: to a session by its name, and a server by its address."""
+        return self._vtund(lab, "bench", OUTER_B)
+
+    @staticmethod
+    def _vtund(lab: Lab, *arguments: str) -> list[str]:
         """Foreground. It insists on a PID file in /run: one of its own spares the machine's.
 
         The mount namespace is there already, made by `ip netns exec`.
         """
-        command = ["vtund", "-n", "-s", "-f", str(self._settings(lab)), "-L", OUTER_B]
-        return ["sh", "-c", 'mount -t tmpfs bench /run && exec "$@"', "sh", *command]
-
-    def client(self, lab: Lab) -> list[str]:
-        """The session by its name, and the server by its address."""
-        return ["vtund", "-n", "-f", str(self._settings(lab)), "bench", OUTER_B]
-
-    def _settings(self, lab: Lab) -> Path:
-        """The file for both ends."""
-        path = lab.directory / "vtund.conf"
-        path.write_text(
+        settings = lab.directory / "vtund.conf"
+        settings.write_text(
             f"options {{ port {PORT}; }}\n"
             f"bench {{ passwd bench; device {DEVICE}; type ether; proto tcp; compress no; encrypt no; }}\n"
         )
-        return path
+        command = ["vtund", "-n", "-f", str(settings), *arguments]
+        return ["sh", "-c", 'mount -t tmpfs bench /run && exec "$@"', "sh", *command]
 
 
 class Tinc(Tunnel):
