@@ -216,6 +216,9 @@ class Namespace:
 class Lab:
     """The two namespaces and the veth between them, a third for a path's middle, a directory for logs and keys."""
 
+    #: Which packets of the lossy path are lost: the same for all peers of a round, and others in the next.
+    seed = 1
+
     def __enter__(self) -> Lab:
         # SIGTERM and SIGHUP end it as Ctrl-C does, by way of every finally; not where they are ignored, as under nohup.
         self._handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
@@ -273,7 +276,7 @@ class Lab:
     @contextmanager
     def lossy(self) -> Iterator[None]:
         """100 Mbit/s each way, behind a buffer of 50 ms, 20 ms long, and one packet in a hundred is lost."""
-        line = ("--delay", "20", "--loss", "1", "--rate", "100", "--buffer", "50")
+        line = ("--delay", "20", "--loss", "1", "--rate", "100", "--buffer", "50", "--seed", str(self.seed))
         with self.a.running(sys.executable, EMULATOR, self.a.name, self.b.name, *line) as emulator:
             wait_until(lambda: emulator.check() and "ready" in emulator.so_far(), "path.py: its TUNs")
             self._take_detour()

@@ -138,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     first, second = (open_tun(namespace) for namespace in options.namespaces)
     try:
         print("ready", flush=True)
-        carry((first, second), (Direction(line, options.seed), Direction(line, options.seed + 1)))
+        carry((first, second), (Direction(line, 2 * options.seed), Direction(line, 2 * options.seed + 1)))
     except KeyboardInterrupt:
         pass
     return 0

@@ -70,6 +70,7 @@ def _measure(results: Results, peers: list[str], scenarios: list[str]) -> None:
     steps, done = results.rounds * len(peers) * len(scenarios), 0
     with Lab() as lab:
         for number in range(1, results.rounds + 1):
+            lab.seed = number
             for name, group in product(peers, paths):
                 peer, where = PEERS[name], f"round {number}/{results.rounds}, {name}"
                 try:
