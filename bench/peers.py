@@ -20,9 +20,9 @@ from bench.lab import OUTER_A, OUTER_B, VETH, BenchError, Lab, Namespace, Proces
 PORT = 8080
 #: The tunnel's interface, at both ends; the namespaces keep the two apart.
 DEVICE = "bench0"
-#: The limit of what etherws could do, and the rules by which it is compiled.
+#: The limit of what etherws could do, and how it is compiled.
 PUMP = Path(__file__).with_name("pump.c")
-CC = ("cc", "-O2", "-pthread")
+CC = ("cc", "-O2")
 
 
 class Peer:
