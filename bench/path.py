@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 DEVICE = "path0"
 MTU = 1500
-#: Seconds between two looks at the packets: later than due by that at most, and far fewer wake-ups than packets.
+#: Seconds in which packets gather: far fewer wake-ups than packets, for delays that are wrong by that at most.
 TICK = 0.0005
 #: Packets read from one end before the other has its turn.
 TURN = 64
@@ -85,12 +85,13 @@ def carry(ends: tuple[int, int], directions: tuple[Direction, Direction]) -> Non
     ways = tuple(zip(ends, reversed(ends), directions, strict=True))
     while True:
         dues = [due for direction in directions if (due := direction.due()) is not None]
-        pause = max(0.0, min(dues) - time.monotonic()) if dues else NAP
+        pause = max(0.0, min(dues) - TICK - time.monotonic()) if dues else NAP
         select.select(ends, [], [], pause)
+        woken = time.monotonic()
         time.sleep(TICK)
         now = time.monotonic()
         for source, target, direction in ways:
-            _read(source, direction, now)
+            _read(source, direction, woken)
             for packet in direction.arrived(now):
                 try:
                     os.write(target, packet)
