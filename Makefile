@@ -10,7 +10,8 @@ BIN := $(VENV)/bin
 
 # program:package of Debian and Ubuntu, for the tests and the benchmark. Tests whose program is missing are skipped.
 TEST_PROGRAMS := ip:iproute2 ping:iputils-ping iperf3:iperf3 brctl:bridge-utils ifconfig:net-tools openssl:openssl
-BENCH_PROGRAMS := $(TEST_PROGRAMS) openvpn:openvpn
+# gcc comes without the C library's headers there; c99, which is missing when gcc is, stands for them.
+BENCH_PROGRAMS := $(TEST_PROGRAMS) cc:gcc c99:libc6-dev openvpn:openvpn vtund:vtun tincd:tinc
 
 .PHONY: demo test bench clean
 .DEFAULT_GOAL := help
@@ -28,7 +29,7 @@ test: $(VENV)/test.done
 	$(BIN)/mypy
 	$(BIN)/python -m pytest $(ARGS)
 
-bench: $(VENV)/test.done
+bench: $(VENV)/bench.done
 	@sh contrib/apt-programs $(BENCH_PROGRAMS) || true
 	$(BIN)/python bench/run.py $(ARGS)
 
@@ -42,6 +43,10 @@ $(BIN)/python:
 
 $(VENV)/demo.done: $(BIN)/python requirements.txt setup.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e .
+	@touch $@
+
+$(VENV)/bench.done: $(VENV)/test.done bench/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt
 	@touch $@
 
 $(VENV)/test.done: $(VENV)/demo.done tests/requirements.txt

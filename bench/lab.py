@@ -2,6 +2,9 @@
 
     a (client, iperf3 -c)  10.98.0.1 --- veth --- 10.98.0.2  b (server, iperf3 -s)
 
+The link between the two is as fast as the machine. `with lab.slow():` and `with lab.lossy():` lead the same addresses
+over another one, and its interface `path0`.
+
 Whatever a Lab started or made ends with it: processes by their number, then the namespaces, which take the
 interfaces along. Nothing of the machine's own network is touched.
 """
@@ -13,6 +16,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +31,14 @@ PATIENCE = 20.0
 #: The underlay's addresses, in namespaces a and b.
 OUTER_A, OUTER_B = "10.98.0.1", "10.98.0.2"
 VETH = "veth0"
+#: The emulator of a long path, a program of its own.
+EMULATOR = str(Path(__file__).with_name("path.py"))
+#: The interface of a slow or a long path, in both namespaces; path.py calls its TUNs so.
+DETOUR = "path0"
+#: Every TCP connection of the underlay gets this congestion control unless the program chooses another: what most
+#: machines have. Whatever is set for this machine, as bbr is on some, would hide how its users fare. It is set by
+#: route, because the kernel gives a namespace as its default only what the machine allows to ordinary users.
+CONGESTION = ("congctl", "cubic")
 
 
 class BenchError(Exception):
@@ -80,18 +92,35 @@ class Process:
     def check(self) -> bool:
         """True while it runs; BenchError with its last lines when it has ended."""
         if self._popen.poll() is not None:
-            tail = " | ".join(self._log.read_text(errors="replace").splitlines()[-3:])
+            tail = " | ".join(self.so_far().splitlines()[-3:])
             raise BenchError(f"{self.name}: ended with status {self._popen.returncode}: {tail}")
         return True
 
+    def output(self, timeout: float) -> str:
+        """Wait for its end, and return what it printed. Timeout in seconds."""
+        try:
+            self._popen.wait(timeout)
+        except subprocess.TimeoutExpired as exc:
+            raise BenchError(f"{self.name}: no end after {timeout:.0f} s") from exc
+        return self.so_far()
+
+    def so_far(self) -> str:
+        """What it has printed."""
+        return self._log.read_text(errors="replace")
+
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL after 5 s."""
-        self._popen.terminate()
+        """SIGTERM to it and to what it started, and SIGKILL after 5 s."""
+        self._signal(signal.SIGTERM)
         try:
             self._popen.wait(5)
         except subprocess.TimeoutExpired:
-            self._popen.kill()
+            self._signal(signal.SIGKILL)
             self._popen.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        # It leads a group, and what it starts stays in that.
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
 
     def listens(self, port: int) -> bool:
         """Whether its namespace has a TCP socket listening on, or a UDP socket bound to, the port."""
@@ -117,16 +146,29 @@ class Process:
         raise BenchError(f"{device} is gone")
 
     def cpu(self) -> float:
-        """CPU seconds it has used, user and system, all threads."""
+        """CPU seconds that it and its children have used, user and system, all threads."""
         self.check()
-        # The second field, the name in parentheses, may hold spaces.
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        ticks = 0
+        for pid in self._family():
+            # The second field, the name in parentheses, may hold spaces.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def peak_rss(self) -> float:
-        """The most memory it has had resident, in MB."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+        """The most memory it has had resident, or the largest of its children, in MB."""
+        states = [Path(f"/proc/{pid}/status").read_text() for pid in self._family()]
+        return max(int(state.partition("VmHWM:")[2].split()[0]) for state in states) * 1024 / 1e6
+
+    def _family(self) -> list[int]:
+        """Its number, and those of its children: a server may fork one for each client."""
+        family = [self.pid]
+        # The list grows as it is walked through.
+        for pid in family:
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                with suppress(FileNotFoundError):
+                    family += map(int, (thread / "children").read_text().split())
+        return family
 
 
 class Namespace:
@@ -172,7 +214,10 @@ class Namespace:
 
 
 class Lab:
-    """The two namespaces, the veth between them, and a directory for logs and keys."""
+    """The two namespaces and the veth between them, a third for a path's middle, a directory for logs and keys."""
+
+    #: Which packets of the lossy path are lost: the same for all peers of a round, and others in the next.
+    seed = 1
 
     def __enter__(self) -> Lab:
         # SIGTERM and SIGHUP end it as Ctrl-C does, by way of every finally; not where they are ignored, as under nohup.
@@ -184,14 +229,16 @@ class Lab:
         prefix = f"ewbench-{os.getpid()}"
         self.a = Namespace(f"{prefix}-a", self.directory)
         self.b = Namespace(f"{prefix}-b", self.directory)
+        self.middle = Namespace(f"{prefix}-middle", self.directory)
         try:
-            for namespace in (self.a, self.b):
+            for namespace in (self.a, self.b, self.middle):
                 run("ip", "netns", "add", namespace.name)
                 namespace.ip("link", "set", "lo", "up")
             self.a.ip("link", "add", VETH, "type", "veth", "peer", "name", VETH, "netns", self.b.name)
             for namespace, address in ((self.a, OUTER_A), (self.b, OUTER_B)):
                 namespace.ip("addr", "add", f"{address}/24", "dev", VETH)
                 namespace.ip("link", "set", VETH, "up")
+                namespace.ip("route", "change", "10.98.0.0/24", "dev", VETH, "src", address, *CONGESTION)
         except BaseException:
             self._close()
             raise
@@ -200,12 +247,54 @@ class Lab:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self._close()
 
+    @contextmanager
+    def clean(self) -> Iterator[None]:
+        """The veth pair as it is."""
+        yield
+
+    @contextmanager
+    def slow(self) -> Iterator[None]:
+        """20 Mbit/s each way, behind a buffer of 30 ms, in a switch between the two.
+
+        Not at the ends of the veth pair: a sender's kernel knows of what its own queue drops, and of nothing else.
+        The burst holds three full-size packets. tbf itself cuts a larger super-packet into its segments.
+        """
+        bottleneck = ("root", "tbf", "rate", "20mbit", "burst", "5kb", "latency", "30ms")
+        try:
+            self.middle.ip("link", "add", "switch", "up", "type", "bridge")
+            for namespace, port in ((self.a, "to-a"), (self.b, "to-b")):
+                namespace.ip("link", "add", DETOUR, "type", "veth", "peer", "name", port, "netns", self.middle.name)
+                self.middle.ip("link", "set", port, "master", "switch", "up")
+                run("tc", "-n", self.middle.name, "qdisc", "add", "dev", port, *bottleneck)
+            self._take_detour()
+            yield
+        finally:
+            for namespace in (self.a, self.b):
+                run("ip", "-n", namespace.name, "link", "del", DETOUR, check=False)
+            run("ip", "-n", self.middle.name, "link", "del", "switch", check=False)
+
+    @contextmanager
+    def lossy(self) -> Iterator[None]:
+        """100 Mbit/s each way, behind a buffer of 50 ms, 20 ms long, and one packet in a hundred is lost."""
+        line = ("--delay", "20", "--loss", "1", "--rate", "100", "--buffer", "50", "--seed", str(self.seed))
+        with self.a.running(sys.executable, EMULATOR, self.a.name, self.b.name, *line) as emulator:
+            wait_until(lambda: emulator.check() and "ready" in emulator.so_far(), "path.py: its TUNs")
+            self._take_detour()
+            yield
+            emulator.check()
+
+    def _take_detour(self) -> None:
+        """Route the veth pair's addresses over the interfaces DETOUR, until these are gone."""
+        for namespace, here, there in ((self.a, OUTER_A, OUTER_B), (self.b, OUTER_B, OUTER_A)):
+            namespace.ip("link", "set", DETOUR, "txqueuelen", "1000", "up")
+            namespace.ip("route", "add", f"{there}/32", "dev", DETOUR, "src", here, *CONGESTION)
+
     def _close(self) -> None:
         """Leave nothing behind; a second Ctrl-C does not stop that."""
         for number in self._handlers:
             signal.signal(number, signal.SIG_IGN)
         try:
-            for namespace in (self.a, self.b):
+            for namespace in (self.a, self.b, self.middle):
                 # Those that a block interrupted between its start and its try had no time to stop.
                 for pid in run("ip", "netns", "pids", namespace.name, check=False).split():
                     with suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""The tunnels that are measured, a class each: start(lab) makes it ready to carry, stop(lab) ends it.
+"""The tunnels that are measured, a class each: start(lab) makes it ready to carry, stop() ends it.
 
 A new peer is a subclass of Tunnel that names two commands, or of Peer where the kernel itself is the tunnel, and a
 line in PEERS. The client is in namespace a, the server in b.
@@ -14,12 +14,15 @@ from abc import ABC, abstractmethod
 from functools import partial
 from pathlib import Path
 
-from bench.lab import OUTER_A, OUTER_B, VETH, Lab, Namespace, Process, absent_programs, run, wait_until
+from bench.lab import OUTER_A, OUTER_B, VETH, BenchError, Lab, Namespace, Process, absent_programs, run, wait_until
 
 #: The outer port, of the tunnel's server in its own namespace.
 PORT = 8080
 #: The tunnel's interface, at both ends; the namespaces keep the two apart.
 DEVICE = "bench0"
+#: The limit of what etherws could do, and how it is compiled.
+PUMP = Path(__file__).with_name("pump.c")
+CC = ("cc", "-O2")
 
 
 class Peer:
@@ -56,6 +59,55 @@ class Peer:
 
         wait_until(answered, f"{self.name}: an answer to ping")
 
+    def _address(self, lab: Lab) -> None:
+        """Give the interfaces their addresses, and take them up."""
+        for namespace, address in ((lab.a, self.address_a), (lab.b, self.address_b)):
+            namespace.ip("addr", "add", f"{address}/24", "dev", self.device)
+            namespace.ip("link", "set", self.device, "up")
+
+
+class Vxlan(Peer):
+    """The kernel's own Ethernet over UDP. It adds 50 bytes to a packet, so the MTU inside is 1,450."""
+
+    programs = ("unshare",)
+    device = DEVICE
+
+    def __init__(self, name: str, number: int) -> None:
+        super().__init__()
+        self.name = name
+        self.address_a, self.address_b = _inner(number)
+        self._lab: Lab | None = None
+
+    def absent(self) -> list[str]:
+        """Programs, and the kernel's part of it: tried in a network namespace that ends with the trial."""
+        absent = super().absent()
+        if not absent:
+            try:
+                run("unshare", "--net", "ip", "link", "add", *self._link(OUTER_A, OUTER_B))
+            except BenchError:
+                absent.append("the kernel's vxlan")
+        return absent
+
+    def start(self, lab: Lab) -> None:
+        """Make an interface at either end; its packets take the route that leads to the other."""
+        self._lab = lab
+        for namespace, here, there in ((lab.a, OUTER_A, OUTER_B), (lab.b, OUTER_B, OUTER_A)):
+            namespace.ip("link", "add", *self._link(here, there))
+        self._address(lab)
+        self.answers(lab)
+
+    def stop(self) -> None:
+        """Take the interfaces away."""
+        if self._lab:
+            for namespace in (self._lab.a, self._lab.b):
+                run("ip", "-n", namespace.name, "link", "del", DEVICE, check=False)
+            self._lab = None
+
+    @staticmethod
+    def _link(here: str, there: str) -> list[str]:
+        ends = ["local", here, "remote", there, "dstport", "4789"]
+        return [DEVICE, "mtu", "1450", "type", "vxlan", "id", "1", *ends]
+
 
 class Tunnel(Peer, ABC):
     """A server process in b and a client process in a, each with a TAP of its own."""
@@ -65,7 +117,7 @@ class Tunnel(Peer, ABC):
     def __init__(self, name: str, number: int) -> None:
         super().__init__()
         self.name = name
-        self.address_a, self.address_b = f"10.99.{number}.1", f"10.99.{number}.2"
+        self.address_a, self.address_b = _inner(number)
 
     @abstractmethod
     def server(self, lab: Lab) -> list[str]:
@@ -82,21 +134,20 @@ class Tunnel(Peer, ABC):
         wait_until(lambda: server.listens(PORT), f"{self.name}: a listening server")
         client = lab.a.spawn(*self.client(lab))
         self.processes.append(client)
-        for process, namespace, address in ((server, lab.b, self.address_b), (client, lab.a, self.address_a)):
+        for process, namespace in ((server, lab.b), (client, lab.a)):
             wait_until(partial(_appeared, process, namespace), f"{self.name}: {DEVICE}")
-            namespace.ip("addr", "add", f"{address}/24", "dev", DEVICE)
-            namespace.ip("link", "set", DEVICE, "up")
+        self._address(lab)
         self.answers(lab)
 
 
 class Etherws(Tunnel):
-    """etherws, of this checkout and this Python, over ws or wss."""
+    """etherws, of this checkout and this Python, over ws or wss, with either version of its wire."""
 
     modules = ("gevent", "geventwebsocket", "click", "pytun", "pyroute2", "websockets")
 
-    def __init__(self, name: str, number: int, *, tls: bool) -> None:
+    def __init__(self, name: str, number: int, *, tls: bool, wire: int = 2) -> None:
         super().__init__(name, number)
-        self._tls = tls
+        self._tls, self._wire = tls, wire
         if tls:
             self.programs = ("openssl",)
 
@@ -113,6 +164,9 @@ class Etherws(Tunnel):
         """With TLS it verifies the server, as a user's would."""
         command = [sys.executable, "-m", "etherws", "client", "--foreground", "--device", DEVICE]
         command += ["--uri", f"{'wss' if self._tls else 'ws'}://{OUTER_B}:{PORT}/"]
+        # The newest version is what both ends take unless told.
+        if self._wire == 1:
+            command += ["--wire", "1"]
         if self._tls:
             command += ["--cacert", str(certificate(lab)[1])]
         return command
@@ -155,6 +209,98 @@ class OpenVpn(Tunnel):
         return command
 
 
+class Vtun(Tunnel):
+    """vtund, Ethernet over TCP, without compression and encryption."""
+
+    programs = ("vtund",)
+
+    def server(self, lab: Lab) -> list[str]:
+        """The end that waits."""
+        return self._vtund(lab, "-s", "-L", OUTER_B)
+
+    def client(self, lab: Lab) -> list[str]:
+        """The end that connects: to a session by its name, and a server by its address."""
+        return self._vtund(lab, "bench", OUTER_B)
+
+    @staticmethod
+    def _vtund(lab: Lab, *arguments: str) -> list[str]:
+        """Foreground. It insists on a PID file in /run: one of its own spares the machine's.
+
+        The mount namespace is there already, made by `ip netns exec`.
+        """
+        settings = lab.directory / "vtund.conf"
+        settings.write_text(
+            f"options {{ port {PORT}; }}\n"
+            f"bench {{ passwd bench; device {DEVICE}; type ether; proto tcp; compress no; encrypt no; }}\n"
+        )
+        command = ["vtund", "-n", "-f", str(settings), *arguments]
+        return ["sh", "-c", 'mount -t tmpfs bench /run && exec "$@"', "sh", *command]
+
+
+class Tinc(Tunnel):
+    """tinc, a switch of two nodes, Ethernet over UDP with the cipher that it has by default."""
+
+    programs = ("tincd",)
+
+    def server(self, lab: Lab) -> list[str]:
+        """The node that waits."""
+        return self._node(lab, "server")
+
+    def client(self, lab: Lab) -> list[str]:
+        """The node that connects."""
+        return self._node(lab, "client")
+
+    def _node(self, lab: Lab, name: str) -> list[str]:
+        """Foreground, with its directory; the first call makes both."""
+        nets = lab.directory / "tinc"
+        if not nets.exists():
+            self._make(nets)
+        return ["tincd", "--no-detach", "--config", str(nets / name), "--pidfile", str(nets / f"{name}.pid")]
+
+    @staticmethod
+    def _make(nets: Path) -> None:
+        # What fits into a datagram, as it would find out by itself in ten seconds; until then all went by TCP.
+        common = f"Port = {PORT}\nPMTU = 1451\nPMTUDiscovery = no\n"
+        hosts = {"server": f"Address = {OUTER_B}\n{common}", "client": common}
+        for name, host in hosts.items():
+            (nets / name / "hosts").mkdir(parents=True)
+            (nets / name / "hosts" / name).write_text(host)
+            connect = "ConnectTo = server\n" if name == "client" else ""
+            settings = f"Name = {name}\nMode = switch\nInterface = {DEVICE}\n{connect}"
+            (nets / name / "tinc.conf").write_text(settings)
+            # Without a terminal it asks nothing, and puts the public key behind what we wrote of the host.
+            run("tincd", "--config", str(nets / name), "--generate-keys=2048", timeout=60)
+        for name, other in (("server", "client"), ("client", "server")):
+            (nets / other / "hosts" / name).write_text((nets / name / "hosts" / name).read_text())
+
+
+class Pump(Tunnel):
+    """pump.c: what the design of etherws could do at most, in C, without WebSocket, masking and TLS."""
+
+    programs = ("cc",)
+
+    def server(self, lab: Lab) -> list[str]:
+        """The end that waits."""
+        return [self._program(lab), "listen", OUTER_B, str(PORT), DEVICE]
+
+    def client(self, lab: Lab) -> list[str]:
+        """The end that connects."""
+        return [self._program(lab), "connect", OUTER_B, str(PORT), DEVICE]
+
+    @staticmethod
+    def _program(lab: Lab) -> str:
+        """Compiled at the first call."""
+        program = lab.directory / "pump"
+        if not program.exists():
+            run(*CC, "-o", str(program), str(PUMP), timeout=60)
+        return str(program)
+
+
+def _inner(number: int) -> tuple[str, str]:
+    """The inner addresses of a and b: of another network for each tunnel."""
+    return f"10.99.{number}.1", f"10.99.{number}.2"
+
+
 def _appeared(process: Process, namespace: Namespace) -> bool:
     """Whether the process has made its TAP; BenchError when it has ended instead."""
     return process.check() and namespace.has(DEVICE)
@@ -179,8 +325,14 @@ PEERS: dict[str, Peer] = {
     for peer in (
         Etherws("ws", 1, tls=False),
         Etherws("wss", 2, tls=True),
-        OpenVpn("openvpn-tcp", 3, protocol="tcp"),
-        OpenVpn("openvpn-udp", 4, protocol="udp"),
+        Etherws("ws-v1", 3, tls=False, wire=1),
+        Etherws("wss-v1", 4, tls=True, wire=1),
+        OpenVpn("openvpn-tcp", 5, protocol="tcp"),
+        OpenVpn("openvpn-udp", 6, protocol="udp"),
+        Vtun("vtun", 7),
+        Tinc("tinc", 8),
+        Pump("pump", 9),
+        Vxlan("vxlan", 10),
         Peer(),
     )
 }

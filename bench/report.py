@@ -1,4 +1,4 @@
-"""What was measured, as a text table and as JSON. Measures nothing itself, and knows neither root nor network.
+"""What was measured, as text tables and as JSON. Measures nothing itself, and knows neither root nor network.
 
 A peer's figure is the median of its rounds, with the least and the most beside it. Its ratio to REFERENCE is the
 median of the ratios within each round: the two were measured within a minute of each other then, and a machine
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import statistics
+import subprocess
 from pathlib import Path
 from typing import Any
 
-from bench.lab import run
 from bench.scenarios import FIGURES
 
 #: The peer that the ratios are to.
@@ -42,9 +43,11 @@ class Results:
         return statistics.median(ratios) if ratios else None
 
     def text(self) -> str:
-        """A block for each figure, a line for each peer."""
+        """A table of all medians, a line for each peer; then a block for each figure, with its spread and ratios."""
         lines = [f"{key}: {value}" for key, value in self.machine.items()]
         lines += [f"rounds: {self.rounds} of {self.seconds} s; medians, with the least and the most"]
+        if self._values:
+            lines += ["", *self._overview()]
         for name, figure in FIGURES.items():
             if peers := self._values.get(name):
                 better = "more" if figure.more_is_better else "less"
@@ -52,6 +55,17 @@ class Results:
                 lines += ["", title, *self._rows(name, peers)]
         lines += [f"failed: {failure}" for failure in self.failures]
         return "\n".join(lines)
+
+    def _overview(self) -> list[str]:
+        figures = [name for name in FIGURES if name in self._values]
+        peers = dict.fromkeys(peer for name in figures for peer in self._values[name])
+        rows = [f"{'':12}" + "".join(f"{name:>11}" for name in figures)]
+        rows.append(f"{'':12}" + "".join(f"{FIGURES[name].unit:>11}" for name in figures))
+        for peer in peers:
+            rounds = [list(self._values[name].get(peer, {}).values()) for name in figures]
+            shown = [_digits(statistics.median(values)) if values else "" for values in rounds]
+            rows.append((f"{peer:12}" + "".join(f"{value:>11}" for value in shown)).rstrip())
+        return rows
 
     def _rows(self, figure: str, peers: dict[str, dict[int, float]]) -> list[str]:
         rows = [f"  {'peer':14}{'median':>10}{'least':>10}{'most':>10}"]
@@ -107,17 +121,19 @@ def machine() -> dict[str, str]:
         # Other work on the machine shows here.
         "load": f"{os.getloadavg()[0]:.2f} at the start",
     }
-    for program in ("openvpn", "iperf3"):
+    for program in ("openvpn", "vtund", "tincd", "iperf3"):
         found[program] = _version(program)
     return found
 
 
 def _version(program: str) -> str:
-    """The version that the program prints in its first line: its second word."""
+    """The first number with a point that the program prints when asked; vtund knows no such question, but answers."""
     try:
-        return run(program, "--version", check=False).split()[1]
-    except (OSError, IndexError):
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10)
+    except OSError:
         return "none"
+    number = re.search(r"\b\d+\.\w+(\.\w+)*", done.stdout + done.stderr)
+    return number[0] if number else "unknown"
 
 
 def _digits(value: float) -> str:

@@ -1,7 +1,7 @@
 """Measure tunnels side by side: ``python bench/run.py``, as root.
 
 Reads the command line and walks through rounds, peers and scenarios. Where to read on: lab.py (namespaces and
-processes), peers.py (the tunnels), scenarios.py (the measurements), report.py (tables and JSON).
+processes), peers.py (the tunnels), scenarios.py (the measurements), report.py (tables and JSON), plots.py (SVG).
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
+from itertools import groupby, product
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -20,7 +22,7 @@ if __name__ == "__main__":
 from bench.lab import BenchError, Lab, absent_programs
 from bench.peers import PEERS
 from bench.report import Results, machine
-from bench.scenarios import NEEDED, SCENARIOS
+from bench.scenarios import SCENARIOS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,11 +31,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.geteuid() != 0:
         print("bench: runs as root only, for network namespaces and TAPs; try sudo", file=sys.stderr)
         return 1
+    if options.plots and not find_spec("matplotlib"):
+        print("bench: --plots needs matplotlib; see bench/requirements.txt", file=sys.stderr)
+        return 1
     if absent := absent_programs("ip", "ping"):
         print(f"bench: not installed: {', '.join(absent)}", file=sys.stderr)
         return 1
-    scenarios = _present(options.scenarios, {name: absent_programs(*NEEDED[name]) for name in SCENARIOS})
-    peers = _present(options.peers, {name: peer.absent() for name, peer in PEERS.items()})
+    scenarios = _present({name: absent_programs(*SCENARIOS[name].programs) for name in options.scenarios})
+    peers = _present({name: PEERS[name].absent() for name in options.peers})
     if not (peers and scenarios):
         print("bench: nothing is left to measure", file=sys.stderr)
         return 1
@@ -51,39 +56,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(results.text())
     if options.json:
         options.json.write_text(json.dumps(results.as_dict(), indent=2) + "\n")
+    if options.plots:
+        from bench.plots import draw
+
+        draw(results.as_dict(), options.plots)
     return status or (1 if results.failures else 0)
 
 
 def _measure(results: Results, peers: list[str], scenarios: list[str]) -> None:
     """Go round the peers, so that a slow minute of the machine falls on all of them alike."""
+    # A peer starts on the path on which it is measured, as it would for its users.
+    paths = [list(group) for _, group in groupby(scenarios, lambda name: SCENARIOS[name].path)]
     steps, done = results.rounds * len(peers) * len(scenarios), 0
     with Lab() as lab:
         for number in range(1, results.rounds + 1):
-            for name in peers:
+            lab.seed = number
+            for name, group in product(peers, paths):
                 peer, where = PEERS[name], f"round {number}/{results.rounds}, {name}"
                 try:
-                    _progress(done, steps, f"{where}: start")
-                    peer.start(lab)
-                    for position, scenario in enumerate(scenarios):
-                        _progress(done + position, steps, f"{where}: {scenario}")
-                        # The tunnel may have to digest the load of the scenario before.
-                        peer.answers(lab)
-                        results.add(number, name, SCENARIOS[scenario](peer, lab, results.seconds))
+                    with SCENARIOS[group[0]].path(lab):
+                        _progress(done, steps, f"{where}: start")
+                        try:
+                            peer.start(lab)
+                            for position, scenario in enumerate(group):
+                                _progress(done + position, steps, f"{where}: {scenario}")
+                                # The tunnel may have to digest the load of the scenario before.
+                                peer.answers(lab)
+                                results.add(number, name, SCENARIOS[scenario].measure(peer, lab, results.seconds))
+                        finally:
+                            peer.stop()
                 except BenchError as exc:
                     results.failures.append(f"{where}: {exc}")
                     print(f"\nbench: {where}: {exc}", file=sys.stderr)
-                finally:
-                    peer.stop()
-                done += len(scenarios)
+                done += len(group)
         _progress(done, steps, "done\n")
 
 
-def _present(wanted: list[str], absent: dict[str, list[str]]) -> list[str]:
-    """Those whose programs and modules are here; says which are not."""
-    for name in wanted:
-        if absent[name]:
-            print(f"bench: {name} skipped, not installed: {', '.join(absent[name])}", file=sys.stderr)
-    return [name for name in wanted if not absent[name]]
+def _present(wanted: dict[str, list[str]]) -> list[str]:
+    """Those for which nothing is absent; says what is for the others."""
+    for name, absent in wanted.items():
+        if absent:
+            print(f"bench: {name} skipped, not installed: {', '.join(absent)}", file=sys.stderr)
+    return [name for name, absent in wanted.items() if not absent]
 
 
 def _progress(done: int, steps: int, text: str) -> None:
@@ -99,9 +113,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     for option, known in (("--peers", list(PEERS)), ("--scenarios", list(SCENARIOS))):
         text = f"of {', '.join(known)}; all unless told"
         parser.add_argument(option, type=_names(known), default=known, metavar="NAME,...", help=text)
-    parser.add_argument("--rounds", type=_within(100), default=5, metavar="N", help="5 unless told")
+    parser.add_argument("--rounds", type=_within(100), default=3, metavar="N", help="3 unless told")
     parser.add_argument("--seconds", type=_within(60), default=5, metavar="S", help="of one measurement; 5 unless told")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of every round there")
+    parser.add_argument("--plots", type=Path, metavar="DIRECTORY", help="draw them there, as SVG files")
     return parser.parse_args(argv)
 
 
