@@ -23,7 +23,7 @@ from websockets.exceptions import InvalidURI
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI, parse_uri
 
-from etherws import __version__, wire
+from etherws import __version__, congestion, wire
 from etherws.errors import ConnectError, EtherwsError, SettingsError, printable
 from etherws.link import Link
 from etherws.ports import Ports
@@ -168,8 +168,10 @@ class Client:
     def run(self, ready: Callable[[str], None], stop: Event) -> None:
         """Keep the tunnel up until `stop` is set. `ready` is told, once, how the first attempt went.
 
-        Raises DeviceError if the TAP cannot be made, at the start or after it was deleted.
+        Raises DeviceError if the TAP cannot be made, at the start or after it was deleted; SettingsError if this kernel
+        has no such congestion control.
         """
+        congestion.check(self._settings.congestion)
         ports = Ports(self._settings)
         try:
             keeper: gevent.Greenlet[..., EtherwsError | None] = gevent.spawn(self._keep, ports, ready)

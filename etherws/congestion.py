@@ -44,13 +44,12 @@ FAR = 0.005
 AUTO = "auto"
 BBR = "bbr"
 
-
 #: Bytes per second above which no path is the limit, but the machines: there BBR's pacing costs a third of the rate.
 FAST = 125_000_000
 
 #: Seconds' worth of data that waits in the kernel, unsent. What waits there no ping can overtake; too little, and the
 #: connection runs dry before this process wakes up.
-WAITING = 0.005
+WAITING = 0.003
 LEAST, FIRST, MOST = 4 * 1024, 32 * 1024, 1024 * 1024
 
 #: Seconds between two looks at TCP_INFO.
@@ -81,7 +80,7 @@ class Path:
         self._auto = choice == AUTO
         self._look_at = self._grown_at = 0.0
         self._bandwidth = 0
-        self._held = False
+        self._limit = UNLIMITED
         #: Bytes to send in one go while the socket is full.
         self.chunk = FIRST
         self._current = self._congestion()
@@ -109,31 +108,34 @@ class Path:
             return
         self._keep_waiting(min(max(int(rate * WAITING), LEAST), MOST))
         if self._auto:
-            if narrow or min_rtt >= FAR:
+            if min_rtt >= FAR:
                 self._choose(BBR)
             elif rate > FAST:
                 self._choose(self._unpaced)
-        if self._current == BBR:
-            self._end_start_up(now)
+            elif narrow:
+                self._choose(BBR)
+        self._hold(now)
 
-    def _end_start_up(self, now: float) -> None:
+    def _hold(self, now: float) -> None:
         """Hold BBR to the bandwidth that it found, until it believes that this is it.
 
         It leaves its start-up only after three round trips in which there always was more to send. The bursts of TCP
         inside TCP hardly ever give it those: it would go on at three times the path's rate, and fill every buffer.
         Held to the rate, it soon finds the socket full, and leaves.
         """
+        limit = UNLIMITED
         with contextlib.suppress(OSError, struct.error):
-            info = self._sock.getsockopt(socket.IPPROTO_TCP, TCP_CC_INFO, 20)
-            low, high, gain = _BBR_INFO.unpack(info)
-            bandwidth = low | high << 32
-            if bandwidth > 1.25 * self._bandwidth:
-                self._bandwidth, self._grown_at = bandwidth, now
-            hold = gain > START_UP and now - self._grown_at > STARTED
-            if hold or self._held:
-                limit = bandwidth if hold else UNLIMITED
+            if self._current == BBR:
+                info = self._sock.getsockopt(socket.IPPROTO_TCP, TCP_CC_INFO, _BBR_INFO.size)
+                low, high, gain = _BBR_INFO.unpack(info)
+                bandwidth = low | high << 32
+                if bandwidth > 1.25 * self._bandwidth:
+                    self._bandwidth, self._grown_at = bandwidth, now
+                if gain > START_UP and now - self._grown_at > STARTED:
+                    limit = bandwidth
+            if limit != self._limit:
                 self._sock.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, struct.pack("=Q", limit))
-                self._held = hold
+                self._limit = limit
 
     def _keep_waiting(self, size: int) -> None:
         self.chunk = size // 2

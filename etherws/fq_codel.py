@@ -17,7 +17,7 @@ from etherws.wire import VNET_BYTES
 QUANTUM = 1514
 
 #: Seconds that a packet may wait, and for how long that may last before packets are dropped (RFC 8289, section 4.4).
-TARGET, INTERVAL = 0.005, 0.1
+TARGET, INTERVAL = 0.005, 0.2
 
 #: Bytes in the queue at most. Only a flood fills it before CoDel acts.
 CAP = 4 * 1024 * 1024

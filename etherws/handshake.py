@@ -55,7 +55,7 @@ def accept(environ: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def subprotocols(environ: Mapping[str, Any]) -> list[str]:
-    """What the client offers in Sec-WebSocket-Protocol (RFC 6455, section 4.1). To be matched whole, and in its case."""
+    """What the client offers in Sec-WebSocket-Protocol (RFC 6455, 4.1). To be matched whole, in its case."""
     return [token.strip(" \t") for token in environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "").split(",")]
 
 

@@ -89,7 +89,7 @@ class Link:
         if not self._closing and not self._ended:
             gevent.get_hub().wait(self._room)
 
-    def recv(self) -> Sequence[tuple[Buffer, ...]]:
+    def recv(self) -> Sequence[Buffer]:
         """The next packets, one at least; blocks this greenlet until there are some. Valid until the next call.
 
         Pings are answered on the way. Raises ProtocolError at the peer's first mistake, LinkClosed at its Close and at

@@ -137,15 +137,15 @@ class Tap:
         batch.spans = spans
         return bool(spans)
 
-    def write_batch(self, packets: Sequence[tuple[Buffer, ...]]) -> None:
-        """Give each packet, in pieces, to the kernel; one that it refuses is dropped and counted.
+    def write_batch(self, packets: Sequence[Buffer]) -> None:
+        """Give each packet to the kernel; one that it refuses is dropped and counted.
 
         Raises DeviceLost once the device is gone.
         """
-        fd, writev = self._fd, os.writev
+        fd, write = self._fd, os.write
         for packet in packets:
             try:
-                writev(fd, packet)
+                write(fd, packet)
             except OSError as exc:
                 if exc.errno == errno.EBADFD:
                     raise self._lost(exc) from exc

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 
 from websockets.speedups import apply_mask
 
@@ -34,8 +35,8 @@ HEADER_MAX = 14
 #: others wait.
 READ_BYTES = 256 * 1024
 
-#: Masking keys that are fetched at once.
-KEYS = 256
+#: Bytes of masking keys that are fetched at once.
+KEYS_BYTES = 512
 
 #: The first two bytes say everything about a frame's kind; these are the legal first ones.
 _LEGAL_FIRST = frozenset(
@@ -48,6 +49,7 @@ _HEADER_16 = struct.Struct(">BBH")
 _HEADER_64 = struct.Struct(">BBQ")
 
 
+@lru_cache(maxsize=2048)
 def header(opcode: int, length: int, mask: int = 0) -> bytes:
     """The bytes before an unfragmented frame's key and payload; `mask` is MASKED or 0."""
     if length < 126:
@@ -62,7 +64,7 @@ class Encoder:
 
     def __init__(self, *, server: bool) -> None:
         self._server = server
-        self._keys: Iterator[bytes] = iter(())
+        self._keys = b""
 
     def data(self, messages: Sequence[Buffer]) -> list[Buffer]:
         """Buffers that, sent in order, are one unfragmented BINARY frame per message."""
@@ -72,8 +74,9 @@ class Encoder:
                 out.append(header(BINARY, len(message)))
                 out.append(message)
             return out
-        for message in messages:
-            key = self._key()
+        keys = self._fresh(len(messages))
+        for at, message in enumerate(messages):
+            key = keys[4 * at : 4 * at + 4]
             out.append(header(BINARY, len(message), MASKED) + key)
             out.append(apply_mask(message, key))
         return out
@@ -84,17 +87,16 @@ class Encoder:
             raise ValueError(f"a control frame carries {CONTROL_MAX} bytes at most, not {len(payload)}")
         if self._server:
             return header(opcode, len(payload)) + bytes(payload)
-        key = self._key()
+        key = self._fresh(1)
         return header(opcode, len(payload), MASKED) + key + bytes(apply_mask(payload, key))
 
-    def _key(self) -> bytes:
-        """A masking key from the kernel's generator; used once."""
-        for key in self._keys:
-            return key
-        # Many with one call: the call costs more than the bytes.
-        fresh = os.urandom(4 * KEYS)
-        self._keys = iter([fresh[at : at + 4] for at in range(0, len(fresh), 4)])
-        return next(self._keys)
+    def _fresh(self, count: int) -> bytes:
+        """So many masking keys from the kernel's generator, each to be used once."""
+        # Fetched ahead: for a single small frame the call costs as much as all the rest.
+        if len(self._keys) < 4 * count:
+            self._keys = os.urandom(max(4 * count, KEYS_BYTES))
+        keys, self._keys = self._keys[: 4 * count], self._keys[4 * count :]
+        return keys
 
     def close(self, code: int | None = None, reason: str = "") -> bytes:
         """A Close frame; without a code it is empty. The reason is cut to fit, at a character's boundary."""

@@ -92,25 +92,33 @@ class Version1:
     def pack(self, batch: Batch) -> list[memoryview]:
         """The batch as messages; they are views of its buffer, valid until it is filled again."""
         view = batch.view
-        return [view[start + VNET_BYTES : end] for start, end in batch.spans if self._whole(view[start:end])]
+        # The offloads are off, but what passed the kernel's queue as they were switched may still be unfinished.
+        messages = [
+            view[start + VNET_BYTES : end]
+            for start, end in batch.spans
+            if not view[start] & NEEDS_CSUM and view[start + 1] == GSO_NONE
+        ]
+        if len(messages) < len(batch.spans):
+            self.drops["unfinished"] += len(batch.spans) - len(messages)
+        return messages
 
-    def pack_kept(self, packets: Iterable[bytes]) -> list[Buffer]:
+    def pack_kept(self, packets: Sequence[bytes]) -> list[Buffer]:
         """Packets that were kept for a while, as messages."""
-        return [packet[VNET_BYTES:] for packet in packets if self._whole(packet)]
+        messages: list[Buffer] = [
+            packet[VNET_BYTES:] for packet in packets if not packet[0] & NEEDS_CSUM and packet[1] == GSO_NONE
+        ]
+        if len(messages) < len(packets):
+            self.drops["unfinished"] += len(packets) - len(messages)
+        return messages
 
-    def unpack(self, messages: Sequence[Buffer]) -> Sequence[tuple[Buffer, ...]]:
-        """The packets in `messages`, each in pieces for os.writev. A message too short for a frame is counted."""
-        packets = [(COMPLETE, message) for message in messages if len(message) >= FRAME_MIN]
+    def unpack(self, messages: Sequence[Buffer]) -> Sequence[Buffer]:
+        """The packets in `messages`. A message too short for a frame is dropped and counted."""
+        # To copy a frame behind its header costs less than to hand the kernel two pieces.
+        join = b"".join
+        packets = [join((COMPLETE, message)) for message in messages if len(message) >= FRAME_MIN]
         if len(packets) < len(messages):
             self.drops["runt"] += len(messages) - len(packets)
         return packets
-
-    def _whole(self, packet: Buffer) -> bool:
-        # The offloads are off, but what passed the kernel's queue as they were switched may still be unfinished.
-        if not packet[0] & NEEDS_CSUM and packet[1] == GSO_NONE:
-            return True
-        self.drops["unfinished"] += 1
-        return False
 
 
 class Version2:
@@ -130,18 +138,18 @@ class Version2:
             pack_into(view, start - 4, end - start)
         return [view[:end]] if batch.spans else []
 
-    def pack_kept(self, packets: Iterable[bytes]) -> list[Buffer]:
+    def pack_kept(self, packets: Sequence[bytes]) -> list[Buffer]:
         """Packets that were kept for a while, as one message."""
         pack = _LENGTH.pack
         message = b"".join([piece for packet in packets for piece in (pack(len(packet)), packet)])
         return [message] if message else []
 
-    def unpack(self, messages: Sequence[Buffer]) -> Sequence[tuple[Buffer, ...]]:
-        """The packets in `messages`, each in pieces for os.writev. Raises ProtocolError at the first wrong record.
+    def unpack(self, messages: Sequence[Buffer]) -> Sequence[Buffer]:
+        """The packets in `messages`, as views of them. Raises ProtocolError at the first wrong record.
 
-        Then nothing of that message's is returned: whoever breaks a record's rules has lost the place.
+        Then nothing of these messages is returned: whoever breaks a record's rules has lost the place.
         """
-        packets: list[tuple[Buffer, ...]] = []
+        packets: list[Buffer] = []
         unpack_from = _RECORD.unpack_from
         for message in messages:
             # A fragmented message comes as bytes, whose slices would be copies.
@@ -156,7 +164,7 @@ class Version2:
                     raise _wrong_length(length, size - start)
                 if kind:
                     _check(view[start : start + VNET_BYTES], length - VNET_BYTES)
-                packets.append((view[start:at],))
+                packets.append(view[start:at])
         return packets
 
 

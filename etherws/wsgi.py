@@ -18,7 +18,7 @@ from urllib.parse import unquote_to_bytes
 import gevent
 from gevent.event import Event
 
-from etherws import handshake, wire
+from etherws import congestion, handshake, wire
 from etherws.errors import DeviceError, NoPort, Refused
 from etherws.handler import UPGRADE
 from etherws.link import Link
@@ -46,8 +46,9 @@ class Application:
         self._full = False
 
     def start(self) -> str:
-        """Make the standing TAP, if that has not happened yet; return its name. Raises DeviceError."""
+        """Make the standing TAP, if that has not happened yet; return its name. Raises DeviceError or SettingsError."""
         if self._ports is None:
+            congestion.check(self.settings.congestion)
             self._ports = Ports(self.settings)
         return self._ports.name
 

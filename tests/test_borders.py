@@ -10,7 +10,7 @@ import pytest
 from etherws.errors import ProtocolError, Refused, SettingsError
 from etherws.settings import MTU_MAX, Retry, ServerSettings
 from etherws.websocket import BINARY, PING, READ_BYTES, Decoder, Encoder, parse_close
-from etherws.wire import Batch, Version1
+from etherws.wire import Version1
 from tests.test_handshake import accept, environ
 
 
@@ -74,21 +74,6 @@ def test_an_illegal_close_is_a_protocol_error_by_its_code_too(payload: bytes) ->
     with pytest.raises(ProtocolError) as error:
         parse_close(payload)
     assert error.value.code == 1002
-
-
-def test_messages_are_views_of_the_batch_and_leave_its_headroom_out() -> None:
-    batch = Batch(headroom=4)
-    batch.spans = [(4, 64), (68, 128)]
-    messages = Version1().messages(batch)
-    batch.view[:128] = bytes(range(128))
-    assert [bytes(message) for message in messages] == [bytes(range(4, 64)), bytes(range(68, 128))]
-
-
-def test_runts_add_up() -> None:
-    wire = Version1()
-    assert list(wire.frames([b"", bytes(13)])) == []
-    assert list(wire.frames([bytes(13), bytes(14)])) == [bytes(14)]
-    assert wire.drops == {"runt": 3}
 
 
 def test_a_message_of_64_kib_is_taken() -> None:

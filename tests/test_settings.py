@@ -51,15 +51,21 @@ def test_bad_values_are_refused_by_the_option(values: dict[str, Any], words: str
 def test_settings_come_from_the_environment() -> None:
     assert ServerSettings.from_environ({}) == ServerSettings()
     assert ServerSettings.from_environ({"ETHERWS_SERVER_MTU": "", "ETHERWS_SERVER_PATH": ""}) == ServerSettings()
-    names = {"DEVICE": "lan%d", "BRIDGE": "br0", "MTU": "9000", "PATH": "/x"}
+    names = {"DEVICE": "lan%d", "BRIDGE": "br0", "MTU": "9000", "PATH": "/x", "WIRE": "1", "CONGESTION": "reno"}
     found = ServerSettings.from_environ({f"ETHERWS_SERVER_{key}": value for key, value in names.items()})
-    assert found == ServerSettings("lan%d", "br0", 9000, "/x")
+    assert found == ServerSettings("lan%d", "br0", 9000, wire=1, congestion="reno", path="/x")
 
 
 @pytest.mark.parametrize("mtu", ["many", "-1", "1.5", "\u00b2"])
 def test_an_mtu_in_the_environment_that_is_no_number_is_refused(mtu: str) -> None:
     with pytest.raises(SettingsError, match="ETHERWS_SERVER_MTU"):
         ServerSettings.from_environ({"ETHERWS_SERVER_MTU": mtu})
+
+
+@pytest.mark.parametrize("values", [{"wire": 0}, {"wire": 3}, {"congestion": ""}, {"congestion": "b/r"}], ids=str)
+def test_what_is_no_wire_or_congestion_control_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=f"--{next(iter(values))}"):
+        DeviceSettings(**values)
 
 
 def test_devices_and_waits_have_defaults() -> None:

@@ -112,7 +112,8 @@ def test_thousands_of_frames_both_ways_at_once_keep_their_order(tunnel: tuple[Ho
 
 def stream(one: Host, other: Host, address: str, size: int) -> tuple[str, str]:
     """Send `size` random bytes by TCP from `one` to `address` on `other`; return both sides' hashes."""
-    listener = other.socket(socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = other.socket(family, socket.SOCK_STREAM)
     listener.bind((address, 0))
     listener.listen()
     got = hashlib.sha256()
@@ -127,7 +128,7 @@ def stream(one: Host, other: Host, address: str, size: int) -> tuple[str, str]:
     taker = threading.Thread(target=take)
     taker.start()
     sent = hashlib.sha256()
-    source = one.socket(socket.AF_INET, socket.SOCK_STREAM)
+    source = one.socket(family, socket.SOCK_STREAM)
     source.settimeout(PATIENCE)
     source.connect(listener.getsockname())
     chunk = random.Random(size).randbytes(1 << 20)
