@@ -84,6 +84,7 @@ def tls_context(cacert: str | None, insecure: bool) -> ssl.SSLContext:
         why = "no certificate in PEM form in it" if isinstance(exc, ssl.SSLError) else exc.strerror
         raise SettingsError(f"cannot use --cacert {cacert}: {why}") from exc
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
     if insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

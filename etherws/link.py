@@ -29,7 +29,7 @@ from etherws.wire import Buffer, Version1, Version2
 #: they stay below the 2 s in which SIGTERM ends the process.
 FLUSH_TIMEOUT, DRAIN_TIMEOUT = 0.5, 1.0
 
-#: Answers that wait while a message is on its way. Of many pings the latest may do (RFC 6455, section 5.5.3).
+#: Answers that wait while a message is on its way. Of more pings the latest will do (RFC 6455, section 5.5.3).
 CONTROL_QUEUE = 8
 
 #: Buffers that one system call takes without being joined first. To copy a few bytes is cheaper than to name them.
@@ -63,6 +63,7 @@ class Link:
         self._early = memoryview(early)
         self._unsent: list[memoryview] = []
         self._answers = 0
+        self._owed: bytes | None = None
         self._ended: LinkClosed | None = None
         self._closing = False
         loop = gevent.get_hub().loop
@@ -146,7 +147,11 @@ class Link:
 
     def _write(self, buffers: Sequence[Buffer]) -> None:
         if self._tls:
-            buffers = (self._tls.encrypt(buffers),)
+            try:
+                buffers = (self._tls.encrypt(buffers),)
+            except OSError as exc:
+                self._ended = self._ended or LinkClosed(f"connection lost: {_why(exc)}")
+                return
         elif len(buffers) > GATHER:
             buffers = (b"".join(buffers),)
         self._unsent += map(memoryview, buffers)
@@ -172,16 +177,22 @@ class Link:
             self._ended = self._ended or LinkClosed(f"connection lost: {_why(exc)}")
             unsent.clear()
         if not self.sent.is_set():
-            self._answers = 0
             self._writable.stop()
             self.sent.set()
+            self._answers = 0
+            owed, self._owed = self._owed, None
+            if owed is not None:
+                self._answer(owed)
 
     def _answer(self, payload: Buffer) -> None:
-        if self._closing or self._answers >= CONTROL_QUEUE:
+        if self._closing:
             return
-        self._write([self._encoder.control(PONG, payload)])
         if not self.sent.is_set():
             self._answers += 1
+            if self._answers > CONTROL_QUEUE:
+                self._owed = bytes(payload)
+                return
+        self._write([self._encoder.control(PONG, payload)])
 
     def _recv(self) -> int:
         """Put bytes into the decoder's space; return how many."""

@@ -70,6 +70,7 @@ def tls_context(keyfile: str, certfile: str) -> ssl.SSLContext:
             raise ListenError(f"cannot read {option} {path}: {exc.strerror}") from exc
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
 
     def no_password() -> str:
         raise ListenError(f"--keyfile {keyfile} is encrypted; decrypt it first ('openssl pkey')")

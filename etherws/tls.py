@@ -58,11 +58,13 @@ class TlsSocket:
                 return
 
     def encrypt(self, buffers: Sequence[Buffer]) -> bytes:
-        """The bytes for the wire that carry `buffers`, after whatever TLS itself had to say."""
+        """The bytes for the wire that carry `buffers`, after whatever TLS itself had to say: an answer to a key update
+        (RFC 8446, section 4.6.3) goes with the next data."""
         if sum(map(len, buffers)) <= RECORD_BYTES:
             buffers = (b"".join(buffers),)
         for data in buffers:
-            self._tls.write(data)
+            if len(data):
+                self._tls.write(data)
         return self._outgoing.read()
 
     def recv_into(self, space: Buffer, nbytes: int = 0, flags: int = 0) -> int:
@@ -78,17 +80,13 @@ class TlsSocket:
                 got = self._tls.read(len(view) - size, view[size:])
             except ssl.SSLWantReadError:
                 self.dry = True
-                # TLS may have something to say in return: a key update (RFC 8446, section 4.6.3).
-                if self._outgoing.pending:
-                    self._flush()
-            except ssl.SSLZeroReturnError:
-                return size
             else:
-                # Known without asking TLS: an exception costs more than a small frame.
-                self.dry = not self._incoming.pending
                 if not got:
+                    # The end, told in TLS; nothing follows it.
                     return size
                 size += got  # type: ignore[operator]
+                # Known without asking TLS: an exception costs more than a small frame.
+                self.dry = not self._incoming.pending
         # TLS may hold the rest of a record.
         self.dry = False
         return size

@@ -1,0 +1,177 @@
+"""TLS by way of memory, and what is set on a TCP socket, on sockets of this process."""
+
+from __future__ import annotations
+
+import random
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+from gevent.socket import socket as GeventSocket
+
+from etherws import client, server
+from etherws.congestion import AUTO, Path, check
+from etherws.errors import SettingsError
+from etherws.link import CONTROL_QUEUE, Link
+from etherws.tls import TlsSocket
+from etherws.websocket import BINARY, PING, PONG, Decoder, Encoder
+from etherws.wire import Version1
+from tests.conftest import Certificate
+from tests.lab import PATIENCE
+
+
+def gevent_pair() -> tuple[Any, Any]:
+    """Two connected sockets."""
+    ends = socket.socketpair()
+    for end in ends:
+        end.setblocking(False)
+    return tuple(GeventSocket(fileno=end.detach()) for end in ends)  # type: ignore[return-value]
+
+
+def together(*calls: Callable[[], Any]) -> list[Any]:
+    """Run each in a greenlet, to the end of all."""
+    greenlets = [gevent.spawn(call) for call in calls]
+    gevent.joinall(greenlets, timeout=PATIENCE)
+    return [greenlet.get(block=False) for greenlet in greenlets]
+
+
+@pytest.fixture
+def pair(certificate: Certificate) -> Iterator[tuple[TlsSocket, TlsSocket]]:
+    """A client and a server that shook hands."""
+    one, other = gevent_pair()
+    ends = (
+        TlsSocket(one, client.tls_context(str(certificate.cert), False), server_hostname="localhost"),
+        TlsSocket(other, server.tls_context(str(certificate.key), str(certificate.cert))),
+    )
+    together(*(end.do_handshake for end in ends))
+    yield ends
+    for end in ends:
+        end.close()
+
+
+def take(sock: TlsSocket, size: int, piece: int) -> bytes:
+    """Exactly `size` bytes, asked for in pieces."""
+    found = b""
+    while len(found) < size:
+        found += sock.recv(min(piece, size - len(found)))
+    return found
+
+
+@pytest.mark.parametrize("piece", [1 << 20, 16_384, 1000, 7])
+def test_bytes_arrive_in_order_whatever_the_pieces(pair: tuple[TlsSocket, TlsSocket], piece: int) -> None:
+    sent = random.Random(piece).randbytes(300_000 if piece > 7 else 20_000)
+    for sender, receiver in (pair, pair[::-1]):
+        _, found = together(lambda s=sender: s.sendall(sent), lambda r=receiver: take(r, len(sent), piece))
+        assert found == sent
+
+
+def test_many_buffers_are_one_stream(pair: tuple[TlsSocket, TlsSocket]) -> None:
+    one, other = pair
+    buffers = [bytes([at]) * size for at, size in enumerate((0, 1, 16_384, 0, 16_385, 100_000))]
+    for some in (buffers, buffers[:2], [b""], []):
+        data = one.encrypt(some)
+        plain = b"".join(some)
+        _, found = together(lambda d=data: one._sock.sendall(d), lambda p=plain: take(other, len(p), 65_536))
+        assert found == plain
+
+
+def test_the_end_is_told_in_tls(pair: tuple[TlsSocket, TlsSocket]) -> None:
+    one, other = pair
+    one.sendall(b"last words")
+    one.shutdown(socket.SHUT_WR)
+    assert other.recv(100) == b"last words"
+    assert other.recv(100) == b""
+
+
+def test_an_end_that_is_not_told_in_tls_is_an_error(pair: tuple[TlsSocket, TlsSocket]) -> None:
+    one, other = pair
+    one._sock.shutdown(socket.SHUT_WR)
+    with pytest.raises(ssl.SSLEOFError):
+        other.recv(100)
+
+
+def test_what_was_changed_on_the_way_is_an_error(pair: tuple[TlsSocket, TlsSocket]) -> None:
+    one, other = pair
+    data = bytearray(one.encrypt([b"something"]))
+    data[-1] ^= 1
+    one._sock.sendall(data)
+    with pytest.raises(ssl.SSLError):
+        other.recv(100)
+
+
+def test_a_file_reads_lines(pair: tuple[TlsSocket, TlsSocket]) -> None:
+    one, other = pair
+    one.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nrest")
+    file = other.makefile("rb", -1)
+    assert [file.readline() for _ in range(3)] == [b"GET / HTTP/1.1\r\n", b"Host: x\r\n", b"\r\n"]
+    assert file.peek() == b"rest"
+
+
+def test_a_full_socket_gets_the_rest_later_and_the_latest_of_many_pings_is_answered() -> None:
+    one, other = gevent_pair()
+    link = Link(one, server=True, wire=Version1())
+    messages = [bytes([at]) * 60_000 for at in range(40)]
+    assert not link.send(messages)
+    reader = gevent.spawn(link.recv)
+    pings = Encoder(server=False)
+    for number in range(100):
+        other.sendall(pings.control(PING, bytes([number])))
+    gevent.sleep(0)
+    decoder, found = Decoder(server=False, max_message=65_600), []
+    with gevent.Timeout(PATIENCE):
+        while len(found) < len(messages) + CONTROL_QUEUE + 1:
+            found += [(opcode, bytes(data)) for opcode, data in decoder.received(other.recv_into(decoder.space()))]
+    assert found[: len(messages)] == [(BINARY, message) for message in messages]
+    assert found[-1] == (PONG, bytes([99]))
+    assert link.sent.is_set()
+    reader.kill()
+    other.close()
+    link.close(None)
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a TCP connection over loopback."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        one = socket.create_connection(listener.getsockname())
+        return one, listener.accept()[0]
+
+
+def congestion(sock: socket.socket) -> str:
+    """The socket's congestion control."""
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
+
+
+def test_a_named_congestion_control_is_set_and_stays() -> None:
+    one, other = tcp_pair()
+    with one, other:
+        path = Path(one, "reno")
+        other.sendall(b"x")
+        path.look(1.0, narrow=True)
+        assert congestion(one) == "reno"
+        assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert path.chunk > 0
+
+
+def test_on_loopback_nothing_is_changed_without_need() -> None:
+    one, other = tcp_pair()
+    with one, other:
+        before = congestion(one)
+        path = Path(one, AUTO)
+        path.look(1.0)
+        assert congestion(one) == before
+
+
+def test_a_socket_that_is_not_tcp_is_left_alone() -> None:
+    for end in socket.socketpair():
+        with end:
+            Path(end, AUTO).look(1.0, narrow=True)
+
+
+def test_a_congestion_control_is_checked_by_name() -> None:
+    check(AUTO)
+    check("reno")
+    with pytest.raises(SettingsError, match="warp9"):
+        check("warp9")
