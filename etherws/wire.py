@@ -77,6 +77,8 @@ class Batch:
 class Version1:
     """One whole frame per message, nothing around it; what etherws 0.1 to 1.3, v86 and others speak."""
 
+    number = 1
+
     #: As the subprotocol of the opening handshake; none.
     name = ""
 
@@ -124,6 +126,7 @@ class Version1:
 class Version2:
     """Many packets per message: a sequence of records, each its length in 4 bytes, big endian, and a packet."""
 
+    number = 2
     name = "etherws.v2"
     offload = True
     max_message = 1024 * 1024

@@ -108,7 +108,7 @@ class Application:
             link = Link(sock, server=True, wire=version, congestion=self.settings.congestion, early=early)
             self._tunnels[over] = session = Session(tap, link)
             begin = monotonic()
-            log.info("%s joined on %s", client, tap.name)
+            log.info("%s joined on %s, by version %d of the wire", client, tap.name, version.number)
             reason = session.run()
             log.info("%s left %s after %.0f s: %s%s", client, tap.name, monotonic() - begin, reason, session.summary())
         finally:

@@ -6,11 +6,13 @@ import contextlib
 import os
 import resource
 import socket
+import ssl
 import threading
 
 import pytest
 
 from etherws.fq_codel import CAP
+from tests.conftest import Certificate
 from tests.lab import PATIENCE, Host, Process, until
 from tests.test_tunnel import frame
 
@@ -355,3 +357,18 @@ def test_ten_thousand_connects_leak_nothing(host: Host, server: Process) -> None
     until(lambda: server.descriptors() <= descriptors, "the descriptors to go")
     assert len(os.listdir(f"/proc/{server.pid}/task")) <= threads + 10
     Peer(host).upgraded()
+
+
+def test_a_refused_client_is_hung_up_on_in_tls_too(host: Host, certificate: Certificate) -> None:
+    options = ["--keyfile", str(certificate.key), "--certfile", str(certificate.cert)]
+    host.etherws("server", "--foreground", *options).says("listening")
+    sock = host.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.settimeout(PATIENCE)
+    sock.connect(("127.0.0.1", 443))
+    context = ssl.create_default_context(cafile=str(certificate.cert))
+    with context.wrap_socket(sock, server_hostname="localhost") as peer:
+        peer.sendall(request("GET /elsewhere HTTP/1.1"))
+        answer = b""
+        while data := peer.recv(65536):
+            answer += data
+    assert answer.startswith(b"HTTP/1.1 404 ")
