@@ -20,7 +20,7 @@ from etherws.tls import TlsSocket
 from etherws.websocket import BINARY, PING, PONG, Decoder, Encoder
 from etherws.wire import Version1
 from tests.conftest import Certificate
-from tests.lab import PATIENCE
+from tests.lab import PATIENCE, Host
 
 
 def gevent_pair() -> tuple[Any, Any]:
@@ -132,9 +132,9 @@ def test_a_full_socket_gets_the_rest_later_and_the_latest_of_many_pings_is_answe
     link.close(None)
 
 
-def tcp_pair() -> tuple[socket.socket, socket.socket]:
-    """Two ends of a TCP connection over loopback."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+def tcp_pair(host: Host) -> tuple[socket.socket, socket.socket]:
+    """Two ends of a TCP connection over the loopback of a machine."""
+    with host.namespace.inside(), socket.create_server(("127.0.0.1", 0)) as listener:
         one = socket.create_connection(listener.getsockname())
         return one, listener.accept()[0]
 
@@ -144,8 +144,8 @@ def congestion(sock: socket.socket) -> str:
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
 
 
-def test_a_named_congestion_control_is_set_and_stays() -> None:
-    one, other = tcp_pair()
+def test_a_named_congestion_control_is_set_and_stays(host: Host) -> None:
+    one, other = tcp_pair(host)
     with one, other:
         path = Path(one, "reno")
         other.sendall(b"x")
@@ -155,8 +155,8 @@ def test_a_named_congestion_control_is_set_and_stays() -> None:
         assert path.chunk > 0
 
 
-def test_on_loopback_nothing_is_changed_without_need() -> None:
-    one, other = tcp_pair()
+def test_on_loopback_nothing_is_changed_without_need(host: Host) -> None:
+    one, other = tcp_pair(host)
     with one, other:
         before = congestion(one)
         path = Path(one, AUTO)
