@@ -90,15 +90,21 @@ class Path:
             # A frame of a LAN waits for nobody.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._keep_waiting(FIRST)
+        self._far = self._info()[0] >= FAR
         if not self._auto:
             self._choose(choice)
-        elif self._info()[0] >= FAR:
+        elif self._far:
             self._choose(BBR)
 
-    def look(self, now: float, narrow: bool = False) -> None:
-        """Adapt to the path, ten times a second at most. `now` is in seconds; `narrow`: the socket stays full.
+    @property
+    def doubtful(self) -> bool:
+        """Whether BBR is on though the path is short: to be looked at even while the socket takes everything, which a
+        paced one always does."""
+        return self._auto and self._current == BBR and not self._far
 
-        To be called when the socket is full: while it takes everything there is nothing to adapt.
+    def look(self, now: float, *, full: bool = True, narrow: bool = False) -> None:
+        """Adapt to the path, ten times a second at most. `now` is in seconds; `full`: the socket did not take
+        everything; `narrow`: and stays so. While it takes everything there is nothing to adapt, unless `doubtful`.
         """
         if now < self._look_at:
             return
@@ -106,9 +112,11 @@ class Path:
         min_rtt, rate = self._info()
         if not rate:
             return
-        self._keep_waiting(min(max(int(rate * WAITING), LEAST), MOST))
+        if full:
+            self._keep_waiting(min(max(int(rate * WAITING), LEAST), MOST))
+        self._far = min_rtt >= FAR
         if self._auto:
-            if min_rtt >= FAR:
+            if self._far:
                 self._choose(BBR)
             elif rate > FAST:
                 self._choose(self._unpaced)

@@ -34,6 +34,8 @@ def uplink(tap: Tap, link: Link, queue: FlowQueue) -> NoReturn:
     while True:
         tap.read_batch(batch)
         if link.send(link.wire.pack(batch)):
+            if link.path.doubtful:
+                link.path.look(monotonic(), full=False)
             continue
         link.path.look(monotonic())
         if not link.sent.wait(PATIENCE):

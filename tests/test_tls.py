@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,7 +21,7 @@ from etherws.tls import TlsSocket
 from etherws.websocket import BINARY, PING, PONG, Decoder, Encoder
 from etherws.wire import Version1
 from tests.conftest import Certificate
-from tests.lab import PATIENCE, Host
+from tests.lab import PATIENCE, Host, until
 
 
 def gevent_pair() -> tuple[Any, Any]:
@@ -162,6 +163,40 @@ def test_on_loopback_nothing_is_changed_without_need(host: Host) -> None:
         path = Path(one, AUTO)
         path.look(1.0)
         assert congestion(one) == before
+
+
+def test_bbr_is_left_again_where_much_passes(host: Host) -> None:
+    one, other = tcp_pair(host)
+    with one, other:
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
+        path, now = Path(one, AUTO), 0.0
+        one.settimeout(PATIENCE)
+        reader = threading.Thread(target=lambda: all(iter(lambda: other.recv(1 << 20), b"")), daemon=True)
+        reader.start()
+
+        def carry() -> None:
+            one.sendall(bytes(4 << 20))
+
+        carry()
+        # As if the path had been narrow for a moment.
+        try:
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"bbr")
+        except OSError:
+            pytest.skip("this kernel has no BBR for us")
+        path._current = "bbr"
+        assert path.doubtful
+
+        def left() -> bool:
+            nonlocal now
+            carry()
+            now += 1.0
+            path.look(now, full=False)
+            return congestion(one) == "reno"
+
+        until(left, "BBR to be left")
+        assert not path.doubtful
+        one.shutdown(socket.SHUT_WR)
+        reader.join(PATIENCE)
 
 
 def test_a_socket_that_is_not_tcp_is_left_alone() -> None:
