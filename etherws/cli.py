@@ -6,19 +6,21 @@ Every option can be set in the environment: ETHERWS_SERVER_PORT, ETHERWS_CLIENT_
 from __future__ import annotations
 
 import logging
-import re
+import os
+import sys
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
 from etherws import __version__, daemon
 from etherws.errors import EtherwsError, SettingsError
-from etherws.settings import DeviceSettings, Retry, ServerSettings
+from etherws.login import Login, from_environ, hide, split
+from etherws.settings import DeviceSettings, Retry, ServerSettings, Trust, duration
 
 log = logging.getLogger("etherws")
-
-_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Duration(click.ParamType[float]):
@@ -28,21 +30,29 @@ class Duration(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The duration in seconds."""
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", str(value))
-        if not found:
-            self.fail(f"{value!r} is no duration; write 20s, 500ms, 5m or bare seconds", param, ctx)
-        return float(found[1]) * _UNITS[found[2]]
+        try:
+            return duration(str(value))
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
 
 
 class Group(click.Group):
     """Shows our own errors as click shows its own."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; an error of ours is printed and exits with 1."""
+        """Run the command; an error of ours is printed and ends the process with its status."""
         try:
             return super().invoke(ctx)
         except EtherwsError as exc:
-            raise click.ClickException(str(exc)) from exc
+            raise Failure(exc) from exc
+
+
+class Failure(click.ClickException):
+    """One of our errors, as click shows it."""
+
+    def __init__(self, error: EtherwsError) -> None:
+        super().__init__(str(error))
+        self.exit_code = error.exit_status  # type: ignore[misc]
 
 
 def common(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,31 +98,42 @@ def main() -> None:
 @click.option("--path", default="/", show_default=True, help="The path of the tunnel; others get 404.")
 @click.option("--keyfile", type=click.Path(), help="TLS: the private key, PEM.")
 @click.option("--certfile", type=click.Path(), help="TLS: the certificate and its chain, PEM.")
+@click.option("--client-ca", type=click.Path(), metavar="FILE", help="Demand a certificate of these authorities, PEM.")
+@click.option("--htpasswd", type=click.Path(), metavar="FILE", help="Demand a user and password of this file.")
+@click.option("--token-file", type=click.Path(), metavar="FILE", help="Demand a token of this file.")
+@click.option("--policy", type=click.Path(), metavar="FILE", help="What each client may do; see check-policy.")
+@click.option("--allow-origin", multiple=True, metavar="ORIGIN", help="Admit web pages of this origin; * for all.")
+@click.option(
+    "--resume-timeout", type=Duration(), default="30s", show_default=True, help="How long to keep a lost client's port."
+)
 @common
 def server(
     address: str | None,
     port: int | None,
-    path: str,
     keyfile: str | None,
     certfile: str | None,
+    client_ca: str | None,
     **options: Any,
 ) -> None:
     """Listen for clients; each gets a TAP, the first ethws0. Goes on in the background."""
     from etherws import server as serving
     from etherws.wsgi import Application
 
-    settings = ServerSettings(**_device(options), path=path)
-    context = None
+    settings = ServerSettings(**_pick(ServerSettings, options))
+    contexts = None
     if keyfile and certfile:
-        context = serving.tls_context(keyfile, certfile)
+        contexts = serving.contexts(certfile, keyfile, client_ca)
     elif keyfile or certfile:
         given, missing = ("--keyfile", "--certfile") if keyfile else ("--certfile", "--keyfile")
         raise SettingsError(f"{given} needs {missing} as well")
+    elif client_ca:
+        raise SettingsError("--client-ca needs TLS: --certfile and --keyfile")
     if port is None:
-        port = 443 if context else 80
+        port = 443 if contexts else 80
+    application = Application(settings)
 
     def run(ready: Any, stop: Any) -> None:
-        serving.serve(Application(settings), address=address, port=port, context=context, ready=ready, stop=stop)
+        serving.serve(application, address=address, port=port, contexts=contexts, ready=ready, stop=stop)
 
     _run(run, **options)
 
@@ -120,8 +141,18 @@ def server(
 @main.command()
 @click.argument("positional", metavar="[URI]", required=False)
 @click.option("--uri", help="The server: ws://HOST[:PORT]/[PATH] or wss://...")
-@click.option("--cacert", type=click.Path(), metavar="FILE", help="Trust these certificates (PEM), not the system's.")
+@click.option("--cacert", type=click.Path(), metavar="FILE|DIR", help="Trust these certificates, not the system's.")
+@click.option("--pinnedpubkey", metavar="PINS", help="The server's key: sha256//BASE64;... or a file with it.")
+@click.option("--sni", metavar="NAME", help="Ask for this name, and verify it, instead of the URI's.")
 @click.option("-k", "--insecure", is_flag=True, help="Do not verify the server's certificate.")
+@click.option("--certfile", type=click.Path(), help="TLS: this client's certificate and its chain, PEM.")
+@click.option("--keyfile", type=click.Path(), help="TLS: its private key, PEM.  [default: in --certfile]")
+@click.option("-u", "--user", metavar="NAME[:PASSWORD]", help="Log in so; asks for the password if need be.")
+@click.option("--password-file", type=click.Path(), metavar="FILE", help="The password, in the file's first line.")
+@click.option("--token-file", type=click.Path(), metavar="FILE", help="Log in by the token in the file's first line.")
+@click.option(
+    "--retry-on-auth-failure/--no-retry-on-auth-failure", "refused", default=True, help="Else ends with status 77."
+)
 @click.option("--connect-timeout", type=Duration(), default="10s", show_default=True, help="For one attempt.")
 @click.option("--retry-interval", type=Duration(), default="0.5s", show_default=True, help="Before the second attempt.")
 @click.option("--max-retry-interval", type=Duration(), default="30s", show_default=True, help="The longest wait.")
@@ -129,27 +160,53 @@ def server(
 def client(
     positional: str | None,
     uri: str | None,
-    cacert: str | None,
-    insecure: bool,
     connect_timeout: float,
     retry_interval: float,
     max_retry_interval: float,
+    refused: bool,
+    pinnedpubkey: str | None,
     **options: Any,
 ) -> None:
     """Connect ethws0 to a server, and again whenever it is lost. Goes on in the background."""
-    from etherws import client as connecting
+    from etherws import client as running
+    from etherws import connect as connecting
+    from etherws.certificates import pins
 
     if positional and uri and positional != uri:
         raise click.UsageError("name the server once: as an argument or by --uri")
     if not (positional or uri):
         raise click.UsageError("which server? Say --uri ws://HOST/")
-    where = connecting.parse(str(positional or uri))
-    settings = DeviceSettings(**_device(options))
-    retry = Retry(retry_interval, max_retry_interval, connect_timeout)
-    context = connecting.tls_context(cacert, insecure) if where.secure else None
-    if where.secure and insecure:
+    where, user, password = connecting.parse(str(positional or uri))
+    login = _login(options, str(positional or uri), user, password)
+    settings = DeviceSettings(**_pick(DeviceSettings, options))
+    retry = Retry(retry_interval, max_retry_interval, connect_timeout, refused)
+    trust = Trust(**_pick(Trust, options), pins=pins(pinnedpubkey) if pinnedpubkey else frozenset())
+    connector = connecting.Connector(where, settings, trust, login, connect_timeout)
+    if where.secure and trust.insecure and not trust.pins:
         click.echo("warning: --insecure: the server's certificate is not verified; anyone between can read", err=True)
-    _run(connecting.Client(where, settings, retry, context).run, **options)
+    if connector.exposes:
+        click.echo("warning: without TLS anyone between can read the password or token; use wss://", err=True)
+    _run(running.Client(connector, settings, retry).run, **options)
+
+
+def _login(options: dict[str, Any], uri: str, user: str | None, password: str | None) -> Login:
+    """The client's credentials, from wherever they were given; what is in the URI yields to the options."""
+    given, file, token_file = options["user"], options["password_file"], options["token_file"]
+    hide([urlsplit(uri).password, split(given)[1] if given else None])
+    if given is not None:
+        user, password = split(given)
+    known, token = from_environ(os.environ)
+    if file or token_file:
+        password = None
+    elif user is not None and password is None:
+        password = known
+        if password is None:
+            if not sys.stdin.isatty():
+                raise SettingsError(
+                    f"no password for the user {user!r}; give --password-file, or ETHERWS_CLIENT_PASSWORD"
+                )
+            password = click.prompt(f"Password of {user}", hide_input=True, err=True)
+    return Login(user, password, file, None if user is not None or token_file else token, token_file)
 
 
 @main.command()
@@ -161,9 +218,9 @@ def demo(seconds: float) -> None:
     showing.run(seconds)
 
 
-def _device(options: dict[str, Any]) -> dict[str, Any]:
-    """Those of the common options that are DeviceSettings."""
-    return {key: options[key] for key in ("device", "bridge", "mtu", "wire", "congestion")}
+def _pick(settings: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Those of the options that are fields of this dataclass."""
+    return {field.name: options[field.name] for field in fields(settings) if field.name in options}
 
 
 def _run(body: daemon.Main, *, foreground: bool, pidfile: str | None, debug: bool, log_level: str, **_: Any) -> None:

@@ -60,9 +60,11 @@ def in_background(main: Main, pidfile: str | None = None) -> str:
     os.close(writing)
     os.waitpid(child, 0)
     with os.fdopen(reading, encoding="utf-8") as report:
-        verdict, message = report.read(1), report.read()
-    if verdict != "+":
-        raise DaemonError(message or "the process in the background died at its start")
+        status, message = report.read(3), report.read()
+    if status != "000":
+        failed = DaemonError(message or "the process in the background died at its start")
+        failed.exit_status = int(status or 1)
+        raise failed
     return message
 
 
@@ -71,9 +73,9 @@ def _daemon(main: Main, pidfile: str | None, report: int) -> None:
     status = 0
     waiting = True
 
-    def answer(verdict: str, message: str) -> None:
+    def answer(status: int, message: str) -> None:
         nonlocal waiting
-        os.write(report, (verdict + message).encode())
+        os.write(report, f"{status:03}{message}".encode())
         os.close(report)
         waiting = False
 
@@ -85,7 +87,7 @@ def _daemon(main: Main, pidfile: str | None, report: int) -> None:
         os.close(null)
         os.chdir("/")
         log.info("%s", message)
-        answer("+", message)
+        answer(0, message)
 
     try:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -93,9 +95,9 @@ def _daemon(main: Main, pidfile: str | None, report: int) -> None:
         with _pid_in(pidfile):
             main(ready, _stop_event())
     except EtherwsError as exc:
-        status = 1
+        status = exc.exit_status
         if waiting:
-            answer("-", str(exc))
+            answer(status, str(exc))
         else:
             log.error("%s", exc)
     except BaseException:

@@ -10,6 +10,7 @@ A message says what failed, on what, and what to try. Only cli.py prints one or 
     +-- Refused           the opening handshake is refused, with an HTTP status
     +-- ListenError       the server cannot listen, or cannot use its certificate
     +-- ConnectError      the client's attempt to reach the server failed
+    |   +-- NotAdmitted   the server wants other credentials than it got
     +-- DaemonError       the process cannot go on in the background
     +-- ProtocolError     the peer broke a rule of RFC 6455 or of the wire; carries the close code
     +-- LinkClosed        the WebSocket has ended; carries the close code, if there was one
@@ -26,7 +27,9 @@ def printable(text: str) -> str:
 
 
 class EtherwsError(Exception):
-    """The root. ``str()`` of it is a sentence for the user."""
+    """The root. ``str()`` of it is a sentence for the user; `exit_status` what the process ends with for it."""
+
+    exit_status = 1
 
 
 class SettingsError(EtherwsError):
@@ -50,7 +53,19 @@ class ListenError(EtherwsError):
 
 
 class ConnectError(EtherwsError):
-    """The client could not reach the server, or what answered is no etherws server."""
+    """The client could not reach the server, or what answered is no etherws server.
+
+    `wait` is how many seconds the server asks to be left alone for.
+    """
+
+    wait = 0.0
+
+
+class NotAdmitted(ConnectError):
+    """The server refused the client's credentials, or its lack of them."""
+
+    #: EX_NOPERM of sysexits.h.
+    exit_status = 77
 
 
 class DaemonError(EtherwsError):

@@ -16,6 +16,9 @@ import gevent
 from gevent.pywsgi import Input, WSGIHandler
 from geventwebsocket.handler import WebSocketHandler
 
+from etherws.certificates import CERTIFICATE
+from etherws.tls import TlsSocket
+
 log = logging.getLogger(__name__)
 
 #: environ[UPGRADE](headers) sends the 101 and returns (socket, bytes that came behind the request).
@@ -36,6 +39,13 @@ _REQUEST = re.compile(r"[A-Z]+ /[!-~]* HTTP/1\.[01]\r\n")
 
 class Handler(WebSocketHandler):  # type: ignore[misc]
     """Speaks HTTP with one client until it is a tunnel. One request per connection."""
+
+    def get_environ(self) -> Any:
+        """As gevent's, with the client's certificate if it was asked for one."""
+        environ = super().get_environ()
+        if isinstance(self.socket, TlsSocket) and (certificate := self.socket.getpeercert()):
+            environ[CERTIFICATE] = certificate
+        return environ
 
     def run_application(self) -> None:
         """Let the application answer, or take the socket by environ[UPGRADE]."""

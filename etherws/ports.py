@@ -1,103 +1,253 @@
-"""The server's TAPs: one that stands from start to stop, and one for each further client.
+"""The server's ports: a TAP each, who has it, and what its kernel enforces for that client.
 
-Each is a port of the same Linux bridge, which switches between the clients. Nothing here sees a frame.
+One port stands from start to stop, and one is made for each further client. Each is in the same Linux bridge, which
+switches between the clients; nothing here sees a frame. A client that was lost has its port kept for a while, so that
+the bridge's memory of its machines, and the interface's counters, survive a blip.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
 
+import gevent
+from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
-from etherws import bridge
+from etherws import bridge, guard
 from etherws.errors import DeviceError, NoPort
+from etherws.policy import Profile
 from etherws.settings import DeviceSettings
 from etherws.tap import Tap
 
 log = logging.getLogger(__name__)
 
+#: Two clients with one name throw each other out again and again: so many times in so many seconds are too many.
+#: A client that roams comes back as who it was, and is not counted.
+CHANGES, CHANGES_WITHIN = 3, 30.0
 
-class Ports:
-    """Gives each client a TAP: the first the standing one, others a new one in the bridge of the standing one."""
+#: Ports that are kept for lost clients; past that the one that waited longest goes.
+PARKED = 64
+
+#: Seconds until a client that was told to go has let go of its port.
+LET_GO = 2.0
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose a port is: `identity`, None where nobody needs a name; `resume`, what that client calls itself, so that it
+    is known again, if it does."""
+
+    identity: str | None = None
+    resume: str | None = None
+
+
+@dataclass(eq=False)
+class Port:
+    """One TAP, and who has it."""
+
+    tap: Tap
+    owner: Owner
+    profile: Profile
+    #: Ends the session that uses the port; None while it is parked.
+    evict: Callable[[], None] | None = None
+    #: Set while no session uses it.
+    free: Event = field(default_factory=Event)
+    changes: deque[float] = field(default_factory=lambda: deque(maxlen=CHANGES))
+    parked: gevent.Greenlet[..., None] | None = None
+
+
+class Standing:
+    """The TAP that is there from start to stop, and its bridge. A client's only one."""
 
     def __init__(self, settings: DeviceSettings) -> None:
-        """Make the standing TAP, and the bridge if one is named; raises DeviceError, having undone everything."""
+        """Make both; raises DeviceError, having undone everything."""
         self._settings = settings
         self._made_bridge = bool(settings.bridge) and bridge.ensure(str(settings.bridge))
-        self._taken: set[Tap] = set()
-        self._one_at_a_time = BoundedSemaphore(1)
         try:
-            self._standing = self._stand()
+            self.tap = self._open()
         except DeviceError:
             self._remove_bridge()
             raise
 
-    @property
-    def name(self) -> str:
-        """The standing TAP's name."""
-        return self._standing.name
-
-    def take(self) -> Tap:
-        """A TAP for one client, until give_back(). Raises NoPort or DeviceError, with the mend."""
-        # Making a TAP waits for the kernel: two that came at once would both be given the standing one.
-        with self._one_at_a_time:
-            tap = self._next()
-            self._taken.add(tap)
-            return tap
-
-    def give_back(self, tap: Tap) -> None:
-        """The client has gone, and with it its TAP unless that is the standing one.
-
-        Raises DeviceError if the standing one was deleted and cannot be made anew.
-        """
-        self._taken.discard(tap)
-        if tap is not self._standing:
-            tap.close()
-            return
-        with self._one_at_a_time:
-            self._check_standing()
+    def check(self) -> Tap:
+        """The TAP; made anew if somebody deleted it. Raises DeviceError if that fails."""
+        if not self.tap.alive():
+            self.tap.close()
+            self.tap = self._open()
+            where = "" if self._settings.bridge else "; put it back into its bridge"
+            log.warning("%s had been deleted and is made anew%s", self.tap.name, where)
+        return self.tap
 
     def close(self) -> None:
-        """Remove what was made: the standing TAP, and the bridge unless others have come to use it."""
-        self._standing.close()
+        """Remove the TAP, and the bridge if it was made here, unless others have come to use it."""
+        self.tap.close()
         self._remove_bridge()
 
-    def _next(self) -> Tap:
-        if self._standing not in self._taken:
-            self._check_standing()
-            return self._standing
-        name, mtu = bridge.placed(self._standing.index)
-        name = self._settings.bridge or name
-        if name is None:
-            raise NoPort(
-                f"{self.name} serves another client and is in no bridge; put it into one"
-                f" ('ip link set {self.name} master br0') or start the server with --bridge"
-            )
-        pattern = self._settings.device
-        if "%d" not in pattern:
-            pattern = pattern.rstrip("0123456789")[:11] + "%d"
-        # The standing TAP's MTU: a bridge's is the least of its ports'.
-        return _open(pattern, name, mtu)
-
-    def _stand(self) -> Tap:
+    def _open(self) -> Tap:
         pattern = self._settings.device
         tap = _open(pattern, self._settings.bridge, self._settings.mtu)
         if "%d" in pattern and tap.name != pattern.replace("%d", "0"):
             log.warning("%s is taken; this is %s", pattern.replace("%d", "0"), tap.name)
         return tap
 
-    def _check_standing(self) -> None:
-        if self._standing.alive():
-            return
-        self._standing.close()
-        self._standing = self._stand()
-        where = "" if self._settings.bridge else "; put it back into its bridge"
-        log.warning("%s had been deleted and is made anew%s", self.name, where)
-
     def _remove_bridge(self) -> None:
         name = self._settings.bridge
         if self._made_bridge and name and not bridge.remove_if_empty(name):
             log.warning("%s stays: others' interfaces are in it", name)
+
+
+class Ports:
+    """Gives each client of a server a port: its own from before, else the standing one, else a new one beside that."""
+
+    def __init__(self, settings: DeviceSettings, park: float = 0.0) -> None:
+        """Make the standing TAP. A lost client's port is kept for `park` seconds. Raises DeviceError."""
+        self._settings = settings
+        self._park = park
+        self._ports: list[Port] = []
+        self._one_at_a_time = BoundedSemaphore(1)
+        self._standing = Standing(settings)
+
+    @property
+    def name(self) -> str:
+        """The standing TAP's name."""
+        return self._standing.tap.name
+
+    def take(self, owner: Owner, profile: Profile, evict: Callable[[], None]) -> Port:
+        """A port for one client, until give_back(). `evict` is called once somebody else is to have it, and must lead
+        to give_back() soon. Raises NoPort or DeviceError, with the mend.
+
+        A client that comes again gets its port even if the server has not noticed yet that it was lost. One more client
+        of an identity than the profile allows gets the port of the oldest.
+        """
+        # Making a TAP waits for the kernel: two that came at once would both be given the standing one.
+        with self._one_at_a_time:
+            port = self._own(owner, profile)
+            if port is None:
+                port = Port(self._make(profile), owner, profile)
+                self._ports.append(port)
+            port.owner, port.profile, port.evict = owner, profile, evict
+            port.free.clear()
+            try:
+                guard.apply(port.tap.name, port.tap.index, profile)
+            except DeviceError:
+                self._remove(port)
+                raise
+            return port
+
+    def give_back(self, port: Port, *, lost: bool = False) -> None:
+        """The session has ended; `lost` if its client did not say good-bye, and may come back.
+
+        Raises DeviceError if the standing TAP was deleted and cannot be made anew.
+        """
+        port.evict = None
+        port.free.set()
+        if not (lost and self._park and port.owner != Owner() and port.tap.alive()):
+            self._leave(port)
+            return
+        port.parked = gevent.spawn_later(self._park, self._leave, port)
+        parked = [port for port in self._ports if port.parked is not None]
+        if len(parked) > PARKED:
+            self._leave(parked[0])
+
+    def close(self) -> None:
+        """Remove what was made: the TAPs, and the bridge unless others have come to use it."""
+        for port in list(self._ports):
+            self._remove(port)
+        self._standing.close()
+
+    def _own(self, owner: Owner, profile: Profile) -> Port | None:
+        """The port that this client has already, or takes from another of its identity."""
+        if owner == Owner():
+            return None
+        mine = [port for port in self._ports if port.owner.identity == owner.identity]
+        same = next((port for port in mine if port.owner == owner and owner.resume is not None), None)
+        if same is None and owner.identity is not None and len(mine) >= profile.connections:
+            # The oldest, but rather one that nobody uses.
+            same = min(mine, key=lambda port: port.evict is not None)
+            if same.evict is not None:
+                self._count_change(same)
+        if same is None:
+            return None
+        if same.evict is not None:
+            same.evict()
+            if not same.free.wait(LET_GO):
+                raise NoPort(f"{same.tap.name} is still in use by a session that was told to end")
+        _unpark(same)
+        # In the order of coming: the next one too many gets the one that was there longest.
+        self._ports.remove(same)
+        if not same.tap.alive() or same.profile != profile:
+            # What the policy says of it may have changed, or somebody deleted it.
+            self._let_go(same)
+            return None
+        self._ports.append(same)
+        return same
+
+    def _count_change(self, port: Port) -> None:
+        now = monotonic()
+        if len(port.changes) == CHANGES and now - port.changes[0] < CHANGES_WITHIN:
+            raise NoPort(
+                f"several clients call themselves {port.owner.identity!r} and take {port.tap.name} from each other;"
+                " give each a name of its own, or more 'connections' by --policy"
+            )
+        port.changes.append(now)
+
+    def _leave(self, port: Port) -> None:
+        """The client will not come back, or not in time."""
+        with self._one_at_a_time:
+            if port.evict is None and port in self._ports:
+                self._remove(port)
+                self._standing.check()
+
+    def _remove(self, port: Port) -> None:
+        self._ports.remove(port)
+        self._let_go(port)
+
+    def _let_go(self, port: Port) -> None:
+        _unpark(port)
+        if port.tap is not self._standing.tap:
+            port.tap.close()
+        elif port.tap.alive():
+            guard.clear(port.tap.name, port.tap.index)
+
+    def _make(self, profile: Profile) -> Tap:
+        """The standing TAP if it is free and fits the profile, else a new one."""
+        usual = not (profile.device or profile.bridge or profile.mtu)
+        if usual:
+            taken = next((port for port in self._ports if port.tap is self._standing.tap), None)
+            if taken is not None and taken.parked is not None and self._where(profile)[0] is None:
+                # Without a bridge there is this one only: rather this client than one that may never come back.
+                self._remove(taken)
+                taken = None
+            if taken is None:
+                return self._standing.check()
+        name, mtu = self._where(profile)
+        if name is None:
+            raise NoPort(
+                f"{self.name} serves another client and is in no bridge; put it into one"
+                f" ('ip link set {self.name} master br0') or start the server with --bridge"
+            )
+        if profile.bridge:
+            bridge.ensure(profile.bridge)
+        pattern = profile.device or self._settings.device
+        if "%d" not in pattern and not profile.device:
+            pattern = pattern.rstrip("0123456789")[:11] + "%d"
+        return _open(pattern, name, profile.mtu or mtu)
+
+    def _where(self, profile: Profile) -> tuple[str | None, int]:
+        """The bridge for one more port, or None; and the standing TAP's MTU, since a bridge's is the least of its
+        ports'."""
+        name, mtu = bridge.placed(self._standing.tap.index)
+        return profile.bridge or self._settings.bridge or name, mtu
+
+
+def _unpark(port: Port) -> None:
+    if port.parked is not None and port.parked is not gevent.getcurrent():
+        port.parked.kill()
+    port.parked = None
 
 
 def _open(pattern: str, bridge_name: str | None, mtu: int | None) -> Tap:

@@ -6,7 +6,10 @@ handler.py's.
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import logging
+import signal
 import socket
 import ssl
 from collections.abc import Callable
@@ -17,8 +20,10 @@ from gevent import socket as gevent_socket
 from gevent.event import Event
 from gevent.pywsgi import WSGIServer
 
+from etherws import certificates
 from etherws.errors import ListenError
 from etherws.handler import HEADER_TIMEOUT, Handler
+from etherws.reload import Reloaded
 from etherws.tls import TlsSocket
 from etherws.wsgi import Application
 
@@ -27,25 +32,30 @@ log = logging.getLogger(__name__)
 #: Connections that wait to be accepted; listen(2) caps it at net.core.somaxconn.
 BACKLOG = 1024
 
+#: Seconds, and reads, that a client who failed the TLS handshake has to take in why.
+DRAIN_TIMEOUT, DRAIN_READS = 1.0, 16
+
 
 class TlsMixin:
-    """For a gevent server: TLS that is ours (tls.py), with a deadline for its handshake."""
+    """For a gevent server: TLS that is ours (tls.py), by what certificates.py makes of the files as they are now."""
 
-    def __init__(self, *args: Any, ssl_context: ssl.SSLContext | None = None, **kwargs: Any) -> None:
-        tls: dict[str, Any] = {"ssl_context": ssl_context} if ssl_context else {}
+    def __init__(self, *args: Any, contexts: Reloaded[ssl.SSLContext] | None = None, **kwargs: Any) -> None:
+        tls: dict[str, Any] = {"ssl_context": contexts.get()} if contexts else {}
         super().__init__(*args, **kwargs, **tls)
-        self._context = ssl_context
+        self._contexts = contexts
 
     def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> Any:
-        """As gevent's, without a traceback for a stranger who fails the handshake."""
-        assert self._context is not None
+        """As gevent's, with a deadline for the handshake, and without a traceback for a stranger who fails it."""
+        assert self._contexts is not None
         try:
-            wrapped = TlsSocket(client_socket, self._context)
+            wrapped = TlsSocket(client_socket, self._contexts.get())
             with gevent.Timeout(HEADER_TIMEOUT, TimeoutError("no TLS handshake")):
                 wrapped.do_handshake()
         except OSError as exc:
-            log.debug("TLS with %s failed: %s", address, exc)
-            client_socket.close()
+            # No client of ours shows a wrong certificate by chance; other strangers speak anything.
+            told = isinstance(exc, ssl.SSLCertVerificationError)
+            log.log(logging.WARNING if told else logging.DEBUG, "TLS with %s failed: %s", address[0], _why(exc))
+            _hang_up(client_socket)
             return
         try:
             self.handle(wrapped, address)  # type: ignore[attr-defined]
@@ -56,32 +66,13 @@ class TlsMixin:
 class Server(TlsMixin, WSGIServer):
     """Accepts connections for one Application."""
 
-    def __init__(self, sock: Any, application: Application, context: ssl.SSLContext | None) -> None:
-        super().__init__(sock, application, log=None, handler_class=Handler, ssl_context=context)
+    def __init__(self, sock: Any, application: Application, contexts: Reloaded[ssl.SSLContext] | None) -> None:
+        super().__init__(sock, application, log=None, handler_class=Handler, contexts=contexts)
 
 
-def tls_context(keyfile: str, certfile: str) -> ssl.SSLContext:
-    """A server's TLS context from two PEM files. Raises ListenError that names the file at fault."""
-    for option, path in (("--keyfile", keyfile), ("--certfile", certfile)):
-        try:
-            with open(path, "rb"):
-                pass
-        except OSError as exc:
-            raise ListenError(f"cannot read {option} {path}: {exc.strerror}") from exc
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_RENEGOTIATION
-
-    def no_password() -> str:
-        raise ListenError(f"--keyfile {keyfile} is encrypted; decrypt it first ('openssl pkey')")
-
-    try:
-        context.load_cert_chain(certfile, keyfile, password=no_password)
-    except ssl.SSLError as exc:
-        if exc.reason == "KEY_VALUES_MISMATCH":
-            raise ListenError(f"--keyfile {keyfile} is not the key of --certfile {certfile}") from exc
-        raise ListenError(f"--keyfile {keyfile}, --certfile {certfile}: no PEM key and certificate") from exc
-    return context
+def contexts(certfile: str, keyfile: str, client_ca: str | None) -> Reloaded[ssl.SSLContext]:
+    """A server's TLS context, made anew when its files change. Raises ListenError that names the file at fault."""
+    return Reloaded(lambda: certificates.server_context(certfile, keyfile, client_ca), [certfile, keyfile, client_ca])
 
 
 def listen(address: str | None, port: int) -> Any:
@@ -109,19 +100,23 @@ def serve(
     *,
     address: str | None,
     port: int,
-    context: ssl.SSLContext | None,
+    contexts: Reloaded[ssl.SSLContext] | None,
     ready: Callable[[str], None],
     stop: Event,
 ) -> None:
-    """Serve until `stop` is set. `ready` is told, once, where this listens and by which TAP.
+    """Serve until `stop` is set. `ready` is told, once, where this listens and by which TAP. SIGHUP has the files read
+    again.
 
     Raises ListenError or DeviceError, with nothing left behind.
     """
-    server = Server(listen(address, port), application, context)
+    server = Server(listen(address, port), application, contexts)
     try:
         name = application.start()
         server.start()
-        scheme, bound = "wss" if context else "ws", server.address
+        scheme, bound = "wss" if contexts else "ws", server.address
+        gevent.signal_handler(signal.SIGHUP, _reload, application, contexts)
+        if warning := exposure(server.socket, application, contexts):
+            log.warning("%s", warning)
         ready(
             f"{name} is up, listening on {scheme}://{_bracketed(address or '*')}:{bound[1]}{application.settings.path}"
         )
@@ -131,6 +126,46 @@ def serve(
         application.stop()
         # Whoever is still speaking HTTP is not worth waiting for.
         server.stop(timeout=0.1)
+
+
+def _reload(application: Application, contexts: Reloaded[ssl.SSLContext] | None) -> None:
+    application.reload()
+    if contexts:
+        contexts.reload()
+
+
+def exposure(sock: Any, application: Application, contexts: Reloaded[ssl.SSLContext] | None) -> str | None:
+    """What of a server that listens on `sock` stands open to others than this machine, as a warning; or None."""
+    if sock.family == socket.AF_UNIX or ipaddress.ip_address(sock.getsockname()[0].partition("%")[0]).is_loopback:
+        return None
+    mend = "or listen on --address 127.0.0.1 behind a proxy that does; see docs/security.rst"
+    if not (application.gate.guarded or (contexts and contexts.get().verify_mode == ssl.CERT_REQUIRED)):
+        more = "" if contexts else ", and whoever is on the way may read and change what passes"
+        option = "" if contexts else "--certfile and --keyfile and "
+        return (
+            f"anyone who reaches this server may join the LAN{more}: give {option}"
+            f"--htpasswd, --token-file or --client-ca, {mend}"
+        )
+    if not contexts:
+        return (
+            "whoever is on the way may read passwords, tokens and all that passes: give --certfile and --keyfile,"
+            f" {mend}"
+        )
+    return None
+
+
+def _hang_up(sock: Any) -> None:
+    """Close, but let what was said last arrive: unread bytes would make a RST of the end, which overtakes it."""
+    with contextlib.suppress(OSError), gevent.Timeout(DRAIN_TIMEOUT, TimeoutError()):
+        sock.shutdown(socket.SHUT_WR)
+        for _ in range(DRAIN_READS):
+            if not sock.recv(65536):
+                break
+    sock.close()
+
+
+def _why(exc: OSError) -> str:
+    return getattr(exc, "verify_message", None) or getattr(exc, "reason", None) or exc.strerror or str(exc)
 
 
 def _listen_everywhere(port: int) -> socket.socket:

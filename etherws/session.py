@@ -20,7 +20,7 @@ from etherws.errors import DeviceLost, EtherwsError, LinkClosed, ProtocolError
 from etherws.fq_codel import FlowQueue
 from etherws.link import Link
 from etherws.tap import Tap
-from etherws.websocket import GOING_AWAY, INTERNAL_ERROR
+from etherws.websocket import GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION
 from etherws.wire import Batch
 
 #: Seconds that a full socket may stay so before frames are queued. On a fast path it takes more at once, and to sort
@@ -94,24 +94,33 @@ class Session:
         self._end: AsyncResult[EtherwsError] = AsyncResult()
 
     def run(self) -> EtherwsError:
-        """Carry frames until either side ends or stop() is called, then close the link; return the reason."""
+        """Carry frames until either side ends, or stop() or evict() is called; return the reason, which close() wants.
+
+        Nothing uses the TAP any more when this returns.
+        """
         self._tap.begin(offload=self._link.wire.offload)
         up = gevent.spawn(self._until_error, uplink, self._tap, self._link, self._queue)
         down = gevent.spawn(self._until_error, downlink, self._link, self._tap)
         try:
             reason = self._end.get()
             assert reason is not None
-            gevent.killall([up, down])
-            self._link.close(_close_code(reason), str(reason) if isinstance(reason, ProtocolError) else "")
             return reason
         finally:
             # Also when this greenlet is killed.
             gevent.killall([up, down])
-            self._link.close(None)
+
+    def close(self, reason: EtherwsError | None = None) -> None:
+        """End the link, in 1.5 s at most; the peer is told what it did wrong."""
+        code = _close_code(reason) if reason else None
+        self._link.close(code, str(reason) if isinstance(reason, ProtocolError) else "")
 
     def stop(self) -> None:
-        """Make run() end, in 1.5 s at most; the peer is told that this side is going away (1001)."""
+        """Make run() end; the peer will be told that this side is going away (1001)."""
         self._finish(LinkClosed("this side is stopping", GOING_AWAY))
+
+    def evict(self) -> None:
+        """Make run() end for another connection of the same client; the peer will be told so (1008)."""
+        self._finish(LinkClosed("replaced by another connection of this client", POLICY_VIOLATION))
 
     def summary(self) -> str:
         """What was dropped, as the end of a line in the log; empty if nothing was."""

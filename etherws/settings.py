@@ -7,8 +7,8 @@ names and the same checks.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from etherws.errors import SettingsError
@@ -59,42 +59,108 @@ class DeviceSettings:
 
 @dataclass(frozen=True)
 class ServerSettings(DeviceSettings):
-    """What the WSGI application needs: the devices, and the one path that is a tunnel."""
+    """What the WSGI application needs: the devices, the one path that is a tunnel, and who may come: the files of
+    passwords, tokens (credentials.py) and rules (policy.py), and the origins of web pages from elsewhere. The port of a
+    lost client is kept for `resume_timeout` seconds."""
 
     path: str = "/"
+    htpasswd: str | None = None
+    token_file: str | None = None
+    policy: str | None = None
+    allow_origin: tuple[str, ...] = ()
+    resume_timeout: float = 30.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.path.startswith("/") or set(self.path) & set("?# "):
             raise SettingsError(f"--path {self.path!r} is no path; begin with / and leave out ? and #")
+        for origin in self.allow_origin:
+            if origin not in ("*", "null") and not re.fullmatch(
+                r"[a-z][a-z0-9+.-]*://[^/\s]+/?", origin, re.IGNORECASE
+            ):
+                raise SettingsError(f"--allow-origin {origin!r} is no origin; write https://HOST, or * for all")
+        if self.resume_timeout < 0:
+            raise SettingsError(f"--resume-timeout {self.resume_timeout:g} s must not be below zero")
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> ServerSettings:
-        """The settings in ETHERWS_SERVER_DEVICE, _BRIDGE, _MTU, _WIRE, _CONGESTION and _PATH; raises SettingsError."""
+        """The settings in ETHERWS_SERVER_DEVICE, _BRIDGE and so on, named as the fields; raises SettingsError."""
         found: dict[str, Any] = {}
-        for key in ("device", "bridge", "mtu", "wire", "congestion", "path"):
-            name = f"ETHERWS_SERVER_{key.upper()}"
-            value = environ.get(name)
-            if not value:
-                continue
-            if key not in ("mtu", "wire"):
-                found[key] = value
-            elif re.fullmatch("[0-9]{1,9}", value):
-                found[key] = int(value)
-            else:
-                choice = f"{MTU_MIN} to {MTU_MAX}" if key == "mtu" else "1 or 2"
-                raise SettingsError(f"{name} {value!r} is no number; choose {choice}")
+        for each in fields(cls):
+            name = f"ETHERWS_SERVER_{each.name.upper()}"
+            if value := environ.get(name):
+                parse = _PARSERS.get(each.name)
+                found[each.name] = parse(name, value) if parse else value
         return cls(**found)
+
+
+def duration(text: str) -> float:
+    """Seconds, bare or with a unit: 20, 20s, 500ms, 5m, 1h. Raises ValueError."""
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|)", text)
+    if not found:
+        raise ValueError(f"{text!r} is no duration; write 20s, 500ms, 5m or bare seconds")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def _integer(name: str, value: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", value):
+        raise SettingsError(f"{name} {value!r} is no number; write digits alone")
+    return int(value)
+
+
+def _duration(name: str, value: str) -> float:
+    try:
+        return duration(value)
+    except ValueError as exc:
+        raise SettingsError(f"{name}: {exc}") from exc
+
+
+#: How a field is read from the environment, unless as it stands; as click does it for the options.
+_PARSERS: dict[str, Callable[[str, str], Any]] = {
+    "mtu": _integer,
+    "wire": _integer,
+    "allow_origin": lambda _, value: tuple(value.split()),
+    "resume_timeout": _duration,
+}
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whom the client takes for the server, and what it shows in turn: `cacert`, a PEM file or a directory of them to
+    trust instead of the system's store; `pins`, of which the server's key must have one (certificates.py); `sni`, the
+    name to ask for and to verify instead of the URI's; `certfile` and `keyfile`, the client's own, PEM."""
+
+    cacert: str | None = None
+    insecure: bool = False
+    pins: frozenset[str] = frozenset()
+    sni: str | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.keyfile and not self.certfile:
+            raise SettingsError("--keyfile needs --certfile as well")
+        if self.insecure and self.cacert:
+            raise SettingsError("--insecure verifies nothing, so --cacert is of no use; leave one of them out")
+
+    @property
+    def files(self) -> tuple[str | None, ...]:
+        """What it is read from."""
+        return self.cacert, self.certfile, self.keyfile
 
 
 @dataclass(frozen=True)
 class Retry:
     """How the client waits between attempts, in seconds: from `first`, doubled each time, up to `most`; `timeout`
-    is for one attempt, name to 101."""
+    is for one attempt, name to 101. `refused` is whether to go on after the server refused our credentials."""
 
     first: float = 0.5
     most: float = 30.0
     timeout: float = 10.0
+    refused: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < self.first <= self.most:

@@ -57,6 +57,10 @@ class TlsSocket:
                 self._flush()
                 return
 
+    def getpeercert(self, binary_form: bool = False) -> Any:
+        """As ssl.SSLSocket.getpeercert(); None or empty if the peer showed none, or it was not verified."""
+        return self._tls.getpeercert(binary_form)
+
     def encrypt(self, buffers: Sequence[Buffer]) -> bytes:
         """The bytes for the wire that carry `buffers`, after whatever TLS itself had to say: an answer to a key update
         (RFC 8446, section 4.6.3) goes with the next data."""

@@ -79,8 +79,8 @@ class Version1:
 
     number = 1
 
-    #: As the subprotocol of the opening handshake; none.
-    name = ""
+    #: As the subprotocol of the opening handshake. Need not be named; browsers must name one beside their token.
+    name = "etherws.v1"
 
     #: Whether the peer's kernel takes what ours left unfinished: super-frames and partial checksums.
     offload = False

@@ -6,7 +6,10 @@ starts, and tunnels are closed with 1001 when it stops.
 
 from __future__ import annotations
 
+import ssl
 import sys
+from functools import partial
+from typing import Any
 
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGIServer
@@ -14,7 +17,7 @@ from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGISe
 from etherws import wsgi
 from etherws.errors import EtherwsError
 from etherws.handler import Handler
-from etherws.server import TlsMixin
+from etherws.server import TlsMixin, contexts, exposure
 
 
 class _Handler(Handler, PyWSGIHandler):  # type: ignore[misc]
@@ -23,6 +26,10 @@ class _Handler(Handler, PyWSGIHandler):  # type: ignore[misc]
 
 
 class _Server(TlsMixin, PyWSGIServer):  # type: ignore[misc]
+    def __init__(self, *args: Any, ssl_context: Any = None, **kwargs: Any) -> None:
+        # gunicorn's own context stays as it was at the start; ours follows the files.
+        super().__init__(*args, **kwargs)
+
     def close(self) -> None:
         super().close()
         _ours(self.application).stop()
@@ -32,16 +39,26 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
     """Say ``-k etherws.worker.Worker`` to gunicorn."""
 
     wsgi_handler = _Handler
+
     server_class = _Server
 
     def load_wsgi(self) -> None:
         """Load the application and make its TAP. What cannot be made once will not be by a thousand new workers."""
         super().load_wsgi()
+        ours, config, tls = _ours(self.wsgi), self.cfg, None
         try:
-            _ours(self.wsgi).start()
+            if config.is_ssl:
+                client_ca = config.ca_certs if config.cert_reqs == ssl.CERT_REQUIRED else None
+                tls = contexts(config.certfile, config.keyfile or config.certfile, client_ca)
+                self.server_class: Any = partial(_Server, contexts=tls)
+            ours.start()
         except EtherwsError as exc:
             self.log.error("%s", exc)
             sys.exit(Arbiter.APP_LOAD_ERROR)
+        for sock in self.sockets:
+            # Said by the first of many workers.
+            if self.age == 1 and (warning := exposure(sock, ours, tls)):
+                self.log.warning("%s", warning)
 
 
 def _ours(application: object) -> wsgi.Application:
