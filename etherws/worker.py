@@ -40,7 +40,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
 
     wsgi_handler = _Handler
 
-    server_class = _Server
+    server_class: Any = _Server
 
     def load_wsgi(self) -> None:
         """Load the application and make its TAP. What cannot be made once will not be by a thousand new workers."""
@@ -50,7 +50,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
             if config.is_ssl:
                 client_ca = config.ca_certs if config.cert_reqs == ssl.CERT_REQUIRED else None
                 tls = contexts(config.certfile, config.keyfile or config.certfile, client_ca)
-                self.server_class: Any = partial(_Server, contexts=tls)
+                self.server_class = partial(_Server, contexts=tls)
             ours.start()
         except EtherwsError as exc:
             self.log.error("%s", exc)
