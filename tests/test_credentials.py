@@ -175,7 +175,7 @@ def test_wrong_and_unusable_passwords_match_nothing(file: Path, value: str, pass
 
 
 @pytest.mark.parametrize("real", ["", "x" * 73, "sec\0ret"], ids=["empty", "long", "NUL"])
-def test_not_even_an_entry_of_another_programs_makes_them_match(file: Path, real: str) -> None:
+def test_not_even_an_entry_of_another_program_makes_them_match(file: Path, real: str) -> None:
     # The last is what is hashed in their stead.
     for value in (hashed(real[:72]), sha(real), hashed("-")):
         assert not Passwords.load(write(file, f"alice:{value}")).check("alice", real)
