@@ -17,6 +17,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["etherws"]),
     install_requires=[
+        "bcrypt>=4.0.1",
         "click>=8.1.7",
         "gevent>=24.10.1",
         "gevent-websocket>=0.10.1",

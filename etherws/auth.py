@@ -1,8 +1,8 @@
 """Who asks for a tunnel, decided before the 101: Origin, client certificate, password or token.
 
 Gate.admit() is given a request's WSGI environment and returns an identity, or raises Refused. What is known of each
-name is in credentials.py's files; what a name may do is policy.py's. A password takes a thread to check, in which bcrypt
-computes while the event loop carries everybody's frames.
+name is in credentials.py's files; what a name may do is policy.py's. A password takes a thread to check, in which
+bcrypt computes while the event loop carries everybody's frames.
 """
 
 from __future__ import annotations

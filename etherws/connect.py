@@ -74,7 +74,9 @@ def parse(text: str) -> tuple[WebSocketURI, str | None, str | None]:
         )
         found = parse_uri(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
     except (InvalidURI, ValueError) as exc:
-        why = exc.msg if isinstance(exc, InvalidURI) else type(exc).__name__ if "@" in text else str(exc)
+        why = exc.msg if isinstance(exc, InvalidURI) else str(exc)
+        if "@" in text:
+            why = "cannot be parsed; in the user and password, write / ? # @ : [ ] as %2F %3F %23 %40 %3A %5B %5D"
         raise SettingsError(f"--uri {shown!r}: {why}; write ws://HOST/ or wss://HOST/") from None
     return found, user, password
 

@@ -4,6 +4,7 @@ A message says what failed, on what, and what to try. Only cli.py prints one or 
 
     EtherwsError
     +-- SettingsError     an option's value cannot be used
+    |   +-- CredentialsError  a password or token file cannot be read or changed
     +-- DeviceError       a TAP or bridge cannot be made or changed
     |   +-- DeviceLost    the TAP was deleted while it was in use
     +-- NoPort            the server has no TAP for one more client (HTTP 503)
@@ -34,6 +35,10 @@ class EtherwsError(Exception):
 
 class SettingsError(EtherwsError):
     """An option's value cannot be used."""
+
+
+class CredentialsError(SettingsError):
+    """A file of passwords or tokens, or an entry for it, cannot be used. Shows neither hash nor password."""
 
 
 class DeviceError(EtherwsError):

@@ -265,7 +265,7 @@ def test_an_encrypted_key_is_refused_and_no_password_is_asked_for(host: Host, tm
         ("host", "scheme isn't ws or wss"),
         ("ws://host:99999/", "Port out of range"),
         ("ws://[::1/", "Invalid IPv6"),
-        ("ws://user:secret@host/", "not supported yet"),
+        ("ws://user:sec/ret@host/", "in the user and password, write /"),
     ],
 )
 def test_a_bad_uri_is_refused(host: Host, uri: str, words: str) -> None:

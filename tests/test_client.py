@@ -88,7 +88,7 @@ REFUSALS: dict[str, tuple[Talk, str]] = {
     "says nothing": (hang, "no answer within 0.3 s"),
     "404": (answer(b"HTTP/1.1 404 Not Found\r\n\r\n"), "answered 404 Not Found; is the path right?"),
     "401": (
-        answer(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 9\r\n\r\n"),
+        answer(b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=x\r\nContent-Length: 9\r\n\r\n"),
         "answered 401 Unauthorized; it asks for a user",
     ),
     "302": (

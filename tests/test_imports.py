@@ -11,8 +11,8 @@ import etherws
 
 PACKAGE = Path(etherws.__file__).parent
 
-#: Modules that know bytes and settings only.
-PURE = {"errors", "wire", "fq_codel", "websocket", "handshake", "settings", "__init__"}
+#: Modules that know bytes, settings and small files only.
+PURE = {"errors", "wire", "fq_codel", "websocket", "handshake", "settings", "credentials", "passwd", "__init__"}
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}
 
@@ -24,6 +24,7 @@ DOORS = {
     "geventwebsocket": {"handler"},
     "gunicorn": {"worker"},
     "subprocess": {"demo"},
+    "bcrypt": {"credentials", "passwd"},
 }
 
 

@@ -105,7 +105,7 @@ def masked(first: int, payload: bytes, key: bytes = b"\x01\x02\x03\x04") -> byte
 @pytest.fixture
 def server(host: Host) -> Process:
     """A server on port 80."""
-    running = host.etherws("server", "--foreground")
+    running = host.etherws("server", "--foreground", "--address", "127.0.0.1")
     running.says("listening")
     return running
 
@@ -170,7 +170,7 @@ def test_a_bad_request_is_refused_before_the_101(host: Host, server: Process, ca
 def test_a_client_of_0_2_and_browsers_are_let_in(host: Host, server: Process) -> None:
     for changes in (
         {"Sec_WebSocket_Protocol": "chat, superchat", "Origin": "127.0.0.1:80"},
-        {"Connection": "keep-alive, upgrade", "Upgrade": "WebSocket", "Origin": "http://127.0.0.1"},
+        {"Connection": "keep-alive, upgrade", "Upgrade": "WebSocket", "Origin": "http://etherws.example"},
         {"Sec_WebSocket_Extensions": "permessage-deflate; client_max_window_bits"},
     ):
         peer = Peer(host)
