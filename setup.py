@@ -22,6 +22,8 @@ setup(
         "gevent-websocket>=0.10.1",
         "pyroute2>=0.9.1",
         "python-pytun>=2.4.1",
+        # The standard library has it as tomllib since 3.11.
+        'tomli>=2.0.1; python_version < "3.11"',
         "websockets>=13.1",
     ],
     extras_require={

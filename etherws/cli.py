@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from etherws import __version__, daemon
-from etherws.errors import EtherwsError, SettingsError
+from etherws.errors import EtherwsError, SettingsError, printable
 from etherws.settings import DeviceSettings, Retry, ServerSettings
 
 log = logging.getLogger("etherws")
@@ -159,6 +159,18 @@ def demo(seconds: float) -> None:
     from etherws import demo as showing
 
     showing.run(seconds)
+
+
+@main.command("check-policy")
+@click.argument("file", metavar="FILE")
+def check_policy(file: str) -> None:
+    """Check a policy file, and say what applies to whom."""
+    from etherws import policy
+
+    found = policy.load(file)
+    for name, profile in found.clients.items():
+        click.echo(f"{printable(name)}: {profile.summary()}")
+    click.echo(f"everyone{' else' if found.clients else ''}: {found.default.summary()}")
 
 
 def _device(options: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ A message says what failed, on what, and what to try. Only cli.py prints one or 
 
     EtherwsError
     +-- SettingsError     an option's value cannot be used
+    |   +-- PolicyError   a policy file cannot be read or used
     +-- DeviceError       a TAP or bridge cannot be made or changed
     |   +-- DeviceLost    the TAP was deleted while it was in use
     +-- NoPort            the server has no TAP for one more client (HTTP 503)
@@ -31,6 +32,10 @@ class EtherwsError(Exception):
 
 class SettingsError(EtherwsError):
     """An option's value cannot be used."""
+
+
+class PolicyError(SettingsError):
+    """A policy file cannot be read, or says what cannot be used; then the message begins with FILE:LINE."""
 
 
 class DeviceError(EtherwsError):

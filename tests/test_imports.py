@@ -12,7 +12,7 @@ import etherws
 PACKAGE = Path(etherws.__file__).parent
 
 #: Modules that know bytes and settings only.
-PURE = {"errors", "wire", "fq_codel", "websocket", "handshake", "settings", "__init__"}
+PURE = {"errors", "wire", "fq_codel", "websocket", "handshake", "settings", "policy", "toml", "__init__"}
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}
 
@@ -24,6 +24,8 @@ DOORS = {
     "geventwebsocket": {"handler"},
     "gunicorn": {"worker"},
     "subprocess": {"demo"},
+    "tomllib": {"toml"},
+    "tomli": {"toml"},
 }
 
 
