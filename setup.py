@@ -19,16 +19,20 @@ setup(
     install_requires=[
         "bcrypt>=4.0.1",
         "click>=8.1.7",
+        "cryptography>=42",
         "gevent>=24.10.1",
         "gevent-websocket>=0.10.1",
         "pyroute2>=0.9.1",
         "python-pytun>=2.4.1",
+        "setproctitle>=1.3.3",
+        # The standard library has it as tomllib since 3.11.
+        'tomli>=2.0.1; python_version < "3.11"',
         "websockets>=13.1",
     ],
     extras_require={
         # gunicorn's own extra brings what its gevent workers import.
         "gunicorn": ["gunicorn[gevent]>=23"],
-        "tests": ["coverage", "cryptography", "hypothesis", "mypy", "pytest", "ruff", "types-gevent"],
+        "tests": ["coverage", "hypothesis", "mypy", "pytest", "ruff", "types-gevent"],
     },
     entry_points={"console_scripts": ["etherws = etherws.cli:main"]},
     classifiers=[

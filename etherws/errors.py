@@ -5,6 +5,7 @@ A message says what failed, on what, and what to try. Only cli.py prints one or 
     EtherwsError
     +-- SettingsError     an option's value cannot be used
     |   +-- CredentialsError  a password or token file cannot be read or changed
+    |   +-- PolicyError   a policy file cannot be read or used
     +-- DeviceError       a TAP or bridge cannot be made or changed
     |   +-- DeviceLost    the TAP was deleted while it was in use
     +-- NoPort            the server has no TAP for one more client (HTTP 503)
@@ -39,6 +40,10 @@ class SettingsError(EtherwsError):
 
 class CredentialsError(SettingsError):
     """A file of passwords or tokens, or an entry for it, cannot be used. Shows neither hash nor password."""
+
+
+class PolicyError(SettingsError):
+    """A policy file cannot be read, or says what cannot be used; then the message begins with FILE:LINE."""
 
 
 class DeviceError(EtherwsError):

@@ -233,7 +233,7 @@ class Ports:
         if profile.bridge:
             bridge.ensure(profile.bridge)
         pattern = profile.device or self._settings.device
-        if "%d" not in pattern and not profile.device:
+        if "%d" not in pattern and pattern in {self.name, *(port.tap.name for port in self._ports)}:
             pattern = pattern.rstrip("0123456789")[:11] + "%d"
         return _open(pattern, name, profile.mtu or mtu)
 

@@ -87,10 +87,6 @@ REFUSALS: dict[str, tuple[Talk, str]] = {
     "hangs up": (answer(b""), "ended the connection without an answer"),
     "says nothing": (hang, "no answer within 0.3 s"),
     "404": (answer(b"HTTP/1.1 404 Not Found\r\n\r\n"), "answered 404 Not Found; is the path right?"),
-    "401": (
-        answer(b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=x\r\nContent-Length: 9\r\n\r\n"),
-        "answered 401 Unauthorized; it asks for a user",
-    ),
     "302": (
         answer(b"HTTP/1.1 302 Found\r\nLocation: https://else.example/\x1b[2J\r\n\r\n"),
         "302 Found to https://else.example/?[2J; etherws follows no redirects",

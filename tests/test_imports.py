@@ -12,19 +12,26 @@ import etherws
 PACKAGE = Path(etherws.__file__).parent
 
 #: Modules that know bytes, settings and small files only.
-PURE = {"errors", "wire", "fq_codel", "websocket", "handshake", "settings", "credentials", "passwd", "__init__"}
+PURE = {
+    *("errors", "wire", "fq_codel", "websocket", "handshake", "settings", "credentials", "passwd", "policy", "toml"),
+    *("login", "reload", "__init__"),
+}
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}
 
 #: Library: the modules that may import it.
 DOORS = {
     "pytun": {"tap"},
-    "click": {"cli", "demo"},
+    "click": {"admin", "cli", "demo"},
     "pyroute2": {"bridge", "netns", "demo"},
     "geventwebsocket": {"handler"},
     "gunicorn": {"worker"},
     "subprocess": {"demo"},
     "bcrypt": {"credentials", "passwd"},
+    "cryptography": {"certificates"},
+    "setproctitle": {"login"},
+    "tomllib": {"toml"},
+    "tomli": {"toml"},
 }
 
 
