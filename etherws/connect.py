@@ -48,8 +48,6 @@ _MENDS = {
 #: What the server's TLS alerts mean (RFC 8446, section 6.2), by OpenSSL's names.
 _ALERTS = {
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a certificate of this client; give --certfile and --keyfile",
-    "SSLV3_ALERT_HANDSHAKE_FAILURE": "it wants a certificate of this client (--certfile, --keyfile), or has no cipher"
-    " in common",
     "TLSV1_ALERT_UNKNOWN_CA": "it does not know the authority of --certfile",
     "SSLV3_ALERT_BAD_CERTIFICATE": "it does not take --certfile",
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not take --certfile",
@@ -59,6 +57,11 @@ _ALERTS = {
     "TLSV1_ALERT_ACCESS_DENIED": "it does not take --certfile",
     "TLSV1_ALERT_DECRYPT_ERROR": "it does not take --certfile",
 }
+
+#: Before there was a word of the server's hello, or after.
+_NO_COMMON = "it speaks no TLS 1.2 or later, or has no cipher in common with this client; renew its TLS"
+_HANDSHAKE_FAILURE = "SSLV3_ALERT_HANDSHAKE_FAILURE"
+_VERSIONS = ("TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE")
 
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |$|\r)")
 
@@ -120,9 +123,7 @@ class Connector:
         except ssl.SSLCertVerificationError as exc:
             raise ConnectError(f"its certificate does not verify: {exc.verify_message}; see --cacert") from exc
         except ssl.SSLError as exc:
-            if mend := _ALERTS.get(exc.reason or ""):
-                raise NotAdmitted(f"TLS was refused: {mend}") from exc
-            raise ConnectError(f"TLS failed ({exc.reason or exc}); does it speak wss:// there?") from exc
+            raise _tls_failed(exc, begun=isinstance(sock, TlsSocket) and sock.cipher() is not None) from exc
         except (OSError, UnicodeError) as exc:
             raise ConnectError(getattr(exc, "strerror", None) or str(exc)) from exc
         except SettingsError as exc:
@@ -157,6 +158,19 @@ class Connector:
             raise ConnectError(f"gave no proper answer to the upgrade: {printable(str(protocol.handshake_exc))}")
         version = wire.best([protocol.subprotocol or ""], newest)
         return Link(sock, server=False, wire=version, congestion=self._settings.congestion, early=early)
+
+
+def _tls_failed(exc: ssl.SSLError, *, begun: bool) -> ConnectError:
+    """What went wrong with TLS, in words; `begun` is whether a cipher was agreed on."""
+    reason = exc.reason or str(exc)
+    if reason == _HANDSHAKE_FAILURE:
+        # TLS 1.2 has one alert for both.
+        reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED" if begun else _VERSIONS[0]
+    if reason in _ALERTS:
+        return NotAdmitted(f"TLS was refused: {_ALERTS[reason]}")
+    return ConnectError(
+        f"TLS failed: {_NO_COMMON if reason in _VERSIONS else f'{reason}; does it speak wss:// there?'}"
+    )
 
 
 def _answer(sock: Any) -> tuple[bytes, bytes]:

@@ -165,7 +165,11 @@ def _hang_up(sock: Any) -> None:
 
 
 def _why(exc: OSError) -> str:
-    return getattr(exc, "verify_message", None) or getattr(exc, "reason", None) or exc.strerror or str(exc)
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return exc.verify_message
+    if isinstance(exc, ssl.SSLError) and exc.reason:
+        return exc.reason.replace("_", " ").lower()
+    return exc.strerror or str(exc)
 
 
 def _listen_everywhere(port: int) -> socket.socket:

@@ -61,6 +61,10 @@ class TlsSocket:
         """As ssl.SSLSocket.getpeercert(); None or empty if the peer showed none, or it was not verified."""
         return self._tls.getpeercert(binary_form)
 
+    def cipher(self) -> Any:
+        """As ssl.SSLSocket.cipher(): None before the two have agreed on one."""
+        return self._tls.cipher()
+
     def encrypt(self, buffers: Sequence[Buffer]) -> bytes:
         """The bytes for the wire that carry `buffers`, after whatever TLS itself had to say: an answer to a key update
         (RFC 8446, section 4.6.3) goes with the next data."""

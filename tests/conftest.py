@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import ipaddress
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from etherws.netns import Namespace, enter_user_namespace
 from tests.lab import Host, cable
+from tests.pki import Authority, Certificate
 
 
 @pytest.fixture(scope="session")
@@ -49,13 +43,6 @@ def hosts(network: None) -> Iterator[tuple[Host, Host]]:
         yield one, other
 
 
-class Certificate(NamedTuple):
-    """Files in PEM form."""
-
-    key: Path
-    cert: Path
-
-
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     """A certificate for localhost, 127.0.0.1 and 192.0.2.1, which is its own authority."""
@@ -64,25 +51,32 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 def make_certificate(folder: Path) -> Certificate:
     """A fresh self-signed certificate."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "etherws test")])
-    names = [x509.DNSName("localhost"), *(x509.IPAddress(ipaddress.ip_address(a)) for a in ("127.0.0.1", "192.0.2.1"))]
-    now = datetime.datetime.now(datetime.timezone.utc)
-    cert = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=30))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pair = Certificate(folder / "ssl.key", folder / "ssl.crt")
-    pair.key.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    pair.cert.write_bytes(cert.public_bytes(serialization.Encoding.PEM))
-    return pair
+    return Authority(folder).issue(signed=False)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+Tell = Callable[[str, str, str, str], None]
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Tell:
+    """Notes how a refusal went, for the table that ``--refusals FILE`` asks for: the case, what the server said, what
+    the client said, and what came of it."""
+    path = request.config.getoption("--refusals")
+
+    def note(*row: str) -> None:
+        if path:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write("\t".join(row) + "\n")
+
+    return note
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Our option."""
+    parser.addoption("--refusals", metavar="FILE", help="note every refusal that is tested, one a line, in this file")
