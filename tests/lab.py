@@ -158,11 +158,17 @@ class Host:
             pytest.skip("mounts cannot be kept from the rest of the machine here, as in a chroot")
         return process
 
+    def program(self, name: str) -> str:
+        """Where this program is; skip the test if there is none."""
+        found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+        if not found:
+            pytest.skip(f"no program {name} on this machine")
+        return found
+
     def command(self, line: str) -> None:
         """Run a command to its end; skip the test if there is no such program."""
         argv = line.split()
-        if not shutil.which(argv[0], path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"):
-            pytest.skip(f"no program {argv[0]} on this machine")
+        self.program(argv[0])
         process = self.run(*argv, env={"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"})
         assert process.ends() == 0, f"{line}: {process.output}"
 
