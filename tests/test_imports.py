@@ -12,7 +12,7 @@ import etherws
 PACKAGE = Path(etherws.__file__).parent
 
 #: Modules that know bytes and settings only.
-PURE = {"errors", "wire", "fq_codel", "websocket", "handshake", "settings", "__init__"}
+PURE = {"errors", "wire", "fq_codel", "pace", "websocket", "handshake", "settings", "__init__"}
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}
 
@@ -20,7 +20,7 @@ OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", 
 DOORS = {
     "pytun": {"tap"},
     "click": {"cli", "demo"},
-    "pyroute2": {"bridge", "netns", "demo"},
+    "pyroute2": {"bridge", "netns", "demo", "nft"},
     "geventwebsocket": {"handler"},
     "gunicorn": {"worker"},
     "subprocess": {"demo"},
