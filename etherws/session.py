@@ -19,6 +19,7 @@ from gevent.event import AsyncResult
 from etherws.errors import DeviceLost, EtherwsError, LinkClosed, ProtocolError
 from etherws.fq_codel import FlowQueue
 from etherws.link import Link
+from etherws.pace import Pacer
 from etherws.tap import Tap
 from etherws.websocket import GOING_AWAY, INTERNAL_ERROR
 from etherws.wire import Batch
@@ -78,16 +79,24 @@ def _queue_up(tap: Tap, link: Link, queue: FlowQueue, batch: Batch) -> None:
         tap.on_readable(None)
 
 
-def downlink(link: Link, tap: Tap) -> NoReturn:
+def downlink(link: Link, tap: Tap, pacer: Pacer | None) -> NoReturn:
     """Peer to device, for ever."""
-    while True:
+    while pacer is None:
         tap.write_batch(link.recv())
+    while True:
+        packets = link.recv()
+        tap.write_batch(packets)
+        gevent.sleep(pacer.wait(sum(map(len, packets)), monotonic()))
 
 
 class Session:
     """One tunnel from the upgrade to its end."""
 
-    def __init__(self, tap: Tap, link: Link) -> None:
+    def __init__(self, tap: Tap, link: Link, rate: int | None = None) -> None:
+        """`rate`: the bits per second that the peer may send; as many as it can by None."""
+        self._pacer = Pacer(rate) if rate else None
+        if rate:
+            link.path.narrow(rate)
         self._tap = tap
         self._link = link
         self._queue = FlowQueue()
@@ -97,7 +106,7 @@ class Session:
         """Carry frames until either side ends or stop() is called, then close the link; return the reason."""
         self._tap.begin(offload=self._link.wire.offload)
         up = gevent.spawn(self._until_error, uplink, self._tap, self._link, self._queue)
-        down = gevent.spawn(self._until_error, downlink, self._link, self._tap)
+        down = gevent.spawn(self._until_error, downlink, self._link, self._tap, self._pacer)
         try:
             reason = self._end.get()
             assert reason is not None
