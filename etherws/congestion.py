@@ -52,6 +52,12 @@ FAST = 125_000_000
 WAITING = 0.003
 LEAST, FIRST, MOST = 4 * 1024, 32 * 1024, 1024 * 1024
 
+#: Of what is received at a limited rate: the seconds' worth that waits in the kernel, and the bytes at least. A ping
+#: waits as long, and a rate of 20 or 200 Mbit/s is still reached.
+STANDING, NARROWEST = 0.01, 16 * 1024
+#: include/uapi/asm-generic/socket.h
+SO_RCVBUFFORCE = 33
+
 #: Seconds between two looks at TCP_INFO.
 LOOK = 0.1
 
@@ -123,6 +129,16 @@ class Path:
             elif narrow:
                 self._choose(BBR)
         self._hold(now)
+
+    def narrow(self, rate: int) -> None:
+        """Have hardly more on its way here, or wait here, than the path itself holds at `rate`, in bits per second.
+
+        The rest then waits with the peer, which sorts it by flows. Without CAP_NET_ADMIN it waits here, and pings with
+        it: what SO_RCVBUF alone may ask for can be too little for a long path.
+        """
+        window = max(int(rate / 8 * (self._info()[0] + STANDING)), NARROWEST)
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, window)
 
     def _hold(self, now: float) -> None:
         """Hold BBR to the bandwidth that it found, until it believes that this is it.

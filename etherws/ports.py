@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 
 import gevent
@@ -110,6 +110,7 @@ class Ports:
         self._ports: list[Port] = []
         self._one_at_a_time = BoundedSemaphore(1)
         self._standing = Standing(settings)
+        self._filters = self._can_filter()
 
     @property
     def name(self) -> str:
@@ -131,8 +132,9 @@ class Ports:
                 self._ports.append(port)
             port.owner, port.profile, port.evict = owner, profile, evict
             port.free.clear()
+            rules = profile if self._filters else unfiltered(profile)
             try:
-                guard.apply(port.tap.name, port.tap.index, profile)
+                guard.apply(port.tap.name, port.tap.index, rules)
             except DeviceError:
                 self._remove(port)
                 raise
@@ -158,6 +160,16 @@ class Ports:
         for port in list(self._ports):
             self._remove(port)
         self._standing.close()
+
+    def _can_filter(self) -> bool:
+        """Whether this kernel has what the policy's filters need; and away with what a killed server left of them."""
+        try:
+            guard.check()
+            guard.sweep()
+        except DeviceError as exc:
+            log.warning("%s; so clients may have any number of source addresses, which the policy would limit", exc)
+            return False
+        return True
 
     def _own(self, owner: Owner, profile: Profile) -> Port | None:
         """The port that this client has already, or takes from another of its identity."""
@@ -208,10 +220,10 @@ class Ports:
 
     def _let_go(self, port: Port) -> None:
         _unpark(port)
+        # Not left to the interface's end: some kernels keep the rules for the next of that name.
+        guard.clear(port.tap.name, port.tap.index)
         if port.tap is not self._standing.tap:
             port.tap.close()
-        elif port.tap.alive():
-            guard.clear(port.tap.name, port.tap.index)
 
     def _make(self, profile: Profile) -> Tap:
         """The standing TAP if it is free and fits the profile, else a new one."""
@@ -242,6 +254,11 @@ class Ports:
         ports'."""
         name, mtu = bridge.placed(self._standing.tap.index)
         return profile.bridge or self._settings.bridge or name, mtu
+
+
+def unfiltered(profile: Profile) -> Profile:
+    """The profile without the limit that everybody has; with one of its own it stays, and will be an error."""
+    return replace(profile, macs=0) if profile.macs == Profile().macs else profile
 
 
 def _unpark(port: Port) -> None:

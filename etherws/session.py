@@ -9,8 +9,10 @@ Read next: tap.py, wire.py, websocket.py, link.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from time import monotonic
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import gevent
@@ -19,6 +21,7 @@ from gevent.event import AsyncResult
 from etherws.errors import DeviceLost, EtherwsError, LinkClosed, ProtocolError
 from etherws.fq_codel import FlowQueue
 from etherws.link import Link
+from etherws.pace import Pacer
 from etherws.tap import Tap
 from etherws.websocket import GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION
 from etherws.wire import Batch
@@ -78,16 +81,24 @@ def _queue_up(tap: Tap, link: Link, queue: FlowQueue, batch: Batch) -> None:
         tap.on_readable(None)
 
 
-def downlink(link: Link, tap: Tap) -> NoReturn:
+def downlink(link: Link, tap: Tap, pacer: Pacer | None) -> NoReturn:
     """Peer to device, for ever."""
-    while True:
+    while pacer is None:
         tap.write_batch(link.recv())
+    while True:
+        packets = link.recv()
+        tap.write_batch(packets)
+        gevent.sleep(pacer.wait(sum(map(len, packets)), monotonic()))
 
 
 class Session:
     """One tunnel from the upgrade to its end."""
 
-    def __init__(self, tap: Tap, link: Link) -> None:
+    def __init__(self, tap: Tap, link: Link, rate: int | None = None) -> None:
+        """`rate`: the bits per second that the peer may send; as many as it can by None."""
+        self._pacer = Pacer(rate) if rate else None
+        if rate:
+            link.path.narrow(rate)
         self._tap = tap
         self._link = link
         self._queue = FlowQueue()
@@ -100,7 +111,7 @@ class Session:
         """
         self._tap.begin(offload=self._link.wire.offload)
         up = gevent.spawn(self._until_error, uplink, self._tap, self._link, self._queue)
-        down = gevent.spawn(self._until_error, downlink, self._link, self._tap)
+        down = gevent.spawn(self._until_error, downlink, self._link, self._tap, self._pacer)
         try:
             reason = self._end.get()
             assert reason is not None
@@ -122,9 +133,9 @@ class Session:
         """Make run() end for another connection of the same client; the peer will be told so (1008)."""
         self._finish(LinkClosed("replaced by another connection of this client", POLICY_VIOLATION))
 
-    def summary(self) -> str:
-        """What was dropped, as the end of a line in the log; empty if nothing was."""
-        drops = self._link.all_drops() + self._tap.drops + self._queue.drops
+    def summary(self, more: Mapping[str, int] = MappingProxyType({})) -> str:
+        """What was dropped, here and as `more` says elsewhere, as the end of a line in the log; empty if nothing was."""
+        drops = self._link.all_drops() + self._tap.drops + self._queue.drops + Counter(more)
         return "; dropped " + ", ".join(f"{count} {why}" for why, count in sorted(drops.items())) if drops else ""
 
     def _until_error(self, pump: Callable[..., NoReturn], *ends: Any) -> None:

@@ -19,7 +19,7 @@ from urllib.parse import unquote_to_bytes
 import gevent
 from gevent.event import Event
 
-from etherws import auth, congestion, handshake, policy, wire
+from etherws import auth, congestion, guard, handshake, policy, wire
 from etherws.errors import DeviceError, EtherwsError, LinkClosed, NoPort, Refused, printable
 from etherws.handler import UPGRADE
 from etherws.link import Link
@@ -119,11 +119,11 @@ class Application:
         self._tunnels[over] = None
         try:
             link = self._upgrade(environ, headers)
-            self._tunnels[over] = session = Session(port.tap, link)
+            self._tunnels[over] = session = Session(port.tap, link, profile.rate_up)
             begin = monotonic()
             log.info("%s joined on %s, by version %d of the wire", client, port.tap.name, link.wire.number)
             reason = session.run()
-            text = f"{reason}{session.summary()}"
+            text = f"{reason}{session.summary(guard.drops(port.tap.name))}"
             log.info("%s left %s after %.0f s: %s", client, port.tap.name, monotonic() - begin, text)
         finally:
             # Before the good-byes: whoever comes for this port need not wait for them.

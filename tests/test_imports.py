@@ -14,7 +14,7 @@ PACKAGE = Path(etherws.__file__).parent
 #: Modules that know bytes, settings and small files only.
 PURE = {
     *("errors", "wire", "fq_codel", "websocket", "handshake", "settings", "credentials", "passwd", "policy", "toml"),
-    *("login", "reload", "__init__"),
+    *("login", "pace", "reload", "__init__"),
 }
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}
@@ -23,7 +23,7 @@ OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", 
 DOORS = {
     "pytun": {"tap"},
     "click": {"admin", "cli", "demo"},
-    "pyroute2": {"bridge", "netns", "demo"},
+    "pyroute2": {"bridge", "netns", "demo", "nft"},
     "geventwebsocket": {"handler"},
     "gunicorn": {"worker"},
     "subprocess": {"demo"},

@@ -71,6 +71,11 @@ def asked(host: Host, address: str = "127.0.0.1", **headers: str | None) -> tupl
     return head.split(b"\r\n")[0], head + b"\r\n\r\n" + peer.rest()
 
 
+def body(answer: bytes) -> str:
+    """What a refusal says."""
+    return answer.partition(b"\r\n\r\n")[2].decode().strip()
+
+
 #: Case: the Authorization header. Every one is answered alike.
 REFUSED: dict[str, str | None] = {
     "none": None,
@@ -122,9 +127,7 @@ def test_wrong_credentials_are_refused_before_the_101(host: Host, files: Files, 
     assert status == b"HTTP/1.1 401 Unauthorized"
     assert b'\r\nWWW-Authenticate: Basic realm="etherws", charset="UTF-8"\r\n' in answer
     assert b'\r\nWWW-Authenticate: Bearer realm="etherws"\r\n' in answer
-    tell(
-        f"login: {case}", answer.partition(b"\r\n\r\n")[2].decode().strip(), "(a bare socket)", "401, connection closed"
-    )
+    tell(f"login: {case}", body(answer), "(a bare socket)", "401, connection closed")
     # And the next one is served.
     assert asked(host, Authorization=basic(f"alice:{PASSWORD}"))[0].startswith(b"HTTP/1.1 101 ")
     server.says("as 'alice' joined")
@@ -177,7 +180,7 @@ def test_five_failures_are_free_and_then_an_address_is_slowed_down(host: Host, f
     status, answer = asked(host, Authorization=basic(f"alice:{PASSWORD}"))
     assert status == b"HTTP/1.1 429 Too Many Requests"
     assert re.search(rb"\r\nRetry-After: [1-5]\r\n", answer)
-    tell("login: the sixth failure from an address", answer.partition(b"\r\n\r\n")[2].decode().strip(), "", "429")
+    tell("login: the sixth failure from an address", body(answer), "", "429")
     # Not so who asks without credentials: nothing was tried.
     assert asked(host)[0] == b"HTTP/1.1 401 Unauthorized"
     until(lambda: b" 101 " in asked(host, Authorization=basic(f"alice:{PASSWORD}"))[0], "the address to be let in")
@@ -371,7 +374,9 @@ def test_the_password_is_asked_for_on_a_terminal(host: Host, files: Files) -> No
     start(host, *files.options)
     ours, theirs = pty.openpty()
     argv = [sys.executable, "-m", "etherws", "client", "--foreground", "ws://127.0.0.1/", "-u", "alice"]
-    with subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
+    with host.namespace.inside():
+        process = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    with process:
         os.close(theirs)
         seen = b""
         try:
@@ -470,7 +475,7 @@ def test_a_page_of_another_site_is_refused(host: Host, tell: Tell, case: str) ->
     assert int(line.split()[1]) == status
     if status == 403:
         server.says("--allow-origin would admit it")
-        tell(f"origin: {case}", answer.partition(b"\r\n\r\n")[2].decode().strip(), "(a bare socket)", "403")
+        tell(f"origin: {case}", body(answer), "(a bare socket)", "403")
 
 
 def test_pages_of_other_sites_are_admitted_by_name(host: Host) -> None:
