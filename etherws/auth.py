@@ -110,7 +110,7 @@ class Gate:
 
     def _check_origin(self, environ: Mapping[str, Any]) -> None:
         """Refuse a page of another site: a browser sends what it remembers of us with it (RFC 6455, section 10.2)."""
-        origin = environ.get("HTTP_ORIGIN", "").strip(" \t").lower().rstrip("/")
+        origin = environ.get("HTTP_ORIGIN", "").strip(" \t").lower()
         # Browsers send a scheme or null; etherws 0.2 a host alone, by which no page can pass itself off.
         if not origin or origin in self._origins or "*" in self._origins or not ("://" in origin or origin == "null"):
             return
@@ -132,7 +132,8 @@ class Gate:
         elif kind == "bearer" and self._tokens:
             name, password = "", rest
         else:
-            raise self._unauthorized(f"this server does not take the scheme {printable(scheme[:20])}")
+            # Not by name: in a header that is malformed, a password may stand in its place.
+            raise self._unauthorized("this server does not take credentials of that kind")
         source = address(environ)
         if self._waiting >= WAITING:
             raise Refused("503 Service Unavailable", "too many logins at once; try again", [("Retry-After", "2")])

@@ -134,7 +134,7 @@ class Session:
         self._finish(LinkClosed("replaced by another connection of this client", POLICY_VIOLATION))
 
     def summary(self, more: Mapping[str, int] = MappingProxyType({})) -> str:
-        """What was dropped, here and as `more` says elsewhere, as the end of a line in the log; empty if nothing was."""
+        """What was dropped, here and, as `more` says, elsewhere: the end of a line in the log, empty if nothing was."""
         drops = self._link.all_drops() + self._tap.drops + self._queue.drops + Counter(more)
         return "; dropped " + ", ".join(f"{count} {why}" for why, count in sorted(drops.items())) if drops else ""
 

@@ -515,7 +515,7 @@ def test_a_real_browser(host: Host, files: Files, tmp_path: Path, tell: Tell) ->
         "        print(self.rfile.read(int(self.headers['Content-Length'])).decode())\n"
         "        self.send_response(204); self.end_headers()\n"
         "    def log_message(self, *_): pass\n"
-        "s = http.server.HTTPServer(('127.0.0.1', int(sys.argv[2])), H); print('ready'); s.serve_forever()\n"
+        "s = http.server.ThreadingHTTPServer(('127.0.0.1', int(sys.argv[2])), H); print('ready'); s.serve_forever()\n"
     )
     (tmp_path / "page.html").write_text(PAGE)
     web = host.run(sys.executable, "-c", site, str(tmp_path / "page.html"), "8000")
@@ -524,7 +524,7 @@ def test_a_real_browser(host: Host, files: Files, tmp_path: Path, tell: Tell) ->
     server = start(host, "--token-file", str(files.tokens), "--allow-origin", "http://localhost:8000")
     browse = [
         chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-        f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom",
+        f"--user-data-dir={tmp_path / 'profile'}", "--remote-debugging-port=0",
     ]  # fmt: skip
     host.run(*browse, f"http://localhost:8000/#{files.token}", env={"HOME": str(tmp_path)})
     web.says("[")
