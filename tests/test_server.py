@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 import ssl
+import struct
 import threading
 
 import pytest
@@ -84,6 +85,11 @@ class Peer:
             more = self._socket.recv(65536)
             assert more, "the server hung up"
             self._left += more
+
+    def reset(self) -> None:
+        """Break off: what is left of the connection is a RST."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
 
     def close(self) -> None:
         """Hang up."""
