@@ -6,15 +6,18 @@ Every option can be set in the environment: ETHERWS_SERVER_PORT, ETHERWS_CLIENT_
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from etherws import __version__, daemon
 from etherws.errors import EtherwsError, SettingsError
-from etherws.settings import DeviceSettings, Retry, ServerSettings
+from etherws.route import Route, parse_connect_to
+from etherws.settings import DeviceSettings, Retry, ServerSettings, parse_header
 
 log = logging.getLogger("etherws")
 
@@ -32,6 +35,14 @@ class Duration(click.ParamType[float]):
         if not found:
             self.fail(f"{value!r} is no duration; write 20s, 500ms, 5m or bare seconds", param, ctx)
         return float(found[1]) * _UNITS[found[2]]
+
+
+class Header(click.ParamType[str]):
+    """A header, ``Name: value``."""
+
+    name = "header"
+    #: In the environment there are several, one a line.
+    envvar_list_splitter = "\n"
 
 
 class Group(click.Group):
@@ -122,6 +133,12 @@ def server(
 @click.option("--uri", help="The server: ws://HOST[:PORT]/[PATH] or wss://...")
 @click.option("--cacert", type=click.Path(), metavar="FILE", help="Trust these certificates (PEM), not the system's.")
 @click.option("-k", "--insecure", is_flag=True, help="Do not verify the server's certificate.")
+@click.option("-x", "--proxy", metavar="URL", help="By http://, https:// or socks5://.  [default: the environment's]")
+@click.option("--noproxy", metavar="LIST", help="Hosts, domains and networks without proxy; * for all.")
+@click.option("--connect-to", metavar="HOST:PORT", help="Connect there instead of to the URI's host.")
+@click.option("-4", "--ipv4", is_flag=True, help="Use IPv4 only.")
+@click.option("-6", "--ipv6", is_flag=True, help="Use IPv6 only.")
+@click.option("-H", "--header", type=Header(), multiple=True, metavar="'NAME: VALUE'", help="Add to the request.")
 @click.option("--connect-timeout", type=Duration(), default="10s", show_default=True, help="For one attempt.")
 @click.option("--retry-interval", type=Duration(), default="0.5s", show_default=True, help="Before the second attempt.")
 @click.option("--max-retry-interval", type=Duration(), default="30s", show_default=True, help="The longest wait.")
@@ -131,6 +148,12 @@ def client(
     uri: str | None,
     cacert: str | None,
     insecure: bool,
+    proxy: str | None,
+    noproxy: str | None,
+    connect_to: str | None,
+    ipv4: bool,
+    ipv6: bool,
+    header: tuple[str, ...],
     connect_timeout: float,
     retry_interval: float,
     max_retry_interval: float,
@@ -147,9 +170,16 @@ def client(
     settings = DeviceSettings(**_device(options))
     retry = Retry(retry_interval, max_retry_interval, connect_timeout)
     context = connecting.tls_context(cacert, insecure) if where.secure else None
+    if ipv4 and ipv6:
+        raise click.UsageError("--ipv4 or --ipv6, not both")
+    elsewhere = parse_connect_to(connect_to) if connect_to else None
+    route = Route(proxy, noproxy, elsewhere, 4 if ipv4 else 6 if ipv6 else 0, os.environ)
+    headers = [parse_header(text) for text in header]
+    if proxy and "@" in proxy and _typed("proxy"):
+        click.echo("warning: --proxy: its password is for all to see; set ETHERWS_CLIENT_PROXY instead", err=True)
     if where.secure and insecure:
         click.echo("warning: --insecure: the server's certificate is not verified; anyone between can read", err=True)
-    _run(connecting.Client(where, settings, retry, context).run, **options)
+    _run(connecting.Client(where, settings, retry, context, route, headers).run, **options)
 
 
 @main.command()
@@ -159,6 +189,11 @@ def demo(seconds: float) -> None:
     from etherws import demo as showing
 
     showing.run(seconds)
+
+
+def _typed(name: str) -> bool:
+    """Whether an option comes from the command line, which ps(1) shows."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def _device(options: dict[str, Any]) -> dict[str, Any]:

@@ -10,13 +10,12 @@ import logging
 import random
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from time import monotonic
 from typing import Any
 
 import gevent
-from gevent import socket
 from gevent.event import Event
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidURI
@@ -24,9 +23,11 @@ from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI, parse_uri
 
 from etherws import __version__, congestion, wire
+from etherws.dial import Dialer
 from etherws.errors import ConnectError, EtherwsError, SettingsError, printable
 from etherws.link import Link
 from etherws.ports import Ports
+from etherws.route import Route
 from etherws.session import Session
 from etherws.settings import DeviceSettings, Retry
 from etherws.tls import TlsSocket
@@ -91,21 +92,31 @@ def tls_context(cacert: str | None, insecure: bool) -> ssl.SSLContext:
     return context
 
 
-def connect(uri: WebSocketURI, context: ssl.SSLContext | None, timeout: float, settings: DeviceSettings) -> Link:
+Headers = Sequence[tuple[str, str]]
+
+
+def connect(
+    uri: WebSocketURI,
+    context: ssl.SSLContext | None,
+    timeout: float,
+    settings: DeviceSettings,
+    dialer: Dialer,
+    headers: Headers = (),
+) -> Link:
     """One attempt, in `timeout` seconds from the look-up of the name to the 101. Raises ConnectError."""
     deadline = gevent.Timeout.start_new(timeout)
     sock: Any = None
     try:
-        sock = socket.create_connection((uri.host, uri.port))
+        sock = dialer.dial(uri.host, uri.port, uri.secure)
         if context:
             sock = TlsSocket(sock, context, server_hostname=uri.host)
             sock.do_handshake()
-        link, sock = _upgrade(sock, uri, settings), None
+        link, sock = _upgrade(sock, uri, settings, headers), None
         return link
     except gevent.Timeout as exc:
         if exc is not deadline:
             raise
-        raise ConnectError(f"no answer within {timeout:g} s") from None
+        raise ConnectError(f"no answer{dialer.awaited} within {timeout:g} s") from None
     except ssl.SSLCertVerificationError as exc:
         raise ConnectError(f"its certificate does not verify: {exc.verify_message}; see --cacert") from exc
     except ssl.SSLError as exc:
@@ -118,11 +129,15 @@ def connect(uri: WebSocketURI, context: ssl.SSLContext | None, timeout: float, s
             sock.close()
 
 
-def _upgrade(sock: Any, uri: WebSocketURI, settings: DeviceSettings) -> Link:
+def _upgrade(sock: Any, uri: WebSocketURI, settings: DeviceSettings, headers: Headers) -> Link:
     """Ask for the upgrade, read the answer, and hand the socket and what came behind the answer to a Link."""
     protocol = ClientProtocol(uri, subprotocols=[Subprotocol(name) for name in wire.offer(settings.wire)])
     request = protocol.connect()
     request.headers["User-Agent"] = f"etherws/{__version__}"
+    for name, _ in headers:
+        request.headers.pop(name, None)
+    for name, value in headers:
+        request.headers[name] = value
     protocol.send_request(request)
     sock.sendall(b"".join(protocol.data_to_send()))
     answer = b""
@@ -158,9 +173,18 @@ class Client:
     """A TAP, and what keeps it connected."""
 
     def __init__(
-        self, uri: WebSocketURI, settings: DeviceSettings, retry: Retry, context: ssl.SSLContext | None
+        self,
+        uri: WebSocketURI,
+        settings: DeviceSettings,
+        retry: Retry,
+        context: ssl.SSLContext | None,
+        route: Route,
+        headers: Headers = (),
     ) -> None:
+        """`headers` go with the upgrade request. Raises SettingsError if the route has a proxy that is none."""
         self._uri, self._settings, self._retry, self._context = uri, settings, retry, context
+        route.through(uri.host, uri.secure)
+        self._dialer, self._headers = Dialer(route), headers
         host = f"[{uri.host}]" if ":" in uri.host else uri.host
         self._server = f"{'wss' if uri.secure else 'ws'}://{host}:{uri.port}"
         self._session: Session | None = None
@@ -194,7 +218,9 @@ class Client:
         while True:
             begin = monotonic()
             try:
-                link = connect(self._uri, self._context, self._retry.timeout, self._settings)
+                link = connect(
+                    self._uri, self._context, self._retry.timeout, self._settings, self._dialer, self._headers
+                )
             except ConnectError as exc:
                 log.debug("cannot connect to %s: %s", self._server, exc)
                 if report:
