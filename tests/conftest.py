@@ -58,7 +58,7 @@ class Certificate(NamedTuple):
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """A certificate for localhost, 127.0.0.1 and 192.0.2.1, which is its own authority."""
+    """A certificate for localhost, 127.0.0.1, 192.0.2.1 and 198.51.100.1, which is its own authority."""
     return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
@@ -66,7 +66,8 @@ def make_certificate(folder: Path) -> Certificate:
     """A fresh self-signed certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "etherws test")])
-    names = [x509.DNSName("localhost"), *(x509.IPAddress(ipaddress.ip_address(a)) for a in ("127.0.0.1", "192.0.2.1"))]
+    addresses = map(ipaddress.ip_address, ("127.0.0.1", "192.0.2.1", "198.51.100.1"))
+    names = [x509.DNSName("localhost"), *map(x509.IPAddress, addresses)]
     now = datetime.datetime.now(datetime.timezone.utc)
     cert = (
         x509.CertificateBuilder()
