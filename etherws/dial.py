@@ -86,7 +86,8 @@ class Dialer:
         if proxy.scheme == "http":
             return sock
         try:
-            context = ssl.create_default_context()
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.load_default_certs()
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             context.options |= ssl.OP_NO_RENEGOTIATION
             secured = TlsSocket(sock, context, server_hostname=proxy.host)
@@ -139,7 +140,7 @@ def first_of(addresses: list[Any]) -> GeventSocket:
             _, late = ended.get()
             if isinstance(late, GeventSocket):
                 late.close()
-    error, address = min(errors, key=lambda pair: _TELLING.index(pair[0].errno) if pair[0].errno in _TELLING else 9)
+    error, address = min(errors, key=lambda pair: [*_TELLING, pair[0].errno].index(pair[0].errno))
     where = f" by {address[4][0]}" if len(addresses) > 1 else ""
     raise ConnectError(f"{error.strerror or error}{where}") from error
 

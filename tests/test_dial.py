@@ -68,7 +68,7 @@ USER, PASSWORD = "ether", "s3cr3t:/@ %"
 LOGIN = "ether:s3cr3t%3A%2F%40%20%25"
 
 
-class Path3(NamedTuple):
+class Way(NamedTuple):
     """The three machines, and a folder that squid can read."""
 
     client: Host
@@ -111,7 +111,7 @@ class Path3(NamedTuple):
 
 
 @pytest.fixture
-def way(network: None, certificate: Certificate) -> Iterator[Path3]:
+def way(network: None, certificate: Certificate) -> Iterator[Way]:
     """Three machines in a row."""
     with contextlib.ExitStack() as stack:
         client, proxy, server = (stack.enter_context(contextlib.closing(Host())) for _ in range(3))
@@ -127,10 +127,10 @@ def way(network: None, certificate: Certificate) -> Iterator[Path3]:
         proxy.namespace.configure("eth0", "198.51.100.1/24")
         proxy.namespace.configure("eth1", "192.0.2.2/24")
         server.namespace.configure("eth0", "192.0.2.1/24")
-        yield Path3(client, proxy, server, folder)
+        yield Way(client, proxy, server, folder)
 
 
-def uri(way: Path3, secure: bool, certificate: Certificate) -> list[str]:
+def uri(way: Way, secure: bool, certificate: Certificate) -> list[str]:
     """Start a server; return what a client is told about it."""
     if secure:
         options = "--keyfile", str(certificate.key), "--certfile", str(certificate.cert)
@@ -166,7 +166,7 @@ PROXIES = {
 
 @pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
 @pytest.mark.parametrize("kind", PROXIES)
-def test_frames_pass_through_every_kind_of_proxy(way: Path3, certificate: Certificate, kind: str, secure: bool) -> None:
+def test_frames_pass_through_every_kind_of_proxy(way: Way, certificate: Certificate, kind: str, secure: bool) -> None:
     url, access = PROXIES[kind]
     if url.startswith("socks5"):
         way.socks(*(["-u", USER, "-P", PASSWORD] if access else []))
@@ -197,7 +197,7 @@ def test_frames_pass_through_every_kind_of_proxy(way: Path3, certificate: Certif
         (f"{NTLM}\n{MEMBERS}", "", "it offers NTLM to authenticate; run px or cntlm on this machine"),
     ],
 )
-def test_a_407_names_what_the_proxy_offers(way: Path3, access: str, login: str, words: str) -> None:
+def test_a_407_names_what_the_proxy_offers(way: Way, access: str, login: str, words: str) -> None:
     way.squid(access)
     client = way.dial("ws://192.0.2.1/", "--debug", http_proxy=f"http://{login}198.51.100.1:3128")
     output = client.says(words)
@@ -206,7 +206,7 @@ def test_a_407_names_what_the_proxy_offers(way: Path3, access: str, login: str, 
     assert "s3cr3t" not in client.output
 
 
-def test_what_squid_cannot_or_may_not_reach_is_told(way: Path3) -> None:
+def test_what_squid_cannot_or_may_not_reach_is_told(way: Way) -> None:
     way.squid()
     for server, words in (
         ("192.0.2.1", "answered 503 Service Unavailable; it cannot reach 192.0.2.1:80"),
@@ -217,7 +217,7 @@ def test_what_squid_cannot_or_may_not_reach_is_told(way: Path3) -> None:
         client.stop()
 
 
-def test_a_socks_proxy_looks_the_name_up_itself(way: Path3, certificate: Certificate) -> None:
+def test_a_socks_proxy_looks_the_name_up_itself(way: Way, certificate: Certificate) -> None:
     way.socks()
     # On the proxy, that is the proxy.
     options = "--keyfile", str(certificate.key), "--certfile", str(certificate.cert)
@@ -236,14 +236,14 @@ def test_a_socks_proxy_looks_the_name_up_itself(way: Path3, certificate: Certifi
         ("", [], "cannot reach 192.0.2.1:80: connection refused"),
     ],
 )
-def test_what_a_socks_proxy_refuses_is_told(way: Path3, login: str, options: list[str], words: str) -> None:
+def test_what_a_socks_proxy_refuses_is_told(way: Way, login: str, options: list[str], words: str) -> None:
     way.socks(*options)
     client = way.dial("ws://192.0.2.1/", all_proxy=f"socks5://{login}198.51.100.1:1080")
     client.says(f"cannot connect to ws://192.0.2.1:80: the proxy socks5://198.51.100.1:1080: {words}")
     client.stop()
 
 
-def test_an_https_proxy_is_verified(way: Path3) -> None:
+def test_an_https_proxy_is_verified(way: Way) -> None:
     way.squid()
     for url, words in (
         ("https://198.51.100.1:3129", "its certificate does not verify: self-signed certificate"),
@@ -254,7 +254,7 @@ def test_an_https_proxy_is_verified(way: Path3) -> None:
         client.stop()
 
 
-def test_the_proxy_is_told_once_and_without_it_there_is_no_way(way: Path3) -> None:
+def test_the_proxy_is_told_once_and_without_it_there_is_no_way(way: Way) -> None:
     proxy = "http://198.51.100.1:3128"
     client = way.dial("ws://192.0.2.1/", "--debug", "--retry-interval", "10ms", http_proxy=proxy)
     # Nobody listens there.
@@ -268,7 +268,7 @@ def test_the_proxy_is_told_once_and_without_it_there_is_no_way(way: Path3) -> No
         client.stop()
 
 
-def test_a_password_on_the_command_line_is_warned_of(way: Path3) -> None:
+def test_a_password_on_the_command_line_is_warned_of(way: Way) -> None:
     url = f"http://{LOGIN}@198.51.100.1:3128"
     client = way.dial("ws://192.0.2.1/", "-x", url)
     client.says("warning: --proxy: its password is for all to see; set ETHERWS_CLIENT_PROXY instead")
@@ -410,7 +410,7 @@ def test_headers_are_added_and_the_host_is_theirs_to_say(host: Host) -> None:
     assert sum(line.lower().startswith(("host:", "user-agent:")) for line in lines) == 2
 
 
-def test_connected_elsewhere_the_name_stays_that_of_the_uri(way: Path3, certificate: Certificate) -> None:
+def test_connected_elsewhere_the_name_stays_that_of_the_uri(way: Way, certificate: Certificate) -> None:
     way.squid()
     secure = uri(way, True, certificate)[1:]
     options = "--connect-to", "192.0.2.1:443", "-x", "http://198.51.100.1:3128"

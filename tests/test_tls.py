@@ -175,6 +175,19 @@ def test_a_named_congestion_control_is_set_and_stays(host: Host) -> None:
         assert path.chunk > 0
 
 
+def test_options_of_tcp_are_set_below_tls_in_tls(host: Host) -> None:
+    one, other = tcp_pair(host)
+    with one, other:
+        one.setblocking(False)
+        sock: Any = GeventSocket(fileno=one.detach())
+        for _ in range(2):
+            sock = TlsSocket(sock, client.tls_context(None, True), server_hostname="localhost")
+        path = Path(sock, "reno")
+        assert congestion(sock) == "reno"
+        assert path._info()[0] > 0
+        sock.close()
+
+
 def test_on_loopback_nothing_is_changed_without_need(host: Host) -> None:
     one, other = tcp_pair(host)
     with one, other:
