@@ -162,7 +162,7 @@ class Etherws(Tunnel):
 
     def client(self, lab: Lab) -> list[str]:
         """With TLS it verifies the server, as a user's would."""
-        command = [sys.executable, "-m", "etherws", "client", "--foreground", "--device", DEVICE]
+        command = [sys.executable, "-m", "etherws", "client", "--foreground", "--device", DEVICE, "--proxy", ""]
         command += ["--uri", f"{'wss' if self._tls else 'ws'}://{OUTER_B}:{PORT}/"]
         # The newest version is what both ends take unless told.
         if self._wire == 1:

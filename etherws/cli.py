@@ -11,14 +11,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
 from etherws import __version__, admin, daemon
 from etherws.errors import EtherwsError, SettingsError
-from etherws.login import Login, from_environ, hide, split
-from etherws.settings import DeviceSettings, Retry, ServerSettings, Trust, duration
+from etherws.login import Login, from_environ, hide, password_in, split
+from etherws.route import Route, parse_connect_to
+from etherws.settings import DeviceSettings, Retry, ServerSettings, Trust, duration, parse_header
 
 log = logging.getLogger("etherws")
 
@@ -34,6 +34,14 @@ class Duration(click.ParamType[float]):
             return duration(str(value))
         except ValueError as exc:
             self.fail(str(exc), param, ctx)
+
+
+class Header(click.ParamType[str]):
+    """A header, ``Name: value``."""
+
+    name = "header"
+    #: In the environment there are several, one a line.
+    envvar_list_splitter = "\n"
 
 
 class Group(click.Group):
@@ -154,6 +162,12 @@ def server(
 @click.option("-u", "--user", metavar="NAME[:PASSWORD]", help="Log in so; asks for the password if need be.")
 @click.option("--password-file", type=click.Path(), metavar="FILE", help="The password, in the file's first line.")
 @click.option("--token-file", type=click.Path(), metavar="FILE", help="Log in by the token in the file's first line.")
+@click.option("-x", "--proxy", metavar="URL", help="By http://, https:// or socks5://.  [default: the environment's]")
+@click.option("--noproxy", metavar="LIST", help="Hosts, domains and networks without proxy; * for all.")
+@click.option("--connect-to", metavar="HOST:PORT", help="Connect there instead of to the URI's host.")
+@click.option("-4", "--ipv4", is_flag=True, help="Use IPv4 only.")
+@click.option("-6", "--ipv6", is_flag=True, help="Use IPv6 only.")
+@click.option("-H", "--header", type=Header(), multiple=True, metavar="'NAME: VALUE'", help="Add to the request.")
 @click.option(
     "--retry-on-auth-failure/--no-retry-on-auth-failure", "refused", default=True, help="Else ends with status 77."
 )
@@ -169,6 +183,7 @@ def client(
     max_retry_interval: float,
     refused: bool,
     pinnedpubkey: str | None,
+    header: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Connect ethws0 to a server, and again whenever it is lost. Goes on in the background."""
@@ -185,7 +200,10 @@ def client(
     settings = DeviceSettings(**_pick(DeviceSettings, options))
     retry = Retry(retry_interval, max_retry_interval, connect_timeout, refused)
     trust = Trust(**_pick(Trust, options), pins=pins(pinnedpubkey) if pinnedpubkey else frozenset())
-    connector = connecting.Connector(where, settings, trust, login, connect_timeout)
+    connector = connecting.Connector(
+        where, settings, route=_route(**options), trust=trust, login=login,
+        headers=[parse_header(text) for text in header], timeout=connect_timeout,
+    )  # fmt: skip
     if where.secure and trust.insecure and not trust.pins:
         click.echo("warning: --insecure: the server's certificate is not verified; anyone between can read", err=True)
     if connector.exposes:
@@ -193,10 +211,20 @@ def client(
     _run(running.Client(connector, settings, retry).run, **options)
 
 
+def _route(
+    *, proxy: str | None, noproxy: str | None, connect_to: str | None, ipv4: bool, ipv6: bool, **_: Any
+) -> Route:
+    """The client's way to the server."""
+    if ipv4 and ipv6:
+        raise click.UsageError("--ipv4 or --ipv6, not both")
+    elsewhere = parse_connect_to(connect_to) if connect_to else None
+    return Route(proxy, noproxy, elsewhere, 4 if ipv4 else 6 if ipv6 else 0, os.environ)
+
+
 def _login(options: dict[str, Any], uri: str, user: str | None, password: str | None) -> Login:
     """The client's credentials, from wherever they were given; what is in the URI yields to the options."""
     given, file, token_file = options["user"], options["password_file"], options["token_file"]
-    hide([urlsplit(uri).password, split(given)[1] if given else None])
+    hide([password_in(uri), password_in(options["proxy"] or ""), split(given)[1] if given else None])
     if given is not None:
         user, password = split(given)
     known, token = from_environ(os.environ)

@@ -10,22 +10,24 @@ import logging
 import re
 import secrets
 import ssl
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import gevent
-from gevent import socket
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidURI
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI, parse_uri
 
 from etherws import __version__, certificates, wire
+from etherws.dial import Dialer
 from etherws.errors import ConnectError, NotAdmitted, SettingsError, printable
 from etherws.link import Link
 from etherws.login import Login
 from etherws.reload import Reloaded
+from etherws.route import Route
 from etherws.settings import DeviceSettings, Trust
 from etherws.tls import TlsSocket
 
@@ -88,11 +90,24 @@ class Connector:
     """Reaches one server. `name` is what to call it in the log."""
 
     def __init__(
-        self, uri: WebSocketURI, settings: DeviceSettings, trust: Trust, login: Login, timeout: float = 10.0
+        self,
+        uri: WebSocketURI,
+        settings: DeviceSettings,
+        *,
+        route: Route,
+        trust: Trust,
+        login: Login,
+        headers: Sequence[tuple[str, str]] = (),
+        timeout: float = 10.0,
     ) -> None:
-        """`timeout` is in seconds, from the look-up of the name to the 101. Raises SettingsError if a file of `trust`
-        cannot be used."""
-        self._uri, self._settings, self._trust, self._login, self._timeout = uri, settings, trust, login, timeout
+        """`headers` go with the upgrade request; `timeout` is in seconds, from the look-up of the name to the 101.
+
+        Raises SettingsError if a file of `trust`, or the route's proxy, cannot be used.
+        """
+        self._uri, self._settings, self._trust, self._login = uri, settings, trust, login
+        self._headers, self._timeout = headers, timeout
+        route.through(uri.host, uri.secure)
+        self._dialer = Dialer(route)
         host = f"[{uri.host}]" if ":" in uri.host else uri.host
         self.name = f"{'wss' if uri.secure else 'ws'}://{host}:{uri.port}"
         self._contexts = Reloaded(lambda: certificates.client_context(trust), trust.files) if uri.secure else None
@@ -109,7 +124,7 @@ class Connector:
         deadline = gevent.Timeout.start_new(self._timeout)
         sock: Any = None
         try:
-            sock = socket.create_connection((self._uri.host, self._uri.port))
+            sock = self._dialer.dial(self._uri.host, self._uri.port, self._uri.secure)
             if self._contexts:
                 sock = TlsSocket(sock, self._contexts.get(), server_hostname=self._trust.sni or self._uri.host)
                 sock.do_handshake()
@@ -119,7 +134,7 @@ class Connector:
         except gevent.Timeout as exc:
             if exc is not deadline:
                 raise
-            raise ConnectError(f"no answer within {self._timeout:g} s") from None
+            raise ConnectError(f"no answer{self._dialer.awaited} within {self._timeout:g} s") from None
         except ssl.SSLCertVerificationError as exc:
             raise ConnectError(f"its certificate does not verify: {exc.verify_message}; see --cacert") from exc
         except ssl.SSLError as exc:
@@ -147,6 +162,10 @@ class Connector:
         request.headers["Etherws-Resume"] = self._resume
         if authorization := self._login.authorization():
             request.headers["Authorization"] = authorization
+        for name, _ in self._headers:
+            request.headers.pop(name, None)
+        for name, value in self._headers:
+            request.headers[name] = value
         protocol.send_request(request)
         sock.sendall(b"".join(protocol.data_to_send()))
         head, early = _answer(sock)

@@ -117,6 +117,7 @@ def etherws(hypervisor: Namespace, *arguments: str) -> str:
     """Run ``etherws`` until it returns, which leaves it going on in the background; return what it said."""
     # Settings of the user's own must not reach it; nor may it take systemd's start of the demo for its own.
     env = {key: value for key, value in os.environ.items() if not key.startswith(("ETHERWS_", "NOTIFY_"))}
+    env = {key: value for key, value in env.items() if not key.lower().endswith("_proxy")}
     # No pipe: what goes on in the background, should it hang, would hold the end of it.
     with open(os.memfd_create("said"), "w+", encoding="utf-8", errors="replace") as output:
         argv = [sys.executable, "-m", "etherws", *arguments]

@@ -62,6 +62,12 @@ def split(text: str) -> tuple[str, str | None]:
     return name, password if colon else None
 
 
+def password_in(url: str) -> str | None:
+    """The password in a URL's user information, as it is written there; whatever could be one if it is malformed."""
+    user, _, _ = url.partition("://")[2].rpartition("@")
+    return split(user)[1]
+
+
 def hide(secrets: Iterable[str | None]) -> None:
     """Take secrets that were given on the command line out of it, where everybody on this machine can read it
     (proc(5), cmdline). Whoever looked before saw them."""

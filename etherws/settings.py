@@ -22,6 +22,10 @@ MTU_MIN, MTU_MAX = 68, 65_521
 #: What the kernel's isspace() takes for a blank, byte by byte, is no part of a name (net/core/dev.c, dev_valid_name).
 _NAME = re.compile(rb"[^\0\t-\r \xa0/:%]+")
 
+#: A header's name (RFC 9110, section 5.6.2), and those that would make something else of the upgrade request.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~\w-]+", re.ASCII)
+_OWN_HEADERS = {"upgrade", "connection", "content-length", "transfer-encoding"}
+
 
 def check_name(option: str, name: str) -> None:
     """Raise SettingsError unless the kernel takes `name` for an interface."""
@@ -31,6 +35,19 @@ def check_name(option: str, name: str) -> None:
         raise SettingsError(f"{option} {name!r} is longer than {NAME_MAX} bytes; choose a shorter name")
     if not _NAME.fullmatch(raw) or name in (".", ".."):
         raise SettingsError(f"{option} {name!r} is no interface name; leave out blanks and / : %")
+
+
+def parse_header(text: str) -> tuple[str, str]:
+    """The name and the value in a line ``Name: value`` for the upgrade request. Raises SettingsError, which does not
+    show the value: it may be a secret."""
+    name, colon, value = text.partition(":")
+    if not colon or not _TOKEN.fullmatch(name):
+        raise SettingsError("--header is no header; write 'Name: value'")
+    if not value.replace("\t", " ").isprintable():
+        raise SettingsError(f"--header {name}: there is an unprintable character in its value")
+    if name.lower() in _OWN_HEADERS or name.lower().startswith("sec-websocket-"):
+        raise SettingsError(f"--header {name} belongs to the handshake; leave it out")
+    return name, value.strip(" \t")
 
 
 @dataclass(frozen=True)

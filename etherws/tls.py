@@ -29,9 +29,13 @@ RECORD_BYTES = 16 * 1024
 class TlsSocket:
     """One TLS connection. Errors of the socket and of TLS are OSError, as with ssl.SSLSocket."""
 
-    def __init__(self, sock: GeventSocket, context: ssl.SSLContext, *, server_hostname: str | None = None) -> None:
-        """A client's if a `server_hostname` is given, to verify; else a server's."""
-        self._tcp = sock
+    def __init__(
+        self, sock: GeventSocket | TlsSocket, context: ssl.SSLContext, *, server_hostname: str | None = None
+    ) -> None:
+        """A client's if a `server_hostname` is given, to verify; else a server's. `sock` may be TLS itself, to a proxy
+        that has TLS."""
+        self._below = sock if isinstance(sock, TlsSocket) else None
+        self._tcp: GeventSocket = sock._tcp if isinstance(sock, TlsSocket) else sock
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_hostname is None, server_hostname=server_hostname
@@ -73,7 +77,8 @@ class TlsSocket:
         for data in buffers:
             if len(data):
                 self._tls.write(data)
-        return self._outgoing.read()
+        data = self._outgoing.read()
+        return self._below.encrypt((data,)) if self._below else data
 
     def recv_into(self, space: Buffer, nbytes: int = 0, flags: int = 0) -> int:
         """Decrypt into `space`, as much as there is without waiting, but at least something; 0 at the end."""
@@ -82,6 +87,8 @@ class TlsSocket:
         while size < len(view):
             if self.dry:
                 if size:
+                    if self._below:
+                        self.dry = self._below.dry
                     return size
                 self._feed()
             try:
@@ -114,7 +121,7 @@ class TlsSocket:
             with contextlib.suppress(ssl.SSLError, ValueError):
                 self._tls.unwrap()
             self._flush()
-        self._tcp.shutdown(how)
+        (self._below or self._tcp).shutdown(how)
 
     def makefile(self, mode: str = "rb", bufsize: int = -1) -> io.BufferedReader:
         """A file to read from, which is all that an HTTP server asks for."""
@@ -127,10 +134,13 @@ class TlsSocket:
 
     def _feed(self) -> None:
         """Hand the next bytes of the wire to TLS; blocks this greenlet until there are some."""
-        try:
-            size = os.readv(self._fd, (self._space,))
-        except BlockingIOError:
-            size = self._tcp.recv_into(self._space)
+        if self._below:
+            size = self._below.recv_into(self._space)
+        else:
+            try:
+                size = os.readv(self._fd, (self._space,))
+            except BlockingIOError:
+                size = self._tcp.recv_into(self._space)
         if not size:
             raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer ended TCP without a TLS close_notify")
         self._incoming.write(self._space[:size])
@@ -139,7 +149,7 @@ class TlsSocket:
     def _flush(self) -> None:
         data = self._outgoing.read()
         if data:
-            self._tcp.sendall(data)
+            (self._below or self._tcp).sendall(data)
 
 
 class _Reader(io.RawIOBase):

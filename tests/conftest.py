@@ -45,7 +45,7 @@ def hosts(network: None) -> Iterator[tuple[Host, Host]]:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """A certificate for localhost, 127.0.0.1 and 192.0.2.1, which is its own authority."""
+    """A certificate for localhost and the tests' servers, which is its own authority."""
     return make_certificate(tmp_path_factory.mktemp("tls"))
 
 

@@ -52,6 +52,7 @@ class Process:
                 namespace.enter()
 
         env = {key: value for key, value in os.environ.items() if not key.startswith(("ETHERWS_", "NOTIFY_"))}
+        env = {key: value for key, value in env.items() if not key.lower().endswith("_proxy")}
         env.update(options.pop("env", {}), PYTHONUNBUFFERED="1")
         self.argv = argv
         self._popen = subprocess.Popen(

@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 NOW = datetime.datetime.now(datetime.timezone.utc)
 
 #: What the tests' servers are called.
-SERVER = ("localhost", "127.0.0.1", "192.0.2.1")
+SERVER = ("localhost", "127.0.0.1", "192.0.2.1", "198.51.100.1")
 
 
 class Certificate(NamedTuple):

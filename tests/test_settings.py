@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from etherws.errors import SettingsError
-from etherws.settings import DeviceSettings, Retry, ServerSettings
+from etherws.settings import DeviceSettings, Retry, ServerSettings, parse_header
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,39 @@ def test_devices_and_waits_have_defaults() -> None:
 def test_waits_that_make_no_sense_are_refused(values: tuple[float, float, float]) -> None:
     with pytest.raises(SettingsError, match="must be above zero"):
         Retry(*values)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Host: example.com", ("Host", "example.com")),
+        ("X-Token:  a: b\tc ", ("X-Token", "a: b\tc")),
+        ("X:", ("X", "")),
+    ],
+)
+def test_a_header_is_taken_apart(text: str, expected: tuple[str, str]) -> None:
+    assert parse_header(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("s3cr3t", "--header is no header; write 'Name: value'"),
+        (": s3cr3t", "is no header"),
+        ("X : s3cr3t", "is no header"),
+        ("X\r\nY: s3cr3t", "is no header"),
+        ("X: s3cr3t\r\nY: z", "--header X: there is an unprintable"),
+        ("X: s3cr3t\n", "unprintable"),
+        ("X: s3cr3t\0", "unprintable"),
+        ("X: s3cr3t\udcff", "unprintable"),
+        ("upgrade: s3cr3t", "--header upgrade belongs to the handshake"),
+        ("Connection: s3cr3t", "belongs to the handshake"),
+        ("Sec-WebSocket-Protocol: s3cr3t", "belongs to the handshake"),
+        ("Content-Length: 7", "belongs to the handshake"),
+    ],
+)
+def test_a_header_that_will_not_do_is_refused_and_not_shown(text: str, words: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_header(text)
+    assert words in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)

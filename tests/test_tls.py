@@ -12,6 +12,7 @@ from typing import Any
 import gevent
 import pytest
 from gevent.socket import socket as GeventSocket
+from gevent.socket import wait_read
 
 from etherws import client, server
 from etherws.congestion import AUTO, Path, check
@@ -39,15 +40,16 @@ def together(*calls: Callable[[], Any]) -> list[Any]:
     return [greenlet.get(block=False) for greenlet in greenlets]
 
 
-@pytest.fixture
-def pair(certificate: Certificate) -> Iterator[tuple[TlsSocket, TlsSocket]]:
+@pytest.fixture(params=[1, 2], ids=["TLS", "TLS in TLS"])
+def pair(request: pytest.FixtureRequest, certificate: Certificate) -> Iterator[tuple[TlsSocket, TlsSocket]]:
     """A client and a server that shook hands."""
-    one, other = gevent_pair()
-    ends = (
-        TlsSocket(one, client.tls_context(str(certificate.cert), False), server_hostname="localhost"),
-        TlsSocket(other, server.tls_context(str(certificate.key), str(certificate.cert))),
-    )
-    together(*(end.do_handshake for end in ends))
+    ends: tuple[Any, Any] = gevent_pair()
+    for _ in range(request.param):
+        ends = (
+            TlsSocket(ends[0], client.tls_context(str(certificate.cert), False), server_hostname="localhost"),
+            TlsSocket(ends[1], server.tls_context(str(certificate.key), str(certificate.cert))),
+        )
+        together(*(end.do_handshake for end in ends))
     yield ends
     for end in ends:
         end.close()
@@ -67,6 +69,23 @@ def test_bytes_arrive_in_order_whatever_the_pieces(pair: tuple[TlsSocket, TlsSoc
     for sender, receiver in (pair, pair[::-1]):
         _, found = together(lambda s=sender: s.sendall(sent), lambda r=receiver: take(r, len(sent), piece))
         assert found == sent
+
+
+def test_who_waits_for_the_wire_only_while_it_is_dry_misses_nothing(pair: tuple[TlsSocket, TlsSocket]) -> None:
+    one, other = pair
+    sent = random.Random(1).randbytes(1_000_000)
+    # Less than one read from the socket brings.
+    other._space = other._space[:10_000]
+
+    def receive() -> bytes:
+        found, space = b"", bytearray(50_000)
+        while len(found) < len(sent):
+            if other.dry:
+                wait_read(other.fileno(), PATIENCE)
+            found += space[: other.recv_into(space)]
+        return found
+
+    assert together(lambda: one.sendall(sent), receive)[1] == sent
 
 
 def test_many_buffers_are_one_stream(pair: tuple[TlsSocket, TlsSocket]) -> None:
@@ -154,6 +173,19 @@ def test_a_named_congestion_control_is_set_and_stays(host: Host) -> None:
         assert congestion(one) == "reno"
         assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert path.chunk > 0
+
+
+def test_options_of_tcp_are_set_below_tls_in_tls(host: Host) -> None:
+    one, other = tcp_pair(host)
+    with one, other:
+        one.setblocking(False)
+        sock: Any = GeventSocket(fileno=one.detach())
+        for _ in range(2):
+            sock = TlsSocket(sock, client.tls_context(None, True), server_hostname="localhost")
+        path = Path(sock, "reno")
+        assert congestion(sock) == "reno"
+        assert path._info()[0] > 0
+        sock.close()
 
 
 def test_on_loopback_nothing_is_changed_without_need(host: Host) -> None:
