@@ -208,6 +208,8 @@ RULES = {
     "fragmented ping": (masked(0x09, b""), 1002, "fragmented control frame"),
     "close code 1005": (masked(0x88, b"\x03\xed"), 1002, "close code 1005"),
     "text that is no UTF-8": (masked(0x81, b"\xff"), 1007, "not UTF-8"),
+    "no UTF-8 so far": (masked(0x01, b"\xff"), 1007, "not UTF-8"),
+    "right behind a good frame": (masked(0x82, bytes(14)) + b"\x82\x00", 1002, "unmasked frame"),
 }
 
 
