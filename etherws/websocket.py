@@ -116,7 +116,7 @@ class Decoder:
 
     def __init__(self, *, server: bool, max_message: int) -> None:
         self._masked = MASKED if server else 0
-        self._max = max_message
+        self._max = self._left = max_message
         self._view = buffer(max_message + HEADER_MAX + READ_BYTES)
         self._begin = self._end = 0
         self._fragments: bytearray | None = None
@@ -172,8 +172,9 @@ class Decoder:
                 if length < least or length >> 63:
                     raise ProtocolError(PROTOCOL_ERROR, "length not in its shortest form")
                 at += form.size
-            if length > self._max and not first & 0x8:
-                raise ProtocolError(TOO_BIG, f"message of {length} bytes; {self._max} are taken at most")
+            if length > self._left and not first & 0x8:
+                kind = "message" if self._fragments is None else "fragment"
+                raise ProtocolError(TOO_BIG, f"{kind} of {length} bytes; {self._left} are taken at most")
             payload_at = at + 4 if masked else at
             stop = payload_at + length
             if stop > end:
@@ -201,20 +202,20 @@ class Decoder:
             self._fragments, self._fragmented = bytearray(), opcode
         elif self._fragments is None:
             raise ProtocolError(PROTOCOL_ERROR, "continuation of no message")
-        if len(self._fragments) + len(payload) > self._max:
-            raise ProtocolError(TOO_BIG, f"fragmented message of over {self._max} bytes")
         self._fragments += payload
+        self._left -= len(payload)
         if self._fragmented == TEXT:
             self._check(payload[self._checked :], bool(first & FIN))
             self._checked = 0
         if first & FIN:
-            message, self._fragments = bytes(self._fragments), None
+            message, self._fragments, self._left = bytes(self._fragments), None, self._max
             events.append((self._fragmented, message))
 
     def _look_ahead(self, first: int, key: bytes, arrived: memoryview) -> None:
         """Check text in a frame of which more is to come: what cannot become UTF-8 is not waited for (section 8.1)."""
-        continued = self._fragments is not None and self._fragmented == TEXT
-        if len(arrived) > self._checked and first & 0xF == (CONTINUATION if continued else TEXT):
+        opcode = first & 0xF
+        text = opcode == TEXT if self._fragments is None else opcode == CONTINUATION and self._fragmented == TEXT
+        if text and len(arrived) > self._checked:
             turn = self._checked % 4
             fresh: Buffer = arrived[self._checked :]
             self._check(apply_mask(fresh, key[turn:] + key[:turn]) if key else fresh, False)

@@ -14,9 +14,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from hypothesis import HealthCheck, settings
 
 from etherws.netns import Namespace, enter_user_namespace
 from tests.lab import Host, cable
+
+# `make test` is quick; `make fuzz`, which names the other, takes its time.
+settings.register_profile("test", max_examples=300, deadline=None)
+settings.register_profile("fuzz", max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("test")
 
 
 @pytest.fixture(scope="session")
