@@ -7,6 +7,7 @@ handler.py's.
 from __future__ import annotations
 
 import logging
+import resource
 import socket
 import ssl
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from gevent.pywsgi import WSGIServer
 
 from etherws.errors import ListenError
 from etherws.handler import HEADER_TIMEOUT, Handler
+from etherws.lobby import LobbyMixin
 from etherws.tls import TlsSocket
 from etherws.wsgi import Application
 
@@ -53,7 +55,7 @@ class TlsMixin:
             wrapped.close()
 
 
-class Server(TlsMixin, WSGIServer):
+class Server(LobbyMixin, TlsMixin, WSGIServer):
     """Accepts connections for one Application."""
 
     def __init__(self, sock: Any, application: Application, context: ssl.SSLContext | None) -> None:
@@ -117,6 +119,9 @@ def serve(
 
     Raises ListenError or DeviceError, with nothing left behind.
     """
+    # A tunnel has two descriptors. The usual limit of 1,024 is there for the sake of select(2) only.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     server = Server(listen(address, port), application, context)
     try:
         name = application.start()

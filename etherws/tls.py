@@ -31,7 +31,8 @@ class TlsSocket:
 
     def __init__(self, sock: GeventSocket, context: ssl.SSLContext, *, server_hostname: str | None = None) -> None:
         """A client's if a `server_hostname` is given, to verify; else a server's."""
-        self._tcp = sock
+        #: The connection below.
+        self.tcp = sock
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_hostname is None, server_hostname=server_hostname
@@ -98,7 +99,7 @@ class TlsSocket:
 
     def sendall(self, data: Buffer, flags: int = 0) -> None:
         """As socket.sendall()."""
-        self._tcp.sendall(self.encrypt((data,)))
+        self.tcp.sendall(self.encrypt((data,)))
 
     def shutdown(self, how: int) -> None:
         """As socket.shutdown(); the end of sending is told in TLS too (RFC 8446, section 6.1)."""
@@ -106,7 +107,7 @@ class TlsSocket:
             with contextlib.suppress(ssl.SSLError, ValueError):
                 self._tls.unwrap()
             self._flush()
-        self._tcp.shutdown(how)
+        self.tcp.shutdown(how)
 
     def makefile(self, mode: str = "rb", bufsize: int = -1) -> io.BufferedReader:
         """A file to read from, which is all that an HTTP server asks for."""
@@ -115,14 +116,14 @@ class TlsSocket:
     def __getattr__(self, name: str) -> Any:
         # What TLS does not change: fileno, getpeername, setsockopt, settimeout, close and so on. And _sock, the socket
         # below gevent's, which pywsgi reads without waiting before it hangs up.
-        return getattr(self._tcp, name)
+        return getattr(self.tcp, name)
 
     def _feed(self) -> None:
         """Hand the next bytes of the wire to TLS; blocks this greenlet until there are some."""
         try:
             size = os.readv(self._fd, (self._space,))
         except BlockingIOError:
-            size = self._tcp.recv_into(self._space)
+            size = self.tcp.recv_into(self._space)
         if not size:
             raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer ended TCP without a TLS close_notify")
         self._incoming.write(self._space[:size])
@@ -131,7 +132,7 @@ class TlsSocket:
     def _flush(self) -> None:
         data = self._outgoing.read()
         if data:
-            self._tcp.sendall(data)
+            self.tcp.sendall(data)
 
 
 class _Reader(io.RawIOBase):

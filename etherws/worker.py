@@ -14,6 +14,7 @@ from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGISe
 from etherws import wsgi
 from etherws.errors import EtherwsError
 from etherws.handler import Handler
+from etherws.lobby import LobbyMixin
 from etherws.server import TlsMixin
 
 
@@ -22,7 +23,7 @@ class _Handler(Handler, PyWSGIHandler):  # type: ignore[misc]
     log_request = PyWSGIHandler.log_request
 
 
-class _Server(TlsMixin, PyWSGIServer):  # type: ignore[misc]
+class _Server(LobbyMixin, TlsMixin, PyWSGIServer):  # type: ignore[misc]
     def close(self) -> None:
         super().close()
         _ours(self.application).stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import select
 import socket
 import ssl
 import threading
@@ -85,6 +86,11 @@ class Peer:
             assert more, "the server hung up"
             self._left += more
 
+    def hung_up(self) -> bool:
+        """Whether the other side has, so far."""
+        readable, _, _ = select.select([self._socket], [], [], 0)
+        return bool(readable) and not self._socket.recv(1, socket.MSG_PEEK)
+
     def close(self) -> None:
         """Hang up."""
         self._socket.close()
@@ -143,6 +149,7 @@ REFUSED = {
     "a header without colon": (request(X="a\r\nnonsense"), b"400", b""),
     "a blank before the colon": (request(X="a\r\nY : b"), b"400", b""),
     "headers of 20 KB": (request(X="y" * 20_000), b"400", b""),
+    "101 headers": (request(X="a" + "\r\nX: a" * 95), b"400", b""),
     "a hundred thousand headers": (request(X="a" + "\r\nX: a" * 100_000), b"400", b""),
     "a request line of 10 KB": (request("GET /" + "a" * 10_000 + " HTTP/1.1"), b"414", b""),
     "HTTP/0.9": (b"GET /\r\n", b"400", b""),
