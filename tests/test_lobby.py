@@ -37,6 +37,9 @@ def test_one_address_has_so_many_connections_that_wait(
 ) -> None:
     one, other = hosts
     serve(kind, one, certificate)
+    uri = f"{'wss' if kind == 'tls' else 'ws'}://192.0.2.1:80/"
+    client = other.etherws("client", "--foreground", uri, "--cacert", str(certificate.cert))
+    client.says("connected")
     silent = [Peer(other, ("192.0.2.1", 80)) for _ in range(lobby.EACH)]
     assert not any(peer.hung_up() for peer in silent)
     for at in range(3):
@@ -44,6 +47,8 @@ def test_one_address_has_so_many_connections_that_wait(
         # Before its time is over: the next has as much of that left.
         until(silent[at].hung_up, "room to be made")
         assert not silent[at + 1].hung_up()
+    # It came first of all, but waits no more.
+    assert "lost" not in client.output
 
 
 def test_tunnels_and_proxies_of_this_machine_are_not_counted(hosts: tuple[Host, Host]) -> None:
