@@ -1,6 +1,8 @@
-# make demo    a link between two virtual hypervisors, in network namespaces
-# make test    lint, types and every test
-# make bench   etherws beside its peers, as root
+# make demo         a link between two virtual hypervisors, in network namespaces
+# make test         lint, types and every test
+# make fuzz         what strangers may send, for some minutes
+# make conformance  the Autobahn test suite on both ends, where there is a Python 2.7
+# make bench        etherws beside its peers, as root
 #
 # Each installs what it needs: Python packages into .venv, Debian's packages when run as root.
 
@@ -14,11 +16,11 @@ TEST_PROGRAMS := ip:iproute2 ping:iputils-ping iperf3:iperf3 brctl:bridge-utils 
 # gcc comes without the C library's headers there; c99, which is missing when gcc is, stands for them.
 BENCH_PROGRAMS := $(TEST_PROGRAMS) cc:gcc c99:libc6-dev openvpn:openvpn vtund:vtun tincd:tinc
 
-.PHONY: demo test bench clean
+.PHONY: demo test fuzz conformance bench clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -5
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -7
 
 demo: $(VENV)/demo.done
 	$(BIN)/etherws demo $(ARGS)
@@ -29,6 +31,12 @@ test: $(VENV)/test.done
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(VENV)/test.done
+	$(BIN)/python -m pytest --hypothesis-profile=fuzz tests/test_fuzz.py $(ARGS)
+
+conformance: $(VENV)/test.done
+	$(BIN)/python -m tests.autobahn.run
 
 bench: $(VENV)/bench.done
 	@sh contrib/apt-programs $(BENCH_PROGRAMS) || true

@@ -78,7 +78,9 @@ def join(index: int, bridge: str) -> None:
         link = route.link("get", index=index)[0]
         if link.get("master") != master:
             with _doing(f"put {link.get('ifname')} into {bridge}"):
-                route.link("set", index=index, master=master)
+                # A bridge that was told no address has the least of its ports'. If that changes as clients come and
+                # go, whoever talks to this machine loses it for a while.
+                route.link("set", index=index, master=master, address="fe" + link.get("address")[2:])
 
 
 def isolate(index: int, on: bool) -> None:
@@ -119,7 +121,9 @@ def ensure(bridge: str) -> bool:
         if route.link_lookup(ifname=bridge):
             return False
         route.link("add", ifname=bridge, kind="bridge")
-        route.link("set", index=int(_get(route, bridge)["index"]), state="up")
+        link = _get(route, bridge)
+        # Told its own address, a bridge keeps it; see join().
+        route.link("set", index=int(link["index"]), address=link.get("address"), state="up")
         return True
 
 

@@ -17,6 +17,7 @@ from gevent.pywsgi import Input, WSGIHandler
 from geventwebsocket.handler import WebSocketHandler
 
 from etherws.certificates import CERTIFICATE
+from etherws.lobby import LobbyMixin
 from etherws.tls import TlsSocket
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,8 @@ UPGRADE = "etherws.upgrade"
 #: Seconds for a request's line and headers, from the first byte that is waited for.
 HEADER_TIMEOUT = 10.0
 
-#: Bytes of all header lines together; a browser with large cookies stays below.
-HEADER_MAX = 16 * 1024
+#: Bytes of all header lines together, and their number; a browser with large cookies behind proxies stays below.
+HEADER_MAX, HEADERS_MAX = 16 * 1024, 100
 
 #: A field line (RFC 9112, section 5): a token, a colon, and no control characters but the tab.
 _FIELD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n")
@@ -65,11 +66,14 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
 
     def MessageClass(self, rfile: Any, *args: Any) -> Any:
         """The header lines from `rfile`, checked before gevent parses them. Raises ValueError."""
-        lines, size = [], 0
+        lines: list[bytes] = []
+        size = 0
         while (line := rfile.readline(HEADER_MAX + 1)) != b"\r\n":
             size += len(line)
             if size > HEADER_MAX:
                 raise ValueError(f"headers of over {HEADER_MAX} bytes")
+            if len(lines) == HEADERS_MAX:
+                raise ValueError(f"over {HEADERS_MAX} headers")
             if not _FIELD.fullmatch(line):
                 raise ValueError("malformed header line")
             lines.append(line)
@@ -109,6 +113,8 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         self.environ["wsgi.websocket"] = True
         self.start_response("101 Switching Protocols", headers)
         self.write(b"")
+        if isinstance(self.server, LobbyMixin):
+            self.server.leave(self.socket)
         return self.socket, self._early()
 
     def _early(self) -> bytes:

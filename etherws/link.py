@@ -97,8 +97,8 @@ class Link:
         the end of TCP.
         """
         while True:
-            if self._ended:
-                raise self._ended
+            if error := self._ended or self._decoder.error:
+                raise error
             messages: list[Buffer] = []
             for opcode, payload in self._decoder.received(self._recv()):
                 if opcode == BINARY:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import logging
+import resource
 import signal
 import socket
 import ssl
@@ -23,6 +24,7 @@ from gevent.pywsgi import WSGIServer
 from etherws import certificates
 from etherws.errors import ListenError
 from etherws.handler import HEADER_TIMEOUT, Handler
+from etherws.lobby import LobbyMixin
 from etherws.reload import Reloaded
 from etherws.tls import TlsSocket
 from etherws.wsgi import Application
@@ -63,7 +65,7 @@ class TlsMixin:
             wrapped.close()
 
 
-class Server(TlsMixin, WSGIServer):
+class Server(LobbyMixin, TlsMixin, WSGIServer):
     """Accepts connections for one Application."""
 
     def __init__(self, sock: Any, application: Application, contexts: Reloaded[ssl.SSLContext] | None) -> None:
@@ -109,6 +111,9 @@ def serve(
 
     Raises ListenError or DeviceError, with nothing left behind.
     """
+    # A tunnel has two descriptors. The usual limit of 1,024 is there for the sake of select(2) only.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     server = Server(listen(address, port), application, contexts)
     try:
         name = application.start()

@@ -35,7 +35,8 @@ class TlsSocket:
         """A client's if a `server_hostname` is given, to verify; else a server's. `sock` may be TLS itself, to a proxy
         that has TLS."""
         self._below = sock if isinstance(sock, TlsSocket) else None
-        self._tcp: GeventSocket = sock._tcp if isinstance(sock, TlsSocket) else sock
+        #: The connection below all TLS.
+        self.tcp: GeventSocket = sock.tcp if isinstance(sock, TlsSocket) else sock
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_hostname is None, server_hostname=server_hostname
@@ -113,7 +114,7 @@ class TlsSocket:
 
     def sendall(self, data: Buffer, flags: int = 0) -> None:
         """As socket.sendall()."""
-        self._tcp.sendall(self.encrypt((data,)))
+        self.tcp.sendall(self.encrypt((data,)))
 
     def shutdown(self, how: int) -> None:
         """As socket.shutdown(); the end of sending is told in TLS too (RFC 8446, section 6.1)."""
@@ -121,7 +122,7 @@ class TlsSocket:
             with contextlib.suppress(ssl.SSLError, ValueError):
                 self._tls.unwrap()
             self._flush()
-        (self._below or self._tcp).shutdown(how)
+        (self._below or self.tcp).shutdown(how)
 
     def makefile(self, mode: str = "rb", bufsize: int = -1) -> io.BufferedReader:
         """A file to read from, which is all that an HTTP server asks for."""
@@ -130,7 +131,7 @@ class TlsSocket:
     def __getattr__(self, name: str) -> Any:
         # What TLS does not change: fileno, getpeername, setsockopt, settimeout, close and so on. And _sock, the socket
         # below gevent's, which pywsgi reads without waiting before it hangs up.
-        return getattr(self._tcp, name)
+        return getattr(self.tcp, name)
 
     def _feed(self) -> None:
         """Hand the next bytes of the wire to TLS; blocks this greenlet until there are some."""
@@ -140,7 +141,7 @@ class TlsSocket:
             try:
                 size = os.readv(self._fd, (self._space,))
             except BlockingIOError:
-                size = self._tcp.recv_into(self._space)
+                size = self.tcp.recv_into(self._space)
         if not size:
             raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer ended TCP without a TLS close_notify")
         self._incoming.write(self._space[:size])
@@ -149,7 +150,7 @@ class TlsSocket:
     def _flush(self) -> None:
         data = self._outgoing.read()
         if data:
-            (self._below or self._tcp).sendall(data)
+            (self._below or self.tcp).sendall(data)
 
 
 class _Reader(io.RawIOBase):

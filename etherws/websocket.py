@@ -7,6 +7,7 @@ broken rule into a ProtocolError with the close code that the peer is due.
 
 from __future__ import annotations
 
+import codecs
 import os
 import struct
 from collections.abc import Sequence
@@ -116,12 +117,15 @@ class Decoder:
 
     def __init__(self, *, server: bool, max_message: int) -> None:
         self._masked = MASKED if server else 0
-        self._max = max_message
+        self._max = self._left = max_message
         self._view = buffer(max_message + HEADER_MAX + READ_BYTES)
         self._begin = self._end = 0
         self._fragments: bytearray | None = None
         self._fragmented = BINARY
-        self._error: ProtocolError | None = None
+        self._utf8 = codecs.getincrementaldecoder("utf-8")()
+        self._checked = 0
+        #: The peer's first mistake, once it is found.
+        self.error: ProtocolError | None = None
 
     def space(self) -> memoryview:
         """Where the next bytes go; never empty. What received() returned before is no longer valid."""
@@ -136,16 +140,16 @@ class Decoder:
         """Take `size` bytes from the space; return the (opcode, payload) of each message and control frame.
 
         Raises ProtocolError at the peer's first mistake, but not before what came ahead of it was returned: then
-        the next call raises.
+        the next call raises. No more bytes need be waited for: `error` is set.
         """
-        if self._error:
-            raise self._error
+        if self.error:
+            raise self.error
         self._end += size
         events: list[tuple[int, Buffer]] = []
         try:
             self._parse(events)
         except ProtocolError as exc:
-            self._error = exc
+            self.error = exc
             if not events:
                 raise
         return events
@@ -169,11 +173,14 @@ class Decoder:
                 if length < least or length >> 63:
                     raise ProtocolError(PROTOCOL_ERROR, "length not in its shortest form")
                 at += form.size
-            if length > self._max and not first & 0x8:
-                raise ProtocolError(TOO_BIG, f"message of {length} bytes; {self._max} are taken at most")
+            if length > self._left and not first & 0x8:
+                kind = "message" if self._fragments is None else "fragment"
+                raise ProtocolError(TOO_BIG, f"{kind} of {length} bytes; {self._left} are taken at most")
             payload_at = at + 4 if masked else at
             stop = payload_at + length
             if stop > end:
+                if first & 0xF != BINARY:
+                    self._look_ahead(first, bytes(view[at:payload_at]), view[payload_at:end])
                 break
             payload: Buffer = view[payload_at:stop]
             if masked:
@@ -196,14 +203,30 @@ class Decoder:
             self._fragments, self._fragmented = bytearray(), opcode
         elif self._fragments is None:
             raise ProtocolError(PROTOCOL_ERROR, "continuation of no message")
-        if len(self._fragments) + len(payload) > self._max:
-            raise ProtocolError(TOO_BIG, f"fragmented message of over {self._max} bytes")
         self._fragments += payload
+        self._left -= len(payload)
+        if self._fragmented == TEXT:
+            self._check(payload[self._checked :], bool(first & FIN))
+            self._checked = 0
         if first & FIN:
-            message, self._fragments = bytes(self._fragments), None
-            if self._fragmented == TEXT:
-                _utf8(message)
+            message, self._fragments, self._left = bytes(self._fragments), None, self._max
             events.append((self._fragmented, message))
+
+    def _look_ahead(self, first: int, key: bytes, arrived: memoryview) -> None:
+        """Check text in a frame of which more is to come: what cannot become UTF-8 is not waited for (section 8.1)."""
+        opcode = first & 0xF
+        text = opcode == TEXT if self._fragments is None else opcode == CONTINUATION and self._fragmented == TEXT
+        if text and len(arrived) > self._checked:
+            turn = self._checked % 4
+            fresh: Buffer = arrived[self._checked :]
+            self._check(apply_mask(fresh, key[turn:] + key[:turn]) if key else fresh, False)
+            self._checked = len(arrived)
+
+    def _check(self, text: Buffer, last: bool) -> None:
+        try:
+            self._utf8.decode(text, last)
+        except UnicodeDecodeError:
+            raise ProtocolError(INVALID_DATA, "text that is not UTF-8") from None
 
 
 def parse_close(payload: Buffer) -> tuple[int | None, str]:

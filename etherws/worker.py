@@ -17,6 +17,7 @@ from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGISe
 from etherws import wsgi
 from etherws.errors import EtherwsError
 from etherws.handler import Handler
+from etherws.lobby import LobbyMixin
 from etherws.server import TlsMixin, contexts, exposure
 
 
@@ -25,7 +26,7 @@ class _Handler(Handler, PyWSGIHandler):  # type: ignore[misc]
     log_request = PyWSGIHandler.log_request
 
 
-class _Server(TlsMixin, PyWSGIServer):  # type: ignore[misc]
+class _Server(LobbyMixin, TlsMixin, PyWSGIServer):  # type: ignore[misc]
     def __init__(self, *args: Any, ssl_context: Any = None, **kwargs: Any) -> None:
         # gunicorn's own context stays as it was at the start; ours follows the files.
         super().__init__(*args, **kwargs)

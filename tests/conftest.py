@@ -7,10 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from etherws.netns import Namespace, enter_user_namespace
 from tests.lab import Host, cable
 from tests.pki import Authority, Certificate
+
+# `make test` is quick; `make fuzz`, which names the other, takes its time.
+settings.register_profile("test", max_examples=300, deadline=None)
+settings.register_profile("fuzz", max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("test")
 
 
 @pytest.fixture(scope="session")

@@ -187,3 +187,14 @@ def test_plots(results: Results, tmp_path: Path) -> None:
     (tmp_path / "figures.json").write_text(json.dumps(results.as_dict()))
     assert main([str(tmp_path / "figures.json"), str(tmp_path / "two")]) == 0
     assert (tmp_path / "two" / "throughput.svg").read_text() == text
+
+
+def test_strangers_are_measured_in_small_numbers_too(root: None) -> None:
+    command = [sys.executable, "bench/hostile.py", "--messages", "2000", "--handshakes", "100", "--seconds", "2"]
+    done = subprocess.run([*command, "--rate", "1000000"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert sum(report["sessions"] for report in found["attack"]) == 4
+    assert sum(report["sessions not served"] for report in found["attack"]) == 0
+    assert found["the client's tunnel was lost"] == 0
+    assert found["slow connections"] == {"held": 1000}

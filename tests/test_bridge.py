@@ -1,6 +1,8 @@
-"""A bridge that is full: Linux gives it 1,023 ports."""
+"""The server's bridge: full, and as ports come and go. Linux gives it 1,023."""
 
 from __future__ import annotations
+
+import pytest
 
 from tests.lab import Host
 from tests.test_server import Peer, request
@@ -28,3 +30,23 @@ def test_a_client_too_many_for_the_bridge_gets_503_and_the_log_says_why(host: Ho
     assert peer.head().startswith(b"HTTP/1.1 503 Service Unavailable")
     assert "a Linux bridge has 1,023 ports at most" in server.says("was refused: cannot put ethws1 into br0")
     assert "ethws1" not in host.links()
+
+
+@pytest.mark.parametrize("options", [[], ["--bridge", "br0"]], ids=["its owner's", "ours"])
+def test_the_bridge_keeps_its_address_as_clients_come_and_go(host: Host, options: list[str]) -> None:
+    server = host.etherws("server", "--foreground", *options)
+    server.says("listening")
+    if not options:
+        # Hardly any that the kernel makes up is above it.
+        host.set_link("ethws0", address="fa:00:00:00:00:01")
+        host.bridge("br0", "ethws0")
+    peers = [Peer(host).upgraded()]
+    address = host.links()["br0"].get("address")
+    for at in range(1, 10):
+        peers.append(Peer(host).upgraded())
+        server.says(f"joined on ethws{at}")
+        assert host.links()["br0"].get("address") == address
+    for at, peer in enumerate(peers):
+        peer.close()
+        server.says(f"left ethws{at}")
+        assert host.links()["br0"].get("address") == address

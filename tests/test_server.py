@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import select
 import socket
 import ssl
 import struct
@@ -91,6 +92,11 @@ class Peer:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._socket.close()
 
+    def hung_up(self) -> bool:
+        """Whether the other side has, so far."""
+        readable, _, _ = select.select([self._socket], [], [], 0)
+        return bool(readable) and not self._socket.recv(1, socket.MSG_PEEK)
+
     def close(self) -> None:
         """Hang up."""
         self._socket.close()
@@ -149,6 +155,7 @@ REFUSED = {
     "a header without colon": (request(X="a\r\nnonsense"), b"400", b""),
     "a blank before the colon": (request(X="a\r\nY : b"), b"400", b""),
     "headers of 20 KB": (request(X="y" * 20_000), b"400", b""),
+    "101 headers": (request(X="a" + "\r\nX: a" * 95), b"400", b""),
     "a hundred thousand headers": (request(X="a" + "\r\nX: a" * 100_000), b"400", b""),
     "a request line of 10 KB": (request("GET /" + "a" * 10_000 + " HTTP/1.1"), b"414", b""),
     "HTTP/0.9": (b"GET /\r\n", b"400", b""),
@@ -207,13 +214,19 @@ RULES = {
     "reserved opcode": (masked(0x83, bytes(14)), 1002, "reserved opcode 0x3"),
     "16 GiB announced": (b"\x82\xff\x00\x00\x00\x04\x00\x00\x00\x00", 1009, "message of 17179869184 bytes"),
     "65,601 bytes announced": (b"\x82\xff" + (65_601).to_bytes(8, "big"), 1009, "65600 are taken at most"),
-    "endless fragments": (masked(0x02, bytes(40_000)) + masked(0x00, bytes(40_000)), 1009, "fragmented message"),
+    "endless fragments": (
+        masked(0x02, bytes(40_000)) + masked(0x00, bytes(40_000)),
+        1009,
+        "fragment of 40000 bytes; 25600 are taken",
+    ),
     "length not minimal": (b"\x82\xfe\x00\x0e", 1002, "shortest form"),
     "lone continuation": (masked(0x80, bytes(14)), 1002, "continuation of no message"),
     "message inside a message": (masked(0x02, b"a") + masked(0x82, b"b"), 1002, "inside a fragmented one"),
     "fragmented ping": (masked(0x09, b""), 1002, "fragmented control frame"),
     "close code 1005": (masked(0x88, b"\x03\xed"), 1002, "close code 1005"),
     "text that is no UTF-8": (masked(0x81, b"\xff"), 1007, "not UTF-8"),
+    "no UTF-8 so far": (masked(0x01, b"\xff"), 1007, "not UTF-8"),
+    "right behind a good frame": (masked(0x82, bytes(14)) + b"\x82\x00", 1002, "unmasked frame"),
 }
 
 

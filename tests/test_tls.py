@@ -94,7 +94,7 @@ def test_many_buffers_are_one_stream(pair: tuple[TlsSocket, TlsSocket]) -> None:
     for some in (buffers, buffers[:2], [b""], []):
         data = one.encrypt(some)
         plain = b"".join(some)
-        _, found = together(lambda d=data: one._tcp.sendall(d), lambda p=plain: take(other, len(p), 65_536))
+        _, found = together(lambda d=data: one.tcp.sendall(d), lambda p=plain: take(other, len(p), 65_536))
         assert found == plain
 
 
@@ -108,7 +108,7 @@ def test_the_end_is_told_in_tls(pair: tuple[TlsSocket, TlsSocket]) -> None:
 
 def test_an_end_that_is_not_told_in_tls_is_an_error(pair: tuple[TlsSocket, TlsSocket]) -> None:
     one, other = pair
-    one._tcp.shutdown(socket.SHUT_WR)
+    one.tcp.shutdown(socket.SHUT_WR)
     with pytest.raises(ssl.SSLEOFError):
         other.recv(100)
 
@@ -117,7 +117,7 @@ def test_what_was_changed_on_the_way_is_an_error(pair: tuple[TlsSocket, TlsSocke
     one, other = pair
     data = bytearray(one.encrypt([b"something"]))
     data[-1] ^= 1
-    one._tcp.sendall(data)
+    one.tcp.sendall(data)
     with pytest.raises(ssl.SSLError):
         other.recv(100)
 
