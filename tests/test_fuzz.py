@@ -219,7 +219,7 @@ def test_a_link_answers_pings_and_tells_why_it_ends(side_and_stream: tuple[bool,
 class Gate(Application):
     """Lets clients in and sends back what came behind the request, instead of giving them a TAP."""
 
-    def _tunnel(self, environ: dict[str, Any], headers: list[tuple[str, str]]) -> Iterable[bytes]:
+    def _tunnel(self, environ: dict[str, Any], headers: list[tuple[str, str]], *_: Any) -> Iterable[bytes]:
         sock, early = environ[UPGRADE](headers)
         sock.sendall(early)
         return []

@@ -14,10 +14,11 @@ import pytest
 from gevent.socket import socket as GeventSocket
 from gevent.socket import wait_read
 
-from etherws import client, server
+from etherws.certificates import client_context, server_context
 from etherws.congestion import AUTO, Path, check
 from etherws.errors import SettingsError
 from etherws.link import CONTROL_QUEUE, Link
+from etherws.settings import Trust
 from etherws.tls import TlsSocket
 from etherws.websocket import BINARY, PING, PONG, Decoder, Encoder
 from etherws.wire import Version1
@@ -46,8 +47,8 @@ def pair(request: pytest.FixtureRequest, certificate: Certificate) -> Iterator[t
     ends: tuple[Any, Any] = gevent_pair()
     for _ in range(request.param):
         ends = (
-            TlsSocket(ends[0], client.tls_context(str(certificate.cert), False), server_hostname="localhost"),
-            TlsSocket(ends[1], server.tls_context(str(certificate.key), str(certificate.cert))),
+            TlsSocket(ends[0], client_context(Trust(str(certificate.cert))), server_hostname="localhost"),
+            TlsSocket(ends[1], server_context(str(certificate.cert), str(certificate.key))),
         )
         together(*(end.do_handshake for end in ends))
     yield ends
@@ -181,7 +182,7 @@ def test_options_of_tcp_are_set_below_tls_in_tls(host: Host) -> None:
         one.setblocking(False)
         sock: Any = GeventSocket(fileno=one.detach())
         for _ in range(2):
-            sock = TlsSocket(sock, client.tls_context(None, True), server_hostname="localhost")
+            sock = TlsSocket(sock, client_context(Trust(insecure=True)), server_hostname="localhost")
         path = Path(sock, "reno")
         assert congestion(sock) == "reno"
         assert path._info()[0] > 0
