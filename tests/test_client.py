@@ -117,6 +117,17 @@ def test_a_server_that_is_none_is_reported_and_tried_again(host: Host, case: str
         client.stop()
 
 
+def test_a_server_that_hangs_up_in_the_tls_handshake_is_tried_again(host: Host) -> None:
+    # As a proxy does that has nothing behind it.
+    with serve(host, answer(b"")) as port:
+        client = host.etherws(
+            "client", "--foreground", "--debug", f"wss://127.0.0.1:{port}/", "--retry-interval", "10ms"
+        )
+        client.says("TLS failed (the peer ended TCP without a TLS close_notify)", times=4)
+        client.stop()
+    assert "Traceback" not in client.output
+
+
 WRONG_101 = {
     "Sec_WebSocket_Accept": b"bm90IHRoZSBrZXkgYXQgYWxs",
     "Upgrade": b"h2c",
