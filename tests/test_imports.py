@@ -12,7 +12,7 @@ import etherws
 PACKAGE = Path(etherws.__file__).parent
 
 #: Modules that know bytes and settings only.
-PURE = {"errors", "wire", "fq_codel", "websocket", "handshake", "settings", "__init__"}
+PURE = {"errors", "wire", "fq_codel", "websocket", "handshake", "settings", "forwarded", "__init__"}
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}
 
