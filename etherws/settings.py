@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from etherws.errors import SettingsError
+from etherws.forwarded import Trusted
 
 #: linux/if.h, IFNAMSIZ: 16 bytes with the closing zero.
 NAME_MAX = 15
@@ -59,25 +60,35 @@ class DeviceSettings:
 
 @dataclass(frozen=True)
 class ServerSettings(DeviceSettings):
-    """What the WSGI application needs: the devices, and the one path that is a tunnel."""
+    """What the WSGI application needs: the devices, the one path that is a tunnel, and the reverse proxies (networks,
+    addresses or "unix") whose word about clients counts; with `proxy_protocol` they speak the PROXY protocol."""
 
     path: str = "/"
+    trusted_proxy: tuple[str, ...] = ()
+    proxy_protocol: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.path.startswith("/") or set(self.path) & set("?# "):
             raise SettingsError(f"--path {self.path!r} is no path; begin with / and leave out ? and #")
+        if not Trusted(self.trusted_proxy) and self.proxy_protocol:
+            raise SettingsError("--proxy-protocol needs --trusted-proxy: whoever speaks it says who the client is")
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> ServerSettings:
-        """The settings in ETHERWS_SERVER_DEVICE, _BRIDGE, _MTU, _WIRE, _CONGESTION and _PATH; raises SettingsError."""
+        """The settings in ETHERWS_SERVER_DEVICE, _BRIDGE, _MTU, _WIRE, _CONGESTION, _PATH, _TRUSTED_PROXY (by blanks)
+        and _PROXY_PROTOCOL; raises SettingsError."""
         found: dict[str, Any] = {}
-        for key in ("device", "bridge", "mtu", "wire", "congestion", "path"):
+        for key in ("device", "bridge", "mtu", "wire", "congestion", "path", "trusted_proxy", "proxy_protocol"):
             name = f"ETHERWS_SERVER_{key.upper()}"
             value = environ.get(name)
             if not value:
                 continue
-            if key not in ("mtu", "wire"):
+            if key == "trusted_proxy":
+                found[key] = tuple(value.split())
+            elif key == "proxy_protocol":
+                found[key] = _switch(name, value)
+            elif key not in ("mtu", "wire"):
                 found[key] = value
             elif re.fullmatch("[0-9]{1,9}", value):
                 found[key] = int(value)
@@ -85,6 +96,16 @@ class ServerSettings(DeviceSettings):
                 choice = f"{MTU_MIN} to {MTU_MAX}" if key == "mtu" else "1 or 2"
                 raise SettingsError(f"{name} {value!r} is no number; choose {choice}")
         return cls(**found)
+
+
+def _switch(name: str, value: str) -> bool:
+    """The words that click knows too."""
+    word = value.strip().lower()
+    if word in ("1", "true", "t", "yes", "y", "on"):
+        return True
+    if word in ("0", "false", "f", "no", "n", "off"):
+        return False
+    raise SettingsError(f"{name} {value!r} is neither yes nor no; write 1 or 0")
 
 
 @dataclass(frozen=True)
