@@ -83,9 +83,16 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--address", help="Listen on this address only.  [default: all, IPv4 and IPv6]")
+@click.option("--address", help="Listen on this address only, or on unix:/PATH.  [default: all, IPv4 and IPv6]")
 @click.option("--port", type=click.IntRange(0, 65535), help="0 picks a free one.  [default: 80, with TLS 443]")
 @click.option("--path", default="/", show_default=True, help="The path of the tunnel; others get 404.")
+@click.option(
+    "--trusted-proxy",
+    multiple=True,
+    metavar="NETWORK",
+    help="Believe these reverse proxies who the client is; unix: those on the UNIX socket. Can be repeated.",
+)
+@click.option("--proxy-protocol", is_flag=True, help="The trusted proxies speak the PROXY protocol, 1 or 2.")
 @click.option("--keyfile", type=click.Path(), help="TLS: the private key, PEM.")
 @click.option("--certfile", type=click.Path(), help="TLS: the certificate and its chain, PEM.")
 @common
@@ -93,6 +100,8 @@ def server(
     address: str | None,
     port: int | None,
     path: str,
+    trusted_proxy: tuple[str, ...],
+    proxy_protocol: bool,
     keyfile: str | None,
     certfile: str | None,
     **options: Any,
@@ -101,7 +110,7 @@ def server(
     from etherws import server as serving
     from etherws.wsgi import Application
 
-    settings = ServerSettings(**_device(options), path=path)
+    settings = ServerSettings(**_device(options), path=path, trusted_proxy=trusted_proxy, proxy_protocol=proxy_protocol)
     context = None
     if keyfile and certfile:
         context = serving.tls_context(keyfile, certfile)

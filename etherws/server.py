@@ -17,8 +17,11 @@ from gevent import socket as gevent_socket
 from gevent.event import Event
 from gevent.pywsgi import WSGIServer
 
+from etherws import unixsocket
 from etherws.errors import ListenError
+from etherws.forwarded import Trusted
 from etherws.handler import HEADER_TIMEOUT, Handler
+from etherws.introduced import IntroducedMixin
 from etherws.tls import TlsSocket
 from etherws.wsgi import Application
 
@@ -53,11 +56,16 @@ class TlsMixin:
             wrapped.close()
 
 
-class Server(TlsMixin, WSGIServer):
+class Server(IntroducedMixin, TlsMixin, WSGIServer):
     """Accepts connections for one Application."""
 
     def __init__(self, sock: Any, application: Application, context: ssl.SSLContext | None) -> None:
         super().__init__(sock, application, log=None, handler_class=Handler, ssl_context=context)
+        self._ours = application
+
+    def introducers(self) -> Trusted | None:
+        """The proxies that must introduce their clients, if any."""
+        return self._ours.introducers
 
 
 def tls_context(keyfile: str, certfile: str) -> ssl.SSLContext:
@@ -86,6 +94,8 @@ def tls_context(keyfile: str, certfile: str) -> ssl.SSLContext:
 
 def listen(address: str | None, port: int) -> Any:
     """A listening socket on `address`, or on all of IPv4 and IPv6. Raises ListenError."""
+    if address and address.startswith(unixsocket.PREFIX):
+        return unixsocket.Listener(address, BACKLOG)
     where = f"{_bracketed(address) if address else '*'}:{port}"
     try:
         if address is None:
@@ -117,16 +127,20 @@ def serve(
 
     Raises ListenError or DeviceError, with nothing left behind.
     """
-    server = Server(listen(address, port), application, context)
+    sock = listen(address, port)
+    server = Server(sock, application, context)
     try:
         name = application.start()
         server.start()
-        scheme, bound = "wss" if context else "ws", server.address
-        ready(
-            f"{name} is up, listening on {scheme}://{_bracketed(address or '*')}:{bound[1]}{application.settings.path}"
-        )
+        scheme, path = "wss" if context else "ws", application.settings.path
+        if isinstance(sock, unixsocket.Listener):
+            ready(f"{name} is up, listening on {address} for {scheme}, path {path}")
+        else:
+            ready(f"{name} is up, listening on {scheme}://{_bracketed(address or '*')}:{server.address[1]}{path}")
         stop.wait()
     finally:
+        if isinstance(sock, unixsocket.Listener):
+            sock.remove()
         server.close()
         application.stop()
         # Whoever is still speaking HTTP is not worth waiting for.

@@ -13,7 +13,9 @@ from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGISe
 
 from etherws import wsgi
 from etherws.errors import EtherwsError
+from etherws.forwarded import Trusted
 from etherws.handler import Handler
+from etherws.introduced import IntroducedMixin
 from etherws.server import TlsMixin
 
 
@@ -22,7 +24,10 @@ class _Handler(Handler, PyWSGIHandler):  # type: ignore[misc]
     log_request = PyWSGIHandler.log_request
 
 
-class _Server(TlsMixin, PyWSGIServer):  # type: ignore[misc]
+class _Server(IntroducedMixin, TlsMixin, PyWSGIServer):  # type: ignore[misc]
+    def introducers(self) -> Trusted | None:
+        return _ours(self.application).introducers
+
     def close(self) -> None:
         super().close()
         _ours(self.application).stop()

@@ -1,6 +1,6 @@
 """The WSGI application: one upgrade request is one client's tunnel, from the request to the end of the session.
 
-`application` is for gunicorn, with its settings from the environment (ETHERWS_SERVER_DEVICE, _BRIDGE, _MTU, _PATH);
+`application` is for gunicorn, with its settings from the environment (ETHERWS_SERVER_DEVICE, _BRIDGE and so on);
 Application(ServerSettings(...)) is for embedding. The server must be able to hand its socket over, which handler.py
 teaches to gevent's. Importing this opens, patches and parses nothing.
 """
@@ -18,8 +18,8 @@ from urllib.parse import unquote_to_bytes
 import gevent
 from gevent.event import Event
 
-from etherws import congestion, handshake, wire
-from etherws.errors import DeviceError, NoPort, Refused
+from etherws import congestion, forwarded, handshake, wire
+from etherws.errors import DeviceError, NoPort, ProxyError, Refused
 from etherws.handler import UPGRADE
 from etherws.link import Link
 from etherws.ports import Ports
@@ -40,10 +40,18 @@ class Application:
         self.settings = settings
         # A WSGI path is decoded, and its bytes are shown as latin-1 (PEP 3333).
         self._path = unquote_to_bytes(settings.path).decode("latin-1").rstrip("/")
+        #: The reverse proxies whose word about their clients counts.
+        self.trusted = forwarded.Trusted(settings.trusted_proxy)
         self._ports: Ports | None = None
         self._tunnels: dict[Event, Session | None] = {}
         self._stopping = False
         self._full = False
+        self._misled = False
+
+    @property
+    def introducers(self) -> forwarded.Trusted | None:
+        """The proxies that must introduce their clients by the PROXY protocol, if any."""
+        return self.trusted if self.settings.proxy_protocol else None
 
     def start(self) -> str:
         """Make the standing TAP, if that has not happened yet; return its name. Raises DeviceError or SettingsError."""
@@ -65,6 +73,7 @@ class Application:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Run one client's tunnel; any other request gets a 4xx or 503 with a line of text that says why."""
+        self._follow(environ)
         try:
             return self._tunnel(environ, self._admit(environ))
         except Refused as exc:
@@ -73,6 +82,14 @@ class Application:
             headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
             start_response(exc.status, [*headers, *exc.headers])
             return [body]
+
+    def _follow(self, environ: Environ) -> None:
+        """From here on REMOTE_ADDR and wsgi.url_scheme are the client's, whatever proxies are between."""
+        try:
+            forwarded.follow(environ, self.trusted)
+        except ProxyError as exc:
+            log.log(logging.DEBUG if self._misled else logging.WARNING, "the proxy %s: %s", _client(environ), exc)
+            self._misled = True
 
     def _admit(self, environ: Environ) -> Headers:
         """The headers of the 101. Raises Refused unless this is a proper request for our path, and can be served."""
