@@ -43,12 +43,15 @@ STEADY = 10.0
 STOP_TIMEOUT = 1.7
 
 _MENDS = {
+    400: "does a proxy between drop headers, or speak HTTP/1.0? see docs/reverse-proxies.rst",
     401: "it asks for a user and password",
     403: "it does not let this client in",
-    404: "is the path right?",
-    426: "does a proxy between drop the Upgrade header?",
+    404: "is the path right? a proxy between may change it",
+    426: "does a proxy between drop the Upgrade header? see docs/reverse-proxies.rst",
     500: "the server's log says why",
+    502: "a proxy is there, but cannot reach etherws behind it; the proxy's log says why",
     503: "it has no port free, or is stopping; the server's log says why",
+    504: "a proxy is there, but had no answer from etherws behind it in time",
 }
 
 

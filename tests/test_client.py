@@ -87,6 +87,10 @@ REFUSALS: dict[str, tuple[Talk, str]] = {
     "hangs up": (answer(b""), "ended the connection without an answer"),
     "says nothing": (hang, "no answer within 0.3 s"),
     "404": (answer(b"HTTP/1.1 404 Not Found\r\n\r\n"), "answered 404 Not Found; is the path right?"),
+    "400": (answer(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "does a proxy between drop headers, or speak HTTP/1.0?"),
+    "426": (answer(b"HTTP/1.1 426 Upgrade Required\r\n\r\n"), "does a proxy between drop the Upgrade header? see docs"),
+    "502": (answer(b"HTTP/1.1 502 Bad Gateway\r\n\r\n"), "cannot reach etherws behind it"),
+    "504": (answer(b"HTTP/1.1 504 Gateway Timeout\r\n\r\n"), "no answer from etherws behind it in time"),
     "401": (
         answer(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 9\r\n\r\n"),
         "answered 401 Unauthorized; it asks for a user",
