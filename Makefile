@@ -16,6 +16,10 @@ TEST_PROGRAMS := ip:iproute2 ping:iputils-ping iperf3:iperf3 brctl:bridge-utils 
 # gcc comes without the C library's headers there; c99, which is missing when gcc is, stands for them.
 BENCH_PROGRAMS := $(TEST_PROGRAMS) cc:gcc c99:libc6-dev openvpn:openvpn vtund:vtun tincd:tinc
 
+# Servers to stand behind, for the tests. A file that is no program is named by its path.
+PROXY_PROGRAMS := nginx:nginx /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream \
+	haproxy:haproxy caddy:caddy apache2:apache2-bin
+
 .PHONY: demo test fuzz conformance bench clean
 .DEFAULT_GOAL := help
 
@@ -26,7 +30,7 @@ demo: $(VENV)/demo.done
 	$(BIN)/etherws demo $(ARGS)
 
 test: $(VENV)/test.done
-	@sh contrib/apt-programs $(TEST_PROGRAMS) || true
+	@sh contrib/apt-programs $(TEST_PROGRAMS) $(PROXY_PROGRAMS) || true
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import ipaddress
 import logging
 import os
 from collections import OrderedDict
@@ -24,6 +23,7 @@ from gevent.threadpool import ThreadPool
 from etherws import certificates, handshake
 from etherws.credentials import Passwords, Tokens
 from etherws.errors import Refused, printable
+from etherws.forwarded import neighbourhood, plain
 from etherws.reload import Reloaded
 from etherws.settings import ServerSettings
 
@@ -57,11 +57,11 @@ class Slowdown:
 
     def wait(self, address: str, now: float) -> float:
         """Seconds until an attempt from `address` may be looked at; 0 for at once."""
-        return max(0.0, self._until.get(_source(address), now) - now - (FAILURES - 1) * PAUSE)
+        return max(0.0, self._until.get(neighbourhood(address), now) - now - (FAILURES - 1) * PAUSE)
 
     def failed(self, address: str, now: float) -> None:
         """An attempt from `address` was looked at, and failed."""
-        source = _source(address)
+        source = neighbourhood(address)
         self._until[source] = max(self._until.get(source, now), now) + PAUSE
         self._until.move_to_end(source)
         if len(self._until) > SOURCES:
@@ -186,8 +186,7 @@ def bearer(offered: Iterable[str]) -> str | None:
 
 def address(environ: Mapping[str, Any]) -> str:
     """The client's address; for logs as well."""
-    # A dual-stack socket shows IPv4 addresses mapped (RFC 4291, section 2.5.5.2).
-    return str(environ.get("REMOTE_ADDR") or "a local client").removeprefix("::ffff:")
+    return plain(str(environ.get("REMOTE_ADDR") or "a local client"))
 
 
 def _file(kind: Any, path: str | None) -> Reloaded[Any] | None:
@@ -221,12 +220,3 @@ def _same_site(origin: str, host: str) -> bool:
         return bool(page.hostname) and (page.hostname, page.port or default) == (here.hostname, here.port or default)
     except ValueError:
         return False
-
-
-def _source(address: str) -> str:
-    """What failures are counted by: an IPv4 address, or the /64 of an IPv6 one, in which a host has all to itself."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    return str(ipaddress.ip_network((found, 64), strict=False)) if found.version == 6 else address

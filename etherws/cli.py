@@ -105,9 +105,16 @@ main.add_command(admin.check_policy)
 
 
 @main.command()
-@click.option("--address", help="Listen on this address only.  [default: all, IPv4 and IPv6]")
+@click.option("--address", help="Listen on this address only, or on unix:/PATH.  [default: all, IPv4 and IPv6]")
 @click.option("--port", type=click.IntRange(0, 65535), help="0 picks a free one.  [default: 80, with TLS 443]")
 @click.option("--path", default="/", show_default=True, help="The path of the tunnel; others get 404.")
+@click.option(
+    "--trusted-proxy",
+    multiple=True,
+    metavar="NETWORK",
+    help="Believe these reverse proxies who the client is; unix: those on the UNIX socket. Can be repeated.",
+)
+@click.option("--proxy-protocol", is_flag=True, help="The trusted proxies speak the PROXY protocol, 1 or 2.")
 @click.option("--keyfile", type=click.Path(), help="TLS: the private key, PEM.")
 @click.option("--certfile", type=click.Path(), help="TLS: the certificate and its chain, PEM.")
 @click.option("--client-ca", type=click.Path(), metavar="FILE", help="Demand a certificate of these authorities, PEM.")

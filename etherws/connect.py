@@ -40,11 +40,14 @@ RESPONSE_MAX = 16 * 1024
 RETRY_AFTER_MAX = 300
 
 _MENDS = {
-    404: "is the path right?",
-    426: "does a proxy between drop the Upgrade header?",
+    400: "does a proxy between drop headers, or speak HTTP/1.0? see docs/reverse-proxies.rst",
+    404: "is the path right? a proxy between may change it",
+    426: "does a proxy between drop the Upgrade header? see docs/reverse-proxies.rst",
     429: "too many wrong passwords came from this address; it wants to be left alone for a while",
     500: "the server's log says why",
+    502: "a proxy is there, but cannot reach etherws behind it; the proxy's log says why",
     503: "it has no port free, or is stopping; the server's log says why",
+    504: "a proxy is there, but had no answer from etherws behind it in time",
 }
 
 #: What the server's TLS alerts mean (RFC 8446, section 6.2), by OpenSSL's names.

@@ -11,6 +11,7 @@ A message says what failed, on what, and what to try. Only cli.py prints one or 
     +-- NoPort            the server has no TAP for one more client (HTTP 503)
     +-- Refused           the opening handshake is refused, with an HTTP status
     +-- ListenError       the server cannot listen, or cannot use its certificate
+    +-- ProxyError        what a trusted reverse proxy says of its client cannot be used
     +-- ConnectError      the client's attempt to reach the server failed
     |   +-- NotAdmitted   the server wants other credentials than it got
     +-- DaemonError       the process cannot go on in the background
@@ -60,6 +61,10 @@ class NoPort(EtherwsError):
 
 class ListenError(EtherwsError):
     """The server cannot listen on its address, or cannot use its key and certificate."""
+
+
+class ProxyError(EtherwsError):
+    """What a trusted reverse proxy says of its client makes no sense; the proxy's own address counts."""
 
 
 class ConnectError(EtherwsError):

@@ -106,7 +106,9 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
 
     def log_error(self, msg: str, *args: Any) -> None:
         """A stranger's mistake: no traceback, no raw bytes, and only for those who debug."""
-        log.debug("bad request from %s: %s", self.client_address, ascii(msg % args if args else msg)[:200])
+        log.debug(
+            "bad request from %s: %s", self.client_address or "a local client", ascii(msg % args if args else msg)[:200]
+        )
 
     def _upgrade(self, headers: list[tuple[str, str]]) -> tuple[Any, bytes]:
         # gevent-websocket writes neither a length, chunks nor a date with a 101 if it sees this.

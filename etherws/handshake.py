@@ -17,6 +17,9 @@ _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 VERSION = "13"
 
+#: Where a proxy is told to pass on what it drops.
+_MENDS = "see docs/reverse-proxies.rst"
+
 _ABOUT = "this is etherws, an Ethernet tunnel: connect to it by 'etherws client --uri', or any WebSocket client"
 
 
@@ -31,13 +34,22 @@ def accept(environ: Mapping[str, Any]) -> list[tuple[str, str]]:
         method = environ.get("REQUEST_METHOD")
         raise Refused("405 Method Not Allowed", f"a WebSocket begins with GET, not {method}", [("Allow", "GET")])
     if environ.get("SERVER_PROTOCOL") != "HTTP/1.1":
-        raise _bad(f"a WebSocket needs HTTP/1.1, not {environ.get('SERVER_PROTOCOL')}")
+        raise _bad(
+            f"a WebSocket needs HTTP/1.1, not {environ.get('SERVER_PROTOCOL')}; does a proxy between speak that? nginx:"
+            f" proxy_http_version 1.1; {_MENDS}"
+        )
     if environ.get("HTTP_HOST", "").strip(" \t") == "" or "," in environ["HTTP_HOST"]:
         raise _bad("exactly one Host header is needed")
     if "websocket" not in _tokens(environ, "HTTP_UPGRADE"):
-        raise _upgrade_required("the Upgrade header does not say 'websocket'; does a proxy between drop it?")
+        raise _upgrade_required(
+            "the Upgrade header does not say 'websocket'; does a proxy between drop it? nginx: proxy_set_header Upgrade"
+            f" $http_upgrade; {_MENDS}"
+        )
     if "upgrade" not in _tokens(environ, "HTTP_CONNECTION"):
-        raise _bad("the Connection header does not say 'Upgrade'; does a proxy between drop it?")
+        raise _bad(
+            "the Connection header does not say 'Upgrade'; does a proxy between drop it? nginx: proxy_set_header"
+            f' Connection "upgrade"; {_MENDS}'
+        )
     if environ.get("CONTENT_LENGTH", "").strip(" \t") not in ("", "0"):
         raise _bad("an upgrade request has no body, but Content-Length announces one")
     if "HTTP_TRANSFER_ENCODING" in environ:

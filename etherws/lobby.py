@@ -13,6 +13,8 @@ import logging
 import socket
 from typing import Any
 
+from etherws.forwarded import Trusted, neighbourhood, peer
+
 log = logging.getLogger(__name__)
 
 #: Connections that wait at once, in total and from one address.
@@ -29,7 +31,7 @@ class LobbyMixin:
 
     def do_handle(self, client_socket: Any, address: Any) -> None:
         """As gevent's, once there is room."""
-        whence = _whence(address)
+        whence = self._whence(peer(address))
         neighbours = [sock for sock, other in self._waiting.items() if other == whence] if whence else []
         if len(neighbours) >= EACH:
             self._hang_up(neighbours[0])
@@ -47,20 +49,18 @@ class LobbyMixin:
         """This connection, plain or in TLS, waits no more."""
         self._waiting.pop(getattr(sock, "tcp", sock), None)
 
+    def trusted(self) -> Trusted:
+        """The reverse proxies: each brings clients of many addresses."""
+        raise NotImplementedError
+
+    def _whence(self, address: str) -> str:
+        """What is counted as one address; empty for this machine and for proxies, which are not limited so."""
+        if not address or ipaddress.ip_address(address.partition("%")[0]).is_loopback or address in self.trusted():
+            return ""
+        return neighbourhood(address)
+
     def _hang_up(self, sock: Any) -> None:
         log.debug("too many wait; hanging up on the first, from %s", self._waiting.pop(sock) or "this machine")
         # Whoever reads from it finds its end, and closes it.
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
-
-
-def _whence(address: Any) -> str:
-    """What is counted as one address; empty for this machine, which is where proxies are."""
-    if not isinstance(address, tuple):
-        return ""
-    ip = ipaddress.ip_address(address[0].partition("%")[0])
-    ip = getattr(ip, "ipv4_mapped", None) or ip
-    if ip.is_loopback:
-        return ""
-    # Whoever has one IPv6 address has a /64 of them.
-    return str(ip) if ip.version == 4 else str(ipaddress.ip_network((ip, 64), strict=False))

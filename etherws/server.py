@@ -21,9 +21,11 @@ from gevent import socket as gevent_socket
 from gevent.event import Event
 from gevent.pywsgi import WSGIServer
 
-from etherws import certificates
+from etherws import certificates, unixsocket
 from etherws.errors import ListenError
+from etherws.forwarded import Trusted, peer
 from etherws.handler import HEADER_TIMEOUT, Handler
+from etherws.introduced import IntroducedMixin
 from etherws.lobby import LobbyMixin
 from etherws.reload import Reloaded
 from etherws.tls import TlsSocket
@@ -56,7 +58,12 @@ class TlsMixin:
         except OSError as exc:
             # No client of ours shows a wrong certificate by chance; other strangers speak anything.
             told = isinstance(exc, ssl.SSLCertVerificationError)
-            log.log(logging.WARNING if told else logging.DEBUG, "TLS with %s failed: %s", address[0], _why(exc))
+            log.log(
+                logging.WARNING if told else logging.DEBUG,
+                "TLS with %s failed: %s",
+                peer(address) or "a local client",
+                _why(exc),
+            )
             _hang_up(client_socket)
             return
         try:
@@ -65,11 +72,20 @@ class TlsMixin:
             wrapped.close()
 
 
-class Server(LobbyMixin, TlsMixin, WSGIServer):
+class Server(LobbyMixin, IntroducedMixin, TlsMixin, WSGIServer):
     """Accepts connections for one Application."""
 
     def __init__(self, sock: Any, application: Application, contexts: Reloaded[ssl.SSLContext] | None) -> None:
         super().__init__(sock, application, log=None, handler_class=Handler, contexts=contexts)
+        self._ours = application
+
+    def trusted(self) -> Trusted:
+        """The reverse proxies whose word about their clients counts."""
+        return self._ours.trusted
+
+    def introducers(self) -> Trusted | None:
+        """Those of them that must introduce their clients, if any."""
+        return self._ours.introducers
 
 
 def contexts(certfile: str, keyfile: str, client_ca: str | None) -> Reloaded[ssl.SSLContext]:
@@ -79,6 +95,8 @@ def contexts(certfile: str, keyfile: str, client_ca: str | None) -> Reloaded[ssl
 
 def listen(address: str | None, port: int) -> Any:
     """A listening socket on `address`, or on all of IPv4 and IPv6. Raises ListenError."""
+    if address and address.startswith(unixsocket.PREFIX):
+        return unixsocket.Listener(address, BACKLOG)
     where = f"{_bracketed(address) if address else '*'}:{port}"
     try:
         if address is None:
@@ -114,19 +132,23 @@ def serve(
     # A tunnel has two descriptors. The usual limit of 1,024 is there for the sake of select(2) only.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    server = Server(listen(address, port), application, contexts)
+    sock = listen(address, port)
+    server = Server(sock, application, contexts)
     try:
         name = application.start()
         server.start()
-        scheme, bound = "wss" if contexts else "ws", server.address
         gevent.signal_handler(signal.SIGHUP, _reload, application, contexts)
         if warning := exposure(server.socket, application, contexts):
             log.warning("%s", warning)
-        ready(
-            f"{name} is up, listening on {scheme}://{_bracketed(address or '*')}:{bound[1]}{application.settings.path}"
-        )
+        scheme, path = "wss" if contexts else "ws", application.settings.path
+        if isinstance(sock, unixsocket.Listener):
+            ready(f"{name} is up, listening on {address} for {scheme}, path {path}")
+        else:
+            ready(f"{name} is up, listening on {scheme}://{_bracketed(address or '*')}:{server.address[1]}{path}")
         stop.wait()
     finally:
+        if isinstance(sock, unixsocket.Listener):
+            sock.remove()
         server.close()
         application.stop()
         # Whoever is still speaking HTTP is not worth waiting for.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from etherws.errors import SettingsError
+from etherws.forwarded import Trusted
 
 #: linux/if.h, IFNAMSIZ: 16 bytes with the closing zero.
 NAME_MAX = 15
@@ -78,7 +79,8 @@ class DeviceSettings:
 class ServerSettings(DeviceSettings):
     """What the WSGI application needs: the devices, the one path that is a tunnel, and who may come: the files of
     passwords, tokens (credentials.py) and rules (policy.py), and the origins of web pages from elsewhere. The port of a
-    lost client is kept for `resume_timeout` seconds."""
+    lost client is kept for `resume_timeout` seconds. The word of the reverse proxies in `trusted_proxy` (networks,
+    addresses or "unix") about their clients counts; with `proxy_protocol` they speak the PROXY protocol."""
 
     path: str = "/"
     htpasswd: str | None = None
@@ -86,6 +88,8 @@ class ServerSettings(DeviceSettings):
     policy: str | None = None
     allow_origin: tuple[str, ...] = ()
     resume_timeout: float = 30.0
+    trusted_proxy: tuple[str, ...] = ()
+    proxy_protocol: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -98,6 +102,8 @@ class ServerSettings(DeviceSettings):
                 raise SettingsError(f"--allow-origin {origin!r} is no origin; write https://HOST, or * for all")
         if self.resume_timeout < 0:
             raise SettingsError(f"--resume-timeout {self.resume_timeout:g} s must not be below zero")
+        if not Trusted(self.trusted_proxy) and self.proxy_protocol:
+            raise SettingsError("--proxy-protocol needs --trusted-proxy: whoever speaks it says who the client is")
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> ServerSettings:
@@ -135,12 +141,28 @@ def _duration(name: str, value: str) -> float:
         raise SettingsError(f"{name}: {exc}") from exc
 
 
+def _switch(name: str, value: str) -> bool:
+    """The words that click knows too."""
+    word = value.strip().lower()
+    if word in ("1", "true", "t", "yes", "y", "on"):
+        return True
+    if word in ("0", "false", "f", "no", "n", "off"):
+        return False
+    raise SettingsError(f"{name} {value!r} is neither yes nor no; write 1 or 0")
+
+
+def _words(_: str, value: str) -> tuple[str, ...]:
+    return tuple(value.split())
+
+
 #: How a field is read from the environment, unless as it stands; as click does it for the options.
 _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "mtu": _integer,
     "wire": _integer,
-    "allow_origin": lambda _, value: tuple(value.split()),
+    "allow_origin": _words,
     "resume_timeout": _duration,
+    "trusted_proxy": _words,
+    "proxy_protocol": _switch,
 }
 
 

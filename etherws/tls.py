@@ -143,7 +143,10 @@ class TlsSocket:
             except BlockingIOError:
                 size = self.tcp.recv_into(self._space)
         if not size:
-            raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer ended TCP without a TLS close_notify")
+            end = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer ended TCP without a TLS close_notify")
+            # As those have that OpenSSL raises.
+            end.reason = end.strerror or ""
+            raise end
         self._incoming.write(self._space[:size])
         self.dry = False
 

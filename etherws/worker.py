@@ -16,7 +16,9 @@ from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGISe
 
 from etherws import wsgi
 from etherws.errors import EtherwsError
+from etherws.forwarded import Trusted
 from etherws.handler import Handler
+from etherws.introduced import IntroducedMixin
 from etherws.lobby import LobbyMixin
 from etherws.server import TlsMixin, contexts, exposure
 
@@ -26,10 +28,16 @@ class _Handler(Handler, PyWSGIHandler):  # type: ignore[misc]
     log_request = PyWSGIHandler.log_request
 
 
-class _Server(LobbyMixin, TlsMixin, PyWSGIServer):  # type: ignore[misc]
+class _Server(LobbyMixin, IntroducedMixin, TlsMixin, PyWSGIServer):  # type: ignore[misc]
     def __init__(self, *args: Any, ssl_context: Any = None, **kwargs: Any) -> None:
         # gunicorn's own context stays as it was at the start; ours follows the files.
         super().__init__(*args, **kwargs)
+
+    def trusted(self) -> Trusted:
+        return _ours(self.application).trusted
+
+    def introducers(self) -> Trusted | None:
+        return _ours(self.application).introducers
 
     def close(self) -> None:
         super().close()

@@ -19,8 +19,8 @@ from urllib.parse import unquote_to_bytes
 import gevent
 from gevent.event import Event
 
-from etherws import auth, congestion, guard, handshake, policy, wire
-from etherws.errors import DeviceError, EtherwsError, LinkClosed, NoPort, Refused, printable
+from etherws import auth, congestion, forwarded, guard, handshake, policy, wire
+from etherws.errors import DeviceError, EtherwsError, LinkClosed, NoPort, ProxyError, Refused, printable
 from etherws.handler import UPGRADE
 from etherws.link import Link
 from etherws.policy import Profile
@@ -44,6 +44,8 @@ class Application:
         self.settings = settings
         # A WSGI path is decoded, and its bytes are shown as latin-1 (PEP 3333).
         self._path = unquote_to_bytes(settings.path).decode("latin-1").rstrip("/")
+        #: The reverse proxies whose word about their clients counts.
+        self.trusted = forwarded.Trusted(settings.trusted_proxy)
         self.gate = auth.Gate(settings)
         self._policy = Reloaded(
             lambda: policy.load(settings.policy) if settings.policy else policy.DEFAULT, [settings.policy]
@@ -52,6 +54,12 @@ class Application:
         self._tunnels: dict[Event, Session | None] = {}
         self._stopping = False
         self._full = False
+        self._misled = False
+
+    @property
+    def introducers(self) -> forwarded.Trusted | None:
+        """The proxies that must introduce their clients by the PROXY protocol, if any."""
+        return self.trusted if self.settings.proxy_protocol else None
 
     def start(self) -> str:
         """Make the standing TAP, if that has not happened yet; return its name. Raises DeviceError or SettingsError."""
@@ -78,6 +86,7 @@ class Application:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Run one client's tunnel; any other request gets a 4xx or 503 with a line of text that says why."""
+        self._follow(environ)
         try:
             headers = self._check(environ)
             identity = self.gate.admit(environ)
@@ -92,6 +101,15 @@ class Application:
             headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
             start_response(exc.status, [*headers, *exc.headers])
             return [body]
+
+    def _follow(self, environ: Environ) -> None:
+        """From here on REMOTE_ADDR and wsgi.url_scheme are the client's, whatever proxies are between."""
+        try:
+            forwarded.follow(environ, self.trusted)
+        except ProxyError as exc:
+            level = logging.DEBUG if self._misled else logging.WARNING
+            log.log(level, "the proxy %s: %s", auth.address(environ), exc)
+            self._misled = True
 
     def _check(self, environ: Environ) -> Headers:
         """The headers of the 101. Raises Refused unless this is a proper request for our path, and can be served."""

@@ -87,6 +87,10 @@ REFUSALS: dict[str, tuple[Talk, str]] = {
     "hangs up": (answer(b""), "ended the connection without an answer"),
     "says nothing": (hang, "no answer within 0.3 s"),
     "404": (answer(b"HTTP/1.1 404 Not Found\r\n\r\n"), "answered 404 Not Found; is the path right?"),
+    "400": (answer(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "does a proxy between drop headers, or speak HTTP/1.0?"),
+    "426": (answer(b"HTTP/1.1 426 Upgrade Required\r\n\r\n"), "does a proxy between drop the Upgrade header? see docs"),
+    "502": (answer(b"HTTP/1.1 502 Bad Gateway\r\n\r\n"), "cannot reach etherws behind it"),
+    "504": (answer(b"HTTP/1.1 504 Gateway Timeout\r\n\r\n"), "no answer from etherws behind it in time"),
     "302": (
         answer(b"HTTP/1.1 302 Found\r\nLocation: https://else.example/\x1b[2J\r\n\r\n"),
         "302 Found to https://else.example/?[2J; etherws follows no redirects",
@@ -111,6 +115,17 @@ def test_a_server_that_is_none_is_reported_and_tried_again(host: Host, case: str
         assert "ethws0" in host.links()
         assert "\x1b" not in client.output
         client.stop()
+
+
+def test_a_server_that_hangs_up_in_the_tls_handshake_is_tried_again(host: Host) -> None:
+    # As a proxy does that has nothing behind it.
+    with serve(host, answer(b"")) as port:
+        client = host.etherws(
+            "client", "--foreground", "--debug", f"wss://127.0.0.1:{port}/", "--retry-interval", "10ms"
+        )
+        client.says("TLS failed (the peer ended TCP without a TLS close_notify)", times=4)
+        client.stop()
+    assert "Traceback" not in client.output
 
 
 WRONG_101 = {

@@ -14,7 +14,7 @@ PACKAGE = Path(etherws.__file__).parent
 #: Modules that know bytes, settings and small files only.
 PURE = {
     *("errors", "wire", "fq_codel", "websocket", "handshake", "settings", "credentials", "passwd", "policy", "toml"),
-    *("challenge", "login", "pace", "reload", "route", "__init__"),
+    *("challenge", "forwarded", "login", "pace", "reload", "route", "__init__"),
 }
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}

@@ -41,6 +41,8 @@ def test_good_values_are_kept(values: dict[str, Any]) -> None:
         ({"path": "lab"}, "--path 'lab' is no path"),
         ({"path": "/lab?x"}, "is no path"),
         ({"path": "/a b"}, "is no path"),
+        ({"trusted_proxy": ("10.0.0.0/8", "10.0.0.1/8")}, "--trusted-proxy '10.0.0.1/8'"),
+        ({"proxy_protocol": True}, "--proxy-protocol needs --trusted-proxy"),
     ],
 )
 def test_bad_values_are_refused_by_the_option(values: dict[str, Any], words: str) -> None:
@@ -54,6 +56,15 @@ def test_settings_come_from_the_environment() -> None:
     names = {"DEVICE": "lan%d", "BRIDGE": "br0", "MTU": "9000", "PATH": "/x", "WIRE": "1", "CONGESTION": "reno"}
     found = ServerSettings.from_environ({f"ETHERWS_SERVER_{key}": value for key, value in names.items()})
     assert found == ServerSettings("lan%d", "br0", 9000, wire=1, congestion="reno", path="/x")
+
+
+def test_proxies_come_from_the_environment() -> None:
+    names = {"ETHERWS_SERVER_TRUSTED_PROXY": " unix  10.0.0.0/8 ", "ETHERWS_SERVER_PROXY_PROTOCOL": "Yes"}
+    found = ServerSettings.from_environ(names)
+    assert (found.trusted_proxy, found.proxy_protocol) == (("unix", "10.0.0.0/8"), True)
+    assert not ServerSettings.from_environ({"ETHERWS_SERVER_PROXY_PROTOCOL": "0"}).proxy_protocol
+    with pytest.raises(SettingsError, match="ETHERWS_SERVER_PROXY_PROTOCOL 'maybe' is neither yes nor no"):
+        ServerSettings.from_environ({"ETHERWS_SERVER_PROXY_PROTOCOL": "maybe"})
 
 
 @pytest.mark.parametrize("mtu", ["many", "-1", "1.5", "\u00b2"])
