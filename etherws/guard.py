@@ -87,19 +87,24 @@ def check() -> None:
 
 
 def sweep() -> None:
-    """Remove what a killed server left behind for ports that are gone. Others' tables, and other servers', stay."""
-    with _doing("look for rules that a killed server left"):
-        present = dict(socket.if_nameindex()).values()
+    """Remove what is left of ports that are gone, a killed server's too. Others' tables, and other servers', stay.
+
+    Some kernels would keep it for the next interface of that name.
+    """
+    with _doing("remove the rules of interfaces that are gone"):
         try:
             found = nft.tables()
         except OSError as exc:
             if _without_rules(exc):
                 return
             raise
-        for table in found:
-            if table.startswith(PREFIX) and table.removeprefix(PREFIX) not in present:
-                log.debug("removing the rules of %s, which is gone", table.removeprefix(PREFIX))
-                nft.remove(table)
+        # In this order: a table is made after its interface.
+        present = dict(socket.if_nameindex()).values()
+        nft.remove_exactly(
+            handle
+            for table, handle in found.items()
+            if table.startswith(PREFIX) and table.removeprefix(PREFIX) not in present
+        )
 
 
 def apply(name: str, index: int, rules: Rules) -> None:

@@ -32,6 +32,9 @@ CHANGES, CHANGES_WITHIN = 3, 30.0
 #: Ports that are kept for lost clients; past that the one that waited longest goes.
 PARKED = 64
 
+#: Seconds after which the rules of ports that are gone are removed.
+SWEEP = 1.0
+
 #: Seconds until a client that was told to go has let go of its port.
 LET_GO = 2.0
 
@@ -54,6 +57,8 @@ class Port:
     profile: Profile
     #: Ends the session that uses the port; None while it is parked.
     evict: Callable[[], None] | None = None
+    #: Whether the kernel enforces the profile already.
+    guarded: bool = False
     #: Set while no session uses it.
     free: Event = field(default_factory=Event)
     changes: deque[float] = field(default_factory=lambda: deque(maxlen=CHANGES))
@@ -110,7 +115,11 @@ class Ports:
         self._ports: list[Port] = []
         self._one_at_a_time = BoundedSemaphore(1)
         self._standing = Standing(settings)
-        self._filters = self._can_filter()
+        #: Why this kernel cannot filter, if it cannot.
+        self._no_filters = self._check_filters()
+        #: The standing TAP, and whose rules it was given last.
+        self._last: tuple[Tap, Profile] | None = None
+        self._sweeping: gevent.Greenlet[..., None] | None = None
 
     @property
     def name(self) -> str:
@@ -126,18 +135,24 @@ class Ports:
         """
         # Making a TAP waits for the kernel: two that came at once would both be given the standing one.
         with self._one_at_a_time:
+            if self._no_filters and (profile.drop or profile.macs != Profile().macs):
+                raise self._no_filters
             port = self._own(owner, profile)
+            # What the rules have learnt of the client who had it before is of use to the same one only.
+            guarded = port is not None and port.guarded and port.owner == owner and owner.resume is not None
             if port is None:
                 port = Port(self._make(profile), owner, profile)
                 self._ports.append(port)
-            port.owner, port.profile, port.evict = owner, profile, evict
+            port.owner, port.profile, port.evict, port.guarded = owner, profile, evict, guarded
             port.free.clear()
-            rules = profile if self._filters else unfiltered(profile)
-            try:
-                guard.apply(port.tap.name, port.tap.index, rules)
-            except DeviceError:
-                self._remove(port)
-                raise
+            # A filter can wait until there is something to filter. It takes the kernel a moment that a thousand clients
+            # who come at once, or come and go without a frame, would wait for one after the other.
+            if profile.isolated or profile.rate_down or self._last_differs(port):
+                try:
+                    self.guard(port)
+                except DeviceError:
+                    self._remove(port)
+                    raise
             return port
 
     def give_back(self, port: Port, *, lost: bool = False) -> None:
@@ -159,17 +174,45 @@ class Ports:
         """Remove what was made: the TAPs, and the bridge unless others have come to use it."""
         for port in list(self._ports):
             self._remove(port)
+        if self._sweeping:
+            self._sweeping.kill()
         self._standing.close()
+        self._sweep()
 
-    def _can_filter(self) -> bool:
-        """Whether this kernel has what the policy's filters need; and away with what a killed server left of them."""
+    def guard(self, port: Port) -> None:
+        """Have the kernel enforce the port's profile, if it does not yet. Raises DeviceError."""
+        tap = port.tap
+        # On the standing TAP there may be the same rules from before, which have seen nothing.
+        if port.guarded or (self._last == (tap, port.profile) and not tap.written):
+            return
+        rules = port.profile
+        if self._no_filters and rules.macs == Profile().macs:
+            rules = replace(rules, macs=0)
+        guard.apply(tap.name, tap.index, rules)
+        port.guarded, tap.written = True, False
+        if tap is self._standing.tap:
+            self._last = tap, port.profile
+
+    def _last_differs(self, port: Port) -> bool:
+        """Whether this is the standing TAP, and the client before had other rules."""
+        return self._last is not None and self._last[0] is port.tap and self._last[1] != port.profile
+
+    def _sweep(self) -> None:
+        self._sweeping = None
+        try:
+            guard.sweep()
+        except DeviceError as exc:
+            log.error("%s", exc)
+
+    def _check_filters(self) -> DeviceError | None:
+        """What keeps this kernel from filtering; and away with what a killed server left of that."""
         try:
             guard.check()
             guard.sweep()
         except DeviceError as exc:
-            log.warning("%s; so clients may have any number of source addresses, which the policy would limit", exc)
-            return False
-        return True
+            log.warning("%s; so clients may have any number of source addresses, which is otherwise limited", exc)
+            return exc
+        return None
 
     def _own(self, owner: Owner, profile: Profile) -> Port | None:
         """The port that this client has already, or takes from another of its identity."""
@@ -210,9 +253,12 @@ class Ports:
     def _leave(self, port: Port) -> None:
         """The client will not come back, or not in time."""
         with self._one_at_a_time:
-            if port.evict is None and port in self._ports:
-                self._remove(port)
-                self._standing.check()
+            if port.evict is not None or port not in self._ports:
+                return
+            self._ports.remove(port)
+            self._standing.check()
+        # Others need not wait for the kernel to take it apart.
+        self._let_go(port)
 
     def _remove(self, port: Port) -> None:
         self._ports.remove(port)
@@ -220,10 +266,11 @@ class Ports:
 
     def _let_go(self, port: Port) -> None:
         _unpark(port)
-        # Not left to the interface's end: some kernels keep the rules for the next of that name.
-        guard.clear(port.tap.name, port.tap.index)
+        # The standing TAP's rules stay until there is a client with others: nothing comes in by it meanwhile.
         if port.tap is not self._standing.tap:
             port.tap.close()
+            # Soon, but for all that go meanwhile: the kernel takes its time for each.
+            self._sweeping = self._sweeping or gevent.spawn_later(SWEEP, self._sweep)
 
     def _make(self, profile: Profile) -> Tap:
         """The standing TAP if it is free and fits the profile, else a new one."""
@@ -254,11 +301,6 @@ class Ports:
         ports'."""
         name, mtu = bridge.placed(self._standing.tap.index)
         return profile.bridge or self._settings.bridge or name, mtu
-
-
-def unfiltered(profile: Profile) -> Profile:
-    """The profile without the limit that everybody has; with one of its own it stays, and will be an error."""
-    return replace(profile, macs=0) if profile.macs == Profile().macs else profile
 
 
 def _unpark(port: Port) -> None:

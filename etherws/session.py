@@ -81,8 +81,11 @@ def _queue_up(tap: Tap, link: Link, queue: FlowQueue, batch: Batch) -> None:
         tap.on_readable(None)
 
 
-def downlink(link: Link, tap: Tap, pacer: Pacer | None) -> NoReturn:
-    """Peer to device, for ever."""
+def downlink(link: Link, tap: Tap, guard: Callable[[], None], pacer: Pacer | None) -> NoReturn:
+    """Peer to device, for ever; `guard` comes before the first packet."""
+    packets = link.recv()
+    guard()
+    tap.write_batch(packets)
     while pacer is None:
         tap.write_batch(link.recv())
     while True:
@@ -94,8 +97,10 @@ def downlink(link: Link, tap: Tap, pacer: Pacer | None) -> NoReturn:
 class Session:
     """One tunnel from the upgrade to its end."""
 
-    def __init__(self, tap: Tap, link: Link, rate: int | None = None) -> None:
-        """`rate`: the bits per second that the peer may send; as many as it can by None."""
+    def __init__(self, tap: Tap, link: Link, rate: int | None = None, guard: Callable[[], None] = lambda: None) -> None:
+        """`rate`: the bits per second that the peer may send; as many as it can by None. `guard` is called before its
+        first packet goes to the TAP, and raises DeviceError if none may."""
+        self._guard = guard
         self._pacer = Pacer(rate) if rate else None
         if rate:
             link.path.narrow(rate)
@@ -111,7 +116,7 @@ class Session:
         """
         self._tap.begin(offload=self._link.wire.offload)
         up = gevent.spawn(self._until_error, uplink, self._tap, self._link, self._queue)
-        down = gevent.spawn(self._until_error, downlink, self._link, self._tap, self._pacer)
+        down = gevent.spawn(self._until_error, downlink, self._link, self._tap, self._guard, self._pacer)
         try:
             reason = self._end.get()
             assert reason is not None

@@ -78,6 +78,8 @@ class Tap:
             self._device.close()
             raise
         self.drops: Counter[str] = Counter()
+        #: Whether anything was written to it since somebody said no.
+        self.written = False
         self._readable = gevent.get_hub().loop.io(self._fd, 1)
         self._waited = 0.0
 
@@ -143,6 +145,7 @@ class Tap:
         Raises DeviceLost once the device is gone.
         """
         fd, write = self._fd, os.write
+        self.written = True
         for packet in packets:
             try:
                 write(fd, packet)

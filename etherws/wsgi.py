@@ -11,7 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from time import monotonic
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -137,11 +137,11 @@ class Application:
         self._tunnels[over] = None
         try:
             link = self._upgrade(environ, headers)
-            self._tunnels[over] = session = Session(port.tap, link, profile.rate_up)
+            self._tunnels[over] = session = Session(port.tap, link, profile.rate_up, partial(self._guard, port))
             begin = monotonic()
             log.info("%s joined on %s, by version %d of the wire", client, port.tap.name, link.wire.number)
             reason = session.run()
-            text = f"{reason}{session.summary(guard.drops(port.tap.name))}"
+            text = f"{reason}{session.summary(guard.drops(port.tap.name) if port.guarded else {})}"
             log.info("%s left %s after %.0f s: %s", client, port.tap.name, monotonic() - begin, text)
         finally:
             # Before the good-byes: whoever comes for this port need not wait for them.
@@ -177,6 +177,10 @@ class Application:
         chosen = version.name if version.name in offered else auth.bearer(offered)
         sock, early = environ[UPGRADE](headers + ([("Sec-WebSocket-Protocol", chosen)] if chosen else []))
         return Link(sock, server=True, wire=version, congestion=self.settings.congestion, early=early)
+
+    def _guard(self, port: Port) -> None:
+        if self._ports is not None:
+            self._ports.guard(port)
 
     def _give_back(self, port: Port, reason: EtherwsError | None) -> None:
         # Not lost is who said good-bye, or was told to go.

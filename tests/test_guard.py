@@ -377,7 +377,7 @@ def test_a_namesake_that_came_since_keeps_its_rules(lan: Host) -> None:
             route.link("add", ifname="port", kind="tuntap", mode="tap")
         guard.apply("port", index_of(lan, "port"), Rules(macs=1))
         guard.clear("port", before)
-        assert guard.nft.tables() == ["etherws-port"]
+        assert list(guard.nft.tables()) == ["etherws-port"]
 
 
 def test_the_kernel_is_asked_before_it_is_needed(host: Host) -> None:
