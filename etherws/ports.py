@@ -57,6 +57,10 @@ class Ports:
         with self._one_at_a_time:
             self._check_standing()
 
+    def unlinked(self) -> None:
+        """Nobody uses the standing TAP at present: its carrier may go in time."""
+        self._standing.unlinked(self._settings.carrier_timeout)
+
     def close(self) -> None:
         """Remove what was made: the standing TAP, and the bridge unless others have come to use it."""
         self._standing.close()
