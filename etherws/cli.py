@@ -6,19 +6,17 @@ Every option can be set in the environment: ETHERWS_SERVER_PORT, ETHERWS_CLIENT_
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import click
 
 from etherws import __version__, daemon
 from etherws.errors import EtherwsError, SettingsError
-from etherws.settings import DeviceSettings, Retry, ServerSettings
+from etherws.settings import DeviceSettings, Retry, ServerSettings, duration
 
 log = logging.getLogger("etherws")
-
-_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Duration(click.ParamType[float]):
@@ -28,10 +26,10 @@ class Duration(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The duration in seconds."""
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", str(value))
-        if not found:
-            self.fail(f"{value!r} is no duration; write 20s, 500ms, 5m or bare seconds", param, ctx)
-        return float(found[1]) * _UNITS[found[2]]
+        try:
+            return duration(str(value))
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
 
 
 class Group(click.Group):
@@ -59,6 +57,23 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--congestion", default="auto", show_default=True, metavar="NAME", help="Of TCP to the other side."
+            ),
+            click.option(
+                "--ping-interval", type=Duration(), default="20s", show_default=True, help="Between pings; 0: none."
+            ),
+            click.option(
+                "--ping-timeout",
+                type=Duration(),
+                default="10s",
+                show_default=True,
+                help="For a sign of life after one.",
+            ),
+            click.option(
+                "--carrier-timeout",
+                type=Duration(),
+                default="30s",
+                show_default=True,
+                help="Without a link, until the TAP has no carrier; 0: never.",
             ),
             click.option("--foreground", is_flag=True, help="Stay in front and log to standard error."),
             click.option("--pidfile", type=click.Path(dir_okay=False), help="Keep the process's number in this file."),
@@ -119,7 +134,9 @@ def server(
 
 @main.command()
 @click.argument("positional", metavar="[URI]", required=False)
-@click.option("--uri", help="The server: ws://HOST[:PORT]/[PATH] or wss://...")
+@click.option(
+    "--uri", multiple=True, help="The server: ws://HOST[:PORT]/[PATH] or wss://...; of several the first that answers."
+)
 @click.option("--cacert", type=click.Path(), metavar="FILE", help="Trust these certificates (PEM), not the system's.")
 @click.option("-k", "--insecure", is_flag=True, help="Do not verify the server's certificate.")
 @click.option("--connect-timeout", type=Duration(), default="10s", show_default=True, help="For one attempt.")
@@ -128,7 +145,7 @@ def server(
 @common
 def client(
     positional: str | None,
-    uri: str | None,
+    uri: tuple[str, ...],
     cacert: str | None,
     insecure: bool,
     connect_timeout: float,
@@ -139,17 +156,18 @@ def client(
     """Connect ethws0 to a server, and again whenever it is lost. Goes on in the background."""
     from etherws import client as connecting
 
-    if positional and uri and positional != uri:
-        raise click.UsageError("name the server once: as an argument or by --uri")
+    if positional and uri and (positional,) != uri:
+        raise click.UsageError("name the server once: as an argument or by --uri; name several by --uri alone")
     if not (positional or uri):
         raise click.UsageError("which server? Say --uri ws://HOST/")
-    where = connecting.parse(str(positional or uri))
+    servers = [connecting.parse(each) for each in uri or (str(positional),)]
+    secure = any(server.secure for server in servers)
     settings = DeviceSettings(**_device(options))
     retry = Retry(retry_interval, max_retry_interval, connect_timeout)
-    context = connecting.tls_context(cacert, insecure) if where.secure else None
-    if where.secure and insecure:
+    context = connecting.tls_context(cacert, insecure) if secure else None
+    if secure and insecure:
         click.echo("warning: --insecure: the server's certificate is not verified; anyone between can read", err=True)
-    _run(connecting.Client(where, settings, retry, context).run, **options)
+    _run(connecting.Client(servers, settings, retry, context).run, **options)
 
 
 @main.command()
@@ -163,7 +181,7 @@ def demo(seconds: float) -> None:
 
 def _device(options: dict[str, Any]) -> dict[str, Any]:
     """Those of the common options that are DeviceSettings."""
-    return {key: options[key] for key in ("device", "bridge", "mtu", "wire", "congestion")}
+    return {field.name: options[field.name] for field in fields(DeviceSettings)}
 
 
 def _run(body: daemon.Main, *, foreground: bool, pidfile: str | None, debug: bool, log_level: str, **_: Any) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import random
 import re
+import signal
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from time import monotonic
 from typing import Any
@@ -23,7 +24,7 @@ from websockets.exceptions import InvalidURI
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI, parse_uri
 
-from etherws import __version__, congestion, wire
+from etherws import __version__, congestion, doorbell, wire
 from etherws.errors import ConnectError, EtherwsError, SettingsError, printable
 from etherws.link import Link
 from etherws.ports import Ports
@@ -158,22 +159,33 @@ class Client:
     """A TAP, and what keeps it connected."""
 
     def __init__(
-        self, uri: WebSocketURI, settings: DeviceSettings, retry: Retry, context: ssl.SSLContext | None
+        self, uris: Sequence[WebSocketURI], settings: DeviceSettings, retry: Retry, context: ssl.SSLContext | None
     ) -> None:
-        self._uri, self._settings, self._retry, self._context = uri, settings, retry, context
-        host = f"[{uri.host}]" if ":" in uri.host else uri.host
-        self._server = f"{'wss' if uri.secure else 'ws'}://{host}:{uri.port}"
+        """Of several `uris` the first that can be reached is used; `context` is for those with TLS."""
+        self._uris, self._settings, self._retry, self._context = uris, settings, retry, context
         self._session: Session | None = None
         self._stopping = False
+        self._hurry = Event()
+
+    def retry(self) -> None:
+        """The path may have changed: try at once, with the shortest wait to follow; or, if connected, have the server
+        give a sign of life soon."""
+        if self._session:
+            self._session.probe()
+        else:
+            self._hurry.set()
 
     def run(self, ready: Callable[[str], None], stop: Event) -> None:
-        """Keep the tunnel up until `stop` is set. `ready` is told, once, how the first attempt went.
+        """Keep the tunnel up until `stop` is set. `ready` is told, once, how the first attempt went. SIGHUP, or a
+        change of the machine's network, is as retry().
 
         Raises DeviceError if the TAP cannot be made, at the start or after it was deleted; SettingsError if this kernel
         has no such congestion control.
         """
         congestion.check(self._settings.congestion)
         ports = Ports(self._settings)
+        watcher = gevent.spawn(doorbell.watch, lambda: ports.name, self.retry)
+        gevent.signal_handler(signal.SIGHUP, self.retry)
         try:
             keeper: gevent.Greenlet[..., EtherwsError | None] = gevent.spawn(self._keep, ports, ready)
             gevent.wait((keeper, stop), count=1)
@@ -185,6 +197,7 @@ class Client:
             if isinstance(keeper.value, EtherwsError):
                 raise keeper.value
         finally:
+            watcher.kill()
             ports.close()
 
     def _keep(self, ports: Ports, ready: Callable[[str], None]) -> EtherwsError | None:
@@ -192,17 +205,17 @@ class Client:
         report: Callable[[str], None] | None = ready
         wait = self._retry.first
         while True:
-            begin = monotonic()
+            ports.unlinked()
             try:
-                link = connect(self._uri, self._context, self._retry.timeout, self._settings)
+                server, link = self._reach()
             except ConnectError as exc:
-                log.debug("cannot connect to %s: %s", self._server, exc)
                 if report:
-                    report(f"{ports.name} is up, but cannot connect to {self._server}: {exc}; trying on")
+                    report(f"{ports.name} is up, but cannot connect to {exc}; trying on")
             else:
-                (report or log.info)(f"{ports.name} is up, connected to {self._server}")
+                begin = monotonic()
+                (report or log.info)(f"{ports.name} is up, connected to {server}")
                 try:
-                    self._carry(ports, link)
+                    self._carry(ports, server, link)
                 except EtherwsError as exc:
                     return exc
                 if self._stopping:
@@ -211,16 +224,32 @@ class Client:
                     wait = self._retry.first
             report = None
             # Jitter, or all clients of a server that restarts come back at once.
-            gevent.sleep(random.uniform(0.5, 1.0) * wait)
-            wait = min(2 * wait, self._retry.most)
+            hurry = self._hurry.wait(random.uniform(0.5, 1.0) * wait)
+            self._hurry.clear()
+            wait = self._retry.first if hurry else min(2 * wait, self._retry.most)
 
-    def _carry(self, ports: Ports, link: Link) -> None:
+    def _reach(self) -> tuple[str, Link]:
+        """The first server that takes us, in their order. Raises ConnectError with what each of them failed of."""
+        failures = []
+        for uri in self._uris:
+            host = f"[{uri.host}]" if ":" in uri.host else uri.host
+            server = f"{'wss' if uri.secure else 'ws'}://{host}:{uri.port}"
+            try:
+                context = self._context if uri.secure else None
+                return server, connect(uri, context, self._retry.timeout, self._settings)
+            except ConnectError as exc:
+                log.debug("cannot connect to %s: %s", server, exc)
+                failures.append(f"{server}: {exc}")
+        raise ConnectError("; nor to ".join(failures))
+
+    def _carry(self, ports: Ports, server: str, link: Link) -> None:
         tap = ports.take()
-        self._session = Session(tap, link)
+        self._hurry.clear()
+        self._session = Session(tap, link, self._settings)
         try:
             reason = self._session.run()
             if not self._stopping:
-                log.warning("lost %s: %s%s; trying again", self._server, reason, self._session.summary())
+                log.warning("lost %s: %s%s; trying again", server, reason, self._session.summary())
         finally:
             self._session = None
             ports.give_back(tap)

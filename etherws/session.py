@@ -4,7 +4,8 @@
     socket -> link.recv: codec (bytes to messages), wire.unpack (messages to packets) -> tap.write_batch -> device
 
 There is no queue between them while the socket takes everything. When it does not, fq_codel.py decides what goes next.
-Read next: tap.py, wire.py, websocket.py, link.py.
+A third greenlet watches whether the peer is still there: heartbeat.py. Read next: tap.py, wire.py, websocket.py,
+link.py.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from gevent.event import AsyncResult
 
 from etherws.errors import DeviceLost, EtherwsError, LinkClosed, ProtocolError
 from etherws.fq_codel import FlowQueue
+from etherws.heartbeat import Heartbeat
 from etherws.link import Link
+from etherws.settings import DeviceSettings
 from etherws.tap import Tap
 from etherws.websocket import GOING_AWAY, INTERNAL_ERROR
 from etherws.wire import Batch
@@ -87,31 +90,42 @@ def downlink(link: Link, tap: Tap) -> NoReturn:
 class Session:
     """One tunnel from the upgrade to its end."""
 
-    def __init__(self, tap: Tap, link: Link) -> None:
+    def __init__(self, tap: Tap, link: Link, settings: DeviceSettings) -> None:
         self._tap = tap
         self._link = link
+        self._settings = settings
+        self._heartbeat = Heartbeat(link, settings.ping_interval, settings.ping_timeout)
         self._queue = FlowQueue()
         self._end: AsyncResult[EtherwsError] = AsyncResult()
 
     def run(self) -> EtherwsError:
         """Carry frames until either side ends or stop() is called, then close the link; return the reason."""
         self._tap.begin(offload=self._link.wire.offload)
-        up = gevent.spawn(self._until_error, uplink, self._tap, self._link, self._queue)
-        down = gevent.spawn(self._until_error, downlink, self._link, self._tap)
+        work = [
+            gevent.spawn(self._until_error, uplink, self._tap, self._link, self._queue),
+            gevent.spawn(self._until_error, downlink, self._link, self._tap),
+        ]
+        if self._settings.ping_interval:
+            work.append(gevent.spawn(self._until_error, self._heartbeat.run))
         try:
             reason = self._end.get()
             assert reason is not None
-            gevent.killall([up, down])
+            gevent.killall(work)
             self._link.close(_close_code(reason), str(reason) if isinstance(reason, ProtocolError) else "")
             return reason
         finally:
             # Also when this greenlet is killed.
-            gevent.killall([up, down])
+            gevent.killall(work)
+            self._tap.unlinked(self._settings.carrier_timeout)
             self._link.close(None)
 
     def stop(self) -> None:
         """Make run() end, in 1.5 s at most; the peer is told that this side is going away (1001)."""
         self._finish(LinkClosed("this side is stopping", GOING_AWAY))
+
+    def probe(self) -> None:
+        """The path may have changed: ask the peer for a sign of life, and end without one within the ping timeout."""
+        self._heartbeat.probe()
 
     def summary(self) -> str:
         """What was dropped, as the end of a line in the log; empty if nothing was."""

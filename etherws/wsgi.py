@@ -106,7 +106,7 @@ class Application:
             chosen = [("Sec-WebSocket-Protocol", version.name)] if version.name else []
             sock, early = environ[UPGRADE](headers + chosen)
             link = Link(sock, server=True, wire=version, congestion=self.settings.congestion, early=early)
-            self._tunnels[over] = session = Session(tap, link)
+            self._tunnels[over] = session = Session(tap, link, self.settings)
             begin = monotonic()
             log.info("%s joined on %s, by version %d of the wire", client, tap.name, version.number)
             reason = session.run()
