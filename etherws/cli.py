@@ -78,6 +78,23 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--congestion", default="auto", show_default=True, metavar="NAME", help="Of TCP to the other side."
             ),
+            click.option(
+                "--ping-interval", type=Duration(), default="20s", show_default=True, help="Between pings; 0: none."
+            ),
+            click.option(
+                "--ping-timeout",
+                type=Duration(),
+                default="10s",
+                show_default=True,
+                help="For a sign of life after one.",
+            ),
+            click.option(
+                "--carrier-timeout",
+                type=Duration(),
+                default="30s",
+                show_default=True,
+                help="Without a link, until the TAP has no carrier; 0: never.",
+            ),
             click.option("--foreground", is_flag=True, help="Stay in front and log to standard error."),
             click.option("--pidfile", type=click.Path(dir_okay=False), help="Keep the process's number in this file."),
             click.option("--debug", is_flag=True, help="The same as --log-level debug."),
@@ -159,7 +176,9 @@ def server(
 
 @main.command()
 @click.argument("positional", metavar="[URI]", required=False)
-@click.option("--uri", help="The server: ws://HOST[:PORT]/[PATH] or wss://...")
+@click.option(
+    "--uri", multiple=True, help="The server: ws://HOST[:PORT]/[PATH] or wss://...; of several the first that answers."
+)
 @click.option("--cacert", type=click.Path(), metavar="FILE|DIR", help="Trust these certificates, not the system's.")
 @click.option("--pinnedpubkey", metavar="PINS", help="The server's key: sha256//BASE64;... or a file with it.")
 @click.option("--sni", metavar="NAME", help="Ask for this name, and verify it, instead of the URI's.")
@@ -184,7 +203,7 @@ def server(
 @common
 def client(
     positional: str | None,
-    uri: str | None,
+    uri: tuple[str, ...],
     connect_timeout: float,
     retry_interval: float,
     max_retry_interval: float,
@@ -198,24 +217,28 @@ def client(
     from etherws import connect as connecting
     from etherws.certificates import pins
 
-    if positional and uri and positional != uri:
-        raise click.UsageError("name the server once: as an argument or by --uri")
+    if positional and uri and (positional,) != uri:
+        raise click.UsageError("name the server once: as an argument or by --uri; name several by --uri alone")
     if not (positional or uri):
         raise click.UsageError("which server? Say --uri ws://HOST/")
-    where, user, password = connecting.parse(str(positional or uri))
-    login = _login(options, str(positional or uri), user, password)
     settings = DeviceSettings(**_pick(DeviceSettings, options))
     retry = Retry(retry_interval, max_retry_interval, connect_timeout, refused)
     trust = Trust(**_pick(Trust, options), pins=pins(pinnedpubkey) if pinnedpubkey else frozenset())
-    connector = connecting.Connector(
-        where, settings, route=_route(**options), trust=trust, login=login,
-        headers=[parse_header(text) for text in header], timeout=connect_timeout,
-    )  # fmt: skip
-    if where.secure and trust.insecure and not trust.pins:
+    route, headers = _route(**options), [parse_header(text) for text in header]
+    connectors = []
+    for each in uri or (str(positional),):
+        where, user, password = connecting.parse(each)
+        login = _login(options, each, user, password)
+        connectors.append(
+            connecting.Connector(
+                where, settings, route=route, trust=trust, login=login, headers=headers, timeout=connect_timeout
+            )
+        )
+    if trust.insecure and not trust.pins:
         click.echo("warning: --insecure: the server's certificate is not verified; anyone between can read", err=True)
-    if connector.exposes:
+    if any(connector.exposes for connector in connectors):
         click.echo("warning: without TLS anyone between can read the password or token; use wss://", err=True)
-    _run(running.Client(connector, settings, retry).run, **options)
+    _run(running.Client(connectors, settings, retry).run, **options)
 
 
 def _route(

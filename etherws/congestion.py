@@ -19,11 +19,14 @@ from etherws.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
-TCP_NOTSENT_LOWAT = 25
+TCP_NOTSENT_LOWAT, TCP_USER_TIMEOUT = 25, 18
 
 #: struct tcp_info up to tcpi_delivery_rate (Linux 4.9), of which two fields matter: tcpi_min_rtt, microseconds, and
 #: tcpi_delivery_rate, bytes per second.
 _TCP_INFO = struct.Struct("=148xI8xQ")
+
+#: And tcpi_notsent_bytes.
+_UNSENT = struct.Struct("=144xI")
 
 #: struct tcp_bbr_info (include/uapi/linux/inet_diag.h): the bandwidth in bytes per second, in two halves; the pacing
 #: gain in 256ths.
@@ -139,6 +142,19 @@ class Path:
         window = max(int(rate / 8 * (self._info()[0] + STANDING)), NARROWEST)
         with contextlib.suppress(OSError):
             self._sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, window)
+
+    def expect_acks(self, patience: float, *, full: bool = False) -> None:
+        """Let the kernel end the connection once what was sent has not been acknowledged for `patience` seconds. To be
+        called more often than that: `full` says that the socket does not take everything at present.
+
+        A peer that has no room, and says so, is alive. The kernel would count that against it as well, so nothing is
+        expected while more waits to be sent.
+        """
+        with contextlib.suppress(OSError, struct.error):
+            info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNSENT.size)
+            if full or _UNSENT.unpack(info)[0]:
+                patience = 0
+            self._sock.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, int(patience * 1000))
 
     def _hold(self, now: float) -> None:
         """Hold BBR to the bandwidth that it found, until it believes that this is it.

@@ -2,15 +2,18 @@
 
 Joins the wire (packets <-> messages), the codec (messages <-> bytes) and the socket. One greenlet reads, one sends. To
 send never blocks: what the socket does not take at once the event loop sends as soon as it does, and whoever sends
-waits for that before the next message. So a control frame stands behind one message at most. The opening handshake is
-elsewhere: server.py, client.py.
+waits for that before the next message. So a control frame stands behind one message at most. Elsewhere are the opening
+handshake (server.py, client.py), and when to ping and when to give up (heartbeat.py).
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
+import struct
+import termios
 from collections import Counter
 from collections.abc import Sequence
 from time import monotonic
@@ -29,7 +32,8 @@ from etherws.wire import Buffer, Version1, Version2
 #: they stay below the 2 s in which SIGTERM ends the process.
 FLUSH_TIMEOUT, DRAIN_TIMEOUT = 0.5, 1.0
 
-#: Answers that wait while a message is on its way. Of more pings the latest will do (RFC 6455, section 5.5.3).
+#: Answers and pings that wait while a message is on its way. Of more pings the latest is answered (RFC 6455, section
+#: 5.5.3).
 CONTROL_QUEUE = 8
 
 #: Buffers that one system call takes without being joined first. To copy a few bytes is cheaper than to name them.
@@ -55,6 +59,10 @@ class Link:
         #: Set while the socket has taken everything.
         self.sent = Event()
         self.sent.set()
+        #: When bytes came last, by monotonic(), in seconds.
+        self.heard = monotonic()
+        #: Seconds from the last ping that was answered to its pong; None before.
+        self.round_trip: float | None = None
         self._sock = sock
         self._fd = sock.fileno()
         self._tls = sock if isinstance(sock, TlsSocket) else None
@@ -64,6 +72,7 @@ class Link:
         self._unsent: list[memoryview] = []
         self._answers = 0
         self._owed: bytes | None = None
+        self._pinged: tuple[bytes, float] | None = None
         self._ended: LinkClosed | None = None
         self._closing = False
         loop = gevent.get_hub().loop
@@ -110,11 +119,35 @@ class Link:
                     text = f"closed by the peer, code {code or 'none'}"
                     self._ended = LinkClosed(f"{text}: {printable(reason)}" if reason else text, code)
                     break
-                elif opcode != PONG:
+                elif opcode == PONG:
+                    if self._pinged and payload == self._pinged[0]:
+                        self.round_trip = monotonic() - self._pinged[1]
+                        self._pinged = None
+                else:
                     self.drops["text"] += 1
             packets = self.wire.unpack(messages)
             if packets:
                 return packets
+
+    def ping(self) -> None:
+        """Ask the peer for a sign of life, ahead of the next message; its pong tells the round trip."""
+        if self._closing or self._ended or not self._may_wait():
+            return
+        self._pinged = os.urandom(8), monotonic()
+        self._write([self._encoder.control(PING, self._pinged[0])])
+
+    def unread(self) -> int:
+        """How many bytes of the peer's wait in the kernel (tcp(7), SIOCINQ)."""
+        return int(struct.unpack("i", fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)))[0])
+
+    def lost(self, why: str) -> LinkClosed:
+        """Give the peer up. Returns what to raise; close() then neither waits for it nor leaves TCP to try on."""
+        self._ended = self._ended or LinkClosed(why)
+        # Ends by a RST. Close and FIN would stand behind what is not acknowledged; and a peer that hears us, but is not
+        # heard, must learn of it.
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        return self._ended
 
     def close(self, code: int | None, reason: str = "") -> None:
         """End the link: Close with `code`, then TCP, in 1.5 s at most. Nobody may be in recv() any more.
@@ -187,12 +220,15 @@ class Link:
     def _answer(self, payload: Buffer) -> None:
         if self._closing:
             return
-        if not self.sent.is_set():
-            self._answers += 1
-            if self._answers > CONTROL_QUEUE:
-                self._owed = bytes(payload)
-                return
-        self._write([self._encoder.control(PONG, payload)])
+        if self._may_wait():
+            self._write([self._encoder.control(PONG, payload)])
+        else:
+            self._owed = bytes(payload)
+
+    def _may_wait(self) -> bool:
+        """Whether there is room for one more control frame behind the message that is on its way, if one is."""
+        self._answers += not self.sent.is_set()
+        return self._answers <= CONTROL_QUEUE
 
     def _recv(self) -> int:
         """Put bytes into the decoder's space; return how many."""
@@ -215,6 +251,7 @@ class Link:
         if not size:
             raise LinkClosed("connection lost: the peer ended TCP without a Close")
         self._dry = size < len(space)
+        self.heard = monotonic()
         return size
 
 

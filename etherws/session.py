@@ -4,7 +4,8 @@
     socket -> link.recv: codec (bytes to messages), wire.unpack (messages to packets) -> tap.write_batch -> device
 
 There is no queue between them while the socket takes everything. When it does not, fq_codel.py decides what goes next.
-Read next: tap.py, wire.py, websocket.py, link.py.
+A third greenlet watches whether the peer is still there: heartbeat.py. Read next: tap.py, wire.py, websocket.py,
+link.py.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from gevent.event import AsyncResult
 
 from etherws.errors import DeviceLost, EtherwsError, LinkClosed, ProtocolError
 from etherws.fq_codel import FlowQueue
+from etherws.heartbeat import Heartbeat
 from etherws.link import Link
 from etherws.pace import Pacer
+from etherws.settings import DeviceSettings
 from etherws.tap import Tap
 from etherws.websocket import GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION
 from etherws.wire import Batch
@@ -97,7 +100,14 @@ def downlink(link: Link, tap: Tap, guard: Callable[[], None], pacer: Pacer | Non
 class Session:
     """One tunnel from the upgrade to its end."""
 
-    def __init__(self, tap: Tap, link: Link, rate: int | None = None, guard: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        tap: Tap,
+        link: Link,
+        settings: DeviceSettings,
+        rate: int | None = None,
+        guard: Callable[[], None] = lambda: None,
+    ) -> None:
         """`rate`: the bits per second that the peer may send; as many as it can by None. `guard` is called before its
         first packet goes to the TAP, and raises DeviceError if none may."""
         self._guard = guard
@@ -106,6 +116,8 @@ class Session:
             link.path.narrow(rate)
         self._tap = tap
         self._link = link
+        self._settings = settings
+        self._heartbeat = Heartbeat(link, settings.ping_interval, settings.ping_timeout)
         self._queue = FlowQueue()
         self._end: AsyncResult[EtherwsError] = AsyncResult()
 
@@ -115,15 +127,20 @@ class Session:
         Nothing uses the TAP any more when this returns.
         """
         self._tap.begin(offload=self._link.wire.offload)
-        up = gevent.spawn(self._until_error, uplink, self._tap, self._link, self._queue)
-        down = gevent.spawn(self._until_error, downlink, self._link, self._tap, self._guard, self._pacer)
+        work = [
+            gevent.spawn(self._until_error, uplink, self._tap, self._link, self._queue),
+            gevent.spawn(self._until_error, downlink, self._link, self._tap, self._guard, self._pacer),
+        ]
+        if self._settings.ping_interval:
+            work.append(gevent.spawn(self._until_error, self._heartbeat.run))
         try:
             reason = self._end.get()
             assert reason is not None
             return reason
         finally:
             # Also when this greenlet is killed.
-            gevent.killall([up, down])
+            gevent.killall(work)
+            self._tap.unlinked(self._settings.carrier_timeout)
 
     def close(self, reason: EtherwsError | None = None) -> None:
         """End the link, in 1.5 s at most; the peer is told what it did wrong."""
@@ -137,6 +154,10 @@ class Session:
     def evict(self) -> None:
         """Make run() end for another connection of the same client; the peer will be told so (1008)."""
         self._finish(LinkClosed("replaced by another connection of this client", POLICY_VIOLATION))
+
+    def probe(self) -> None:
+        """The path may have changed: ask the peer for a sign of life, and end without one within the ping timeout."""
+        self._heartbeat.probe()
 
     def summary(self, more: Mapping[str, int] = MappingProxyType({})) -> str:
         """What was dropped, here and, as `more` says, elsewhere: the end of a line in the log, empty if nothing was."""

@@ -20,6 +20,9 @@ NAME_MAX = 15
 #: linux/if_ether.h, ETH_MIN_MTU; drivers/net/tun.c, MAX_MTU less the Ethernet header.
 MTU_MIN, MTU_MAX = 68, 65_521
 
+#: Seconds to wait for a peer: below that pings would be a load, and more than a day is no answer.
+SHORTEST, LONGEST = 0.1, 86_400.0
+
 #: What the kernel's isspace() takes for a blank, byte by byte, is no part of a name (net/core/dev.c, dev_valid_name).
 _NAME = re.compile(rb"[^\0\t-\r \xa0/:%]+")
 
@@ -55,13 +58,19 @@ def parse_header(text: str) -> tuple[str, str]:
 class DeviceSettings:
     """The TAP: `device` is a name, or a pattern with one %d for the first free number; `bridge` the bridge that it
     joins, made if need be; `mtu` in bytes, None to leave the kernel's 1,500; `wire` the newest version of the wire to
-    agree on; `congestion` the outer connection's congestion control, or "auto"."""
+    agree on; `congestion` the outer connection's congestion control, or "auto".
+
+    In seconds: `ping_interval` between two pings, 0 for none; `ping_timeout`, how much longer nothing may be heard;
+    `carrier_timeout`, how long the interface keeps its carrier without a link, 0 for ever."""
 
     device: str = "ethws%d"
     bridge: str | None = None
     mtu: int | None = None
     wire: int = 2
     congestion: str = "auto"
+    ping_interval: float = 20.0
+    ping_timeout: float = 10.0
+    carrier_timeout: float = 30.0
 
     def __post_init__(self) -> None:
         check_name("--device", self.device.replace("%d", "0", 1))
@@ -73,6 +82,13 @@ class DeviceSettings:
             raise SettingsError(f"--wire {self.wire} is no version of the wire; choose 1 or 2")
         if not re.fullmatch("[a-z0-9_]{1,15}", self.congestion):
             raise SettingsError(f"--congestion {self.congestion!r} is no name of a congestion control; say auto")
+        for option, value, zero in (
+            ("--ping-interval", self.ping_interval, ", or 0 for no pings"),
+            ("--ping-timeout", self.ping_timeout, ""),
+            ("--carrier-timeout", self.carrier_timeout, ", or 0 for ever"),
+        ):
+            if not (SHORTEST <= value <= LONGEST or (zero and value == 0)):
+                raise SettingsError(f"{option} {value:g} s is out of range; choose {SHORTEST:g} to {LONGEST:g} s{zero}")
 
 
 @dataclass(frozen=True)
@@ -163,6 +179,9 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "resume_timeout": _duration,
     "trusted_proxy": _words,
     "proxy_protocol": _switch,
+    "ping_interval": _duration,
+    "ping_timeout": _duration,
+    "carrier_timeout": _duration,
 }
 
 

@@ -32,6 +32,7 @@ TUNSETOFFLOAD = 0x400454D0
 TUNGETIFF = 0x800454D2
 TUNSETVNETHDRSZ = 0x400454D8
 TUNSETVNETLE = 0x400454DC
+TUNSETCARRIER = 0x400454E2
 TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN = 1, 2, 4, 8
 
 
@@ -82,6 +83,7 @@ class Tap:
         self.written = False
         self._readable = gevent.get_hub().loop.io(self._fd, 1)
         self._waited = 0.0
+        self._fading: gevent.Greenlet[..., None] | None = None
 
     def alive(self) -> bool:
         """Whether the device still exists; somebody may have deleted it."""
@@ -92,7 +94,8 @@ class Tap:
         return True
 
     def begin(self, *, offload: bool) -> None:
-        """Be ready for a new session, whose peer's kernel does what ours leaves undone (or not: then ours does it).
+        """Be ready for a new session, whose peer's kernel does what ours leaves undone (or not: then ours does it). The
+        interface has its carrier.
 
         Throws away what has waited in the ring since before there was a link: news of minutes ago misleads.
         """
@@ -109,6 +112,22 @@ class Tap:
             except OSError:
                 break
         self.drops.clear()
+        self._keep_carrier()
+        self.carrier(True)
+
+    def unlinked(self, patience: float) -> None:
+        """There is no session: take the carrier away `patience` seconds after the first word of it, unless begin()
+        comes before; 0 is never."""
+        if patience and self._fading is None:
+            self._fading = gevent.spawn_later(patience, self.carrier, False)
+
+    def carrier(self, on: bool) -> None:
+        """Whether the interface has a carrier, as bridges, bonds and routes see it. Before Linux 5.0 it always has."""
+        try:
+            fcntl.ioctl(self._fd, TUNSETCARRIER, struct.pack("i", on))
+            log.debug("%s: carrier %s", self.name, "on" if on else "off")
+        except OSError as exc:
+            log.debug("%s: carrier stays as it is: %s", self.name, exc.strerror)
 
     def read_batch(self, batch: Batch) -> None:
         """Replace `batch`'s packets by those that wait in the device, at least one, up to BATCH_BYTES.
@@ -165,8 +184,14 @@ class Tap:
     def close(self) -> None:
         """Let go of the device; unless it is persistent, the kernel then removes it."""
         self._readable.close()
+        self._keep_carrier()
         # The kernel takes tens of milliseconds to take an interface apart; others' frames go on meanwhile.
         gevent.get_hub().threadpool.apply(self._device.close)
+
+    def _keep_carrier(self) -> None:
+        if self._fading is not None:
+            self._fading.kill(block=False)
+            self._fading = None
 
     def _wait(self) -> None:
         gevent.get_hub().wait(self._readable)

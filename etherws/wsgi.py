@@ -137,7 +137,9 @@ class Application:
         self._tunnels[over] = None
         try:
             link = self._upgrade(environ, headers)
-            self._tunnels[over] = session = Session(port.tap, link, profile.rate_up, partial(self._guard, port))
+            self._tunnels[over] = session = Session(
+                port.tap, link, self.settings, profile.rate_up, partial(self._guard, port)
+            )
             begin = monotonic()
             log.info("%s joined on %s, by version %d of the wire", client, port.tap.name, link.wire.number)
             reason = session.run()

@@ -30,7 +30,7 @@ from etherws.errors import ProtocolError
 from etherws.handler import UPGRADE, Handler
 from etherws.link import Link
 from etherws.session import Session
-from etherws.settings import ServerSettings
+from etherws.settings import DeviceSettings, ServerSettings
 from etherws.websocket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Decoder, parse_close
 from etherws.wire import Version1, Version2
 from etherws.wsgi import Application
@@ -165,6 +165,9 @@ class Sink:
     def begin(self, *, offload: bool) -> None:
         """Nothing to prepare."""
 
+    def unlinked(self, patience: float) -> None:
+        """It has no carrier to lose."""
+
     def read_batch(self, batch: object) -> None:
         """Wait for ever."""
         gevent.sleep(10 * PATIENCE)
@@ -205,7 +208,7 @@ def test_a_link_answers_pings_and_tells_why_it_ends(side_and_stream: tuple[bool,
     device: Any = Sink()
 
     def serve(sock: Any) -> None:
-        session = Session(device, Link(sock, server=server, wire=Wire()))
+        session = Session(device, Link(sock, server=server, wire=Wire()), DeviceSettings(ping_interval=0))
         session.close(session.run())
 
     answer = feed(Decoder(server=not server, max_message=MAX), conversation(pieces(data, cuts), serve))

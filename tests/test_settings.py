@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -73,6 +74,29 @@ def test_an_mtu_in_the_environment_that_is_no_number_is_refused(mtu: str) -> Non
         ServerSettings.from_environ({"ETHERWS_SERVER_MTU": mtu})
 
 
+@pytest.mark.parametrize("key", ["ping_interval", "ping_timeout", "carrier_timeout"])
+@pytest.mark.parametrize("value", [-1.0, 0.0999, 86_401.0, math.inf, math.nan])
+def test_a_time_to_wait_for_the_peer_is_bounded(key: str, value: float) -> None:
+    option = "--" + key.replace("_", "-")
+    with pytest.raises(SettingsError, match=f"{option} .* s is out of range; choose 0.1 to 86400 s"):
+        ServerSettings(**{key: value})
+
+
+def test_nothing_need_be_waited_for_but_an_answer() -> None:
+    settings = DeviceSettings(ping_interval=0, carrier_timeout=0)
+    assert (settings.ping_interval, settings.carrier_timeout) == (0, 0)
+    with pytest.raises(SettingsError, match="--ping-timeout 0 s"):
+        DeviceSettings(ping_timeout=0)
+
+
+def test_times_in_the_environment_have_units() -> None:
+    names = {"PING_INTERVAL": "500ms", "PING_TIMEOUT": "2.5", "CARRIER_TIMEOUT": "1m"}
+    found = ServerSettings.from_environ({f"ETHERWS_SERVER_{key}": value for key, value in names.items()})
+    assert (found.ping_interval, found.ping_timeout, found.carrier_timeout) == (0.5, 2.5, 60.0)
+    with pytest.raises(SettingsError, match="ETHERWS_SERVER_PING_TIMEOUT: 'soon' is no duration; write 20s"):
+        ServerSettings.from_environ({"ETHERWS_SERVER_PING_TIMEOUT": "soon"})
+
+
 @pytest.mark.parametrize("values", [{"wire": 0}, {"wire": 3}, {"congestion": ""}, {"congestion": "b/r"}], ids=str)
 def test_what_is_no_wire_or_congestion_control_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=f"--{next(iter(values))}"):
@@ -81,6 +105,8 @@ def test_what_is_no_wire_or_congestion_control_is_refused(values: dict[str, Any]
 
 def test_devices_and_waits_have_defaults() -> None:
     assert DeviceSettings().device == "ethws%d"
+    times = DeviceSettings().ping_interval, DeviceSettings().ping_timeout, DeviceSettings().carrier_timeout
+    assert times == (20.0, 10.0, 30.0)
     assert (Retry().first, Retry().most, Retry().timeout) == (0.5, 30.0, 10.0)
 
 

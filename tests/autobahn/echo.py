@@ -64,6 +64,9 @@ class Device:
         self.drops: Counter[str] = Counter()
         self._link = link
 
+    def unlinked(self, patience: float) -> None:
+        """It has no carrier to lose."""
+
     def begin(self, *, offload: bool) -> None:
         """Nothing to prepare."""
 
@@ -89,7 +92,7 @@ def equip(link: Link, *, server: bool) -> Link:
 def echo(link: Link) -> None:
     """Run a session until either side ends it."""
     device: Any = Device(link)
-    session = Session(device, link)
+    session = Session(device, link, DeviceSettings(ping_interval=0))
     session.close(session.run())
 
 
