@@ -118,6 +118,11 @@ def connected() -> socket.socket:
     return socket.create_connection((OUTER_B, PORT), timeout=20)
 
 
+def connected_from(whence: str) -> socket.socket:
+    """A connection to the server from one of our addresses."""
+    return socket.create_connection((OUTER_B, PORT), timeout=20, source_address=(whence, 0))
+
+
 def rest(sock: socket.socket) -> bytes:
     """Everything up to the end."""
     data = bytearray()

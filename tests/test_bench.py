@@ -189,6 +189,16 @@ def test_plots(results: Results, tmp_path: Path) -> None:
     assert (tmp_path / "two" / "throughput.svg").read_text() == text
 
 
+def test_refused_logins_are_measured_in_small_numbers_too(root: None) -> None:
+    command = [sys.executable, "bench/logins.py", "--rate", "20", "--seconds", "1", "--rounds", "1", "--cost", "4"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert set(found["one address"]["strangers"][0]["answers"]) == {"401", "429"}
+    assert set(found["many"]["strangers"][0]["answers"]) == {"401"}
+    assert found["the tunnel was lost"] == {"times": 0}
+
+
 def test_strangers_are_measured_in_small_numbers_too(root: None) -> None:
     command = [sys.executable, "bench/hostile.py", "--messages", "2000", "--handshakes", "100", "--seconds", "2"]
     done = subprocess.run([*command, "--rate", "1000000"], cwd=ROOT, capture_output=True, text=True, timeout=120)
