@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import signal
+import socket
+import ssl
 import sys
 from pathlib import Path
 
 import pytest
 
 import etherws
+from etherws import passwd
+from etherws.certificates import pin
 from tests.conftest import Certificate
-from tests.lab import Host, Process, until
+from tests.lab import PATIENCE, Host, Process, until
+from tests.pki import Authority
 from tests.test_server import Peer, masked, request
+from tests.test_trust import joining
 from tests.test_tunnel import frame
 
 pytest.importorskip("gunicorn", reason="gunicorn is not installed")
@@ -157,3 +163,47 @@ def test_a_tunnel_is_a_part_of_another_application(host: Host, tmp_path: Path) -
     frames = host.frames("lab0")
     peer.say(masked(0x82, frame(100)))
     assert frames.receive() == frame(100)
+
+
+def test_certificates_passwords_and_policy_are_demanded_there_too(
+    host: Host, authority: Authority, tmp_path: Path
+) -> None:
+    passwd.set_password(tmp_path / "passwords", "alice", "sesame", cost=4)
+    (tmp_path / "policy.toml").write_text('[default]\nconnect = false\n[client.alice]\nconnect = true\ndevice = "alice%d"\n')
+    pair, card = authority.issue(), authority.issue(("laptop",))
+    running = gunicorn(
+        host, "-b", "127.0.0.1:443", "--keyfile", str(pair.key), "--certfile", str(pair.cert),
+        "--ca-certs", str(authority.cert), "--cert-reqs", "2",
+        ETHERWS_SERVER_BRIDGE="br0",
+        ETHERWS_SERVER_HTPASSWD=str(tmp_path / "passwords"), ETHERWS_SERVER_POLICY=str(tmp_path / "policy.toml"),
+    )  # fmt: skip
+    running.says("Booting worker")
+    until(lambda: "ethws0" in host.links(), "ethws0 to appear")
+    assert joining(host, authority, "--no-retry-on-auth-failure").ends() == 77
+    options = ["--certfile", str(card.cert), "--keyfile", str(card.key), "--no-retry-on-auth-failure"]
+    assert joining(host, authority, *options).ends() == 77
+    wrong = joining(host, authority, *options, env={"ETHERWS_CLIENT_USER": "alice:wrong"})
+    assert wrong.ends() == 77
+    assert "answered 401 Unauthorized" in wrong.output
+    right = joining(host, authority, *options, env={"ETHERWS_CLIENT_USER": "alice:sesame"})
+    right.says("connected")
+    until(lambda: "alice0" in host.links(), "alice's interface")
+    # A new certificate is shown without a restart, and nobody is disturbed.
+    other = authority.issue()
+    for source, target in zip(other, pair, strict=True):
+        target.write_bytes(source.read_bytes())
+    sock = host.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.settimeout(PATIENCE)
+    sock.connect(("127.0.0.1", 443))
+    context = ssl.create_default_context(cafile=str(authority.cert))
+    context.load_cert_chain(card.cert, card.key)
+    with context.wrap_socket(sock, server_hostname="localhost") as wrapped:
+        assert pin(wrapped.getpeercert(True) or b"") == pin(ssl.PEM_cert_to_DER_cert(other.cert.read_text()))
+    assert "lost" not in right.output
+
+
+def test_an_open_gunicorn_says_so_once(host: Host) -> None:
+    running = gunicorn(host, "-b", "[::]:80", "-w", "2", ETHERWS_SERVER_BRIDGE="br0")
+    until(lambda: {"ethws0", "ethws1"} <= set(host.links()), "an interface for each worker")
+    running.says("anyone who reaches this server may join the LAN")
+    assert running.output.count("anyone who reaches") == 1

@@ -195,10 +195,18 @@ def start(host: Host, authority: Authority, *options: str) -> Process:
     return server
 
 
-def joining(host: Host, authority: Authority, *options: str) -> Process:
+def joining(host: Host, authority: Authority, *options: str, **more: Any) -> Process:
     """A client of it."""
     return host.etherws(
-        "client", "--foreground", "wss://localhost/", "--cacert", str(authority.cert), "--device", "far%d", *options
+        "client",
+        "--foreground",
+        "wss://localhost/",
+        "--cacert",
+        str(authority.cert),
+        "--device",
+        "far%d",
+        *options,
+        **more,
     )
 
 
