@@ -190,9 +190,9 @@ def _tls_failed(exc: ssl.SSLError, *, begun: bool) -> ConnectError:
         reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED" if begun else _VERSIONS[0]
     if reason in _ALERTS:
         return NotAdmitted(f"TLS was refused: {_ALERTS[reason]}")
-    return ConnectError(
-        f"TLS failed: {_NO_COMMON if reason in _VERSIONS else f'{reason}; does it speak wss:// there?'}"
-    )
+    if reason in _VERSIONS:
+        return ConnectError(f"TLS failed: {_NO_COMMON}")
+    return ConnectError(f"TLS failed ({reason}); does it speak wss:// there?")
 
 
 def _answer(sock: Any) -> tuple[bytes, bytes]:

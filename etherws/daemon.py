@@ -108,9 +108,12 @@ def _daemon(main: Main, pidfile: str | None, report: int) -> None:
 
 
 def _log_to_syslog() -> None:
-    # The socket may be there and nobody behind it.
+    # What cannot be logged because syslog has gone is no reason for a traceback in the user's terminal.
+    logging.raiseExceptions = False
+    # The socket may be there and nobody behind it; since Python 3.11 that shows only here.
     with contextlib.suppress(OSError):
         handler = logging.handlers.SysLogHandler(SYSLOG)
+        handler.createSocket()
         handler.setFormatter(logging.Formatter(f"etherws[{os.getpid()}]: %(message)s"))
         logging.getLogger().addHandler(handler)
 

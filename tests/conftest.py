@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gevent
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -17,6 +18,12 @@ from tests.pki import Authority, Certificate
 settings.register_profile("test", max_examples=300, deadline=None)
 settings.register_profile("fuzz", max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("test")
+
+
+@pytest.fixture(autouse=True)
+def clock() -> None:
+    """gevent takes the time at which its loop last ran for now, and the tests that run it are minutes apart."""
+    gevent.get_hub().loop.update_now()
 
 
 @pytest.fixture(scope="session")

@@ -169,7 +169,9 @@ def test_certificates_passwords_and_policy_are_demanded_there_too(
     host: Host, authority: Authority, tmp_path: Path
 ) -> None:
     passwd.set_password(tmp_path / "passwords", "alice", "sesame", cost=4)
-    (tmp_path / "policy.toml").write_text('[default]\nconnect = false\n[client.alice]\nconnect = true\ndevice = "alice%d"\n')
+    (tmp_path / "policy.toml").write_text(
+        '[default]\nconnect = false\n[client.alice]\nconnect = true\ndevice = "alice%d"\n'
+    )
     pair, card = authority.issue(), authority.issue(("laptop",))
     running = gunicorn(
         host, "-b", "127.0.0.1:443", "--keyfile", str(pair.key), "--certfile", str(pair.cert),

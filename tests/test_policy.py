@@ -76,7 +76,7 @@ def test_the_example_that_lets_in_only_those_who_are_named() -> None:
 
 
 def test_the_reference_has_every_key_and_guard() -> None:
-    text = DOCS.read_text()
+    text = DOCS.read_text().partition("What each rule costs")[0]
     assert re.findall(r"^``([a-z-]+)`` +\S", text, re.MULTILINE) == list(_KEYS)
     assert set(re.findall(r"^``([a-z-]+)``$", text, re.MULTILINE)) == GUARDS
 

@@ -107,7 +107,7 @@ def test_a_newer_connection_of_a_name_replaces_the_older(host: Host, tmp_path: P
     code, reason = closed(first)
     assert (code, reason) == (1008, b"")
     # On the same port, which the bridge knows.
-    assert lan.server.output.count("'alice' joined on ethws0") == 2
+    lan.server.says("'alice' joined on ethws0", times=2)
     assert host.links()["ethws0"]["index"] == index
     says(second, source(1))
     tell("policy: one connection too many", "closed by 1008, replaced", "lost: closed by the peer, code 1008", "30 s")
