@@ -18,9 +18,9 @@ from etherws import congestion, doorbell
 from etherws.connect import Connector
 from etherws.errors import ConnectError, EtherwsError, LinkClosed, NotAdmitted
 from etherws.link import Link
-from etherws.ports import Standing
 from etherws.session import Session
 from etherws.settings import DeviceSettings, Retry
+from etherws.standing import Standing
 from etherws.websocket import POLICY_VIOLATION
 
 log = logging.getLogger(__name__)

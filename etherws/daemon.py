@@ -113,7 +113,7 @@ def _log_to_syslog() -> None:
     # The socket may be there and nobody behind it; since Python 3.11 that shows only here.
     with contextlib.suppress(OSError):
         handler = logging.handlers.SysLogHandler(SYSLOG)
-        handler.createSocket()
+        getattr(handler, "createSocket", lambda: None)()
         handler.setFormatter(logging.Formatter(f"etherws[{os.getpid()}]: %(message)s"))
         logging.getLogger().addHandler(handler)
 

@@ -21,6 +21,7 @@ from etherws import bridge, guard
 from etherws.errors import DeviceError, NoPort
 from etherws.policy import Profile
 from etherws.settings import DeviceSettings
+from etherws.standing import Standing, open_tap
 from etherws.tap import Tap
 
 log = logging.getLogger(__name__)
@@ -63,46 +64,6 @@ class Port:
     free: Event = field(default_factory=Event)
     changes: deque[float] = field(default_factory=lambda: deque(maxlen=CHANGES))
     parked: gevent.Greenlet[..., None] | None = None
-
-
-class Standing:
-    """The TAP that is there from start to stop, and its bridge. A client's only one."""
-
-    def __init__(self, settings: DeviceSettings) -> None:
-        """Make both; raises DeviceError, having undone everything."""
-        self._settings = settings
-        self._made_bridge = bool(settings.bridge) and bridge.ensure(str(settings.bridge))
-        try:
-            self.tap = self._open()
-        except DeviceError:
-            self._remove_bridge()
-            raise
-
-    def check(self) -> Tap:
-        """The TAP; made anew if somebody deleted it. Raises DeviceError if that fails."""
-        if not self.tap.alive():
-            self.tap.close()
-            self.tap = self._open()
-            where = "" if self._settings.bridge else "; put it back into its bridge"
-            log.warning("%s had been deleted and is made anew%s", self.tap.name, where)
-        return self.tap
-
-    def close(self) -> None:
-        """Remove the TAP, and the bridge if it was made here, unless others have come to use it."""
-        self.tap.close()
-        self._remove_bridge()
-
-    def _open(self) -> Tap:
-        pattern = self._settings.device
-        tap = _open(pattern, self._settings.bridge, self._settings.mtu)
-        if "%d" in pattern and tap.name != pattern.replace("%d", "0"):
-            log.warning("%s is taken; this is %s", pattern.replace("%d", "0"), tap.name)
-        return tap
-
-    def _remove_bridge(self) -> None:
-        name = self._settings.bridge
-        if self._made_bridge and name and not bridge.remove_if_empty(name):
-            log.warning("%s stays: others' interfaces are in it", name)
 
 
 class Ports:
@@ -294,7 +255,7 @@ class Ports:
         pattern = profile.device or self._settings.device
         if "%d" not in pattern and pattern in {self.name, *(port.tap.name for port in self._ports)}:
             pattern = pattern.rstrip("0123456789")[:11] + "%d"
-        return _open(pattern, name, profile.mtu or mtu)
+        return open_tap(pattern, name, profile.mtu or mtu)
 
     def _where(self, profile: Profile) -> tuple[str | None, int]:
         """The bridge for one more port, or None; and the standing TAP's MTU, since a bridge's is the least of its
@@ -307,14 +268,3 @@ def _unpark(port: Port) -> None:
     if port.parked is not None and port.parked is not gevent.getcurrent():
         port.parked.kill()
     port.parked = None
-
-
-def _open(pattern: str, bridge_name: str | None, mtu: int | None) -> Tap:
-    tap = Tap(pattern, mtu)
-    if bridge_name:
-        try:
-            bridge.join(tap.index, bridge_name)
-        except DeviceError:
-            tap.close()
-            raise
-    return tap
