@@ -54,8 +54,9 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
     def load_wsgi(self) -> None:
         """Load the application and make its TAP. What cannot be made once will not be by a thousand new workers."""
         super().load_wsgi()
-        ours, config, tls = _ours(self.wsgi), self.cfg, None
+        config, tls = self.cfg, None
         try:
+            ours = _ours(self.wsgi)
             if config.is_ssl:
                 client_ca = config.ca_certs if config.cert_reqs == ssl.CERT_REQUIRED else None
                 tls = contexts(config.certfile, config.keyfile or config.certfile, client_ca)

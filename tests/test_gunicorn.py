@@ -123,6 +123,7 @@ def test_bad_settings_stop_gunicorn_with_a_message(host: Host) -> None:
     running = gunicorn(host, "-b", "127.0.0.1:80", ETHERWS_SERVER_MTU="many")
     assert running.ends() != 0
     assert "ETHERWS_SERVER_MTU 'many' is no number" in running.output
+    assert "Traceback" not in running.output
 
 
 EMBEDDED = """

@@ -543,3 +543,42 @@ def test_a_real_browser(host: Host, files: Files, tmp_path: Path, tell: Tell) ->
     assert browse(2) == ["refused"] * 4
     server.says("a page of http://localhost:8000 was refused")
     tell("origin: a page in a real browser", "403", "the page gets an error event", "refused")
+
+
+def test_the_set_ups_of_the_documentation(
+    hosts: tuple[Host, Host], tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What README.rst and docs/security.rst say to type, with the names and addresses of these machines."""
+    one, other = hosts
+    monkeypatch.chdir(tmp_path)
+    etherws = [sys.executable, "-m", "etherws"]
+    made = subprocess.run([*etherws, "passwd", "--token", "tokens", "branch1"], capture_output=True, check=True)
+    Path("branch1.token").write_bytes(made.stdout)
+    Path("policy.toml").write_text('[default]\nconnect = false\n[client."branch1"]\nconnect = true\nmacs = 64\n')
+    checked = subprocess.run([*etherws, "check-policy", "policy.toml"], capture_output=True, check=True, text=True)
+    assert checked.stdout.startswith("branch1: 1 connection at once, at most 64 MAC addresses\n")
+    pair, alone, card = authority.issue(), authority.issue(signed=False), authority.issue(("branch1",))
+    public = subprocess.run(
+        ["openssl", "x509", "-in", str(alone.cert), "-noout", "-pubkey"], capture_output=True, check=True
+    )
+    Path("server.pub").write_bytes(public.stdout)
+    trusting, token = ["--cacert", str(authority.cert)], ["--token-file", "branch1.token"]
+    own = ["--certfile", str(card.cert), "--keyfile", str(card.key)]
+    for serving, demanded, joining_by in (
+        (pair, ["--token-file", "tokens", "--policy", "policy.toml"], [*trusting, *token]),
+        (pair, ["--client-ca", str(authority.cert)], [*trusting, *own]),
+        (
+            alone,
+            ["--token-file", "tokens"],
+            ["--insecure", "--pinnedpubkey", "server.pub", "--token-file", "branch1.token"],
+        ),
+    ):
+        tls = ["--certfile", str(serving.cert), "--keyfile", str(serving.key)]
+        server = one.etherws("server", "--foreground", *tls, *demanded)
+        server.says("listening")
+        running = other.etherws("client", "--foreground", "--uri", "wss://192.0.2.1/", *joining_by)
+        running.says("connected to wss://192.0.2.1:443")
+        server.says("as 'branch1' joined on ethws0")
+        assert "warning" not in (server.output + running.output).lower()
+        running.stop()
+        server.stop()
