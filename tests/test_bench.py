@@ -195,7 +195,8 @@ def test_refused_logins_are_measured_in_small_numbers_too(root: None) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert set(found["one address"]["strangers"][0]["answers"]) == {"401", "429"}
-    assert set(found["many"]["strangers"][0]["answers"]) == {"401"}
+    # All but the one who was slowed down before.
+    assert found["many"]["strangers"][0]["answers"] == {"401": 19, "429": 1}
     assert found["the tunnel was lost"] == {"times": 0}
 
 
