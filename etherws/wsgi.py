@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 
 import gevent
 from gevent.event import Event
+from gevent.lock import BoundedSemaphore
 
 from etherws import auth, congestion, forwarded, guard, handshake, policy, wire
 from etherws.errors import DeviceError, EtherwsError, LinkClosed, NoPort, ProxyError, Refused, printable
@@ -51,6 +52,7 @@ class Application:
             lambda: policy.load(settings.policy) if settings.policy else policy.DEFAULT, [settings.policy]
         )
         self._ports: Ports | None = None
+        self._starting = BoundedSemaphore(1)
         self._tunnels: dict[Event, Session | None] = {}
         self._stopping = False
         self._full = False
@@ -63,10 +65,12 @@ class Application:
 
     def start(self) -> str:
         """Make the standing TAP, if that has not happened yet; return its name. Raises DeviceError or SettingsError."""
-        if self._ports is None:
-            congestion.check(self.settings.congestion)
-            self._ports = Ports(self.settings, self.settings.resume_timeout)
-        return self._ports.name
+        # That waits for the kernel, and the first two clients of an application that was not started may come at once.
+        with self._starting:
+            if self._ports is None:
+                congestion.check(self.settings.congestion)
+                self._ports = Ports(self.settings, self.settings.resume_timeout)
+            return self._ports.name
 
     def reload(self) -> None:
         """Read the files of passwords, tokens and rules again, for clients that come from now on."""

@@ -158,11 +158,16 @@ def test_a_tunnel_is_a_part_of_another_application(host: Host, tmp_path: Path) -
     visitor.say(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert visitor.rest().endswith(b"hello\n")
     assert "lab0" not in host.links()
-    peer = Peer(host, ("127.0.0.1", 8080))
-    peer.say(request("GET /lab HTTP/1.1"))
-    assert peer.head().startswith(b"HTTP/1.1 101 ")
+    # The first two at once.
+    other, peer = (Peer(host, ("127.0.0.1", 8080)) for _ in range(2))
+    for each in (peer, other):
+        each.say(request("GET /lab HTTP/1.1"))
+    for each in (peer, other):
+        assert each.head().startswith(b"HTTP/1.1 101 ")
+    assert {name for name in host.links() if name.startswith("lab")} == {"lab0", "lab1"}
     frames = host.frames("lab0")
-    peer.say(masked(0x82, frame(100)))
+    for each in (peer, other):
+        each.say(masked(0x82, frame(100)))
     assert frames.receive() == frame(100)
 
 
