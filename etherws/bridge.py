@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -69,6 +70,12 @@ def placed(index: int) -> tuple[str | None, int]:
         master = link.get("master")
         name = str(route.link("get", index=master)[0].get("ifname")) if master else None
         return name, int(link.get("mtu"))
+
+
+def name_of(index: int) -> str:
+    """What the interface is called now."""
+    with _doing(f"find interface {index}"):
+        return socket.if_indextoname(index)
 
 
 def join(index: int, bridge: str) -> None:

@@ -14,6 +14,7 @@ import socket
 from typing import Any
 
 from etherws.forwarded import Trusted, neighbourhood, peer
+from etherws.tls import TlsSocket
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class LobbyMixin:
 
     def leave(self, sock: Any) -> None:
         """This connection, plain or in TLS, waits no more."""
-        self._waiting.pop(getattr(sock, "tcp", sock), None)
+        self._waiting.pop(sock.tcp if isinstance(sock, TlsSocket) else sock, None)
 
     def trusted(self) -> Trusted:
         """The reverse proxies: each brings clients of many addresses."""

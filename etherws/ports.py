@@ -58,8 +58,8 @@ class Port:
     profile: Profile
     #: Ends the session that uses the port; None while it is parked.
     evict: Callable[[], None] | None = None
-    #: Whether the kernel enforces the profile already.
-    guarded: bool = False
+    #: The TAP's name when the kernel was told to enforce the profile; empty before.
+    guarded: str = ""
     #: Set while no session uses it.
     free: Event = field(default_factory=Event)
     changes: deque[float] = field(default_factory=lambda: deque(maxlen=CHANGES))
@@ -100,7 +100,8 @@ class Ports:
                 raise self._no_filters
             port = self._own(owner, profile)
             # What the rules have learnt of the client who had it before is of use to the same one only.
-            guarded = port is not None and port.guarded and port.owner == owner and owner.resume is not None
+            same = port is not None and port.owner == owner and owner.resume is not None
+            guarded = port.guarded if port is not None and same else ""
             if port is None:
                 port = Port(self._make(profile), owner, profile)
                 self._ports.append(port)
@@ -149,8 +150,10 @@ class Ports:
         rules = port.profile
         if self._no_filters and rules.macs == Profile().macs:
             rules = replace(rules, macs=0)
-        guard.apply(tap.name, tap.index, rules)
-        port.guarded, tap.written = True, False
+        # Somebody may have given it another name.
+        name = bridge.name_of(tap.index)
+        guard.apply(name, tap.index, rules)
+        port.guarded, tap.written = name, False
         if tap is self._standing.tap:
             self._last = tap, port.profile
 

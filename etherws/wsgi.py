@@ -147,7 +147,7 @@ class Application:
             begin = monotonic()
             log.info("%s joined on %s, by version %d of the wire", client, port.tap.name, link.wire.number)
             reason = session.run()
-            text = f"{reason}{session.summary(guard.drops(port.tap.name) if port.guarded else {})}"
+            text = f"{reason}{session.summary(guard.drops(port.guarded) if port.guarded else {})}"
             log.info("%s left %s after %.0f s: %s", client, port.tap.name, monotonic() - begin, text)
         finally:
             # Before the good-byes: whoever comes for this port need not wait for them.
