@@ -17,6 +17,7 @@ from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
+import gevent
 from gevent.lock import BoundedSemaphore
 from gevent.threadpool import ThreadPool
 
@@ -41,8 +42,12 @@ FAILURES, PAUSE = 5, 5.0
 #: Addresses whose failures are remembered; past that the oldest is forgotten.
 SOURCES = 10_000
 
-#: Logins that wait for the thread. It takes 50 ms for each at bcrypt's usual cost, so the last waits below 2 s.
-WAITING = 32
+#: Logins that wait for the thread. It takes 60 ms for each at bcrypt's usual cost, so the last waits below 4 s.
+WAITING = 16
+
+#: How much longer than it took to find a password wrong nothing else is looked at: a flood of wrong ones, from however
+#: many addresses, has a quarter of a processor at most. Right ones follow each other at once.
+REST = 3
 
 #: How much the thread yields to everything else on the machine (setpriority(2)): frames come first.
 NICE = 10
@@ -151,6 +156,7 @@ class Gate:
                 identity = self._check(kind, name, password) if len(rest) <= HEADER_MAX else None
                 if identity is None:
                     self._slowdown.failed(source, now)
+                    gevent.sleep(REST * (monotonic() - now))
         finally:
             self._waiting -= 1
         if identity is None:
