@@ -346,7 +346,7 @@ def test_a_refused_client_says_so_and_tries_slowly_or_not_again(
     # It started a process ago, at 10 ms; and has not tried again: the next is due in 30 s.
     assert server.output.count("was refused: 401") == 2
     tell(
-        f"client: {' '.join(options[:1]) or 'no credentials'}",
+        "client: wrong password" if options else "client: no credentials",
         "401",
         last_line(once),
         "tries each 30 s, or ends with 77",
