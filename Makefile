@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 
 # program:package of Debian and Ubuntu, for the tests and the benchmark. Tests whose program is missing are skipped.
 TEST_PROGRAMS := ip:iproute2 ping:iputils-ping iperf3:iperf3 brctl:bridge-utils ifconfig:net-tools openssl:openssl \
-	htpasswd:apache2-utils nft:nftables unshare:util-linux squid:squid microsocks:microsocks
+	htpasswd:apache2-utils nft:nftables unshare:util-linux squid:squid microsocks:microsocks chromium:chromium
 # gcc comes without the C library's headers there; c99, which is missing when gcc is, stands for them.
 BENCH_PROGRAMS := $(TEST_PROGRAMS) cc:gcc c99:libc6-dev openvpn:openvpn vtund:vtun tincd:tinc
 

@@ -16,7 +16,8 @@ import random
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,28 +99,38 @@ def memory(server: Process) -> float:
     return int(Path(f"/proc/{server.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def measure(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
-    """All of it."""
+@contextmanager
+def tunnel(
+    lab: Lab, addresses: int, serving: Sequence[str] = (), joining: Sequence[str] = ()
+) -> Iterator[tuple[Process, Process]]:
+    """A server in b and an honest client in a, with these options, whose LAN answers; and so many addresses in a for
+    strangers. The server must still run at the end."""
     etherws = [sys.executable, "-m", "etherws"]
-    for number in range(ADDRESSES):
+    for number in range(addresses):
         lab.a.ip("addr", "add", f"{address(number)}/24", "dev", VETH)
     ends = ["--address", OUTER_B, "--port", str(PORT), "--bridge", "br0"]
-    with lab.b.running(*etherws, "server", "--foreground", *ends) as server:
+    with lab.b.running(*etherws, "server", "--foreground", *ends, *serving) as server:
         wait_until(lambda: server.listens(PORT), "the server to listen")
-        with lab.a.running(*etherws, "client", "--foreground", f"ws://{OUTER_B}:{PORT}/") as client:
+        with lab.a.running(*etherws, "client", "--foreground", f"ws://{OUTER_B}:{PORT}/", *joining) as client:
             wait_until(lambda: client.check() and "connected" in client.so_far(), "the client to connect")
             for namespace, device, own in ((lab.a, "ethws0", INNER_A), (lab.b, "br0", INNER_B)):
                 namespace.ip("addr", "add", f"{own}/24", "dev", device)
                 namespace.ip("link", "set", device, "up")
             wait_until(lambda: lab.a.pings(INNER_B), "an answer to ping")
-            found = _attacked(lab, server, options)
-            with lab.a.running(*role(STRANGERS, "slow", min(PATIENT, options.seconds))) as many:
-                wait_until(lambda: many.check() and "ready" in many.so_far(), "slow connections")
-                with lab.a.running(*role(STRANGERS, "knock")) as knocking:
-                    found["new clients meanwhile, s"] = figures(knocking, 60)
-                found["slow connections"] = figures(many, 60)
-            found["the client's tunnel was lost"] = client.so_far().count("lost")
+            yield server, client
         server.check()
+
+
+def measure(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
+    """All of it."""
+    with tunnel(lab, ADDRESSES) as (server, client):
+        found = _attacked(lab, server, options)
+        with lab.a.running(*role(STRANGERS, "slow", min(PATIENT, options.seconds))) as many:
+            wait_until(lambda: many.check() and "ready" in many.so_far(), "slow connections")
+            with lab.a.running(*role(STRANGERS, "knock")) as knocking:
+                found["new clients meanwhile, s"] = figures(knocking, 60)
+            found["slow connections"] = figures(many, 60)
+        found["the client's tunnel was lost"] = client.so_far().count("lost")
         return found
 
 
@@ -179,7 +190,11 @@ def main() -> int:
         ("--seed", 1, "1 unless told"),
     ):
         parser.add_argument(option, type=int, default=default, metavar="N", help=text)
-    options = parser.parse_args()
+    return report(measure, parser.parse_args())
+
+
+def report(measure: Callable[[Lab, argparse.Namespace], dict[str, Any]], options: argparse.Namespace) -> int:
+    """Measure in a lab, print what was found, and return the exit status."""
     try:
         with Lab() as lab:
             print(json.dumps(measure(lab, options), indent=2))

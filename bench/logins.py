@@ -20,9 +20,9 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.hostile import INNER_A, INNER_B, figures, role, stream
-from bench.lab import OUTER_B, VETH, BenchError, Lab, Process, wait_until
-from bench.strangers import LINES, PORT, address, connected_from, request
+from bench.hostile import figures, report, role, stream, tunnel
+from bench.lab import BenchError, Lab
+from bench.strangers import LINES, address, connected_from, request
 from etherws import passwd
 
 #: Addresses that the strangers have, when they have many.
@@ -72,27 +72,16 @@ def log_in() -> float:
 
 def measure(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
     """All of it."""
-    etherws = [sys.executable, "-m", "etherws"]
-    for number in range(MANY + 1):
-        lab.a.ip("addr", "add", f"{address(number)}/24", "dev", VETH)
-    passwords = lab.directory / "passwords"
-    passwd.set_password(passwords, "bench", PASSWORD, cost=options.cost)
-    passwd.set_password(passwords, "honest", PASSWORD, cost=options.cost)
-    secret = lab.directory / "secret"
+    passwords, secret = lab.directory / "passwords", lab.directory / "secret"
+    for name in ("bench", "honest"):
+        passwd.set_password(passwords, name, PASSWORD, cost=options.cost)
     secret.write_text(PASSWORD)
-    ends = ["--address", OUTER_B, "--port", str(PORT), "--bridge", "br0", "--htpasswd", str(passwords)]
-    with lab.b.running(*etherws, "server", "--foreground", *ends) as server:
-        wait_until(lambda: server.listens(PORT), "the server to listen")
-        login = ["--user", "honest", "--password-file", str(secret)]
-        with lab.a.running(*etherws, "client", "--foreground", f"ws://{OUTER_B}:{PORT}/", *login) as client:
-            wait_until(lambda: client.check() and "connected" in client.so_far(), "the client to connect")
-            for namespace, device, own in ((lab.a, "ethws0", INNER_A), (lab.b, "br0", INNER_B)):
-                namespace.ip("addr", "add", f"{own}/24", "dev", device)
-                namespace.ip("link", "set", device, "up")
-            wait_until(lambda: lab.a.pings(INNER_B), "an answer to ping")
-            found = {name: _under(lab, options, count) for name, count in (("one address", 1), ("many", MANY))}
-            found["the tunnel was lost"] = {"times": client.so_far().count("lost")}
-        _check(server)
+    login = ["--user", "honest", "--password-file", str(secret)]
+    with tunnel(lab, MANY + 1, ["--htpasswd", str(passwords)], login) as (server, client):
+        found = {name: _under(lab, options, count) for name, count in (("one address", 1), ("many", MANY))}
+        found["the tunnel was lost"] = {"times": client.so_far().count("lost")}
+        if PASSWORD in server.so_far() + client.so_far():
+            raise BenchError("a password is in the log")
         return found
 
 
@@ -109,12 +98,6 @@ def _under(lab: Lab, options: argparse.Namespace, addresses: int) -> dict[str, A
     return {"calm, Mbit/s": calm, "meanwhile, Mbit/s": meanwhile, "kept": kept, "strangers": reports}
 
 
-def _check(server: Process) -> None:
-    server.check()
-    if PASSWORD in server.so_far():
-        raise BenchError("a password is in the log")
-
-
 def main() -> int:
     """Measure, or be the strangers; return the exit status."""
     if sys.argv[1:2] == ["strangers"]:
@@ -128,14 +111,7 @@ def main() -> int:
         ("--cost", 10, "of bcrypt; 10 unless told"),
     ):
         parser.add_argument(option, type=int, default=default, metavar="N", help=text)
-    options = parser.parse_args()
-    try:
-        with Lab() as lab:
-            print(json.dumps(measure(lab, options), indent=2))
-    except BenchError as exc:
-        print(f"bench: {exc}", file=sys.stderr)
-        return 1
-    return 0
+    return report(measure, parser.parse_args())
 
 
 if __name__ == "__main__":
