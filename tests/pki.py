@@ -35,6 +35,12 @@ class Authority:
         self.cert = folder / f"{name.replace(' ', '-')}.crt"
         built = _builder(self._name, self._name, self._key.public_key(), (-1, 30))
         built = built.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        built = built.add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
+        usage = dict.fromkeys(
+            ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment"), False
+        )
+        usage |= dict.fromkeys(("key_agreement", "encipher_only", "decipher_only"), False)
+        built = built.add_extension(x509.KeyUsage(**usage, key_cert_sign=True, crl_sign=True), critical=True)
         self.cert.write_bytes(built.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
     def issue(
@@ -54,6 +60,10 @@ class Authority:
         parts.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, "tests"))
         subject = x509.Name(parts)
         built = _builder(subject, self._name if signed else subject, key.public_key(), days)
+        if signed:
+            # Python 3.13 asks for it by default (RFC 5280, section 4.2.1.1).
+            issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+            built = built.add_extension(issuer, critical=False)
         if names:
             built = built.add_extension(x509.SubjectAlternativeName([_name(name) for name in names]), critical=False)
         if usage:

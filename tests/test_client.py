@@ -35,9 +35,10 @@ def serve(host: Host, talk: Talk, wrap: Callable[[socket.socket], socket.socket]
             except OSError:
                 return
             connection.settimeout(PATIENCE)
-            with contextlib.suppress(OSError), contextlib.closing(connection):
+            with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+                stack.enter_context(connection)
                 if wrap:
-                    connection = wrap(connection)
+                    connection = stack.enter_context(wrap(connection))
                 request = b""
                 while b"\r\n\r\n" not in request and request[:1] != b"\x16" and (data := connection.recv(4096)):
                     request += data
