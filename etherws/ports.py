@@ -78,8 +78,8 @@ class Ports:
         self._standing = Standing(settings)
         #: Why this kernel cannot filter, if it cannot.
         self._no_filters = self._check_filters()
-        #: The standing TAP, and whose rules it was given last.
-        self._last: tuple[Tap, Profile] | None = None
+        #: The standing TAP, whose rules it was given last, and what it was called then.
+        self._last: tuple[Tap, Profile, str] | None = None
         self._sweeping: gevent.Greenlet[..., None] | None = None
 
     @property
@@ -143,19 +143,22 @@ class Ports:
 
     def guard(self, port: Port) -> None:
         """Have the kernel enforce the port's profile, if it does not yet. Raises DeviceError."""
+        if port.guarded:
+            return
         tap = port.tap
-        # On the standing TAP there may be the same rules from before, which have seen nothing.
-        if port.guarded or (self._last == (tap, port.profile) and not tap.written):
+        # Somebody may have given it another name.
+        name = bridge.name_of(tap.index)
+        if self._last == (tap, port.profile, name) and not tap.written:
+            # The standing TAP has the same rules from before, which have seen nothing.
+            port.guarded = name
             return
         rules = port.profile
         if self._no_filters and rules.macs == Profile().macs:
             rules = replace(rules, macs=0)
-        # Somebody may have given it another name.
-        name = bridge.name_of(tap.index)
         guard.apply(name, tap.index, rules)
         port.guarded, tap.written = name, False
         if tap is self._standing.tap:
-            self._last = tap, port.profile
+            self._last = tap, port.profile, name
 
     def _last_differs(self, port: Port) -> bool:
         """Whether this is the standing TAP, and the client before had other rules."""
