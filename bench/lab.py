@@ -108,6 +108,15 @@ class Process:
         """What it has printed."""
         return self._log.read_text(errors="replace")
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to it alone."""
+        self._popen.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for its end."""
+        self._popen.kill()
+        self._popen.wait()
+
     def stop(self) -> None:
         """SIGTERM to it and to what it started, and SIGKILL after 5 s."""
         self._signal(signal.SIGTERM)
@@ -177,6 +186,10 @@ class Namespace:
     def __init__(self, name: str, logs: Path) -> None:
         self.name, self._logs, self._count = name, logs, 0
 
+    def file(self, name: str) -> Path:
+        """Where a file of this namespace's own may be; it goes with the Lab."""
+        return self._logs / f"{self.name}-{name}"
+
     def command(self, *command: str) -> list[str]:
         """The command as to be run from outside; `ip` becomes it, so its process number stays."""
         return ["ip", "netns", "exec", self.name, *command]
@@ -226,14 +239,9 @@ class Lab:
             if handler is not signal.SIG_IGN:
                 signal.signal(number, signal.default_int_handler)
         self.directory = Path(tempfile.mkdtemp(prefix="etherws-bench-"))
-        prefix = f"ewbench-{os.getpid()}"
-        self.a = Namespace(f"{prefix}-a", self.directory)
-        self.b = Namespace(f"{prefix}-b", self.directory)
-        self.middle = Namespace(f"{prefix}-middle", self.directory)
+        self._namespaces: list[Namespace] = []
         try:
-            for namespace in (self.a, self.b, self.middle):
-                run("ip", "netns", "add", namespace.name)
-                namespace.ip("link", "set", "lo", "up")
+            self.a, self.b, self.middle = map(self.namespace, ("a", "b", "middle"))
             self.a.ip("link", "add", VETH, "type", "veth", "peer", "name", VETH, "netns", self.b.name)
             for namespace, address in ((self.a, OUTER_A), (self.b, OUTER_B)):
                 namespace.ip("addr", "add", f"{address}/24", "dev", VETH)
@@ -246,6 +254,14 @@ class Lab:
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self._close()
+
+    def namespace(self, name: str) -> Namespace:
+        """One more, which ends with the Lab."""
+        made = Namespace(f"ewbench-{os.getpid()}-{name}", self.directory)
+        self._namespaces.append(made)
+        run("ip", "netns", "add", made.name)
+        made.ip("link", "set", "lo", "up")
+        return made
 
     @contextmanager
     def clean(self) -> Iterator[None]:
@@ -294,7 +310,7 @@ class Lab:
         for number in self._handlers:
             signal.signal(number, signal.SIG_IGN)
         try:
-            for namespace in (self.a, self.b, self.middle):
+            for namespace in self._namespaces:
                 # Those that a block interrupted between its start and its try had no time to stop.
                 for pid in run("ip", "netns", "pids", namespace.name, check=False).split():
                     with suppress(ProcessLookupError):

@@ -1,0 +1,138 @@
+"""How long a cut lasts, by its kind: ``python bench/cuts.py``, as root.
+
+Many clients of one server (fleet.py), each parted from it again and again. A datagram goes through every tunnel fifty
+times a second: a cut is over when one that was sent after it has been answered. Says how long that took from
+the cut, or from when the path was back; what has become of the interfaces; and what anybody holds afterwards that they
+did not before. A tunnel that does not come back is a failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.fleet import CUTS, Cut, Fleet, Member, Prober
+from bench.lab import BenchError, Lab, wait_until
+
+#: Seconds that a tunnel is left alone between two cuts: with one that is lost sooner than 10 s the client loses
+#: patience, and waits longer each time.
+STEADY = 11.0
+#: Seconds to come back in, at most.
+PATIENCE = 90.0
+#: Seconds in which what was opened for a cut must be closed again: a parked port is kept for 30.
+TIDY = 45.0
+
+
+def once(fleet: Fleet, prober: Prober, cut: Cut) -> list[float]:
+    """Cut everybody off; the seconds that each took to come back."""
+    since = {}
+    if cut.all_at_once:
+        begun = cut.all_at_once(fleet)
+        since = dict.fromkeys(fleet.clients, begun)
+    for part in (cut.begin, cut.mend):
+        if part:
+            if part is cut.mend:
+                time.sleep(cut.outage)
+            for client in fleet.clients:
+                part(client)
+                since[client] = time.monotonic()
+    took = []
+    for client, begun in since.items():
+
+        def back(number: int = client.number, begun: float = begun) -> bool:
+            return prober.answered(number, begun) is not None
+
+        try:
+            wait_until(back, "a tunnel to come back", PATIENCE)
+        except BenchError as exc:
+            raise BenchError(f"{exc}: {client.process.so_far()[-500:]} {fleet.server.process.so_far()[-500:]}") from exc
+        took.append((prober.answered(client.number, begun) or 0.0) - begun)
+    return took
+
+
+def measure(lab: Lab, options: argparse.Namespace, cut: Cut) -> dict[str, Any]:
+    """So many cuts of one kind."""
+    made = Fleet(lab, options.clients, proxied=cut.proxied, persistent=options.persistent)
+    with made as fleet, Prober(lab, fleet) as prober:
+        time.sleep(options.steady)
+        held, members = fleet.holds(), [*fleet.clients, fleet.server]
+        before = [member.interfaces() for member in members]
+        took: list[float] = []
+        while len(took) < options.cuts:
+            took += once(fleet, prober, cut)
+            prober.forget()
+            time.sleep(options.steady)
+        changed = Counter(
+            f"{'server' if member is fleet.server else 'client'}'s {_kind(name)}"
+            for member, was in zip(members, before, strict=True)
+            for name in _changed(member, was)
+        )
+        return {
+            "cuts": len(took),
+            "median, s": round(statistics.median(took), 3),
+            "95th percentile, s": round(statistics.quantiles(took, n=20)[-1], 3),
+            "worst, s": round(max(took), 3),
+            "lost and found again": sum(client.said("trying again") for client in fleet.clients),
+            "interfaces changed": changed,
+            "held more than before": left_over(fleet, held),
+        }
+
+
+def left_over(fleet: Fleet, before: dict[str, int]) -> dict[str, int]:
+    """What is held now and was not before, if it is not let go soon."""
+
+    def more() -> dict[str, int]:
+        return {name: count - before[name] for name, count in fleet.holds().items() if count > before[name]}
+
+    end = time.monotonic() + TIDY
+    while (found := more()) and time.monotonic() < end:
+        time.sleep(1)
+    return found
+
+
+def _changed(member: Member, was: dict[str, tuple[Any, ...]]) -> list[str]:
+    now = member.interfaces()
+    return [name for name in was.keys() | now.keys() if was.get(name) != now.get(name)]
+
+
+def _kind(name: str) -> str:
+    return name if name == "br0" else "TAP"
+
+
+def main() -> int:
+    """Measure; return the exit status."""
+    parser = argparse.ArgumentParser(prog="bench/cuts.py", description="How long cuts last. Needs root.")
+    parser.add_argument("--kinds", default=",".join(CUTS), metavar="LIST", help="all unless told: %(default)s")
+    parser.add_argument("--cuts", type=int, default=200, metavar="N", help="of each kind; 200 unless told")
+    parser.add_argument("--clients", type=int, default=20, metavar="N", help="at once; 20 unless told")
+    parser.add_argument("--steady", type=float, default=STEADY, metavar="S", help="between two cuts; 11 s unless told")
+    parser.add_argument("--persistent", action="store_true", help="TAPs that are there before etherws, and stay")
+    options = parser.parse_args()
+    found = {}
+    try:
+        for kind in options.kinds.split(","):
+            if kind not in CUTS:
+                raise BenchError(f"{kind!r} is no kind of cut; choose of {', '.join(CUTS)}")
+            # Everything anew: what one kind leaves is not put down to the next.
+            with Lab() as lab:
+                found[kind] = measure(lab, options, CUTS[kind])
+            print(f"{kind}: {json.dumps(found[kind])}", file=sys.stderr, flush=True)
+    except BenchError as exc:
+        print(f"bench: {exc}", file=sys.stderr)
+        return 1
+    finally:
+        print(json.dumps(found, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
