@@ -16,7 +16,7 @@ from gevent.event import Event
 
 from etherws import congestion, doorbell
 from etherws.connect import Connector
-from etherws.errors import ConnectError, EtherwsError, LinkClosed, NotAdmitted
+from etherws.errors import ConnectError, EtherwsError, LinkClosed, NotAdmitted, PathChanged
 from etherws.link import Link
 from etherws.session import Session
 from etherws.settings import DeviceSettings, Retry
@@ -109,6 +109,8 @@ class Client:
                     return None
                 if monotonic() - begin > STEADY:
                     wait = self._retry.first
+                if isinstance(reason, PathChanged):
+                    self._hurry.set()
                 if isinstance(reason, LinkClosed) and reason.code == POLICY_VIOLATION:
                     # Another client has our name: to come back at once would only throw it out in turn.
                     least, self._unwanted = self._retry.most, str(reason)

@@ -10,6 +10,7 @@ Sources: include/uapi/linux/tcp.h, tcp(7).
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import socket
 import struct
@@ -155,6 +156,18 @@ class Path:
             if full or _UNSENT.unpack(info)[0]:
                 patience = 0
             self._sock.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, int(patience * 1000))
+
+    def uprooted(self) -> bool:
+        """Whether the address that the connection comes from is no longer this machine's, and nothing can come."""
+        if self._sock.family not in (socket.AF_INET, socket.AF_INET6):
+            return False
+        address, _, *scope = self._sock.getsockname()
+        with socket.socket(self._sock.family, socket.SOCK_DGRAM) as other:
+            try:
+                other.bind((address, 0, *scope))
+            except OSError as exc:
+                return exc.errno == errno.EADDRNOTAVAIL
+        return False
 
     def _hold(self, now: float) -> None:
         """Hold BBR to the bandwidth that it found, until it believes that this is it.

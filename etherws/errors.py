@@ -117,3 +117,7 @@ class LinkClosed(EtherwsError):
     def __init__(self, message: str, code: int | None = None) -> None:
         super().__init__(message)
         self.code = code
+
+
+class PathChanged(LinkClosed):
+    """This machine's network has changed, and by the old way nothing comes any more: a new one can be had at once."""

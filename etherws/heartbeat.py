@@ -13,7 +13,12 @@ from typing import NoReturn
 
 from gevent.event import Event
 
+from etherws.errors import LinkClosed, PathChanged
 from etherws.link import Link
+
+#: Seconds in which something should come back once the path may have changed, beside four round trips: a ping is small,
+#: but may be lost once. Whoever is given up too soon is found again within another second; a path that is gone is not.
+ANSWER = 2.0
 
 
 class Heartbeat:
@@ -25,11 +30,12 @@ class Heartbeat:
         self._probe = Event()
 
     def probe(self) -> None:
-        """Ping now, and be content with no less than a byte within `timeout`: the path may have changed."""
+        """The path may have changed: ping now, and be content with no less than a byte within a second or two."""
         self._probe.set()
 
     def run(self) -> NoReturn:
-        """Ping for ever. Raises LinkClosed once nothing has been heard for `interval` and `timeout` together."""
+        """Ping for ever. Raises LinkClosed once nothing has been heard for `interval` and `timeout` together, and
+        PathChanged for soon after a probe()."""
         link, patience = self._link, self._interval + self._timeout
         link.path.expect_acks(patience)
         due, probed = monotonic() + self._interval, math.inf
@@ -37,14 +43,17 @@ class Heartbeat:
             now = monotonic()
             if self._probe.is_set():
                 self._probe.clear()
+                if link.path.uprooted():
+                    raise link.lost(PathChanged("the address that it came from is gone"))
                 due = probed = now
             if link.heard > probed:
                 probed = math.inf
-            end = min(link.heard + patience, probed + self._timeout)
+            end = min(link.heard + patience, probed + min(self._timeout, ANSWER + 4 * (link.round_trip or 0)))
             if now >= end:
                 # What waits to be read is life too: this process may have been stopped, or short of time.
                 if not link.unread():
-                    raise link.lost(f"nothing heard for {round(now - link.heard, 1):g} s")
+                    kind = LinkClosed if probed == math.inf else PathChanged
+                    raise link.lost(kind(f"nothing heard for {round(now - link.heard, 1):g} s"))
                 link.heard = now
                 continue
             if now >= due:

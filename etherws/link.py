@@ -140,9 +140,9 @@ class Link:
         """How many bytes of the peer's wait in the kernel (tcp(7), SIOCINQ)."""
         return int(struct.unpack("i", fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)))[0])
 
-    def lost(self, why: str) -> LinkClosed:
+    def lost(self, reason: LinkClosed) -> LinkClosed:
         """Give the peer up. Returns what to raise; close() then neither waits for it nor leaves TCP to try on."""
-        self._ended = self._ended or LinkClosed(why)
+        self._ended = self._ended or reason
         # Ends by a RST. Close and FIN would stand behind what is not acknowledged; and a peer that hears us, but is not
         # heard, must learn of it.
         with contextlib.suppress(OSError):

@@ -16,6 +16,7 @@ from gevent import socket as gevent_socket
 
 from etherws import doorbell
 from etherws import tap as tap_module
+from etherws.errors import LinkClosed
 from etherws.link import Link
 from etherws.tap import Tap
 from etherws.wire import Version1
@@ -246,7 +247,7 @@ def test_a_pong_tells_the_round_trip_and_a_wrong_one_does_not() -> None:
     finally:
         gevent.killall(readers)
         for each in (link, peer):
-            each.lost("over")
+            each.lost(LinkClosed("over"))
             each.close(None)
 
 
@@ -331,12 +332,28 @@ def test_nothing_is_dropped_when_a_connected_client_is_woken(hosts: tuple[Host, 
     assert "left" not in server.output
 
 
-def test_a_dead_connection_is_noticed_at_once_when_the_network_changes(hosts: tuple[Host, Host]) -> None:
+@pytest.mark.parametrize("timeout", ["300ms", "1h"])
+def test_a_dead_connection_is_noticed_at_once_when_the_network_changes(hosts: tuple[Host, Host], timeout: str) -> None:
     settle(hosts[1])
-    _, client = connect(hosts, "--ping-interval", "1h", "--ping-timeout", "300ms")
-    silence(hosts[0])
+    _, client = connect(hosts, "--ping-interval", "1h", "--ping-timeout", timeout)
+    # What the server's kernel says on its new interface would be a sign of life.
+    silence(hosts[1])
     move(client, hosts[1])
     client.says("lost ws://192.0.2.1:80: nothing heard for ")
+
+
+def test_a_client_that_roams_comes_back_at_once(hosts: tuple[Host, Host]) -> None:
+    server, client = connect(hosts, "--ping-interval", "1h", "--ping-timeout", "1h")
+    client.stop()
+    client = hosts[1].etherws("client", "--foreground", "ws://192.0.2.1/", *IDLE)
+    client.says("connected")
+    with hosts[1].netlink() as route:
+        index = route.link_lookup(ifname="eth0")[0]
+        route.addr("del", index=index, address="192.0.2.2", prefixlen=24)
+        route.addr("add", index=index, address="192.0.2.3", prefixlen=24)
+    client.says("lost ws://192.0.2.1:80: the address that it came from is gone; trying again")
+    client.says("connected", times=2)
+    server.says("replaced by another connection of this client")
 
 
 def test_its_own_interface_and_bridge_do_not_wake_a_client(hosts: tuple[Host, Host]) -> None:
