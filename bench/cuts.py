@@ -69,7 +69,8 @@ def measure(lab: Lab, options: argparse.Namespace, cut: Cut) -> dict[str, Any]:
         took: list[float] = []
         while len(took) < options.cuts:
             took += once(fleet, prober, cut)
-            prober.forget()
+            for client in fleet.clients:
+                prober.forget(client.number)
             time.sleep(options.steady)
         changed = Counter(
             f"{'server' if member is fleet.server else 'client'}'s {_kind(name)}"

@@ -271,10 +271,9 @@ class Prober:
                 return received
         return None
 
-    def forget(self) -> None:
-        """Start anew."""
-        for answers in self._answers:
-            answers.clear()
+    def forget(self, number: int) -> None:
+        """Start anew with this client."""
+        self._answers[number].clear()
 
     def _run(self) -> None:
         echo, *senders = self._sockets
