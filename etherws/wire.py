@@ -39,6 +39,10 @@ FRAME_MIN = 14
 PROTOCOL_ERROR, TOO_BIG = 1002, 1009
 
 NEEDS_CSUM, DATA_VALID = 1, 2
+#: The least that a kernel cuts TCP into (include/net/tcp.h, TCP_MIN_GSO_SIZE). Less would only make ours work: one byte
+#: to a segment are 65,000 packets for one record.
+SEGMENT_MIN = 8
+
 GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_ECN = 0, 1, 4, 0x80
 
 _GSO_LEGAL = frozenset(kind | ecn for kind in (GSO_TCPV4, GSO_TCPV6) for ecn in (0, GSO_ECN))
@@ -200,7 +204,7 @@ def _check(vnet: Buffer, size: int) -> None:
         return
     if gso_type not in _GSO_LEGAL:
         raise ProtocolError(PROTOCOL_ERROR, f"record of GSO type {gso_type:#x}, which version 2 has not")
-    if not gso_size:
-        raise ProtocolError(PROTOCOL_ERROR, "record of a super-frame with segments of 0 bytes")
+    if gso_size < SEGMENT_MIN:
+        raise ProtocolError(PROTOCOL_ERROR, f"record of a super-frame with segments of {gso_size} bytes")
     if hdr_len > size:
         raise ProtocolError(PROTOCOL_ERROR, "record whose headers are longer than its frame")
