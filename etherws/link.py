@@ -74,7 +74,7 @@ class Link:
         self._owed: bytes | None = None
         self._pinged: tuple[bytes, float] | None = None
         self._ended: LinkClosed | None = None
-        self._closing = False
+        self._closing = self._given_up = False
         loop = gevent.get_hub().loop
         self._readable, self._writable, self._room = (loop.io(self._fd, events) for events in (1, 2, 2))
         self._waited = 0.0
@@ -143,6 +143,7 @@ class Link:
     def lost(self, reason: LinkClosed) -> LinkClosed:
         """Give the peer up. Returns what to raise; close() then neither waits for it nor leaves TCP to try on."""
         self._ended = self._ended or reason
+        self._given_up = True
         # Ends by a RST. Close and FIN would stand behind what is not acknowledged; and a peer that hears us, but is not
         # heard, must learn of it.
         with contextlib.suppress(OSError):
@@ -159,7 +160,7 @@ class Link:
         self._closing = True
         try:
             self._write([self._encoder.close(code, reason)])
-            if self.sent.wait(FLUSH_TIMEOUT):
+            if self.sent.wait(0 if self._given_up else FLUSH_TIMEOUT):
                 with contextlib.suppress(OSError), gevent.Timeout(DRAIN_TIMEOUT, TimeoutError()):
                     # The other side still has bytes on their way to us; closing now would make a RST of them, which
                     # can overtake our Close. After the peer's own Close nothing more comes.

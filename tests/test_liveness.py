@@ -15,6 +15,7 @@ import pytest
 from gevent import socket as gevent_socket
 
 from etherws import doorbell
+from etherws import link as link_module
 from etherws import tap as tap_module
 from etherws.errors import LinkClosed
 from etherws.link import Link
@@ -249,6 +250,17 @@ def test_a_pong_tells_the_round_trip_and_a_wrong_one_does_not() -> None:
         for each in (link, peer):
             each.lost(LinkClosed("over"))
             each.close(None)
+
+
+def test_a_lost_peer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "FLUSH_TIMEOUT", 10 * PATIENCE)
+    near, far = gevent_socket.socketpair()
+    with far, gevent.Timeout(PATIENCE):
+        link = Link(near, server=True, wire=Version1())
+        while link.send([bytes(1000)]):
+            pass
+        link.lost(LinkClosed("over"))
+        link.close(None)
 
 
 def settle(host: Host) -> None:
