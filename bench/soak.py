@@ -32,10 +32,8 @@ from bench.fleet import CUTS, INNER_B, Client, Fleet, Prober, inside
 from bench.hostile import SO_MAX_PACING_RATE, report
 from bench.lab import BenchError, Lab, Namespace, wait_until
 
-#: Ways to cut a client off whose process lives on.
-KINDS = ("reset", "silent", "silent-up", "silent-down", "path", "address", "interface")
-#: And those to whom this happens as well; the memory of the first is watched.
-KILLABLE = (*KINDS, "client-killed")
+#: Ways to cut a client off.
+KINDS = ("reset", "silent", "silent-up", "silent-down", "path", "address", "interface", "client-killed")
 #: Bytes of a connection: any order of magnitude between these is as likely.
 LEAST, MOST = 100_000, 200_000_000
 #: Seconds after which a connection that stands still has failed; a cut takes 30, and TCP's next try as long again.
@@ -112,6 +110,8 @@ def _send(sock: socket.socket, block: bytes, size: int, rng: random.Random) -> b
 
 def measure(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
     """All of it."""
+    if unknown := set(options.kinds.split(",")) - set(KINDS):
+        raise BenchError(f"{unknown.pop()!r} is no kind of cut; choose of {', '.join(KINDS)}")
     seconds = 60 * options.minutes
     with Fleet(lab, options.clients) as fleet, Prober(lab, fleet) as prober:
         held, begun = fleet.holds(), time.monotonic()
@@ -158,7 +158,7 @@ def _cut(
     fleet: Fleet, prober: Prober, options: argparse.Namespace, begun: float
 ) -> tuple[list[tuple[str, float]], dict[str, list[float]]]:
     """Cut, and see who comes back, until the time is over; (kind, seconds) of each, and samples of memory."""
-    rng = random.Random(options.seed)
+    rng, kinds = random.Random(options.seed), options.kinds.split(",")
     took: list[tuple[str, float]] = []
     memory: dict[str, list[float]] = {"server": [], "c0": []}
     # Of each client, the cut that is not known to be over.
@@ -179,7 +179,8 @@ def _cut(
         wait_until(partial(look, client), f"c{client.number} to be back from {open_cuts.get(client)}", STUCK)
         prober.forget(client.number)
         client.filter()
-        kind = rng.choice(KILLABLE if client.number else KINDS)
+        # The first one's memory is watched for all of the time.
+        kind = rng.choice([kind for kind in kinds if client.number or kind != "client-killed"])
         cut = CUTS[kind]
         if cut.begin:
             cut.begin(client)
@@ -201,8 +202,9 @@ def _grown(samples: list[float]) -> dict[str, float]:
 def main() -> int:
     """Measure; return the exit status."""
     parser = argparse.ArgumentParser(prog="bench/soak.py", description="Everything at once, and cuts. Needs root.")
+    parser.add_argument("--minutes", type=float, default=30, metavar="N", help="30 unless told")
+    parser.add_argument("--kinds", default=",".join(KINDS), metavar="LIST", help="of cuts; %(default)s unless told")
     for option, default, text in (
-        ("--minutes", 30, "30 unless told"),
         ("--every", 20, "seconds between two cuts; 20 unless told"),
         ("--clients", 3, "3 unless told"),
         ("--rate", 40, "Mbit/s of a TCP connection at most; there are two for each client, and one more"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import uuid
@@ -209,3 +210,38 @@ def test_strangers_are_measured_in_small_numbers_too(root: None) -> None:
     assert sum(report["sessions not served"] for report in found["attack"]) == 0
     assert found["the client's tunnel was lost"] == 0
     assert found["slow connections"] == {"held": 1000}
+
+
+def missing(*programs: str) -> str:
+    """The first of the programs that is not installed, if one is."""
+    return next((program for program in programs if not shutil.which(program)), "")
+
+
+def test_cuts_are_measured_in_small_numbers_too(root: None) -> None:
+    if program := missing("nft", "haproxy"):
+        pytest.skip(f"no program {program} on this machine")
+    kinds = ["reset", "address", "server-restarted", "proxy-restarted"]
+    command = [sys.executable, "bench/cuts.py", "--clients", "2", "--cuts", "4", "--steady", "0.5", "--persistent"]
+    done = subprocess.run([*command, "--kinds", ",".join(kinds)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert list(found) == kinds
+    for kind in kinds:
+        assert found[kind]["cuts"] == 4
+        assert found[kind]["lost and found again"] == 4
+        assert not found[kind]["interfaces changed"]
+        assert not found[kind]["held more than before"]
+
+
+def test_everything_at_once_is_measured_in_small_numbers_too(root: None) -> None:
+    if program := missing("nft"):
+        pytest.skip(f"no program {program} on this machine")
+    command = [sys.executable, "bench/soak.py", "--minutes", "0.2", "--every", "3", "--clients", "2"]
+    done = subprocess.run(
+        [*command, "--kinds", "reset,client-killed"], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert sum(found["cuts"].values()) == 4
+    assert found["TCP connections, all hashes equal"] >= 5
+    assert not found["held more than before"]
