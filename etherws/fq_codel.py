@@ -19,8 +19,12 @@ QUANTUM = 1514
 #: Seconds that a packet may wait, and for how long that may last before packets are dropped (RFC 8289, section 4.4).
 TARGET, INTERVAL = 0.005, 0.2
 
-#: Bytes in the queue at most. Only a flood fills it before CoDel acts.
+#: Bytes of memory that the queue takes at most. Only a flood fills it before CoDel acts.
 CAP = 4 * 1024 * 1024
+
+#: Bytes that Python takes to keep a packet with its time, beyond the packet's own, and a flow. Of a flood of small
+#: packets that is the most.
+PACKET, FLOW = 128, 1536
 
 #: Queues; flows share one where their hashes meet. A search through all of them stays short.
 QUEUES = 1024
@@ -91,20 +95,18 @@ class FlowQueue:
         self._old: OrderedDict[int, _Flow] = OrderedDict()
 
     def push(self, packet: bytes, now: float) -> None:
-        """Queue a packet that came at `now`, in seconds; past CAP the longest flow loses the older half."""
+        """Queue a packet that came at `now`, in seconds; past CAP the longest flows lose the older half."""
         # Python's hash of bytes is keyed afresh in each process: nobody can aim at another's queue.
         key = hash(flow_of(packet)) % QUEUES
         flow = self._new.get(key) or self._old.get(key)
         if flow is None:
             flow = self._new[key] = _Flow()
+            self.bytes += FLOW
         flow.packets.append((now, packet))
         flow.bytes += len(packet)
-        self.bytes += len(packet)
-        while self.bytes > CAP:
-            longest = max((*self._new.values(), *self._old.values()), key=lambda flow: flow.bytes)
-            half = longest.bytes // 2
-            while longest.bytes > half:
-                self._drop(longest, "queue full")
+        self.bytes += len(packet) + PACKET
+        if self.bytes > CAP:
+            self._make_room()
 
     def pop(self, now: float) -> bytes | None:
         """The next packet at `now`, in seconds; None once nothing is left (RFC 8290, section 4.2)."""
@@ -123,7 +125,15 @@ class FlowQueue:
             # A flow that ran dry waits for its turn once more, or a trickle would always count as new.
             if flows is self._new and self._old:
                 self._old[key] = flow
+            else:
+                self.bytes -= FLOW
         return None
+
+    def clear(self) -> None:
+        """Forget the packets: there is nobody to send them to."""
+        self._new.clear()
+        self._old.clear()
+        self.bytes = 0
 
     def _codel(self, flow: _Flow, now: float) -> bytes | None:
         """The flow's next packet after CoDel's drops (RFC 8289, section 5.5)."""
@@ -160,10 +170,20 @@ class FlowQueue:
             return False
         return now >= flow.first_above
 
+    def _make_room(self) -> None:
+        """Halve the longest flows until an eighth of CAP is free: a search through all of them costs as much as many
+        packets, and a flood of many flows would have one for each."""
+        flows = [*self._new.values(), *self._old.values()]
+        while self.bytes > CAP - CAP // 8:
+            half = max(flow.bytes for flow in flows) // 2
+            for flow in flows:
+                while flow.bytes > half:
+                    self._drop(flow, "queue full")
+
     def _take(self, flow: _Flow) -> bytes:
         _, packet = flow.packets.popleft()
         flow.bytes -= len(packet)
-        self.bytes -= len(packet)
+        self.bytes -= len(packet) + PACKET
         return packet
 
     def _drop(self, flow: _Flow, why: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from collections import defaultdict
 
 import pytest
@@ -146,6 +147,41 @@ def test_the_cap_takes_from_the_longest_flow() -> None:
     assert queue.drops["queue full"] > 0
     assert ipv4(2, 2000) in drain(queue, 0.0)
     assert queue.bytes == 0
+
+
+def test_the_cap_counts_what_small_packets_weigh() -> None:
+    tracemalloc.start()
+    try:
+        queue = FlowQueue()
+        for at in range(CAP // 64):
+            queue.push(bytes(ipv4(1, at % 5000)), float(at))
+        assert queue.drops["queue full"] > 0
+        assert tracemalloc.get_traced_memory()[1] < CAP
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_full_queue_of_many_flows_makes_room_for_more_than_a_packet() -> None:
+    """To find the longest of a thousand flows takes as long as to queue fifty packets."""
+    queue, at = FlowQueue(), 0
+    while not queue.drops:
+        queue.push(ipv4(1, at := at + 1, 1500), 0.0)
+    full = queue.drops.total()
+    for _ in range(300):
+        queue.push(ipv4(1, at := at + 1, 1500), 0.0)
+    assert queue.drops.total() == full
+
+
+def test_a_cleared_queue_is_empty_and_can_be_used_again() -> None:
+    queue = FlowQueue()
+    for _ in range(2):
+        queue.push(ipv4(1, 1000), 0.0)
+        queue.push(ipv4(2, 2000), 0.0)
+        assert queue.pop(0.0) == ipv4(1, 1000)
+        queue.clear()
+        assert queue.pop(0.0) is None
+        assert queue.bytes == 0
+    assert not queue.drops
 
 
 def test_a_super_frame_that_is_alone_is_delivered_however_late() -> None:
