@@ -140,6 +140,8 @@ class Session:
         finally:
             # Also when this greenlet is killed.
             gevent.killall(work)
+            # The reason's traceback holds on to all of this, and this to the reason, until Python looks for such rings.
+            self._queue.clear()
             self._tap.unlinked(self._settings.carrier_timeout)
 
     def close(self, reason: EtherwsError | None = None) -> None:

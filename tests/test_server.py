@@ -315,26 +315,41 @@ def test_pings_are_answered_while_a_flood_of_frames_goes_out(host: Host, server:
         thread.join(PATIENCE)
 
 
+def memory(server: Process) -> int:
+    """Its resident bytes."""
+    with open(f"/proc/{server.pid}/statm") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize()
+
+
 def test_a_peer_that_reads_nothing_costs_no_memory_and_no_time(host: Host, server: Process) -> None:
     frames = host.frames("ethws0")
     stalled = Peer(host).upgraded()
     host.bridge("br0", "ethws0")
 
-    def memory() -> int:
-        with open(f"/proc/{server.pid}/statm") as statm:
-            return int(statm.read().split()[1]) * resource.getpagesize()
-
     other = Peer(host).upgraded()
     server.says("joined on ethws1")
-    before = memory()
+    before = memory(server)
     for _ in range(20_000):
         frames.send(frame(1514))
     # The queue's cap, what its packets weigh beyond their bytes, and a buffer.
-    assert memory() - before < CAP + (3 << 20)
+    assert memory(server) - before < CAP + (3 << 20)
     receiver = host.frames("ethws1")
     other.say(masked(0x82, frame(100)))
     assert receiver.receive() == frame(100)
     stalled.close()
+
+
+def test_peers_that_read_nothing_leave_no_memory_behind(host: Host, server: Process) -> None:
+    before = memory(server)
+    for times in range(1, 6):
+        stalled = Peer(host).upgraded()
+        server.says("joined on ethws0", times)
+        frames = host.frames("ethws0")
+        for _ in range(4_000):
+            frames.send(frame(1514))
+        stalled.close()
+        server.says("left ethws0", times)
+    assert memory(server) - before < CAP + (4 << 20)
 
 
 @pytest.fixture
