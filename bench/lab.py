@@ -147,11 +147,19 @@ class Process:
         The counters of /sys/class/net/*/statistics, but read through /proc/PID/net/dev: that shows the namespace
         of the process, and costs no process of its own in the middle of a measurement.
         """
+        fields = self._counters(device)
+        return fields[0], fields[1]
+
+    def sent(self, device: str) -> tuple[int, int]:
+        """As received(), what it has sent: of a TAP, what was read from it."""
+        fields = self._counters(device)
+        return fields[8], fields[9]
+
+    def _counters(self, device: str) -> list[int]:
         for row in Path(f"/proc/{self.pid}/net/dev").read_text().splitlines():
             name, _, counters = row.partition(":")
             if name.strip() == device:
-                fields = counters.split()
-                return int(fields[0]), int(fields[1])
+                return [int(field) for field in counters.split()]
         raise BenchError(f"{device} is gone")
 
     def cpu(self) -> float:

@@ -106,7 +106,7 @@ def slow(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
 def lossy(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
     """One upload over a long path that loses packets, and ping before and meanwhile."""
     ping = _ping(peer, IDLE)
-    idle = _answers(lab.a.run(*ping, check=False, timeout=IDLE + 30))
+    idle = answers(lab.a.run(*ping, check=False, timeout=IDLE + 30))
     rate, pings = _pinged(peer, lab, seconds)
     return {"lossy-idle": statistics.mean(idle), "lossy-ping": statistics.mean(pings), "lossy-rate": rate}
 
@@ -134,7 +134,7 @@ def _pinged(peer: Peer, lab: Lab, seconds: float, *options: str) -> tuple[float,
     """As _iperf3, but on a slow or long path: Mbit/s, and the pings in ms that were answered meanwhile."""
     with lab.a.running(*_ping(peer, LONG_WARM_UP + seconds)) as ping:
         rate, _ = _iperf3(peer, lab, seconds, *options, warm_up=LONG_WARM_UP)
-        return rate, _answers(ping.output(30), after=round(LONG_WARM_UP / INTERVAL))
+        return rate, answers(ping.output(30), after=round(LONG_WARM_UP / INTERVAL))
 
 
 def _ping(peer: Peer, seconds: float) -> list[str]:
@@ -142,7 +142,7 @@ def _ping(peer: Peer, seconds: float) -> list[str]:
     return ["ping", "-n", "-i", str(INTERVAL), "-c", str(round(seconds / INTERVAL)), peer.address_b]
 
 
-def _answers(text: str, after: int = 0) -> list[float]:
+def answers(text: str, after: int = 0) -> list[float]:
     """The round trips in ms that ping printed, without its first ones."""
     found = re.findall(r"icmp_seq=(\d+) .*time=([\d.]+) ms", text)
     times = [float(time) for number, time in found if int(number) > after]

@@ -245,3 +245,14 @@ def test_everything_at_once_is_measured_in_small_numbers_too(root: None) -> None
     assert sum(found["cuts"].values()) == 4
     assert found["TCP connections, all hashes equal"] >= 5
     assert not found["held more than before"]
+
+
+def test_a_stalled_client_is_measured_in_small_numbers_too(root: None) -> None:
+    command = [sys.executable, "bench/stalled.py", "--flood", "2000", "--seconds", "1", "--rounds", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["stalled sessions"]["stayed"] == 1
+    assert found["stalled sessions"]["dropped, queue full"] > 0
+    assert found["server's memory, MB"]["peak"] > found["server's memory, MB"]["before"]
+    assert found["the honest tunnel was lost"] == 0
