@@ -109,10 +109,6 @@ class Member:
                 found[link["ifname"]] = (link["ifindex"], link.get("master"), link["address"], addresses)
         return found
 
-    def memory(self) -> float:
-        """Resident, in MB."""
-        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-
 
 class Client(Member):
     """One client's machine."""

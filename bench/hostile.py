@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import random
 import socket
 import sys
@@ -94,11 +93,6 @@ def stream(lab: Lab, seconds: float, rate: int) -> float:
     return float(received["Mbit/s"])
 
 
-def memory(server: Process) -> float:
-    """Its resident memory in MB."""
-    return int(Path(f"/proc/{server.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
 @contextmanager
 def tunnel(
     lab: Lab, addresses: int, serving: Sequence[str] = (), joining: Sequence[str] = ()
@@ -156,14 +150,14 @@ def _attacked(lab: Lab, server: Process, options: argparse.Namespace) -> dict[st
     # Caches fill, and the allocator takes what it keeps.
     attackers(MESSAGES * 8 * calm, 400 * calm, calm, lambda: None)
     wait_until(alone, "the first strangers to be gone")
-    small, rates = memory(server), []
+    small, rates = server.rss(), []
 
     def streaming() -> None:
         rates.append(stream(lab, options.seconds, options.rate))
 
     reports = attackers(options.messages, options.handshakes, options.seconds, streaming)
     wait_until(alone, "the strangers to be gone")
-    large, after = memory(server), stream(lab, calm, options.rate)
+    large, after = server.rss(), stream(lab, calm, options.rate)
     return {
         "attack": reports,
         "server's memory, MB": {"before": small, "grown by": large - small, "peak": server.peak_rss()},

@@ -172,6 +172,10 @@ class Process:
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
 
+    def rss(self) -> float:
+        """The memory that it has resident, without its children, in MB."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
     def peak_rss(self) -> float:
         """The most memory it has had resident, or the largest of its children, in MB."""
         states = [Path(f"/proc/{pid}/status").read_text() for pid in self._family()]

@@ -173,8 +173,8 @@ def _cut(
     due = 0
     while (due := due + options.every) <= 60 * options.minutes:
         time.sleep(max(0.0, begun + due - time.monotonic()))
-        memory["server"].append(fleet.server.memory())
-        memory["c0"].append(fleet.clients[0].memory())
+        memory["server"].append(fleet.server.process.rss())
+        memory["c0"].append(fleet.clients[0].process.rss())
         client = fleet.clients[due // options.every % len(fleet.clients)]
         wait_until(partial(look, client), f"c{client.number} to be back from {open_cuts.get(client)}", STUCK)
         prober.forget(client.number)

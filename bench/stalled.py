@@ -27,7 +27,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.hostile import INNER_B, memory, report, role, stream, tunnel
+from bench.hostile import INNER_B, report, role, stream, tunnel
 from bench.lab import OUTER_B, BenchError, Lab, Process, wait_until
 from bench.scenarios import answers
 from bench.strangers import LINES, PORT, masked, request
@@ -106,7 +106,7 @@ def _flooded(lab: Lab, server: Process, turn: str, options: argparse.Namespace) 
     try:
         if guest:
             wait_until(lambda: guest.check() and lab.b.has(GUEST) and server.received(GUEST)[1] > 0, "a guest")
-        found["before"] = memory(server)
+        found["before"] = server.rss()
         # The peak is counted from here on (proc(5)).
         Path(f"/proc/{server.pid}/clear_refs").write_text("5")
         with lab.b.running(*role(__file__, "flood", whom, options.flood, most)) as flooding:
