@@ -129,12 +129,6 @@ class FlowQueue:
                 self.bytes -= FLOW
         return None
 
-    def clear(self) -> None:
-        """Forget the packets: there is nobody to send them to."""
-        self._new.clear()
-        self._old.clear()
-        self.bytes = 0
-
     def _codel(self, flow: _Flow, now: float) -> bytes | None:
         """The flow's next packet after CoDel's drops (RFC 8289, section 5.5)."""
         late = self._late(flow, now)

@@ -174,6 +174,8 @@ class Link:
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
             self._sock.close()
+            # What was raised holds on to us by its traceback, and megabytes with us until Python looks for such rings.
+            self._ended = self._decoder.error = None
 
     def all_drops(self) -> Counter[str]:
         """What was thrown away so far, by reason."""

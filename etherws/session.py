@@ -136,13 +136,13 @@ class Session:
         try:
             reason = self._end.get()
             assert reason is not None
-            return reason
         finally:
             # Also when this greenlet is killed.
             gevent.killall(work)
-            # The reason's traceback holds on to all of this, and this to the reason, until Python looks for such rings.
-            self._queue.clear()
             self._tap.unlinked(self._settings.carrier_timeout)
+        # Tracebacks would hold on to all of this, and this to them; see Link.close().
+        reason.__cause__ = reason.__context__ = None
+        return reason.with_traceback(None)
 
     def close(self, reason: EtherwsError | None = None) -> None:
         """End the link, in 1.5 s at most; the peer is told what it did wrong."""

@@ -172,18 +172,6 @@ def test_a_full_queue_of_many_flows_makes_room_for_more_than_a_packet() -> None:
     assert queue.drops.total() == full
 
 
-def test_a_cleared_queue_is_empty_and_can_be_used_again() -> None:
-    queue = FlowQueue()
-    for _ in range(2):
-        queue.push(ipv4(1, 1000), 0.0)
-        queue.push(ipv4(2, 2000), 0.0)
-        assert queue.pop(0.0) == ipv4(1, 1000)
-        queue.clear()
-        assert queue.pop(0.0) is None
-        assert queue.bytes == 0
-    assert not queue.drops
-
-
 def test_a_super_frame_that_is_alone_is_delivered_however_late() -> None:
     queue = FlowQueue()
     for at in range(100):
