@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import socket
 import ssl
@@ -86,6 +88,37 @@ def test_tunnels_are_closed_with_1001_and_interfaces_removed_at_the_end(host: Ho
     peer.close()
     assert running.ends(10) == 0
     assert "ethws0" not in host.links()
+
+
+def test_a_lost_client_gets_its_port_back(host: Host) -> None:
+    running = gunicorn(host, "-b", "127.0.0.1:80", ETHERWS_SERVER_BRIDGE="br0")
+    until(lambda: "ethws0" in host.links(), "ethws0 to appear")
+    indexes = []
+    for name in ("a", "b", "b"):
+        # The last comes before it is known that the one before it was lost.
+        peer = Peer(host)
+        peer.say(request(Etherws_Resume=name * 22))
+        assert peer.head().startswith(b"HTTP/1.1 101 ")
+        indexes.append({link: found["index"] for link, found in host.links().items() if link.startswith("ethws")})
+    assert indexes[1] == indexes[2]
+    assert len(indexes[2]) == 2
+    assert "Traceback" not in running.output
+
+
+def test_a_worker_that_is_killed_is_replaced_and_its_clients_come_back(hosts: tuple[Host, Host]) -> None:
+    one, other = hosts
+    running = gunicorn(one, "-b", "0.0.0.0:80", ETHERWS_SERVER_BRIDGE="br0")
+    found = re.search(r"Booting worker with pid: (\d+)", running.says("Booting worker"))
+    until(lambda: "ethws0" in one.links(), "ethws0 to appear")
+    client = other.etherws("client", "--foreground", "ws://192.0.2.1/", "--retry-interval", "50ms")
+    client.says("connected")
+    assert found
+    os.kill(int(found[1]), signal.SIGKILL)
+    client.says("connected", times=2)
+    ends = [host.frames("ethws0") for host in hosts]
+    ends[1].send(frame(100))
+    assert ends[0].receive() == frame(100)
+    assert one.links()["ethws0"].get("master") == one.links()["br0"]["index"]
 
 
 def test_frames_that_come_with_the_request_are_kept(host: Host) -> None:
