@@ -95,7 +95,7 @@ class Member:
     def holds(self) -> dict[str, int]:
         """Its greenlets, threads and descriptors, and its machine's interfaces."""
         before = self.said("counted ")
-        self.process.signal(signal.SIGUSR1)
+        self.process.notify(signal.SIGUSR1)
         wait_until(lambda: self.said("counted ") > before, "etherws to count")
         held = self.process.so_far().rpartition("counted ")[2].partition("\n")[0]
         return {**json.loads(held), "interfaces": len(self.interfaces())}
@@ -361,7 +361,10 @@ def _restart_proxy(fleet: Fleet) -> float:
 
 
 def _set(state: str) -> Callable[[Client], None]:
-    return lambda client: client.namespace.ip("link", "set", VETH, state) and None
+    def change(client: Client) -> None:
+        client.namespace.ip("link", "set", VETH, state)
+
+    return change
 
 
 CUTS = {

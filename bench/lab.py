@@ -108,7 +108,7 @@ class Process:
         """What it has printed."""
         return self._log.read_text(errors="replace")
 
-    def signal(self, number: signal.Signals) -> None:
+    def notify(self, number: signal.Signals) -> None:
         """Send a signal to it alone."""
         self._popen.send_signal(number)
 

@@ -20,9 +20,9 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.hostile import figures, report, role, stream, tunnel
 from bench.lab import BenchError, Lab
 from bench.strangers import LINES, address, connected_from, request
+from bench.tunnel import command, figures, role, stream, tunnel
 from etherws import passwd
 
 #: Addresses that the strangers have, when they have many.
@@ -103,15 +103,16 @@ def main() -> int:
     if sys.argv[1:2] == ["strangers"]:
         print(json.dumps(strangers(float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))))
         return 0
-    parser = argparse.ArgumentParser(prog="bench/logins.py", description="A session among refused logins. Needs root.")
-    for option, default, text in (
-        ("--rate", 50, "wrong passwords a second; 50 unless told"),
-        ("--seconds", 8, "of one measurement; 8 unless told"),
-        ("--rounds", 5, "5 unless told"),
-        ("--cost", 10, "of bcrypt; 10 unless told"),
-    ):
-        parser.add_argument(option, type=int, default=default, metavar="N", help=text)
-    return report(measure, parser.parse_args())
+    return command(
+        measure,
+        "A session among refused logins.",
+        [
+            ("--rate", 50, "wrong passwords a second"),
+            ("--seconds", 8, "of one measurement"),
+            ("--rounds", 5, "how often"),
+            ("--cost", 10, "of bcrypt"),
+        ],
+    )
 
 
 if __name__ == "__main__":

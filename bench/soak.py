@@ -29,8 +29,8 @@ if __name__ == "__main__":
 
 from bench.cuts import left_over
 from bench.fleet import CUTS, INNER_B, Client, Fleet, Prober, inside
-from bench.hostile import SO_MAX_PACING_RATE, report
 from bench.lab import BenchError, Lab, Namespace, wait_until
+from bench.tunnel import SO_MAX_PACING_RATE, command
 
 #: Ways to cut a client off.
 KINDS = ("reset", "silent", "silent-up", "silent-down", "path", "address", "interface", "client-killed")
@@ -201,17 +201,18 @@ def _grown(samples: list[float]) -> dict[str, float]:
 
 def main() -> int:
     """Measure; return the exit status."""
-    parser = argparse.ArgumentParser(prog="bench/soak.py", description="Everything at once, and cuts. Needs root.")
-    parser.add_argument("--minutes", type=float, default=30, metavar="N", help="30 unless told")
-    parser.add_argument("--kinds", default=",".join(KINDS), metavar="LIST", help="of cuts; %(default)s unless told")
-    for option, default, text in (
-        ("--every", 20, "seconds between two cuts; 20 unless told"),
-        ("--clients", 3, "3 unless told"),
-        ("--rate", 40, "Mbit/s of a TCP connection at most; there are two for each client, and one more"),
-        ("--seed", 1, "1 unless told"),
-    ):
-        parser.add_argument(option, type=int, default=default, metavar="N", help=text)
-    return report(measure, parser.parse_args())
+    return command(
+        measure,
+        "Everything at once, and cuts.",
+        [
+            ("--minutes", 30.0, "how long"),
+            ("--every", 20, "seconds between two cuts"),
+            ("--clients", 3, "how many"),
+            ("--rate", 40, "Mbit/s of a TCP connection at most; there are two for each client, and one more"),
+            ("--kinds", ",".join(KINDS), "of cuts"),
+            ("--seed", 1, "of sizes and cuts"),
+        ],
+    )
 
 
 if __name__ == "__main__":

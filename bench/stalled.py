@@ -27,10 +27,10 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.hostile import INNER_B, report, role, stream, tunnel
 from bench.lab import OUTER_B, BenchError, Lab, Process, wait_until
 from bench.scenarios import answers
 from bench.strangers import LINES, PORT, masked, request
+from bench.tunnel import INNER_B, command, role, stream, tunnel
 from etherws.fq_codel import CAP
 from etherws.wire import COMPLETE
 
@@ -221,15 +221,16 @@ def main() -> int:
     if sys.argv[1:2] == ["join"]:
         join(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
         return 0
-    parser = argparse.ArgumentParser(prog="bench/stalled.py", description="A client that reads nothing. Needs root.")
-    for option, default, text in (
-        ("--flood", 4000, "frames a second that the LAN sends; 4000 unless told"),
-        ("--seconds", 2, "of one measurement; 2 unless told"),
-        ("--rounds", 5, "5 unless told"),
-        ("--wire", 2, "version that the guest speaks; 2 unless told"),
-    ):
-        parser.add_argument(option, type=int, default=default, metavar="N", help=text)
-    return report(measure, parser.parse_args())
+    return command(
+        measure,
+        "A client that reads nothing.",
+        [
+            ("--flood", 4000, "frames a second that the LAN sends"),
+            ("--seconds", 2, "of one measurement"),
+            ("--rounds", 5, "how often"),
+            ("--wire", 2, "version that the guest speaks"),
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,134 @@
+"""A tunnel to measure by, and a stream through it: what hostile.py, logins.py and stalled.py share.
+
+Each is a function of a Lab and of the options in the command line, whose figures command() prints. The stream's ends
+are processes, ``tunnel.py send|sink ...``, and so are other roles: each prints its figures as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.lab import OUTER_B, VETH, BenchError, Lab, Process, wait_until
+from bench.strangers import PORT, address
+
+STREAM_PORT = 8081
+#: The LAN in the tunnel: the client's interface in a, the server's bridge in b.
+INNER_A, INNER_B = "10.99.0.1", "10.99.0.2"
+#: asm-generic/socket.h
+SO_MAX_PACING_RATE = 47
+
+#: An option, its value unless told, and what it is.
+Option = tuple[str, int | float | str, str]
+
+
+def command(measure: Callable[[Lab, argparse.Namespace], dict[str, Any]], text: str, options: Sequence[Option]) -> int:
+    """Measure in a lab, print what was found, and return the exit status."""
+    parser = argparse.ArgumentParser(description=f"{text} Needs root.")
+    for option, default, what in options:
+        kind = type(default)
+        metavar = "LIST" if kind is str else "N"
+        parser.add_argument(
+            option, type=kind, default=default, metavar=metavar, help=f"{what}; %(default)s unless told"
+        )
+    arguments = parser.parse_args()
+    try:
+        with Lab() as lab:
+            print(json.dumps(measure(lab, arguments), indent=2))
+    except BenchError as exc:
+        print(f"bench: {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+@contextmanager
+def tunnel(
+    lab: Lab, addresses: int, serving: Sequence[str] = (), joining: Sequence[str] = ()
+) -> Iterator[tuple[Process, Process]]:
+    """A server in b and an honest client in a, with these options, whose LAN answers; and so many addresses in a for
+    strangers. The server must still run at the end."""
+    etherws = [sys.executable, "-m", "etherws"]
+    for number in range(addresses):
+        lab.a.ip("addr", "add", f"{address(number)}/24", "dev", VETH)
+    ends = ["--address", OUTER_B, "--port", str(PORT), "--bridge", "br0"]
+    with lab.b.running(*etherws, "server", "--foreground", *ends, *serving) as server:
+        wait_until(lambda: server.listens(PORT), "the server to listen")
+        with lab.a.running(*etherws, "client", "--foreground", f"ws://{OUTER_B}:{PORT}/", *joining) as client:
+            wait_until(lambda: client.check() and "connected" in client.so_far(), "the client to connect")
+            for namespace, device, own in ((lab.a, "ethws0", INNER_A), (lab.b, "br0", INNER_B)):
+                namespace.ip("addr", "add", f"{own}/24", "dev", device)
+                namespace.ip("link", "set", device, "up")
+            wait_until(lambda: lab.a.pings(INNER_B), "an answer to ping")
+            yield server, client
+        server.check()
+
+
+def stream(lab: Lab, seconds: float, rate: int) -> float:
+    """Mbit/s of a stream through the tunnel, whose bytes must arrive."""
+    with lab.b.running(*role(__file__, "sink")) as receiver:
+        wait_until(lambda: receiver.listens(STREAM_PORT), "the sink to listen")
+        with lab.a.running(*role(__file__, "send", seconds, rate)) as sender:
+            sent, received = figures(sender, 2 * seconds + 60), figures(receiver, 60)
+    if sent["sha256"] != received["sha256"]:
+        raise BenchError(f"the stream was damaged: {sent}, {received}")
+    return float(received["Mbit/s"])
+
+
+def figures(process: Process, timeout: float) -> dict[str, Any]:
+    """What a role printed at its end."""
+    text = process.output(timeout)
+    try:
+        found = json.loads(text.splitlines()[-1])
+    except (ValueError, IndexError):
+        raise BenchError(f"{process.name}: {text[-500:]}") from None
+    assert isinstance(found, dict)
+    return found
+
+
+def role(file: str, *arguments: object) -> list[str]:
+    """The command for one."""
+    return [sys.executable, file, *map(str, arguments)]
+
+
+def send(seconds: float, rate: int) -> dict[str, Any]:
+    """Stream to the sink, at `rate` bytes a second at most if that is not 0, and take the hash of it."""
+    digest, size, block = hashlib.sha256(), 0, random.Random(0).randbytes(1 << 20)
+    with socket.create_connection((INNER_B, STREAM_PORT), timeout=60) as sock:
+        if rate:
+            sock.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, rate)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            piece = block[size // 7 % 65536 :][:65536]
+            sock.sendall(piece)
+            digest.update(piece)
+            size += len(piece)
+        sock.shutdown(socket.SHUT_WR)
+        sock.recv(1)
+    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def sink() -> dict[str, Any]:
+    """Take one stream."""
+    digest, size = hashlib.sha256(), 0
+    with socket.create_server((INNER_B, STREAM_PORT)) as server, server.accept()[0] as sock:
+        begun = time.monotonic()
+        while data := sock.recv(1 << 18):
+            digest.update(data)
+            size += len(data)
+    return {"bytes": size, "sha256": digest.hexdigest(), "Mbit/s": size * 8e-6 / (time.monotonic() - begun)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(sink() if sys.argv[1] == "sink" else send(float(sys.argv[2]), int(sys.argv[3]))))
