@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import sys
 import time
@@ -20,7 +21,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.fleet import CUTS, Cut, Fleet, Member, Prober
+from bench.fleet import CUTS, Client, Cut, Fleet, Member, Prober
 from bench.lab import BenchError, Lab, wait_until
 
 #: Seconds that a tunnel is left alone between two cuts: with one that is lost sooner than 10 s the client loses
@@ -82,7 +83,7 @@ def measure(lab: Lab, options: argparse.Namespace, cut: Cut) -> dict[str, Any]:
             "median, s": round(statistics.median(took), 3),
             "95th percentile, s": round(statistics.quantiles(took, n=20)[-1], 3),
             "worst, s": round(max(took), 3),
-            "lost and found again": sum(client.said("trying again") for client in fleet.clients),
+            "lost and found again": Counter(reason for client in fleet.clients for reason in _reasons(client)),
             "interfaces changed": changed,
             "held more than before": left_over(fleet, held),
         }
@@ -98,6 +99,12 @@ def left_over(fleet: Fleet, before: dict[str, int]) -> dict[str, int]:
     while (found := more()) and time.monotonic() < end:
         time.sleep(1)
     return found
+
+
+def _reasons(client: Client) -> list[str]:
+    """Why its process said that it lost the server, without figures."""
+    found = re.findall(r"lost ws://[\d.:]+: (.*?)(?:; dropped .*)?; trying again", client.process.so_far())
+    return [re.sub(r"[\d.]+ s$", "... s", reason) for reason in found]
 
 
 def _changed(member: Member, was: dict[str, tuple[Any, ...]]) -> list[str]:
