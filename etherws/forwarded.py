@@ -60,6 +60,8 @@ class Trusted:
         """Whether this is one of them; the empty string stands for a peer on a UNIX socket."""
         if not address:
             return self._unix
+        if not self._networks:
+            return False
         try:
             ip = ipaddress.ip_address(plain(address))
         except ValueError:

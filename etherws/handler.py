@@ -104,6 +104,11 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         self._deadline.close()
         super().handle_one_response()
 
+    def log_request(self) -> None:
+        """As gevent-websocket's; what nobody reads is not even put into words."""
+        if self.logger.isEnabledFor(logging.INFO):
+            super().log_request()
+
     def log_error(self, msg: str, *args: Any) -> None:
         """A stranger's mistake: no traceback, no raw bytes, and only for those who debug."""
         log.debug(

@@ -11,6 +11,7 @@ import contextlib
 import ipaddress
 import logging
 import socket
+from functools import lru_cache
 from typing import Any
 
 from etherws.forwarded import Trusted, neighbourhood, peer
@@ -20,6 +21,12 @@ log = logging.getLogger(__name__)
 
 #: Connections that wait at once, in total and from one address.
 TOTAL, EACH = 1024, 64
+
+
+@lru_cache(TOTAL)
+def _place(address: str) -> str:
+    """The neighbourhood of an address; empty for this machine."""
+    return "" if ipaddress.ip_address(address.partition("%")[0]).is_loopback else neighbourhood(address)
 
 
 class LobbyMixin:
@@ -56,9 +63,8 @@ class LobbyMixin:
 
     def _whence(self, address: str) -> str:
         """What is counted as one address; empty for this machine and for proxies, which are not limited so."""
-        if not address or ipaddress.ip_address(address.partition("%")[0]).is_loopback or address in self.trusted():
-            return ""
-        return neighbourhood(address)
+        place = _place(address) if address else ""
+        return "" if not place or address in self.trusted() else place
 
     def _hang_up(self, sock: Any) -> None:
         log.debug("too many wait; hanging up on the first, from %s", self._waiting.pop(sock) or "this machine")

@@ -242,10 +242,10 @@ def _dump(kind: int, form: Any, **values: Any) -> Iterator[Any]:
 def _ask(request: bytes) -> list[tuple[int, bytes]]:
     """Send it; return the type and all of each message that comes back. Raises OSError at an error among them."""
     # Opened here: another thread may be in another network namespace.
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as sock:
-        sock.setblocking(False)
-        # The kernel may take tens of milliseconds to put rules in force; others' frames go on meanwhile.
-        received: list[bytes] = gevent.get_hub().threadpool.apply(_exchange, (sock, request))
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+    # The kernel may take tens of milliseconds to put rules in force, and some more until it lets the socket go; others'
+    # frames go on meanwhile.
+    received: list[bytes] = gevent.get_hub().threadpool.apply(_exchange, (sock, request))
     answers = []
     for data in received:
         while len(data) >= _HEADER.size:
@@ -259,8 +259,9 @@ def _ask(request: bytes) -> list[tuple[int, bytes]]:
 
 def _exchange(sock: socket.socket, request: bytes) -> list[bytes]:
     received = []
-    sock.sendto(request, (0, 0))
-    with contextlib.suppress(BlockingIOError):
+    with sock, contextlib.suppress(BlockingIOError):
+        sock.setblocking(False)
+        sock.sendto(request, (0, 0))
         while True:
             received.append(sock.recv(_ANSWER))
     return received
