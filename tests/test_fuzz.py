@@ -353,7 +353,7 @@ def records(message: bytes) -> list[bytes] | int:
         hdr_len, gso_size, csum_start, csum_offset = (number(packet[at : at + 2]) for at in (2, 4, 6, 8))
         if flags not in (0, 1, 2, 3) or (flags in (1, 3) and csum_start + csum_offset + 1 >= len(frame)):
             return 1002
-        if gso_type not in (0, 1, 4, 0x81, 0x84) or (gso_type and (gso_size == 0 or hdr_len > len(frame))):
+        if gso_type not in (0, 1, 4, 0x81, 0x84) or (gso_type and (gso_size < 8 or hdr_len > len(frame))):
             return 1002
         packets.append(packet)
     return packets
