@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -214,7 +215,7 @@ def test_many_logins_at_once_are_bounded_and_block_nobody(host: Host, files: Fil
     inside = Peer(host)
     inside.say(request(Authorization=f"Bearer {files.token}"))
     assert inside.head().startswith(b"HTTP/1.1 101 ")
-    others = [Peer(host) for _ in range(WAITING + 8)]
+    others, begun = [Peer(host) for _ in range(WAITING + 8)], monotonic()
     for other in others:
         other.say(request(Authorization=basic("slow:" + WRONG)))
     # Meanwhile pings are answered; that is no promise of how soon.
@@ -223,7 +224,8 @@ def test_many_logins_at_once_are_bounded_and_block_nobody(host: Host, files: Fil
         pass
     assert got == (0x8A, b"are you there?")
     heads = [other.head().split(b" ")[1] for other in others]
-    assert heads.count(b"401") == FAILURES
+    # And one more each PAUSE, where the machine is busy.
+    assert FAILURES <= heads.count(b"401") <= FAILURES + (monotonic() - begun) / PAUSE
     assert heads.count(b"503") >= 1
     assert set(heads) == {b"401", b"429", b"503"}
     assert "Traceback" not in server.output
