@@ -27,7 +27,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.cuts import left_over
+from bench.cuts import PATIENCE, left_over
 from bench.fleet import CUTS, INNER_B, Client, Fleet, Prober, inside
 from bench.lab import BenchError, Lab, Namespace, wait_until
 from bench.tunnel import SO_MAX_PACING_RATE, command
@@ -36,8 +36,9 @@ from bench.tunnel import SO_MAX_PACING_RATE, command
 KINDS = ("reset", "silent", "silent-up", "silent-down", "path", "address", "interface", "client-killed")
 #: Bytes of a connection: any order of magnitude between these is as likely.
 LEAST, MOST = 100_000, 200_000_000
-#: Seconds after which a connection that stands still has failed; a cut takes 30, and TCP's next try as long again.
-STUCK = 180.0
+#: Seconds after which a connection that stands still has failed. A cut takes 30, those of two clients may overlap, and
+#: TCP tries ever more rarely, up to every two minutes: between two clients one may miss the gaps several times.
+STUCK = 600.0
 #: Of the time, before memory counts: caches fill, and the allocator takes what it keeps.
 WARM_UP = 0.2
 
@@ -124,7 +125,7 @@ def measure(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
             thread.start()
         took, memory = _cut(fleet, prober, options, begun)
         for thread in threads:
-            thread.join(2 * STUCK)
+            thread.join(STUCK)
         if failures := [f"{way.name}: {text}" for way in ways for text in way.failures]:
             raise BenchError("; ".join(failures))
         if any(thread.is_alive() for thread in threads):
@@ -176,7 +177,7 @@ def _cut(
         memory["server"].append(fleet.server.process.rss())
         memory["c0"].append(fleet.clients[0].process.rss())
         client = fleet.clients[due // options.every % len(fleet.clients)]
-        wait_until(partial(look, client), f"c{client.number} to be back from {open_cuts.get(client)}", STUCK)
+        wait_until(partial(look, client), f"c{client.number} to be back from {open_cuts.get(client)}", PATIENCE)
         prober.forget(client.number)
         client.filter()
         # The first one's memory is watched for all of the time.
@@ -189,7 +190,7 @@ def _cut(
             cut.mend(client)
         open_cuts[client] = kind, time.monotonic()
     for client in fleet.clients:
-        wait_until(partial(look, client), f"c{client.number} to be back", STUCK)
+        wait_until(partial(look, client), f"c{client.number} to be back", PATIENCE)
     return took, memory
 
 
