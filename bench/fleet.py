@@ -156,10 +156,10 @@ class Fleet:
         lab.b.ip("link", "del", VETH)
         lab.middle.ip("link", "add", "switch", "up", "type", "bridge")
         self._plug(lab.b, "server", OUTER_B, INNER_B)
-        secrets = [passwd.add_token(tokens, f"c{number}") for number in range(self._count)]
+        names = [f"c{number}" for number in range(self._count)]
+        secrets = [passwd.add_token(tokens, name) for name in names]
         ends = ["--address", OUTER_B, "--port", str(PORT), "--token-file", str(tokens), "--trusted-proxy", OUTER_B]
         if self._persistent:
-            names = [f"c{number}" for number in range(self._count)]
             for name in ("ethws0", *names):
                 _persistent(lab.b, name)
             (policy := lab.b.file("policy.toml")).write_text(
@@ -170,11 +170,11 @@ class Fleet:
         self.listening()
         if self._proxied:
             self.start_proxy()
-        for number, secret in enumerate(secrets):
-            namespace = lab.namespace(f"c{number}")
-            self._plug(namespace, f"c{number}", f"{OUTER}{FIRST + number}", f"{INNER}{FIRST + number}")
+        uri = f"ws://{OUTER_B}:{FRONT if self._proxied else PORT}/"
+        for number, (name, secret) in enumerate(zip(names, secrets, strict=True)):
+            namespace = lab.namespace(name)
+            self._plug(namespace, name, f"{OUTER}{FIRST + number}", f"{INNER}{FIRST + number}")
             (file := namespace.file("token")).write_text(secret)
-            uri = f"ws://{OUTER_B}:{FRONT if self._proxied else PORT}/"
             if self._persistent:
                 _persistent(namespace, "ethws0")
             joining = ["client", "--foreground", "--bridge", "br0", "--device", "ethws0", "--token-file", str(file)]
@@ -211,8 +211,7 @@ class Fleet:
         self._lab.middle.ip("link", "add", port, "type", "veth", "peer", "name", VETH, "netns", namespace.name)
         self._lab.middle.ip("link", "set", port, "master", "switch", "up")
         # A bridge that etherws makes goes with it. And without a MAC of its own a bridge has that of one of its ports.
-        mac = f"02:00:00:00:00:{int(inner.rpartition('.')[2]):02x}"
-        namespace.ip("link", "add", "br0", "address", mac, "type", "bridge")
+        namespace.ip("link", "add", "br0", "address", _mac(inner), "type", "bridge")
         for device, own in ((VETH, address), ("br0", inner)):
             namespace.ip("link", "set", device, "up")
             namespace.ip("addr", "add", f"{own}/24", "dev", device)
@@ -220,11 +219,14 @@ class Fleet:
     def _introduce(self) -> None:
         """Tell the machines each other's MACs. Who asks for them gets an answer at the next full second, and that is
         not what is measured."""
-        macs = [client.interfaces()["br0"][2] for client in self.clients]
-        for client, mac in zip(self.clients, macs, strict=True):
-            own = self.server.interfaces()["br0"][2]
-            client.namespace.ip("neigh", "replace", INNER_B, "lladdr", own, "dev", "br0", "nud", "permanent")
-            self._lab.b.ip("neigh", "replace", client.inner, "lladdr", mac, "dev", "br0", "nud", "permanent")
+        for client in self.clients:
+            for namespace, other in ((client.namespace, INNER_B), (self._lab.b, client.inner)):
+                namespace.ip("neigh", "replace", other, "lladdr", _mac(other), "dev", "br0", "nud", "permanent")
+
+
+def _mac(inner: str) -> str:
+    """The bridge's, of the machine that has this address in the tunnel."""
+    return f"02:00:00:00:00:{int(inner.rpartition('.')[2]):02x}"
 
 
 def _persistent(namespace: Namespace, name: str) -> None:
