@@ -37,7 +37,7 @@ test: $(VENV)/test.done
 	$(BIN)/python -m pytest $(ARGS)
 
 fuzz: $(VENV)/test.done
-	$(BIN)/python -m pytest --hypothesis-profile=fuzz tests/test_fuzz.py $(ARGS)
+	$(BIN)/python -m pytest --hypothesis-profile=fuzz tests/system/test_fuzz.py $(ARGS)
 
 conformance: $(VENV)/test.done
 	$(BIN)/python -m tests.autobahn.run

@@ -15,7 +15,7 @@ setup(
     long_description_content_type="text/x-rst",
     license="BSD-2-Clause",
     python_requires=">=3.10",
-    packages=find_packages(include=["etherws"]),
+    packages=find_packages(include=["etherws", "etherws.*"]),
     install_requires=[
         "bcrypt>=4.0.1",
         "click>=8.1.7",

@@ -31,7 +31,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.lab import OUTER_B, VETH, BenchError, Lab, Namespace, Process, wait_until
-from etherws import passwd
+from etherws.access import passwd
 
 #: The server's port, the reverse proxy's, and that of who answers datagrams in the tunnel.
 PORT, FRONT, ECHO = 8080, 8081, 7
@@ -389,7 +389,7 @@ def main() -> None:
     import gevent
     from greenlet import greenlet
 
-    from etherws.cli import main as command
+    from etherws.cli.commands import main as command
 
     def count() -> None:
         gc.collect()

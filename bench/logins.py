@@ -23,7 +23,7 @@ if __name__ == "__main__":
 from bench.lab import BenchError, Lab
 from bench.strangers import LINES, address, connected_from, request
 from bench.tunnel import command, figures, role, stream, tunnel
-from etherws import passwd
+from etherws.access import passwd
 
 #: Addresses that the strangers have, when they have many.
 MANY = 150

@@ -31,8 +31,8 @@ from bench.lab import OUTER_B, BenchError, Lab, Process, wait_until
 from bench.scenarios import answers
 from bench.strangers import LINES, PORT, masked, request
 from bench.tunnel import INNER_B, command, role, stream, tunnel
-from etherws.fq_codel import CAP
-from etherws.wire import COMPLETE
+from etherws.tunnel.fq_codel import CAP
+from etherws.tunnel.wire import COMPLETE
 
 #: The guest's interface on the server, and the port of the bridge that stands in for it.
 GUEST, STAND_IN = "ethws1", "standin"

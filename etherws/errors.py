@@ -1,6 +1,6 @@
 """Every error that etherws raises on purpose, under one root.
 
-A message says what failed, on what, and what to try. Only cli.py prints one or exits because of one.
+A message says what failed, on what, and what to try. Only cli/commands.py prints one or exits because of one.
 
     EtherwsError
     +-- SettingsError     an option's value cannot be used
@@ -16,7 +16,7 @@ A message says what failed, on what, and what to try. Only cli.py prints one or 
     |   +-- NotAdmitted   the server wants other credentials than it got
     +-- DaemonError       the process cannot go on in the background
     +-- ProtocolError     the peer broke a rule of RFC 6455 or of the wire; carries the close code
-    +-- LinkClosed        the WebSocket has ended; carries the close code, if there was one
+    +-- ConnectionClosed        the WebSocket has ended; carries the close code, if there was one
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class ProtocolError(EtherwsError):
         self.code = code
 
 
-class LinkClosed(EtherwsError):
+class ConnectionClosed(EtherwsError):
     """The WebSocket has ended.
 
     `code` is the peer's close code; None when it gave none, or when TCP ended without a Close.
@@ -119,5 +119,5 @@ class LinkClosed(EtherwsError):
         self.code = code
 
 
-class PathChanged(LinkClosed):
+class NetworkChanged(ConnectionClosed):
     """This machine's network has changed, and by the old way nothing comes any more: a new one can be had at once."""

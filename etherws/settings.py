@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from etherws.addresses import Networks
 from etherws.errors import SettingsError
-from etherws.forwarded import Trusted
 
 #: linux/if.h, IFNAMSIZ: 16 bytes with the closing zero.
 NAME_MAX = 15
@@ -94,9 +94,10 @@ class DeviceSettings:
 @dataclass(frozen=True)
 class ServerSettings(DeviceSettings):
     """What the WSGI application needs: the devices, the one path that is a tunnel, and who may come: the files of
-    passwords, tokens (credentials.py) and rules (policy.py), and the origins of web pages from elsewhere. The port of a
-    lost client is kept for `resume_timeout` seconds. The word of the reverse proxies in `trusted_proxy` (networks,
-    addresses or "unix") about their clients counts; with `proxy_protocol` they speak the PROXY protocol."""
+    passwords, tokens (access/credential_files.py) and rules (access/policy.py), and the origins of web pages from
+    elsewhere. The port of a lost client is kept for `resume_timeout` seconds. The word of the reverse proxies in
+    `trusted_proxy` (networks, addresses or "unix") about their clients counts; with `proxy_protocol` they speak the
+    PROXY protocol."""
 
     path: str = "/"
     htpasswd: str | None = None
@@ -118,7 +119,7 @@ class ServerSettings(DeviceSettings):
                 raise SettingsError(f"--allow-origin {origin!r} is no origin; write https://HOST, or * for all")
         if self.resume_timeout < 0:
             raise SettingsError(f"--resume-timeout {self.resume_timeout:g} s must not be below zero")
-        if not Trusted(self.trusted_proxy) and self.proxy_protocol:
+        if not Networks(self.trusted_proxy) and self.proxy_protocol:
             raise SettingsError("--proxy-protocol needs --trusted-proxy: whoever speaks it says who the client is")
 
     @classmethod
@@ -188,8 +189,8 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
 @dataclass(frozen=True)
 class Trust:
     """Whom the client takes for the server, and what it shows in turn: `cacert`, a PEM file or a directory of them to
-    trust instead of the system's store; `pins`, of which the server's key must have one (certificates.py); `sni`, the
-    name to ask for and to verify instead of the URI's; `certfile` and `keyfile`, the client's own, PEM."""
+    trust instead of the system's store; `pins`, of which the server's key must have one (access/certificates.py);
+    `sni`, the name to ask for and to verify instead of the URI's; `certfile` and `keyfile`, the client's own, PEM."""
 
     cacert: str | None = None
     insecure: bool = False

@@ -15,12 +15,12 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGIServer
 
 from etherws import wsgi
+from etherws.addresses import Networks
 from etherws.errors import EtherwsError
-from etherws.forwarded import Trusted
-from etherws.handler import Handler
-from etherws.introduced import IntroducedMixin
-from etherws.lobby import LobbyMixin
-from etherws.server import TlsMixin, contexts, exposure
+from etherws.server.http import Handler
+from etherws.server.introduced import IntroducedMixin
+from etherws.server.lobby import LobbyMixin
+from etherws.server.serve import TlsMixin, contexts, exposure
 
 
 class _Handler(Handler, PyWSGIHandler):  # type: ignore[misc]
@@ -33,10 +33,10 @@ class _Server(LobbyMixin, IntroducedMixin, TlsMixin, PyWSGIServer):  # type: ign
         # gunicorn's own context stays as it was at the start; ours follows the files.
         super().__init__(*args, **kwargs)
 
-    def trusted(self) -> Trusted:
+    def trusted(self) -> Networks:
         return _ours(self.application).trusted
 
-    def introducers(self) -> Trusted | None:
+    def introducers(self) -> Networks | None:
         return _ours(self.application).introducers
 
     def close(self) -> None:

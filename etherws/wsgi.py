@@ -1,201 +1,19 @@
-"""The WSGI application: one upgrade request is one client's tunnel, from the request to the end of the session.
+"""What a WSGI server is given: ``application``, and ``Application`` to make one's own.
 
 `application` is for gunicorn, with its settings from the environment (ETHERWS_SERVER_DEVICE, _BRIDGE and so on);
-Application(ServerSettings(...)) is for embedding. The server must be able to hand its socket over, which handler.py
-teaches to gevent's. Importing this opens, patches and parses nothing.
+Application(ServerSettings(...)) is for embedding: docs/embedding.rst. Importing this opens, patches and parses nothing.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import re
-from collections.abc import Callable, Iterable
-from functools import cache, partial
-from time import monotonic
-from typing import Any
-from urllib.parse import unquote_to_bytes
+from collections.abc import Iterable
+from functools import cache
 
-import gevent
-from gevent.event import Event
-from gevent.lock import BoundedSemaphore
-
-from etherws import auth, congestion, forwarded, guard, handshake, policy, wire
-from etherws.errors import DeviceError, EtherwsError, LinkClosed, NoPort, ProxyError, Refused, printable
-from etherws.handler import UPGRADE
-from etherws.link import Link
-from etherws.policy import Profile
-from etherws.ports import Owner, Port, Ports
-from etherws.reload import Reloaded
-from etherws.session import Session
+from etherws.server.application import Application, Environ, StartResponse
 from etherws.settings import ServerSettings
 
-log = logging.getLogger(__name__)
-
-Environ = dict[str, Any]
-StartResponse = Callable[..., Any]
-Headers = list[tuple[str, str]]
-
-
-class Application:
-    """A WSGI callable, and the owner of the server's TAPs and sessions."""
-
-    def __init__(self, settings: ServerSettings) -> None:
-        """Raises SettingsError if a file of passwords, tokens or rules cannot be used."""
-        self.settings = settings
-        # A WSGI path is decoded, and its bytes are shown as latin-1 (PEP 3333).
-        self._path = unquote_to_bytes(settings.path).decode("latin-1").rstrip("/")
-        #: The reverse proxies whose word about their clients counts.
-        self.trusted = forwarded.Trusted(settings.trusted_proxy)
-        self.gate = auth.Gate(settings)
-        self._policy = Reloaded(
-            lambda: policy.load(settings.policy) if settings.policy else policy.DEFAULT, [settings.policy]
-        )
-        self._ports: Ports | None = None
-        self._starting = BoundedSemaphore(1)
-        self._tunnels: dict[Event, Session | None] = {}
-        self._stopping = False
-        self._full = False
-        self._misled = False
-
-    @property
-    def introducers(self) -> forwarded.Trusted | None:
-        """The proxies that must introduce their clients by the PROXY protocol, if any."""
-        return self.trusted if self.settings.proxy_protocol else None
-
-    def start(self) -> str:
-        """Make the standing TAP, if that has not happened yet; return its name. Raises DeviceError or SettingsError."""
-        # That waits for the kernel, and the first two clients of an application that was not started may come at once.
-        with self._starting:
-            if self._ports is None:
-                congestion.check(self.settings.congestion)
-                self._ports = Ports(self.settings, self.settings.resume_timeout)
-            return self._ports.name
-
-    def reload(self) -> None:
-        """Read the files of passwords, tokens and rules again, for clients that come from now on."""
-        self.gate.reload()
-        self._policy.reload()
-
-    def stop(self, timeout: float = 1.7) -> None:
-        """Close every tunnel with 1001 and remove what start() made, in `timeout` seconds or little more."""
-        self._stopping = True
-        for session in self._tunnels.values():
-            if session:
-                session.stop()
-        gevent.wait(list(self._tunnels), timeout=timeout)
-        if self._ports is not None:
-            self._ports.close()
-            self._ports = None
-
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Run one client's tunnel; any other request gets a 4xx or 503 with a line of text that says why."""
-        self._follow(environ)
-        try:
-            headers = self._check(environ)
-            identity = self.gate.admit(environ)
-            profile = self._policy.get().profile(identity)
-            if not profile.connect:
-                log.warning("%s was refused: the policy lets %s not connect", auth.address(environ), _who(identity))
-                raise Refused("403 Forbidden", "the policy does not let this client connect")
-            return self._tunnel(environ, headers, Owner(identity, _resume(environ)), profile)
-        except Refused as exc:
-            body = f"{exc}\n".encode()
-            log.debug("%s was refused: %s: %s", auth.address(environ), exc.status, exc)
-            headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-            start_response(exc.status, [*headers, *exc.headers])
-            return [body]
-
-    def _follow(self, environ: Environ) -> None:
-        """From here on REMOTE_ADDR and wsgi.url_scheme are the client's, whatever proxies are between."""
-        try:
-            forwarded.follow(environ, self.trusted)
-        except ProxyError as exc:
-            level = logging.DEBUG if self._misled else logging.WARNING
-            log.log(level, "the proxy %s: %s", auth.address(environ), exc)
-            self._misled = True
-
-    def _check(self, environ: Environ) -> Headers:
-        """The headers of the 101. Raises Refused unless this is a proper request for our path, and can be served."""
-        if (environ.get("PATH_INFO") or "/").rstrip("/") != self._path:
-            raise Refused("404 Not Found", "there is no tunnel at this path")
-        headers = handshake.accept(environ)
-        if UPGRADE not in environ:
-            log.error("this server cannot hand its socket over; run gunicorn with -k etherws.worker.Worker")
-            raise Refused("501 Not Implemented", "this server cannot carry a tunnel; its log says why")
-        if self._stopping:
-            raise Refused("503 Service Unavailable", "this server is stopping")
-        return headers
-
-    def _tunnel(self, environ: Environ, headers: Headers, owner: Owner, profile: Profile) -> Iterable[bytes]:
-        session: Session | None = None
-
-        def evict() -> None:
-            if session:
-                session.evict()
-
-        client = _name(environ, owner)
-        port = self._take(client, owner, profile, evict)
-        reason: EtherwsError | None = None
-        over = Event()
-        self._tunnels[over] = None
-        try:
-            link = self._upgrade(environ, headers)
-            self._tunnels[over] = session = Session(
-                port.tap, link, self.settings, profile.rate_up, partial(self._guard, port)
-            )
-            begin = monotonic()
-            log.info("%s joined on %s, by version %d of the wire", client, port.tap.name, link.wire.number)
-            reason = session.run()
-            text = f"{reason}{session.summary(guard.drops(port.guarded) if port.guarded else {})}"
-            log.info("%s left %s after %.0f s: %s", client, port.tap.name, monotonic() - begin, text)
-        finally:
-            # Before the good-byes: whoever comes for this port need not wait for them.
-            self._give_back(port, reason)
-            try:
-                if session:
-                    session.close(reason)
-            finally:
-                del self._tunnels[over]
-                over.set()
-        return []
-
-    def _take(self, client: str, owner: Owner, profile: Profile, evict: Callable[[], None]) -> Port:
-        try:
-            self.start()
-            assert self._ports is not None
-            port = self._ports.take(owner, profile, evict)
-        except (DeviceError, NoPort) as exc:
-            # A client tries again and again: say it once, until one gets through.
-            log.log(logging.DEBUG if self._full else logging.WARNING, "%s was refused: %s", client, exc)
-            self._full = True
-            raise Refused(
-                "503 Service Unavailable", "no port is free for one more client", [("Retry-After", "10")]
-            ) from exc
-        self._full = False
-        return port
-
-    def _upgrade(self, environ: Environ, headers: Headers) -> Link:
-        """Send the 101, and take the connection over."""
-        offered = handshake.subprotocols(environ)
-        version = wire.best(offered, self.settings.wire)
-        # Browsers end a connection that names a subprotocol which they did not offer, or none of those that they did.
-        chosen = version.name if version.name in offered else auth.bearer(offered)
-        sock, early = environ[UPGRADE](headers + ([("Sec-WebSocket-Protocol", chosen)] if chosen else []))
-        return Link(sock, server=True, wire=version, congestion=self.settings.congestion, early=early)
-
-    def _guard(self, port: Port) -> None:
-        if self._ports is not None:
-            self._ports.guard(port)
-
-    def _give_back(self, port: Port, reason: EtherwsError | None) -> None:
-        # Not lost is who said good-bye, or was told to go.
-        lost = not (isinstance(reason, LinkClosed) and reason.code)
-        try:
-            if self._ports is not None:
-                self._ports.give_back(port, lost=lost)
-        except DeviceError as exc:
-            log.error("%s", exc)
+__all__ = ["Application", "application", "from_environ"]
 
 
 def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -207,18 +25,3 @@ def application(environ: Environ, start_response: StartResponse) -> Iterable[byt
 def from_environ() -> Application:
     """The one Application of this process that is configured by the environment. Raises SettingsError."""
     return Application(ServerSettings.from_environ(os.environ))
-
-
-def _name(environ: Environ, owner: Owner) -> str:
-    """The client, for the log."""
-    return auth.address(environ) + (f" as {_who(owner.identity)}" if owner.identity else "")
-
-
-def _who(identity: str | None) -> str:
-    return repr(printable(identity)) if identity else "the nameless"
-
-
-def _resume(environ: Environ) -> str | None:
-    """What the client calls itself when it comes again; what is no such thing is none."""
-    token = environ.get("HTTP_ETHERWS_RESUME", "")
-    return token if re.fullmatch(r"[A-Za-z0-9_-]{22,64}", token) else None

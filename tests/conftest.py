@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import gevent
 import pytest
 from hypothesis import HealthCheck, settings
 
-from etherws.netns import Namespace, enter_user_namespace
-from tests.lab import Host, cable
-from tests.pki import Authority, Certificate
+from etherws.kernel.netns import Namespace, enter_user_namespace
+from tests.lab.hosts import Host, cable
+from tests.lab.pki import Authority, Certificate, make_certificate
+from tests.lab.refusals import Tell
 
 # `make test` is quick; `make fuzz`, which names the other, takes its time.
 settings.register_profile("test", max_examples=300, deadline=None)
@@ -62,18 +62,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
-def make_certificate(folder: Path) -> Certificate:
-    """A fresh self-signed certificate."""
-    return Authority(folder).issue(signed=False)
-
-
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """A certificate authority."""
     return Authority(tmp_path_factory.mktemp("authority"))
-
-
-Tell = Callable[[str, str, str, str], None]
 
 
 @pytest.fixture

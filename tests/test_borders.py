@@ -8,10 +8,11 @@ import os
 import pytest
 
 from etherws.errors import ProtocolError, Refused, SettingsError
+from etherws.server.handshake import accept
 from etherws.settings import MTU_MAX, Retry, ServerSettings
-from etherws.websocket import BINARY, PING, READ_BYTES, Decoder, Encoder, parse_close
-from etherws.wire import Version1
-from tests.test_handshake import accept, environ
+from etherws.tunnel.frames import BINARY, PING, READ_BYTES, Decoder, Encoder, parse_close
+from etherws.tunnel.wire import Version1
+from tests.lab.environ import environ
 
 
 def fed(decoder: Decoder, data: bytes) -> list[tuple[int, bytes]]:

@@ -1,4 +1,7 @@
-"""Who may import what: the pure modules stay pure, and each outside library has one door."""
+"""Who may import whom: the rooms of the house, what each may see, and the one door of each outside library.
+
+docs/architecture.rst draws the same table. Modules go by their path: names repeat from room to room.
+"""
 
 from __future__ import annotations
 
@@ -7,65 +10,127 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import etherws
 
 PACKAGE = Path(etherws.__file__).parent
+MODULES = {path.relative_to(PACKAGE).with_suffix("").as_posix(): path for path in PACKAGE.rglob("*.py")}
 
-#: Modules that know bytes, settings and small files only.
+#: A room, which is a folder or a module beside the folders: what else of etherws its modules may import. A folder's
+#: modules may import each other. Everything may import `errors`, and the version from `__init__`.
+ROOMS: dict[str, set[str]] = {
+    "errors": set(),
+    "__init__": set(),
+    "addresses": set(),
+    "close_codes": set(),
+    "reloadable": set(),
+    "kernel": set(),
+    "settings": {"addresses"},
+    "access": {"settings"},
+    "tunnel": {"kernel/interfaces", "settings", "close_codes"},
+    "client": {
+        *("tunnel", "access/certificates", "kernel", "settings", "addresses", "close_codes", "reloadable"),
+    },
+    "server": {"tunnel", "kernel", "access", "settings", "addresses", "close_codes", "reloadable"},
+    "wsgi": {"server", "settings"},
+    "worker": {"addresses", "server", "settings", "wsgi"},
+    "handler": {"server"},
+    "cli": {"access", "client", "kernel", "server", "settings"},
+    "__main__": {"cli"},
+}
+
+#: Modules that know bytes, settings and small files only: no event loop, no device, no socket.
 PURE = {
-    *("errors", "wire", "fq_codel", "websocket", "handshake", "settings", "credentials", "passwd", "policy", "toml"),
-    *("challenge", "forwarded", "login", "pace", "reload", "route", "__init__"),
+    *("__init__", "errors", "addresses", "close_codes", "reloadable", "settings"),
+    *("access/credential_files", "access/passwd", "access/policy", "access/toml_lines"),
+    *("client/credentials", "client/http_auth", "client/proxy_choice"),
+    *("server/forwarded", "server/handshake"),
+    *("tunnel/fq_codel", "tunnel/frames", "tunnel/rate_limit", "tunnel/wire"),
 }
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}
 
-#: Library: the modules that may import it.
+#: A library: the modules that may import it.
 DOORS = {
-    "pytun": {"tap"},
-    "click": {"admin", "cli", "demo"},
-    "pyroute2": {"bridge", "netns", "demo", "nft"},
-    "geventwebsocket": {"handler"},
+    "pytun": {"tunnel/tap"},
+    "click": {"cli/admin", "cli/commands", "cli/demo"},
+    "pyroute2": {"kernel/interfaces", "kernel/netns", "kernel/nftables", "cli/demo"},
+    "geventwebsocket": {"server/http"},
     "gunicorn": {"worker"},
-    "subprocess": {"demo"},
-    "bcrypt": {"credentials", "passwd"},
-    "cryptography": {"certificates"},
-    "setproctitle": {"login"},
-    "tomllib": {"toml"},
-    "tomli": {"toml"},
+    "subprocess": {"cli/demo"},
+    "bcrypt": {"access/credential_files", "access/passwd"},
+    "cryptography": {"access/certificates"},
+    "setproctitle": {"client/credentials"},
+    "tomllib": {"access/toml_lines"},
+    "tomli": {"access/toml_lines"},
 }
 
 
-def imports() -> dict[str, set[str]]:
-    """The top-level packages that each module imports, anywhere in it."""
-    found: dict[str, set[str]] = {}
-    for path in PACKAGE.glob("*.py"):
-        names = set()
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                names |= {alias.name.partition(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                names.add((node.module or "").partition(".")[0])
-        found[path.stem] = names
-    return found
+def room_of(module: str) -> str:
+    """The row of the table that a module is in."""
+    return module.partition("/")[0]
 
 
-def test_pure_modules_import_nothing_from_outside() -> None:
-    table = imports()
-    assert table.keys() >= PURE
-    for name in PURE:
-        assert not table[name] & OUTSIDE, name
+def imported(module: str) -> tuple[set[str], set[str]]:
+    """What a module imports, anywhere in it: modules of etherws by path, and other libraries by name."""
+    ours: set[str] = set()
+    others: set[str] = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: a relative import"
+            # `from etherws.kernel import interfaces` imports a module, `from etherws.errors import X` one above.
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            if name.partition(".")[0] != "etherws":
+                others.add(name.partition(".")[0])
+                continue
+            path = name.replace(".", "/").removeprefix("etherws").removeprefix("/")
+            while path and path not in MODULES and f"{path}/__init__" not in MODULES:
+                path = path.rpartition("/")[0]
+            ours.add(path or "__init__")
+    return ours, others
 
 
-def test_each_library_has_its_doors() -> None:
-    for library, doors in DOORS.items():
-        assert {name for name, names in imports().items() if library in names} == doors, library
+def test_each_folder_and_module_has_a_row_in_the_table() -> None:
+    assert {room_of(module) for module in MODULES} == ROOMS.keys()
+    for room, allowed in ROOMS.items():
+        for name in {room, *allowed}:
+            assert name in MODULES or (PACKAGE / name).is_dir(), f"{name} is in the table, but not in the house"
 
 
-def test_only_the_cli_exits_or_prints() -> None:
-    for path in PACKAGE.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                assert node.func.id not in ("print", "exit", "quit", "input"), path.name
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_module_imports_what_its_room_may(module: str) -> None:
+    room = room_of(module)
+    allowed = {"errors", "__init__", room, *ROOMS[room]}
+    for other in imported(module)[0]:
+        assert other in allowed or room_of(other) in allowed, f"{module} imports {other}"
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_a_pure_module_imports_nothing_from_outside(module: str) -> None:
+    assert not imported(module)[1] & OUTSIDE
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_a_library_has_its_doors(library: str) -> None:
+    assert {module for module in MODULES if library in imported(module)[1]} == DOORS[library]
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_only_the_command_line_prints_or_exits(module: str) -> None:
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in ("print", "exit", "quit", "input")
+
+
+def test_the_access_room_has_no_event_loop() -> None:
+    for module in MODULES:
+        if room_of(module) == "access":
+            assert "gevent" not in imported(module)[1], module
 
 
 def test_importing_the_application_opens_patches_and_parses_nothing() -> None:
@@ -84,3 +149,16 @@ def test_importing_the_application_opens_patches_and_parses_nothing() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_public_names_stay() -> None:
+    """What docs/embedding.rst documents, and what setup.py, gunicorn's command line and ``python -m`` name."""
+    from etherws.cli import main
+    from etherws.handler import Handler
+    from etherws.server import Server
+    from etherws.settings import ServerSettings
+    from etherws.worker import Worker
+    from etherws.wsgi import Application, application
+
+    for name in (main, application, Application, Handler, Server, ServerSettings, Worker):
+        assert callable(name)

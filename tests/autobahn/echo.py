@@ -13,16 +13,16 @@ from typing import Any, NoReturn
 from gevent.event import Event
 from gevent.pywsgi import WSGIServer
 
-from etherws import handshake
-from etherws.connect import Connector, parse
-from etherws.handler import UPGRADE, Handler
-from etherws.link import Link
-from etherws.login import Login
-from etherws.route import Route
-from etherws.session import Session
+from etherws.client.attempt import Connector, parse
+from etherws.client.credentials import Login
+from etherws.client.proxy_choice import Route
+from etherws.server import handshake
+from etherws.server.http import UPGRADE, Handler
 from etherws.settings import DeviceSettings, Trust
-from etherws.websocket import BINARY, TEXT, Decoder, Encoder
-from etherws.wire import Batch, Buffer, Version1
+from etherws.tunnel.connection import Connection
+from etherws.tunnel.frames import BINARY, TEXT, Decoder, Encoder
+from etherws.tunnel.session import Session
+from etherws.tunnel.wire import Batch, Buffer, Version1
 
 #: The longest message of Autobahn's section 9.
 LONGEST = 16 * 1024 * 1024
@@ -60,7 +60,7 @@ class EchoEncoder(Encoder):
 class Device:
     """In the TAP's place: what is written to it goes back to the peer."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Connection) -> None:
         self.drops: Counter[str] = Counter()
         self._link = link
 
@@ -81,7 +81,7 @@ class Device:
         self._link.sent.wait()
 
 
-def equip(link: Link, *, server: bool) -> Link:
+def equip(link: Connection, *, server: bool) -> Connection:
     """Give the link the wire and the codec of this module."""
     link.wire = Wire()
     link._encoder = EchoEncoder(server=server)
@@ -89,7 +89,7 @@ def equip(link: Link, *, server: bool) -> Link:
     return link
 
 
-def echo(link: Link) -> None:
+def echo(link: Connection) -> None:
     """Run a session until either side ends it."""
     device: Any = Device(link)
     session = Session(device, link, DeviceSettings(ping_interval=0))
@@ -99,7 +99,7 @@ def echo(link: Link) -> None:
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     """The server's side, as a WSGI application."""
     sock, early = environ[UPGRADE](handshake.accept(environ))
-    echo(equip(Link(sock, server=True, wire=Wire(), early=early), server=True))
+    echo(equip(Connection(sock, server=True, wire=Wire(), early=early), server=True))
     return []
 
 
@@ -110,7 +110,7 @@ def server(port: int = 0) -> WSGIServer:
     return running
 
 
-def connect(uri: str) -> Link:
+def connect(uri: str) -> Connection:
     """The client's side, connected."""
     where, _, _ = parse(uri)
     connector = Connector(where, DeviceSettings(wire=1), route=Route(), trust=Trust(), login=Login())

@@ -1,0 +1,251 @@
+"""The demo: the README's picture in network namespaces, its commands run for real, and traffic sent through it.
+
+Touches nothing outside its namespaces, and starts no program but ``etherws``: the bridge commands are shown as a user
+types them, and done by netlink. It reads from top to bottom: the steps, the picture, the traffic, the user's screen.
+Read next: kernel/netns.py, which has the namespaces, and commands.py, which has the commands that run here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from pyroute2.netlink.exceptions import NetlinkError
+
+from etherws.errors import EtherwsError
+from etherws.kernel.netns import ENDING, Namespace, enter_user_namespace, privileged
+
+PICTURE = """
+  VM1 --- br0 --- ethws0 ====== WebSocket ====== ethws0 --- br0 --- VM2
+          Hypervisor1 --- eth0 --- R --- eth0 --- Hypervisor2
+"""
+
+#: Seconds that a command, an answer or the end of a process may take, on a busy machine; a tenth of it is usual.
+PATIENCE = 10.0
+#: Bytes of ICMP payload in an IP packet of 1,500: less 20 of IP header and 8 of ICMP header.
+FULL_SIZE = 1500 - 20 - 8
+
+
+class DemoError(EtherwsError):
+    """A step of the demo failed, or this machine lacks what it needs."""
+
+
+def run(seconds: float = 3.0) -> None:
+    """Build the link, send traffic through it, and take it apart; TCP is measured for `seconds`.
+
+    Raises DemoError if a step fails. Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt. All after the clean-up.
+    """
+    began = time.monotonic()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # Not every encoding has the tick.
+    click.echo(PICTURE)
+    with _interruptible(), contextlib.ExitStack() as stack:
+        with _step("two hypervisors, their VMs, a router"):
+            if not privileged():
+                enter_user_namespace()
+            one, two, vm1, vm2 = build(stack)
+        stack.callback(_end, one, two)
+        _connect("Hypervisor1", one, "server")
+        _connect("Hypervisor2", two, "client", "--uri", "ws://192.0.2.1/")
+        click.echo("\nfrom VM1 to VM2")
+        with _step("ping") as notes:
+            trips = vm1.run(ping, "10.0.0.2", 5, 56)
+            notes += [*(f"{trip:.2f}" for trip in trips), "ms"]
+        with _step("1,500 bytes of IP, don't fragment"):
+            vm1.run(ping, "10.0.0.2", 1, FULL_SIZE)
+        rate = throughput(vm1, vm2, "10.0.0.2", seconds)
+        click.echo(f"\n  round trip          {min(trips):.2f} ms at best, {sum(trips) / len(trips):.2f} ms on average")
+        click.echo("  full-size packet    passed whole")
+        click.echo(f"  TCP throughput      {rate:,.0f} Mbit/s")
+        click.echo(f"  all this took       {time.monotonic() - began:.1f} s\n")
+
+
+def build(stack: contextlib.ExitStack) -> tuple[Namespace, Namespace, Namespace, Namespace]:
+    """The picture without the tunnel: hypervisors 1 and 2, VMs 1 and 2. They are gone with `stack`.
+
+    The hypervisors, 192.0.2.1 and 198.51.100.2, have a router between; nothing joins the VMs, 10.0.0.1 and .2, yet.
+    """
+    one, two, vm1, vm2, router = (stack.enter_context(Namespace()) for _ in range(5))
+    for machine in (one, two, vm1, vm2, router):
+        machine.configure("lo")
+    for number, hypervisor, vm, network in ((1, one, vm1, "192.0.2"), (2, two, vm2, "198.51.100")):
+        router.cable(f"eth{number}", hypervisor, "eth0")
+        router.configure(f"eth{number}", f"{network}.254/24")
+        hypervisor.configure("eth0", f"{network}.{number}/24")
+        with hypervisor.netlink() as route:
+            route.route("add", dst="default", gateway=f"{network}.254")
+        hypervisor.cable("vnet0", vm, "eth0")
+        hypervisor.configure("vnet0")
+        vm.configure("eth0", f"10.0.0.{number}/24")
+    with router.inside():
+        try:
+            # The kernel shows each task its own namespace there.
+            Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        except OSError as exc:
+            raise DemoError(f"no IPv4 forwarding: {exc.strerror}; in a container, let it write to /proc/sys") from exc
+    return one, two, vm1, vm2
+
+
+def _connect(name: str, hypervisor: Namespace, *arguments: str) -> None:
+    """What a user types on one side: ``etherws`` for real, the bridge by netlink."""
+    click.echo(f"\non {name}")
+    with _step(f"# etherws {' '.join(arguments)}") as notes:
+        # Before it a server warns, rightly, that everybody is let in.
+        notes.append(etherws(hypervisor, *arguments).splitlines()[-1])
+    with _step("# brctl addbr br0"), hypervisor.netlink() as route:
+        route.link("add", ifname="br0", kind="bridge")
+    for port in ("vnet0", "ethws0"):
+        with _step(f"# brctl addif br0 {port}"), hypervisor.netlink() as route:
+            bridge, index = (route.link_lookup(ifname=name)[0] for name in ("br0", port))
+            route.link("set", index=index, master=bridge)
+    with _step("# ifconfig br0 up"):
+        hypervisor.configure("br0")
+
+
+def etherws(hypervisor: Namespace, *arguments: str) -> str:
+    """Run ``etherws`` until it returns, which leaves it going on in the background; return what it said."""
+    # Settings of the user's own must not reach it; nor may it take systemd's start of the demo for its own.
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("ETHERWS_", "NOTIFY_"))}
+    env = {key: value for key, value in env.items() if not key.lower().endswith("_proxy")}
+    # No pipe: what goes on in the background, should it hang, would hold the end of it.
+    with open(os.memfd_create("said"), "w+", encoding="utf-8", errors="replace") as output:
+        argv = [sys.executable, "-m", "etherws", *arguments]
+        with hypervisor.inside():
+            process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env)
+        status = None
+        with process, contextlib.ExitStack() as stack:
+            stack.callback(process.kill)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = process.wait(PATIENCE)
+        output.seek(0)
+        said = output.read().strip()
+    if status != 0 or "cannot" in said:
+        end = f"ended with status {status}" if status is not None else f"did not return within {PATIENCE:g} s"
+        raise DemoError(f"{end}, saying: {said or 'nothing'}")
+    return said
+
+
+def ping(address: str, count: int, size: int) -> list[float]:
+    """The milliseconds that `count` ICMP echoes of `size` bytes took, none of them fragmented (icmp(7), RFC 792)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
+        # IP_MTU_DISCOVER, IP_PMTUDISC_PROBE (include/uapi/linux/in.h): don't fragment, and believe no cached path MTU.
+        sock.setsockopt(socket.IPPROTO_IP, 10, 3)
+        sock.connect((address, 0))
+        sock.settimeout(1)
+        payload = bytes(index & 0xFF for index in range(size))
+        trips: list[float] = []
+        deadline = time.monotonic() + PATIENCE
+        sequence = 0
+        while len(trips) < count:
+            if time.monotonic() > deadline:
+                raise DemoError(f"{len(trips)} of {count} answers from {address} within {PATIENCE:g} s")
+            sequence += 1
+            request, expected = _echo(8, sequence, payload), _echo(0, sequence, payload)
+            sent = time.perf_counter()
+            sock.send(request)
+            with contextlib.suppress(TimeoutError):
+                # Behind the IP header, whose length is in words of 4 bytes.
+                while (reply := sock.recv(65536))[(reply[0] & 15) * 4 :] != expected:
+                    pass
+                trips.append((time.perf_counter() - sent) * 1000)
+    return trips
+
+
+def _echo(kind: int, sequence: int, payload: bytes) -> bytes:
+    """An ICMP echo, request (8) or reply (0), with its checksum; `payload` is of even length."""
+    message = struct.pack("!BBHHH", kind, 0, 0, os.getpid() & 0xFFFF, sequence) + payload
+    total = sum(word for (word,) in struct.iter_unpack("!H", message))
+    total = (total & 0xFFFF) + (total >> 16)
+    return message[:2] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + message[4:]
+
+
+def throughput(sender: Namespace, receiver: Namespace, address: str, seconds: float) -> float:
+    """Mbit/s that one TCP connection carries from `sender` to `receiver`, shown as it goes."""
+    received = 0
+
+    def drain() -> None:
+        nonlocal received
+        buffer = bytearray(1 << 18)
+        with contextlib.suppress(OSError):
+            while count := far.recv_into(buffer):
+                received += count
+
+    with contextlib.ExitStack() as stack:
+        try:
+            with receiver.inside():
+                listener = stack.enter_context(socket.create_server((address, 5001)))
+            listener.settimeout(PATIENCE)
+            with sender.inside():
+                near = stack.enter_context(socket.create_connection((address, 5001), PATIENCE))
+            far = stack.enter_context(listener.accept()[0])
+            reader = threading.Thread(target=drain)
+            reader.start()
+            try:
+                chunk = bytes(1 << 16)
+                began = time.monotonic()
+                with click.progressbar(length=100, label="  TCP, one connection", show_eta=False, width=24) as bar:
+                    while (elapsed := time.monotonic() - began) < seconds:
+                        near.sendall(chunk)
+                        if (done := int(100 * elapsed / seconds)) > bar.pos:
+                            bar.update(done - bar.pos)
+                    bar.update(100 - bar.pos)
+                return received * 8e-6 / (time.monotonic() - began)
+            finally:
+                # Wakes the reader, whatever has become of the tunnel.
+                with contextlib.suppress(OSError):
+                    far.shutdown(socket.SHUT_RDWR)
+                reader.join()
+        except OSError as exc:
+            raise DemoError(f"TCP to {address}: {exc}") from exc
+
+
+@contextlib.contextmanager
+def _step(text: str) -> Iterator[list[str]]:
+    """Show a step as it happens. What is put into the list is shown behind the tick; errors become DemoError."""
+    click.echo(f"  {text:<42}", nl=False)
+    notes: list[str] = []
+    try:
+        yield notes
+    except BaseException as exc:
+        click.secho("\u2717", fg="red")
+        if isinstance(exc, NetlinkError):
+            hint = "; load the kernel's drivers by 'modprobe -a veth bridge'" if exc.code == errno.EOPNOTSUPP else ""
+            raise DemoError(f"{text}: {os.strerror(exc.code)}{hint}") from exc
+        if isinstance(exc, OSError | DemoError):
+            raise DemoError(f"{text}: {getattr(exc, 'strerror', None) or exc}") from exc
+        raise
+    click.echo(" ".join((click.style("\u2713", fg="green"), *notes)))
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP do what Ctrl-C does."""
+    before = [(number, signal.signal(number, signal.default_int_handler)) for number in ENDING]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+def _end(*hypervisors: Namespace) -> None:
+    """End what runs on these. Found by their namespace: a start that was interrupted has no PID file yet."""
+    for number in ENDING:
+        # A second Ctrl-C must not leave processes behind.
+        signal.signal(number, signal.SIG_IGN)
+    with _step("clean-up"):
+        in_time = [hypervisor.end(PATIENCE / 2) for hypervisor in hypervisors]
+        if not all(in_time):
+            raise DemoError(f"etherws outlived SIGTERM by {PATIENCE / 2:g} s, and was killed")

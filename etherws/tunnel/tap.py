@@ -1,0 +1,237 @@
+"""The TAP: a network interface whose other end is this process. Packets come and go in batches.
+
+Creates or takes over the device (pytun does the TUNSETIFF) and moves packets; interfaces.py does the rest of netlink.
+Never blocks the event loop: the descriptor is non-blocking, and waiting goes through gevent. A packet is a frame with
+its virtio_net_hdr before it: see wire.py.
+
+Sources: Linux, Documentation/networking/tuntap.rst, drivers/net/tun.c, include/uapi/linux/if_tun.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from time import monotonic
+
+import gevent
+import pytun
+
+from etherws.errors import DeviceError, DeviceLost
+from etherws.kernel import interfaces
+from etherws.tunnel.wire import BATCH_BYTES, VNET_BYTES, Batch, Buffer
+
+log = logging.getLogger(__name__)
+
+#: include/uapi/linux/if_tun.h
+TUNSETOFFLOAD = 0x400454D0
+TUNGETIFF = 0x800454D2
+TUNSETVNETHDRSZ = 0x400454D8
+TUNSETVNETLE = 0x400454DC
+TUNSETCARRIER = 0x400454E2
+TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN = 1, 2, 4, 8
+
+
+#: What a peer takes that speaks version 2, best first: a kernel refuses the flags that it does not know.
+OFFLOADS = (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6, TUN_F_CSUM, 0)
+
+#: How many numbers a pattern such as ethws%d is tried with; more than the 1,023 ports of a bridge.
+PATTERN_MAX = 4096
+
+#: Packets in a batch, below which the device is taken to be empty for now.
+FEW = 2
+
+#: Seconds for which one greenlet may go on without waiting, while others have something to do.
+SLICE = 0.002
+
+_HINTS = {
+    errno.ENOENT: "load the kernel's driver by 'modprobe tun'; in a container, pass the device in",
+    errno.ENODEV: "load the kernel's driver by 'modprobe tun'",
+    errno.EACCES: "run as root, or make /dev/net/tun readable and writable for this user",
+    errno.EPERM: "run as root or with CAP_NET_ADMIN",
+    errno.EBUSY: "another process has it; stop that, or choose another name by --device",
+    errno.EINVAL: "an interface of another kind has that name; choose another by --device",
+}
+
+
+class Tap:
+    """One TAP, up and non-blocking. `name` is what the kernel called it when it was opened, `index` its number."""
+
+    def __init__(self, pattern: str = "ethws%d", mtu: int | None = None) -> None:
+        """Open the first device that fits `pattern`, setting its MTU in bytes if one is given.
+
+        A persistent device that nobody holds is taken over, and stays when this process leaves it; any other goes
+        away on close(). Raises DeviceError.
+        """
+        self._device = _open(pattern)
+        try:
+            self._fd: int = self._device.fileno()
+            os.set_blocking(self._fd, False)
+            os.set_inheritable(self._fd, False)
+            _set_header(self._fd, self._device.name)
+            self.name: str = self._device.name
+            self.index = interfaces.set_up(self.name, mtu)
+        except BaseException:
+            self._device.close()
+            raise
+        self.drops: Counter[str] = Counter()
+        #: Whether anything was written to it since somebody said no.
+        self.written = False
+        self._readable = gevent.get_hub().loop.io(self._fd, 1)
+        self._waited = 0.0
+        self._fading: gevent.Greenlet[..., None] | None = None
+
+    def alive(self) -> bool:
+        """Whether the device still exists; somebody may have deleted it."""
+        try:
+            fcntl.ioctl(self._fd, TUNGETIFF, bytes(40))
+        except OSError:
+            return False
+        return True
+
+    def begin(self, *, offload: bool) -> None:
+        """Be ready for a new session, whose peer's kernel does what ours leaves undone (or not: then ours does it). The
+        interface has its carrier.
+
+        Throws away what has waited in the ring since before there was a link: news of minutes ago misleads.
+        """
+        for flags in OFFLOADS if offload else (0,):
+            try:
+                fcntl.ioctl(self._fd, TUNSETOFFLOAD, flags)
+            except OSError:
+                continue
+            log.debug("%s: offloads %#x", self.name, flags)
+            break
+        for _ in range(10_000):
+            try:
+                os.read(self._fd, 1)
+            except OSError:
+                break
+        self.drops.clear()
+        self._keep_carrier()
+        self.carrier(True)
+
+    def unlinked(self, patience: float) -> None:
+        """There is no session: take the carrier away `patience` seconds after the first word of it, unless begin()
+        comes before; 0 is never."""
+        if patience and self._fading is None:
+            self._fading = gevent.spawn_later(patience, self.carrier, False)
+
+    def carrier(self, on: bool) -> None:
+        """Whether the interface has a carrier, as bridges, bonds and routes see it. Before Linux 5.0 it always has."""
+        try:
+            fcntl.ioctl(self._fd, TUNSETCARRIER, struct.pack("i", on))
+            log.debug("%s: carrier %s", self.name, "on" if on else "off")
+        except OSError as exc:
+            log.debug("%s: carrier stays as it is: %s", self.name, exc.strerror)
+
+    def read_batch(self, batch: Batch) -> None:
+        """Replace `batch`'s packets by those that wait in the device, at least one, up to BATCH_BYTES.
+
+        Raises DeviceLost once the device is gone.
+        """
+        # After few packets no more are there yet: to ask again costs a call and an exception. And a sender that never
+        # lets the ring run dry must not keep the others from the event loop.
+        if len(batch.spans) < FEW or monotonic() - self._waited > SLICE:
+            self._wait()
+        while not self.poll_batch(batch):
+            self._wait()
+
+    def poll_batch(self, batch: Batch) -> bool:
+        """As read_batch(), but without waiting: whether there were any."""
+        fd, view, gap, readv = self._fd, batch.view, batch.GAP, os.readv
+        spans: list[tuple[int, int]] = []
+        end = 0
+        try:
+            while end < BATCH_BYTES:
+                start = end + gap
+                end = start + readv(fd, (view[start:],))
+                spans.append((start, end))
+        except BlockingIOError:
+            pass
+        except OSError as exc:
+            raise self._lost(exc) from exc
+        batch.spans = spans
+        return bool(spans)
+
+    def write_batch(self, packets: Sequence[Buffer]) -> None:
+        """Give each packet to the kernel; one that it refuses is dropped and counted.
+
+        Raises DeviceLost once the device is gone.
+        """
+        fd, write = self._fd, os.write
+        self.written = True
+        for packet in packets:
+            try:
+                write(fd, packet)
+            except OSError as exc:
+                if exc.errno == errno.EBADFD:
+                    raise self._lost(exc) from exc
+                # EIO: the interface is down; EINVAL: no frame to the kernel's mind; ENOBUFS, EAGAIN: no room.
+                self.drops[errno.errorcode.get(exc.errno or 0, "write")] += 1
+
+    def on_readable(self, call: Callable[[], object] | None) -> None:
+        """Have `call` called whenever packets wait, by the event loop; or, by None, no more."""
+        if call is None:
+            self._readable.stop()
+        else:
+            self._readable.start(call)
+
+    def close(self) -> None:
+        """Let go of the device; unless it is persistent, the kernel then removes it."""
+        self._readable.close()
+        self._keep_carrier()
+        # The kernel takes tens of milliseconds to take an interface apart; others' frames go on meanwhile.
+        gevent.get_hub().threadpool.apply(self._device.close)
+
+    def _keep_carrier(self) -> None:
+        if self._fading is not None:
+            self._fading.kill(block=False)
+            self._fading = None
+
+    def _wait(self) -> None:
+        gevent.get_hub().wait(self._readable)
+        self._waited = monotonic()
+
+    def _lost(self, exc: OSError) -> DeviceLost:
+        return DeviceLost(f"{self.name} is gone: {exc.strerror}; was it deleted?")
+
+
+def _set_header(fd: int, name: str) -> None:
+    """The header before each frame, and no offloads yet. Sticky on a persistent device: its last owner may differ."""
+    try:
+        fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_BYTES))
+        fcntl.ioctl(fd, TUNSETVNETLE, struct.pack("i", 1))
+        fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
+    except OSError as exc:
+        raise DeviceError(f"cannot set up {name}: {exc.strerror}; Linux 4.0 or later is needed") from exc
+
+
+def _open(pattern: str) -> pytun.TunTapDevice:
+    """The first device that fits `pattern` and that this process can have."""
+    for name in _names(pattern):
+        try:
+            return pytun.TunTapDevice(name=name, flags=pytun.IFF_TAP | pytun.IFF_NO_PI | pytun.IFF_VNET_HDR)
+        except (pytun.Error, OSError) as exc:
+            number = exc.args[0] if exc.args and isinstance(exc.args[0], int) else 0
+            # Taken, or no TAP: a pattern has more names to try.
+            if number in (errno.EBUSY, errno.EINVAL) and name != pattern:
+                continue
+            what = "/dev/net/tun" if number in (errno.ENOENT, errno.ENODEV, errno.EACCES) else name
+            verb = "open" if what != name else "create"
+            hint = _HINTS.get(number, "see the kernel's log")
+            raise DeviceError(f"cannot {verb} {what}: {os.strerror(number)}; {hint}") from exc
+    raise DeviceError(f"cannot create {pattern}: {PATTERN_MAX} such devices are in use; choose another name")
+
+
+def _names(pattern: str) -> Iterator[str]:
+    """Names in the order of their numbers. Not the kernel's own %d: that passes over a persistent device."""
+    if "%d" not in pattern:
+        yield pattern
+        return
+    for number in range(PATTERN_MAX):
+        yield pattern.replace("%d", str(number))

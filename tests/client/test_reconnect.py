@@ -1,0 +1,207 @@
+"""The client against servers that are none, or misbehave: what it says, and that it goes on trying."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from tests.lab.hosts import PATIENCE, Host, until
+from tests.lab.pki import Certificate
+from tests.lab.servers import Talk, answer, hang, serve, switching
+
+REFUSALS: dict[str, tuple[Talk, str]] = {
+    "speaks no HTTP": (answer(b"220 mail.example ESMTP\r\n\r\n"), "gave no proper answer"),
+    "hangs up": (answer(b""), "ended the connection without an answer"),
+    "says nothing": (hang, "no answer within 0.3 s"),
+    "404": (answer(b"HTTP/1.1 404 Not Found\r\n\r\n"), "answered 404 Not Found; is the path right?"),
+    "400": (answer(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "does a proxy between drop headers, or speak HTTP/1.0?"),
+    "426": (answer(b"HTTP/1.1 426 Upgrade Required\r\n\r\n"), "does a proxy between drop the Upgrade header? see docs"),
+    "502": (answer(b"HTTP/1.1 502 Bad Gateway\r\n\r\n"), "cannot reach etherws behind it"),
+    "504": (answer(b"HTTP/1.1 504 Gateway Timeout\r\n\r\n"), "no answer from etherws behind it in time"),
+    "302": (
+        answer(b"HTTP/1.1 302 Found\r\nLocation: https://else.example/\x1b[2J\r\n\r\n"),
+        "302 Found to https://else.example/?[2J; etherws follows no redirects",
+    ),
+    "200": (answer(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"), "answered 200 OK"),
+    "endless headers": (answer(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000), "headers of over 16384 bytes"),
+    "an unknown status": (answer(b"HTTP/1.1 799 \x1b[2J\r\n\r\n"), "answered 799 unknown status"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_a_server_that_is_none_is_reported_and_tried_again(host: Host, case: str) -> None:
+    talk, words = REFUSALS[case]
+    with serve(host, talk) as port:
+        client = host.etherws(
+            "client", "--foreground", "--debug", f"ws://127.0.0.1:{port}/",
+            "--connect-timeout", "300ms", "--retry-interval", "10ms",
+        )  # fmt: skip
+        # One line for the user; the further attempts only for those who debug.
+        client.says(words, times=4)
+        assert client.output.count("INFO") == 1
+        assert "ethws0" in host.links()
+        assert "\x1b" not in client.output
+        client.stop()
+
+
+def test_a_server_that_hangs_up_in_the_tls_handshake_is_tried_again(host: Host) -> None:
+    # As a proxy does that has nothing behind it.
+    with serve(host, answer(b"")) as port:
+        client = host.etherws(
+            "client", "--foreground", "--debug", f"wss://127.0.0.1:{port}/", "--retry-interval", "10ms"
+        )
+        client.says("TLS failed (the peer ended TCP without a TLS close_notify)", times=4)
+        client.stop()
+    assert "Traceback" not in client.output
+
+
+WRONG_101 = {
+    "Sec_WebSocket_Accept": b"bm90IHRoZSBrZXkgYXQgYWxs",
+    "Upgrade": b"h2c",
+    "Connection": b"close",
+    "Sec_WebSocket_Protocol": b"chat",
+    "Sec_WebSocket_Extensions": b"permessage-deflate",
+}
+
+
+@pytest.mark.parametrize("header", WRONG_101)
+def test_a_wrong_101_is_refused(host: Host, header: str) -> None:
+    def talk(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(switching(request, **{header: WRONG_101[header]}))
+        connection.recv(1)
+
+    with serve(host, talk) as port:
+        client = host.etherws("client", "--foreground", f"ws://127.0.0.1:{port}/")
+        client.says("gave no proper answer to the upgrade")
+        client.stop()
+
+
+def test_frames_that_come_with_the_101_are_not_lost(host: Host) -> None:
+    arrived = bytes(6) + b"\x02\xee\x00\x00\x00\x01\x88\xb5" + b"early" * 20
+    ready = threading.Event()
+
+    def talk(connection: socket.socket, request: bytes) -> None:
+        ready.wait(PATIENCE)
+        connection.sendall(switching(request) + bytes([0x82, len(arrived)]) + arrived)
+        connection.recv(1)
+
+    with serve(host, talk) as port:
+        client = host.etherws("client", "--foreground", "--debug", f"ws://127.0.0.1:{port}/")
+        until(lambda: "ethws0" in host.links(), "ethws0 to appear")
+        frames = host.frames("ethws0")
+        ready.set()
+        assert frames.receive() == arrived
+        client.stop()
+
+
+BAD_FRAMES = {
+    "masked": (b"\x82\x80abcd", "masked frame from the server", 1002),
+    "reserved bit": (b"\xc2\x00", "reserved bit set", 1002),
+    "reserved opcode": (b"\x83\x00", "reserved opcode", 1002),
+    "long control": (b"\x89\x7e\x00\x7e", "control frame of over 125", 1002),
+    "too big": (b"\x82\x7f\x00\x00\x00\x00\x40\x00\x00\x00", "message of 1073741824 bytes", 1009),
+    "bad close": (b"\x88\x02\x03\xec", "close code 1004", 1002),
+    "bad text": (b"\x81\x01\xff", "not UTF-8", 1007),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FRAMES)
+def test_a_server_that_breaks_a_rule_is_told_the_code_and_left(host: Host, case: str) -> None:
+    data, words, code = BAD_FRAMES[case]
+    heard: list[bytes] = []
+
+    def talk(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(switching(request) + data)
+        got = b""
+        while chunk := connection.recv(4096):
+            got += chunk
+        heard.append(got)
+
+    with serve(host, talk) as port:
+        client = host.etherws("client", "--foreground", f"ws://127.0.0.1:{port}/", "--retry-interval", "10ms")
+        client.says(words)
+        # And again: one bad server does not end the client.
+        client.says(words, times=2)
+        client.stop()
+    assert code in [close_code(stream) for stream in heard]
+
+
+def close_code(stream: bytes) -> int | None:
+    """The code of the masked Close frame among masked frames."""
+    while len(stream) >= 6:
+        length = stream[1] & 0x7F
+        start = 6 if length < 126 else 8
+        if length == 126:
+            length = int.from_bytes(stream[2:4], "big")
+        payload = bytes(b ^ stream[start - 4 + i % 4] for i, b in enumerate(stream[start : start + length]))
+        if stream[0] == 0x88:
+            return int.from_bytes(payload[:2], "big")
+        stream = stream[start + length :]
+    return None
+
+
+def test_an_unknown_host_is_reported(host: Host) -> None:
+    client = host.etherws("client", "--foreground", "ws://no-such-host.invalid/")
+    client.says("cannot connect to ws://no-such-host.invalid:80: ")
+    client.stop()
+
+
+def tls_server(certificate: Certificate) -> Callable[[socket.socket], socket.socket]:
+    """Wraps accepted connections."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.cert, certificate.key)
+    return lambda sock: context.wrap_socket(sock, server_side=True)
+
+
+def test_a_certificate_is_verified_unless_told_otherwise(host: Host, certificate: Certificate) -> None:
+    def connects(connection: socket.socket, request: bytes) -> None:
+        connection.sendall(switching(request))
+        connection.recv(1)
+
+    with serve(host, connects, tls_server(certificate)) as port:
+        for arguments, words in (
+            ([f"wss://127.0.0.1:{port}/"], "its certificate does not verify: self-signed certificate"),
+            ([f"wss://127.0.0.2:{port}/", "--cacert", str(certificate.cert)], "Connection refused"),
+            ([f"wss://127.0.0.1:{port}/", "--cacert", str(certificate.cert)], "connected to wss://127.0.0.1"),
+            ([f"wss://localhost:{port}/", "--cacert", str(certificate.cert)], "connected to wss://localhost"),
+            ([f"wss://127.0.0.1:{port}/", "--insecure"], "connected to wss://127.0.0.1"),
+        ):
+            client = host.etherws("client", "--foreground", *arguments)
+            client.says(words)
+            client.stop()
+
+
+def test_a_certificate_for_another_name_is_refused(host: Host, certificate: Certificate) -> None:
+    context = tls_server(certificate)
+    listener = host.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind(("127.1.0.1", 0))
+    listener.listen()
+
+    def run() -> None:
+        with contextlib.suppress(OSError):
+            context(listener.accept()[0]).close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    client = host.etherws(
+        "client", "--foreground", f"wss://127.1.0.1:{listener.getsockname()[1]}/", "--cacert", str(certificate.cert)
+    )
+    client.says("its certificate does not verify: IP address mismatch")
+    thread.join(PATIENCE)
+    client.stop()
+
+
+@pytest.mark.parametrize(("scheme", "words"), [("ws", "ended the connection|Connection reset"), ("wss", "TLS failed")])
+def test_the_wrong_scheme_is_named(host: Host, certificate: Certificate, scheme: str, words: str) -> None:
+    with serve(
+        host, answer(b"HTTP/1.1 400 Bad Request\r\n\r\n"), tls_server(certificate) if scheme == "ws" else None
+    ) as port:
+        client = host.etherws("client", "--foreground", f"{scheme}://127.0.0.1:{port}/")
+        output = client.says("cannot connect")
+        assert any(word in output for word in words.split("|")), output
+        client.stop()

@@ -1,0 +1,56 @@
+"""A tunnel between two machines, and streams through it."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import socket
+import threading
+
+from tests.lab.hosts import PATIENCE, Host
+from tests.lab.pki import Certificate
+
+
+def start(hosts: tuple[Host, Host], tls: Certificate | None = None, *options: str) -> None:
+    """Start a server on the first machine and a client on the second, and wait until they are connected."""
+    server, client = hosts
+    if tls:
+        server.etherws("server", "--foreground", "--keyfile", str(tls.key), "--certfile", str(tls.cert), *options).says(
+            "listening on wss://"
+        )
+        uri = ["wss://192.0.2.1/", "--cacert", str(tls.cert)]
+    else:
+        server.etherws("server", "--foreground", *options).says("listening on ws://")
+        uri = ["ws://192.0.2.1/"]
+    client.etherws("client", "--foreground", "--uri", *uri, *options).says("connected to ws")
+
+
+def stream(one: Host, other: Host, address: str, size: int) -> tuple[str, str]:
+    """Send `size` random bytes by TCP from `one` to `address` on `other`; return both sides' hashes."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = other.socket(family, socket.SOCK_STREAM)
+    listener.bind((address, 0))
+    listener.listen()
+    got = hashlib.sha256()
+
+    def take() -> None:
+        connection, _ = listener.accept()
+        connection.settimeout(PATIENCE)
+        while data := connection.recv(1 << 16):
+            got.update(data)
+        connection.close()
+
+    taker = threading.Thread(target=take)
+    taker.start()
+    sent = hashlib.sha256()
+    source = one.socket(family, socket.SOCK_STREAM)
+    source.settimeout(PATIENCE)
+    source.connect(listener.getsockname())
+    chunk = random.Random(size).randbytes(1 << 20)
+    for _ in range(size >> 20):
+        source.sendall(chunk)
+        sent.update(chunk)
+    source.close()
+    taker.join(2 * PATIENCE)
+    listener.close()
+    return sent.hexdigest(), got.hexdigest()

@@ -1,0 +1,264 @@
+"""Whom proxies name, and whom they can be made to name."""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etherws.addresses import Networks, peer
+from etherws.errors import ProxyError, SettingsError
+from etherws.server.forwarded import FIELD_MAX, V1_MAX, V2_MAX, follow, source
+from tests.lab.proxy_protocol import IPV4, IPV6, SIGNATURE, version_2
+
+PROXIES = Networks(["10.0.0.0/8", "2001:db8:1::/48", "unix"])
+
+
+ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(
+    lambda ip: str(getattr(ip, "ipv4_mapped", None) or ip)
+)
+
+
+def followed(peer: str = "10.0.0.1", trusted: Networks = PROXIES, **headers: str) -> dict[str, Any]:
+    """The environment of a request from `peer` after follow()."""
+    environ: dict[str, Any] = {"REMOTE_ADDR": peer, "REMOTE_PORT": "1", "wsgi.url_scheme": "http"}
+    environ.update({f"HTTP_{name.upper()}": value for name, value in headers.items()})
+    follow(environ, trusted)
+    return environ
+
+
+@pytest.mark.parametrize(
+    ("headers", "address"),
+    [
+        ({}, "10.0.0.1"),
+        ({"x_forwarded_for": "192.0.2.1"}, "192.0.2.1"),
+        # The client's own words stand to the left.
+        ({"x_forwarded_for": "6.6.6.6, 192.0.2.1"}, "192.0.2.1"),
+        ({"x_forwarded_for": "<script>,,192.0.2.1"}, "192.0.2.1"),
+        ({"x_forwarded_for": "6.6.6.6,192.0.2.1,10.9.9.9 ,\t10.0.0.2"}, "192.0.2.1"),
+        ({"x_forwarded_for": "10.0.0.3, 10.0.0.2"}, "10.0.0.3"),
+        ({"x_forwarded_for": "192.0.2.1:4711"}, "192.0.2.1"),
+        ({"x_forwarded_for": "2001:DB8::1"}, "2001:db8::1"),
+        ({"x_forwarded_for": "[2001:db8::1]"}, "2001:db8::1"),
+        ({"x_forwarded_for": "[2001:db8::1]:4711"}, "2001:db8::1"),
+        ({"x_forwarded_for": "192.0.2.9, 2001:db8:1::7"}, "192.0.2.9"),
+        ({"x_forwarded_for": "::ffff:192.0.2.1"}, "192.0.2.1"),
+        ({"forwarded": "for=192.0.2.43"}, "192.0.2.43"),
+        # RFC 7239, section 4.
+        ({"forwarded": 'For="[2001:db8:cafe::17]:4711"'}, "2001:db8:cafe::17"),
+        ({"forwarded": "for=192.0.2.60;proto=http;by=203.0.113.43"}, "192.0.2.60"),
+        ({"forwarded": "for=192.0.2.43, for=198.51.100.17"}, "198.51.100.17"),
+        ({"forwarded": 'by="a,b;for=6.6.6.6" ; for=192.0.2.1'}, "192.0.2.1"),
+        ({"forwarded": 'for="192.0.2\\.1"'}, "192.0.2.1"),
+        ({"forwarded": "for=192.0.2.1, for=10.0.0.2"}, "192.0.2.1"),
+        ({"forwarded": "for=192.0.2.1", "x_forwarded_for": "192.0.2.1"}, "192.0.2.1"),
+    ],
+    ids=str,
+)
+def test_the_client_is_the_rightmost_who_is_no_proxy(headers: dict[str, str], address: str) -> None:
+    environ = followed(**headers)
+    assert environ["REMOTE_ADDR"] == address
+    # Once more changes nothing.
+    follow(environ, PROXIES)
+    assert environ["REMOTE_ADDR"] == address
+
+
+@pytest.mark.parametrize("peer", ["192.0.2.77", "2001:db8::1", "::ffff:192.0.2.77", "nonsense"])
+def test_nobody_else_is_believed(peer: str) -> None:
+    headers = {"x_forwarded_for": "127.0.0.1", "forwarded": "for=127.0.0.1", "x_forwarded_proto": "https"}
+    environ = followed(peer, **headers)
+    assert (environ["REMOTE_ADDR"], environ["wsgi.url_scheme"]) == (peer, "http")
+
+
+@pytest.mark.parametrize("peer", ["10.255.255.255", "::ffff:10.0.0.1", "2001:db8:1:ffff::", ""])
+def test_proxies_are_known_by_their_network_or_the_unix_socket(peer: str) -> None:
+    assert followed(peer, x_forwarded_for="192.0.2.1")["REMOTE_ADDR"] == "192.0.2.1"
+    assert followed(peer, Networks([]), x_forwarded_for="192.0.2.1")["REMOTE_ADDR"] == peer
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x_forwarded_for": ""},
+        {"x_forwarded_for": "192.0.2.1,"},
+        {"x_forwarded_for": "192.0.2.1, unknown"},
+        {"x_forwarded_for": "192.0.2.256"},
+        {"x_forwarded_for": "fe80::1%eth0"},
+        {"x_forwarded_for": "192.0.2.1 198.51.100.1"},
+        {"x_forwarded_for": "\u0661.2.3.4"},
+        {"x_forwarded_for": "1.2.3.4," * FIELD_MAX},
+        {"forwarded": ""},
+        {"forwarded": "for=unknown"},
+        {"forwarded": "for=_hidden"},
+        {"forwarded": "proto=https"},
+        {"forwarded": "for=192.0.2.1;for=192.0.2.2"},
+        {"forwarded": "192.0.2.1"},
+        {"forwarded": "for=[2001:db8::1]"},
+        # A quote of the client's does not swallow what the proxy adds.
+        {"forwarded": 'for=6.6.6.6;by=", for=192.0.2.1'},
+        {"forwarded": 'for=6.6.6.6;by=", for="[2001:db8::1]"'},
+        # The proxy set one of them, and the client the other.
+        {"forwarded": "for=6.6.6.6", "x_forwarded_for": "192.0.2.1"},
+    ],
+    ids=lambda headers: str(headers)[:60],
+)
+def test_what_makes_no_sense_changes_nothing(headers: dict[str, str]) -> None:
+    environ = {"REMOTE_ADDR": "10.0.0.1", **{f"HTTP_{name.upper()}": value for name, value in headers.items()}}
+    before = dict(environ)
+    with pytest.raises(ProxyError, match="Forwarded"):
+        follow(environ, PROXIES)
+    assert environ == before
+
+
+@pytest.mark.parametrize(
+    ("headers", "scheme"),
+    [
+        ({"x_forwarded_proto": "https"}, "https"),
+        ({"x_forwarded_proto": "WSS"}, "https"),
+        ({"x_forwarded_proto": "http"}, "http"),
+        ({"x_forwarded_proto": "https, http"}, "http"),
+        ({"x_forwarded_proto": "https://"}, "http"),
+        ({"forwarded": "for=192.0.2.1;proto=https"}, "https"),
+        ({"forwarded": "for=6.6.6.6;proto=https, for=192.0.2.1;proto=http"}, "http"),
+        ({"forwarded": "for=192.0.2.1;proto=https, for=10.0.0.2;proto=http"}, "http"),
+        ({}, "http"),
+    ],
+    ids=str,
+)
+def test_the_scheme_is_the_worst_on_the_way(headers: dict[str, str], scheme: str) -> None:
+    assert followed(**headers)["wsgi.url_scheme"] == scheme
+
+
+@given(st.lists(ADDRESSES, max_size=5), ADDRESSES.filter(lambda address: address not in PROXIES), st.text(max_size=50))
+def test_whatever_the_client_says_it_is_who_it_is(proxies: list[str], client: str, said: str) -> None:
+    between = [address for address in proxies if address in PROXIES]
+    environ = followed(x_forwarded_for=", ".join([said, client, *between]))
+    assert environ["REMOTE_ADDR"] == client
+    quoted = [f'for="[{each}]"' if ":" in each else f"for={each}" for each in (client, *between)]
+    try:
+        environ = followed(forwarded=", ".join([said, *quoted]))
+    except ProxyError:
+        return
+    assert environ["REMOTE_ADDR"] == client
+
+
+@given(st.text('for=".,:;[]\\ _0123456789abcdef', max_size=80), st.text(max_size=80))
+def test_any_header_ends_in_an_address_or_an_error(forwarded: str, proto: str) -> None:
+    for name in ("forwarded", "x_forwarded_for"):
+        try:
+            found = followed(**{name: forwarded}, x_forwarded_proto=proto)["REMOTE_ADDR"]
+        except ProxyError:
+            continue
+        assert str(ipaddress.ip_address(found)) == found
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        (b"PROXY TCP4 192.0.2.1 198.51.100.1 4711 443\r\n", ("192.0.2.1", 4711)),
+        (b"PROXY TCP6 2001:db8::1 ::1 65535 0\r\n", ("2001:db8::1", 65535)),
+        (b"PROXY TCP6 ::ffff:192.0.2.1 ::1 1 2\r\n", ("192.0.2.1", 1)),
+        (b"PROXY UNKNOWN\r\n", None),
+        # The longest line that there can be.
+        (b"PROXY UNKNOWN " + b"ffff:" * 7 + b"ffff " + b"ffff:" * 7 + b"ffff 65535 65535\r\n", None),
+        (version_2(0x21, 0x11, IPV4), ("192.0.2.1", 4711)),
+        (version_2(0x21, 0x21, IPV6), ("2001:db8::1", 4711)),
+        (version_2(0x21, 0x11, IPV4 + b"\x02\x00\x04host"), ("192.0.2.1", 4711)),
+        (version_2(0x21, 0x11, IPV4 + b"\x04" * (V2_MAX - 12)), ("192.0.2.1", 4711)),
+        (version_2(0x20, 0x00, b""), None),
+        (version_2(0x20, 0x11, IPV4), None),
+        (version_2(0x21, 0x00, b"whatever"), None),
+        (version_2(0x21, 0x31, b"/run/x".ljust(216, b"\0")), None),
+    ],
+    ids=lambda header: repr(header)[:60],
+)
+def test_a_proxy_introduces_its_client(header: bytes, found: tuple[str, int] | None) -> None:
+    wire = io.BytesIO(header + b"GET / HTTP/1.1\r\n")
+    assert source(wire.read) == found
+    assert wire.read() == b"GET / HTTP/1.1\r\n"
+    # Every byte of it is needed.
+    for size in range(len(header)):
+        with pytest.raises(ProxyError, match="ended before"):
+            source(io.BytesIO(header[:size]).read)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "no PROXY header"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00\x00\x00", "no PROXY header"),
+        (b"PROXY TCP4 192.0.2.1 198.51.100.1 4711\r\n", "malformed"),
+        (b"PROXY TCP4 192.0.2.1 198.51.100.1 4711 443 1\r\n", "malformed"),
+        (b"PROXY TCP4 192.0.2.1  198.51.100.1 4711 443\r\n", "malformed"),
+        (b"PROXY TCP4 192.0.2.256 198.51.100.1 4711 443\r\n", "malformed"),
+        (b"PROXY TCP4 2001:db8::1 ::1 4711 443\r\n", "malformed"),
+        (b"PROXY TCP6 fe80::1%\x1b[2J ::1 4711 443\r\n", "malformed"),
+        (b"PROXY TCP4 192.0.2.1 198.51.100.1 65536 443\r\n", "malformed"),
+        (b"PROXY TCP4 192.0.2.1 198.51.100.1 047 443\r\n", "malformed"),
+        (b"PROXY UDP4 192.0.2.1 198.51.100.1 4711 443\r\n", "malformed"),
+        (b"PROXY \r\n\r\n\r\n\r\n\r\n", "malformed"),
+        (b"PROXY UNKNOWN".ljust(V1_MAX + 1), "longer than 107"),
+        (version_2(0x11, 0x11, IPV4), "command 0x11"),
+        (version_2(0x22, 0x11, IPV4), "command 0x22"),
+        (version_2(0x21, 0x12, IPV4), "not TCP"),
+        (version_2(0x21, 0x11, IPV4[:-1]), "too short"),
+        (version_2(0x21, 0x21, IPV4), "too short"),
+        (version_2(0x21, 0x11, b"", V2_MAX + 1), "announces 2049 bytes"),
+        (version_2(0x21, 0x11, b"", 65535), "announces 65535 bytes"),
+    ],
+    ids=lambda header: repr(header)[:60],
+)
+def test_an_introduction_that_is_none_is_refused(header: bytes, words: str) -> None:
+    with pytest.raises(ProxyError, match=words):
+        source(io.BytesIO(header).read)
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=300),
+        st.binary(max_size=120).map(b"PROXY ".__add__),
+        st.text("TCP46 0123456789.:abcdef\r\n", max_size=120).map(lambda text: b"PROXY TCP" + text.encode()),
+        st.binary(max_size=300).map(SIGNATURE.__add__),
+        st.builds(version_2, st.integers(0x20, 0x22), st.sampled_from([0, 0x11, 0x21, 0x31, 0x12]), st.binary()),
+    )
+)
+def test_any_bytes_end_in_an_address_or_an_error_and_no_more_are_read_than_are_due(data: bytes) -> None:
+    asked = 0
+    wire = io.BytesIO(data)
+
+    def read(size: int) -> bytes:
+        nonlocal asked
+        asked += size
+        return wire.read(size)
+
+    try:
+        found = source(read)
+    except ProxyError:
+        found = None
+    assert asked <= len(SIGNATURE) + 4 + V2_MAX
+    if found:
+        assert str(ipaddress.ip_address(found[0])) == found[0]
+        assert 0 <= found[1] <= 65535
+
+
+@pytest.mark.parametrize("word", ["10.0.0.1/8", "10.0.0.0/33", "proxy.example", "", "unix:", "*"])
+def test_what_is_no_network_is_refused(word: str) -> None:
+    with pytest.raises(SettingsError, match="--trusted-proxy"):
+        Networks([word])
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        (("192.0.2.1", 5), "192.0.2.1"),
+        (("::ffff:192.0.2.1", 5, 0, 0), "192.0.2.1"),
+        (("::1", 5, 0, 0), "::1"),
+        ("", ""),
+    ],
+)
+def test_peers_are_written_plainly(address: object, text: str) -> None:
+    assert peer(address) == text

@@ -1,0 +1,258 @@
+"""The benchmark: short runs of what it can measure, its emulator of a long path, and what it makes of the figures.
+
+Nothing here judges how fast anything is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.lab import Lab
+from bench.path import Direction, Line
+from bench.report import Results
+from bench.scenarios import FIGURES
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def root() -> None:
+    """Skips what needs named network namespaces."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can name network namespaces")
+    name = f"ewtest-{os.getpid()}"
+    try:
+        subprocess.run(["ip", "netns", "add", name], check=True, capture_output=True)
+        subprocess.run(["ip", "netns", "del", name], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as exc:
+        pytest.skip(f"no named network namespaces here: {exc}")
+
+
+def measure(folder: Path, peers: str, scenarios: str) -> dict[str, dict[str, Any]]:
+    """One round of a second; the figures by name, for those peers that this machine has. Nothing may remain of it."""
+    (temporary := folder / "tmp").mkdir()
+    mark, file = f"BENCH_MARK={uuid.uuid4()}", folder / "figures.json"
+    name, _, value = mark.partition("=")
+    command = [sys.executable, "bench/run.py", "--rounds", "1", "--seconds", "1", "--json", str(file)]
+    bench = subprocess.Popen(
+        [*command, "--peers", peers, "--scenarios", scenarios],
+        cwd=ROOT,
+        env={**os.environ, name: value, "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        output, errors = bench.communicate(timeout=120)
+    finally:
+        # As Ctrl-C would, so that it cleans up; no-op once it has ended.
+        bench.terminate()
+        bench.wait(20)
+    if "nothing is left to measure" in errors:
+        pytest.skip(errors.strip())
+    assert bench.returncode == 0, output + errors
+    assert f"ewbench-{bench.pid}" not in subprocess.run(["ip", "netns"], capture_output=True, text=True).stdout
+    assert not list(temporary.iterdir())
+    assert not marked(mark)
+    figures: dict[str, dict[str, Any]] = json.loads(file.read_text())["figures"]
+    skipped = re.findall(r"^bench: (\S+) skipped", errors, re.MULTILINE)
+    for figure in figures.values():
+        assert set(figure["peers"]) == set(peers.split(",")) - set(skipped)
+        assert all(summary["median"] > 0 for summary in figure["peers"].values())
+    return figures
+
+
+def marked(mark: str) -> list[int]:
+    """The processes with this in their environment."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark.encode() in entry.read_bytes().split(b"\0"):
+                found.append(int(entry.parent.name))
+        except OSError:
+            # It has ended.
+            continue
+    return found
+
+
+def test_tunnels(root: None, tmp_path: Path) -> None:
+    figures = measure(tmp_path, "ws,pump,vxlan,bare", "tcp8")
+    assert set(figures) == {"tcp8"}
+
+
+def test_slow_and_lossy_paths(root: None, tmp_path: Path) -> None:
+    figures = measure(tmp_path, "bare", "slow,lossy")
+    value = {name: figure["peers"]["bare"]["median"] for name, figure in figures.items()}
+    assert set(value) == {"slow-ping", "slow-p95", "slow-rate", "lossy-idle", "lossy-ping", "lossy-rate"}
+    # What a path takes away it takes on any machine, however fast or busy.
+    assert value["slow-rate"] <= 21
+    assert value["lossy-rate"] <= 101
+    assert min(value["lossy-idle"], value["lossy-ping"]) >= 39
+
+
+def test_a_peer_that_ends_is_a_failure(root: None, tmp_path: Path) -> None:
+    """It says which one and why, and status 1 tells scripts."""
+    (tmp_path / "cc").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "cc").chmod(0o755)
+    command = [sys.executable, "bench/run.py", "--peers", "pump", "--scenarios", "rtt", "--rounds", "1"]
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "failed: round 1/1, pump: cc -O2" in done.stdout
+
+
+def test_emulated_path(root: None) -> None:
+    with Lab() as lab:
+        with lab.lossy():
+            text = lab.a.run("ping", "-n", "-i", "0.02", "-c", "20", "10.98.0.2", check=False)
+            times = [float(time) for time in re.findall(r"time=([\d.]+)", text)]
+            assert len(times) >= 10
+            assert min(times) >= 39
+        # And then the veth pair is back.
+        assert lab.a.pings("10.98.0.2")
+        assert not lab.a.has("path0")
+
+
+def test_direction_delays_and_keeps_order() -> None:
+    direction = Direction(Line(delay=0.02, loss=0, rate=1e6, buffer=0.05), seed=1)
+    assert direction.due() is None
+    assert direction.enter(b"a" * 1000, now=5.0)
+    assert direction.enter(b"b" * 500, now=5.0)
+    # A millisecond on the line for the first, half of one more for the second.
+    assert direction.due() == pytest.approx(5.021)
+    assert direction.arrived(5.0209) == []
+    assert direction.arrived(5.0211) == [b"a" * 1000]
+    assert direction.arrived(5.0216) == [b"b" * 500]
+    assert direction.due() is None
+
+
+def test_direction_drops_what_finds_the_buffer_full() -> None:
+    direction = Direction(Line(delay=0, loss=0, rate=1e6, buffer=0.05), seed=1)
+    entered = [direction.enter(b"x" * 1000, now=1.0) for _ in range(60)]
+    # One is on the line and fifty milliseconds of others behind it.
+    assert entered == [True] * 51 + [False] * 9
+    assert direction.enter(b"x" * 1000, now=1.01)
+
+
+def test_direction_loses_by_its_seed() -> None:
+    def losses(seed: int) -> list[int]:
+        direction = Direction(Line(delay=0, loss=0.01, rate=1e9, buffer=1), seed)
+        return [number for number in range(10_000) if not direction.enter(b"x", now=0.0)]
+
+    assert 50 < len(losses(1)) < 150
+    assert losses(1) == losses(1) != losses(2)
+
+
+@pytest.fixture
+def results() -> Results:
+    """Two rounds of made-up figures: the second peer fails in the second round."""
+    made_up = Results({"cpu": "none"}, rounds=2, seconds=1)
+    made_up.add(1, "ws", {"tcp": 3000.0, "rtt": 0.125})
+    made_up.add(1, "openvpn-tcp", {"tcp": 300.0})
+    made_up.add(2, "ws", {"tcp": 5000.0, "rtt": 0.25})
+    return made_up
+
+
+def test_report(results: Results) -> None:
+    text = results.text()
+    assert re.search(r"^ +rtt +tcp$", text, re.MULTILINE)
+    assert re.search(r"^ws +0\.188 +4,000$", text, re.MULTILINE)
+    assert re.search(r"^openvpn-tcp +300$", text, re.MULTILINE)
+    assert re.search(r"^  ws +4,000 +3,000 +5,000 +10\.00$", text, re.MULTILINE)
+    ws = results.as_dict()["figures"]["tcp"]["peers"]["ws"]
+    assert ws == {"median": 4000.0, "min": 3000.0, "max": 5000.0, "ratio": 10.0, "rounds": [3000.0, 5000.0]}
+
+
+def test_plots(results: Results, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    from bench.plots import GROUPS, draw, main
+
+    assert {figure for figures in GROUPS.values() for figure in figures} <= set(FIGURES)
+    files = draw(results.as_dict(), tmp_path / "one" / "plots")
+    assert [file.name for file in files] == ["throughput.svg", "latency.svg"]
+    text = files[0].read_text()
+    assert "openvpn-tcp" in text
+    assert "4,000" in text
+    assert "<dc:date>" not in text
+    # The same from a file, byte for byte.
+    (tmp_path / "figures.json").write_text(json.dumps(results.as_dict()))
+    assert main([str(tmp_path / "figures.json"), str(tmp_path / "two")]) == 0
+    assert (tmp_path / "two" / "throughput.svg").read_text() == text
+
+
+def test_refused_logins_are_measured_in_small_numbers_too(root: None) -> None:
+    command = [sys.executable, "bench/logins.py", "--rate", "20", "--seconds", "1", "--rounds", "1", "--cost", "4"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["one address"]["strangers"][0]["answers"]["429"] >= 10
+    # All but the one who was slowed down before, if that is not over.
+    assert found["many"]["strangers"][0]["answers"]["401"] >= 19
+    assert found["the tunnel was lost"] == {"times": 0}
+
+
+def test_strangers_are_measured_in_small_numbers_too(root: None) -> None:
+    command = [sys.executable, "bench/hostile.py", "--messages", "2000", "--handshakes", "100", "--seconds", "2"]
+    done = subprocess.run([*command, "--rate", "1000000"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert sum(report["sessions"] for report in found["attack"]) == 4
+    assert sum(report["sessions not served"] for report in found["attack"]) == 0
+    assert found["the client's tunnel was lost"] == 0
+    assert found["slow connections"] == {"held": 1000}
+
+
+def missing(*programs: str) -> str:
+    """The first of the programs that is not installed, if one is."""
+    return next((program for program in programs if not shutil.which(program)), "")
+
+
+def test_cuts_are_measured_in_small_numbers_too(root: None) -> None:
+    if program := missing("nft", "haproxy"):
+        pytest.skip(f"no program {program} on this machine")
+    kinds = ["reset", "address", "server-restarted", "proxy-restarted"]
+    command = [sys.executable, "bench/cuts.py", "--clients", "2", "--cuts", "4", "--steady", "0.5", "--persistent"]
+    done = subprocess.run([*command, "--kinds", ",".join(kinds)], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert list(found) == kinds
+    for kind in kinds:
+        assert found[kind]["cuts"] == 4
+        assert sum(found[kind]["lost and found again"].values()) == 4
+        assert not found[kind]["interfaces changed"]
+        assert not found[kind]["held more than before"]
+
+
+def test_everything_at_once_is_measured_in_small_numbers_too(root: None) -> None:
+    if program := missing("nft"):
+        pytest.skip(f"no program {program} on this machine")
+    command = [sys.executable, "bench/soak.py", "--minutes", "0.2", "--every", "3", "--clients", "2"]
+    done = subprocess.run(
+        [*command, "--kinds", "reset,client-killed"], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert sum(found["cuts"].values()) == 4
+    assert found["TCP connections, all hashes equal"] >= 5
+    assert not found["held more than before"]
+
+
+def test_a_stalled_client_is_measured_in_small_numbers_too(root: None) -> None:
+    command = [sys.executable, "bench/stalled.py", "--flood", "2000", "--seconds", "1", "--rounds", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["stalled sessions"]["stayed"] == 1
+    assert found["stalled sessions"]["dropped, queue full"] > 0
+    assert found["server's memory, MB"]["peak"] > found["server's memory, MB"]["before"]
+    assert found["the honest tunnel was lost"] == 0

@@ -1,0 +1,318 @@
+"""What a client may do, from the policy file to the port: real clients, real bridges, real frames."""
+
+from __future__ import annotations
+
+import signal
+import struct
+from pathlib import Path
+
+import pytest
+
+from etherws.access import passwd
+from tests.lab.frames import frame
+from tests.lab.hosts import OURS, Host, Process, until
+from tests.lab.peer import Peer, asked, basic, masked, request
+from tests.lab.refusals import Tell
+
+NAMES = ("alice", "bob", "carol")
+
+
+class Lan:
+    """A server with a bridge and a policy; alice, bob and carol have their name for a password."""
+
+    def __init__(self, host: Host, folder: Path, policy: str, *options: str) -> None:
+        self.host, self.policy = host, folder / "policy.toml"
+        self.policy.write_text(policy)
+        for name in NAMES:
+            passwd.set_password(folder / "passwords", name, name, cost=4)
+        self.server = host.etherws(
+            "server", "--foreground", "--debug", "--address", "127.0.0.1", "--bridge", "br0",
+            "--htpasswd", str(folder / "passwords"), "--policy", str(self.policy), *options,
+        )  # fmt: skip
+        self.server.says("listening")
+
+    def join(self, name: str, **headers: str) -> Peer:
+        """A client made of a bare socket, joined."""
+        peer = Peer(self.host)
+        peer.say(request(Authorization=basic(f"{name}:{name}"), **headers))
+        head = peer.head()
+        assert head.startswith(b"HTTP/1.1 101 "), head
+        return peer
+
+    def refused(self, name: str) -> tuple[bytes, bytes]:
+        """The status line and the answer that this name gets."""
+        return asked(self.host, Authorization=basic(f"{name}:{name}"))
+
+
+def says(peer: Peer, data: bytes) -> None:
+    """Send a frame."""
+    peer.say(masked(0x82, data))
+
+
+def hears(peer: Peer, data: bytes) -> None:
+    """Wait for a frame of the tests' own, and see that it is this one."""
+    while (got := peer.frame())[0] != 0x82 or got[1][6:8] != OURS:
+        pass
+    assert got[1] == data
+
+
+def closed(peer: Peer) -> tuple[int, bytes]:
+    """Wait for the Close; its code and reason."""
+    while (got := peer.frame())[0] != 0x88:
+        pass
+    return int.from_bytes(got[1][:2], "big"), got[1][2:]
+
+
+def source(number: int, size: int = 100) -> bytes:
+    """A broadcast from one of many addresses."""
+    data = frame(size, to=b"\xff" * 6)
+    return data[:6] + OURS + number.to_bytes(4, "big") + data[12:]
+
+
+def test_bridge_device_and_mtu_are_the_clients_own(host: Host, tmp_path: Path) -> None:
+    lan = Lan(host, tmp_path, '[client."alice"]\nbridge = "br-lab"\ndevice = "alice%d"\nmtu = 1400\n')
+    lan.join("alice")
+    until(lambda: "alice0" in host.links(), "alice's interface")
+    links = host.links()
+    assert links["alice0"].get("mtu") == 1400
+    assert links["alice0"].get("master") == links["br-lab"]["index"]
+    assert links["ethws0"].get("master") == links["br0"]["index"]
+    # The standing interface is still for the first who has none of his own.
+    lan.join("bob")
+    lan.server.says("'bob' joined on ethws0")
+
+
+def test_a_name_that_may_not_connect_is_refused(host: Host, tmp_path: Path, tell: Tell) -> None:
+    lan = Lan(host, tmp_path, '[default]\nconnect = false\n[client."alice"]\nconnect = true\n')
+    lan.join("alice")
+    status, answer = lan.refused("bob")
+    assert status == b"HTTP/1.1 403 Forbidden"
+    assert answer.endswith(b"the policy does not let this client connect\n")
+    lan.server.says("the policy lets 'bob' not connect")
+    client = host.etherws(
+        "client", "--foreground", "ws://127.0.0.1/", "--device", "far0", "--no-retry-on-auth-failure",
+        env={"ETHERWS_CLIENT_USER": "bob:bob"},
+    )  # fmt: skip
+    assert client.ends() == 77
+    assert "answered 403 Forbidden; it does not let this client in" in client.output
+    tell("policy: connect = false", "the policy does not let this client connect", "answered 403 Forbidden", "as 401")
+
+
+def test_a_newer_connection_of_a_name_replaces_the_older(host: Host, tmp_path: Path, tell: Tell) -> None:
+    lan = Lan(host, tmp_path, "[client.bob]\nconnections = 2\n")
+    first = lan.join("alice")
+    index = host.links()["ethws0"]["index"]
+    second = lan.join("alice")
+    code, reason = closed(first)
+    assert (code, reason) == (1008, b"")
+    # On the same port, which the bridge knows.
+    lan.server.says("'alice' joined on ethws0", times=2)
+    assert host.links()["ethws0"]["index"] == index
+    says(second, source(1))
+    tell("policy: one connection too many", "closed by 1008, replaced", "lost: closed by the peer, code 1008", "30 s")
+    bobs = [lan.join("bob") for _ in range(3)]
+    assert closed(bobs[0])[0] == 1008
+    for bob in bobs[1:]:
+        says(second, source(2))
+        hears(bob, source(2))
+    assert set(host.links()) == {"lo", "br0", "ethws0", "ethws1", "ethws2"}
+
+
+def test_two_clients_with_one_name_are_told_not_to_fight(host: Host, tmp_path: Path, tell: Tell) -> None:
+    lan = Lan(host, tmp_path, "")
+    for _ in range(4):
+        last = lan.join("alice")
+    status, answer = lan.refused("alice")
+    assert status == b"HTTP/1.1 503 Service Unavailable"
+    assert b"\r\nRetry-After: 10\r\n" in answer
+    lan.server.says("several clients call themselves 'alice' and take ethws0 from each other; give each a name")
+    says(last, source(1))
+    # One that says who it was, is that one again, and takes nothing from anybody.
+    marked = [lan.join("bob", Etherws_Resume="r" * 22) for _ in range(8)]
+    says(marked[-1], source(3))
+    hears(last, source(3))
+    tell("policy: a name changes hands again and again", "no port is free for one more client", "503", "Retry-After")
+
+
+def test_source_addresses_are_limited_by_number_and_by_name(host: Host, tmp_path: Path, tell: Tell) -> None:
+    listed = (OURS + (7).to_bytes(4, "big")).hex(":")
+    lan = Lan(host, tmp_path, f'[client.alice]\nmacs = 2\n[client.bob]\nmacs = ["{listed}"]\n')
+    alice, bob, carol = (lan.join(name) for name in NAMES)
+    for number in (1, 2, 3, 1):
+        says(alice, source(number))
+    for number in (1, 2, 1):
+        hears(carol, source(number))
+    says(bob, source(6))
+    says(bob, source(7))
+    hears(carol, source(7))
+    alice.say(masked(0x88, b""))
+    bob.say(masked(0x88, b""))
+    lan.server.says("dropped 1 source-address", times=2)
+    tell("policy: a third source address of two", "dropped, counted in the log", "nothing", "goes on")
+    tell("policy: a source address that is not listed", "dropped, counted in the log", "nothing", "goes on")
+
+
+def test_the_default_limit_is_256_addresses(host: Host, tmp_path: Path) -> None:
+    lan = Lan(host, tmp_path, "")
+    alice, bob = lan.join("alice"), lan.join("bob")
+    for number in [*range(300), 0]:
+        says(alice, source(number))
+    for number in [*range(256), 0]:
+        hears(bob, source(number))
+
+
+def udp(to_port: int, from_port: int) -> bytes:
+    """A broadcast UDP datagram in a frame."""
+    body = struct.pack(">HHHH", from_port, to_port, 12, 0) + b"body"
+    fields = [0x45, 0, 20 + len(body), 0, 0, 64, 17, 0, bytes(4), b"\xff" * 4]
+    total = sum(struct.unpack(">10H", struct.pack(">BBHHHBBH4s4s", *fields)))
+    fields[7] = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+    ip = struct.pack(">BBHHHBBH4s4s", *fields)
+    return b"\xff" * 6 + OURS + bytes(3) + b"\x01" + b"\x08\x00" + ip + body
+
+
+def advertisement() -> bytes:
+    """An IPv6 router advertisement in a frame."""
+    body = b"\x86" + bytes(15)
+    addresses = b"\xfe\x80" + bytes(13) + b"\x01\xff\x02" + bytes(13) + b"\x01"
+    ip = b"\x60\0\0\0" + struct.pack(">HBB", len(body), 58, 255) + addresses
+    return b"\x33\x33\0\0\0\x01" + OURS + bytes(3) + b"\x01" + b"\x86\xdd" + ip + body
+
+
+GUARDED = {
+    "bpdu": bytes.fromhex("0180c2000000") + OURS + bytes(3) + b"\x01" + b"\x00\x26\x42\x42\x03" + bytes(43),
+    "dhcp-server": udp(68, 67),
+    "router-advertisement": advertisement(),
+}
+
+
+@pytest.mark.parametrize("guard", GUARDED)
+def test_a_guard_drops_what_it_names_and_only_that_clients(host: Host, tmp_path: Path, tell: Tell, guard: str) -> None:
+    lan = Lan(host, tmp_path, f'[client.alice]\ndrop = ["{guard}"]\n')
+    alice, bob, carol = (lan.join(name) for name in NAMES)
+    says(alice, GUARDED[guard])
+    says(alice, source(1))
+    hears(carol, source(1))
+    says(bob, GUARDED[guard])
+    hears(carol, GUARDED[guard])
+    alice.say(masked(0x88, b""))
+    lan.server.says(f"dropped 1 {guard}")
+    tell(f"policy: drop = {guard}", "dropped, counted in the log", "nothing", "goes on")
+
+
+def test_isolated_clients_hear_others_but_not_each_other(host: Host, tmp_path: Path, tell: Tell) -> None:
+    lan = Lan(host, tmp_path, "[default]\nisolated = true\n[client.carol]\nisolated = false\n")
+    alice, bob, carol = (lan.join(name) for name in NAMES)
+    says(alice, source(1))
+    hears(carol, source(1))
+    says(carol, source(2))
+    hears(bob, source(2))
+    hears(alice, source(2))
+    tell("policy: isolated, to another isolated client", "not forwarded", "nothing", "goes on")
+
+
+def test_rates_are_limited(host: Host, tmp_path: Path, tell: Tell) -> None:
+    lan = Lan(host, tmp_path, '[client.alice]\nrate-down = "2 Mbit/s"\nrate-up = "1 Mbit/s"\n')
+    alice, bob = lan.join("alice"), lan.join("bob")
+    # A second's worth at once, each way: more than waits in any queue at such a rate.
+    for number in range(400):
+        says(bob, source(number % 100, 1514))
+    heard, marked = 0, source(200)
+    says(bob, marked)
+    while (got := alice.frame()[1]) != marked:
+        heard += got[6:8] == OURS
+        # Where the queue was full, the mark was dropped as well.
+        says(bob, marked)
+    assert 0 < heard < 400
+    tell("policy: more than rate-down", "queued for 50 ms, then dropped", "nothing", "goes on")
+    for number in range(100):
+        says(alice, source(number, 1514))
+    for number in range(100):
+        # Slowed down, not dropped.
+        hears(bob, source(number, 1514))
+    tell("policy: more than rate-up", "read later", "its TCP waits", "goes on")
+
+
+def test_a_changed_policy_is_for_those_who_come_then(host: Host, tmp_path: Path) -> None:
+    lan = Lan(host, tmp_path, "")
+    alice = lan.join("alice")
+    lan.policy.write_text("[client.alice]\nconnect = false\n")
+    assert lan.refused("alice")[0] == b"HTTP/1.1 403 Forbidden"
+    says(alice, source(1))
+    lan.policy.write_text("[client.alice]\nconnect = maybe\n")
+    assert lan.refused("alice")[0] == b"HTTP/1.1 403 Forbidden"
+    lan.server.says(f"{lan.policy}:2: ")
+    lan.server.says("what was read before stays in use")
+    lan.policy.write_text("")
+    lan.server.signal(signal.SIGHUP)
+    lan.server.says("read again", times=2)
+    lan.join("alice")
+
+
+def test_a_device_or_bridge_that_cannot_be_had_refuses_this_client_only(host: Host, tmp_path: Path, tell: Tell) -> None:
+    lan = Lan(host, tmp_path, '[client.alice]\nbridge = "lo"\n[client.bob]\ndevice = "lo"\n')
+    for name in ("alice", "bob"):
+        assert lan.refused(name)[0] == b"HTTP/1.1 503 Service Unavailable"
+    tell("policy: a bridge or device that cannot be had", "no port is free for one more client", "503", "Retry-After")
+    lan.server.says("was refused: cannot")
+    lan.join("carol")
+    assert "Traceback" not in lan.server.output
+
+
+# A lost client's port.
+
+
+def lose(peer: Peer, server: Process) -> None:
+    """Break its TCP off without a word."""
+    left = server.output.count(" left ")
+    peer.reset()
+    server.says(" left ", times=left + 1)
+
+
+def test_a_lost_client_gets_its_port_back_with_all_that_the_bridge_knows(host: Host, tmp_path: Path) -> None:
+    lan = Lan(host, tmp_path, "")
+    lan.join("carol")
+    alice = lan.join("alice")
+    says(alice, source(1))
+    index = host.links()["ethws1"]["index"]
+    lose(alice, lan.server)
+    assert host.links()["ethws1"]["index"] == index
+    # Others get others'.
+    lan.join("bob")
+    lan.server.says("'bob' joined on ethws2")
+    lan.join("alice")
+    lan.server.says("'alice' joined on ethws1", times=2)
+    assert host.links()["ethws1"]["index"] == index
+
+
+def test_a_client_that_says_goodbye_or_stays_away_loses_its_port(host: Host, tmp_path: Path) -> None:
+    lan = Lan(host, tmp_path, "", "--resume-timeout", "300ms")
+    lan.join("carol")
+    alice = lan.join("alice")
+    alice.say(masked(0x88, b"\x03\xe9"))
+    until(lambda: "ethws1" not in host.links(), "the interface of one who said good-bye to go")
+    bob = lan.join("bob")
+    lose(bob, lan.server)
+    until(lambda: "ethws1" not in host.links(), "the interface of one who stays away to go")
+
+
+def test_a_nameless_client_is_known_by_what_it_calls_itself(host: Host) -> None:
+    server = host.etherws("server", "--foreground", "--address", "127.0.0.1")
+    server.says("listening")
+    peer = Peer(host)
+    peer.say(request(Etherws_Resume="a" * 22))
+    assert b" 101 " in peer.head()
+    # It comes again before the server has noticed that it was lost: into the same port, though there is no other.
+    again = Peer(host)
+    again.say(request(Etherws_Resume="a" * 22))
+    assert b" 101 " in again.head()
+    assert closed(peer)[0] == 1008
+    # Another one does not get that; but once it is lost, rather the other than nobody.
+    other = Peer(host)
+    other.say(request(Etherws_Resume="b" * 22))
+    assert b" 503 " in other.head()
+    lose(again, server)
+    other = Peer(host)
+    other.say(request(Etherws_Resume="b" * 22))
+    assert b" 101 " in other.head()
+    server.says("joined on ethws0", times=3)

@@ -1,0 +1,206 @@
+"""RFC 6455's framing, both ways and both ends: literal bytes, each rule broken once, and what hypothesis thinks of."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from etherws.errors import ProtocolError
+from etherws.tunnel.frames import BINARY, CLOSE, PING, PONG, TEXT, Decoder, Encoder, header, parse_close
+from tests.lab.websocket import feed, frame, xor
+
+MAX = 70_000
+
+
+SIZES = [0, 1, 13, 14, 125, 126, 127, 128, 1514, 65535, 65536, MAX]
+
+
+@pytest.mark.parametrize("server", [True, False], ids=["to the server", "to the client"])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_message_of_any_length_is_taken(size: int, server: bool) -> None:
+    payload = bytes(at % 251 for at in range(size))
+    decoder = Decoder(server=server, max_message=MAX)
+    assert feed(decoder, frame(0x82, payload, masked=server)) == [(BINARY, payload)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_server_sends_unmasked_frames(size: int) -> None:
+    payload = bytes(size)
+    assert b"".join(Encoder(server=True).data([payload])) == frame(0x82, payload, masked=False)
+
+
+def test_a_client_masks_each_frame_with_a_key_of_its_own() -> None:
+    payloads = [bytes(range(20)), bytes(300)] * 20
+    encoded = Encoder(server=False).data(payloads)
+    keys = set()
+    for at, payload in enumerate(payloads):
+        head, body = bytes(encoded[2 * at]), bytes(encoded[2 * at + 1])
+        assert head[:-4] == header(BINARY, len(payload), 0x80)
+        assert xor(body, head[-4:]) == payload
+        keys.add(head[-4:])
+    assert len(keys) == len(payloads)
+
+
+def test_control_frames_carry_their_payload() -> None:
+    assert Encoder(server=True).control(PONG, b"Hi!") == b"\x8a\x03Hi!"
+    masked = Encoder(server=False).control(PING, b"Hi!")
+    assert masked[:2] == b"\x89\x83"
+    assert xor(masked[6:], masked[2:6]) == b"Hi!"
+    with pytest.raises(ValueError, match="125 bytes at most"):
+        Encoder(server=True).control(PING, bytes(126))
+
+
+def test_close_frames_carry_a_code_and_a_reason_that_fits() -> None:
+    encoder = Encoder(server=True)
+    assert encoder.close() == b"\x88\x00"
+    assert encoder.close(1001) == b"\x88\x02\x03\xe9"
+    assert encoder.close(1002, "no") == b"\x88\x04\x03\xeano"
+    # Cut at a character, not inside one.
+    assert encoder.close(1002, "\u00e9" * 100) == b"\x88\x7c\x03\xea" + "\u00e9".encode() * 61
+
+
+CONTROL = [(CLOSE, b""), (CLOSE, b"\x03\xe8bye"), (PING, b""), (PING, bytes(125)), (PONG, b"Hi!")]
+
+
+@pytest.mark.parametrize(("opcode", "payload"), CONTROL)
+def test_control_frames_are_taken_between_fragments(opcode: int, payload: bytes) -> None:
+    data = (
+        frame(0x02, b"abc", masked=True)
+        + frame(0x80 | opcode, payload, masked=True)
+        + frame(0x00, b"", masked=True)
+        + frame(0x80, b"def", masked=True)
+    )
+    assert feed(Decoder(server=True, max_message=MAX), data) == [(opcode, payload), (BINARY, b"abcdef")]
+
+
+def test_text_is_taken_whole_and_in_fragments() -> None:
+    word = "h\u00e9llo".encode()
+    data = frame(0x81, word, masked=True) + frame(0x01, word[:2], masked=True) + frame(0x80, word[2:], masked=True)
+    assert feed(Decoder(server=True, max_message=MAX), data) == [(TEXT, word), (TEXT, word)]
+
+
+WRONG_TEXT = [b"\xce\xba\xe1\xbd\xb9\xf4\x90", b"abc\xe0\x80", b"a\xc0", b"\xf0\x9d\x84\x9e\x80"]
+
+
+@pytest.mark.parametrize("server", [True, False], ids=["to the server", "to the client"])
+@pytest.mark.parametrize("text", WRONG_TEXT)
+def test_text_is_refused_at_the_first_byte_that_is_wrong(text: bytes, server: bool) -> None:
+    rest = b"and more"
+    whole = frame(0x81, text + rest, masked=server)
+    begin, ping = frame(0x01, text[:1], masked=server), frame(0x89, b"?", masked=server)
+    for data in (whole, begin + ping + frame(0x80, text[1:] + rest, masked=server)):
+        at = len(data) - len(rest)
+        for cuts in ((), range(1, at)):
+            decoder = Decoder(server=server, max_message=MAX)
+            feed(decoder, data[: at - 1], cuts)
+            with pytest.raises(ProtocolError, match="UTF-8") as caught:
+                feed(decoder, data[at - 1 : at])
+            assert caught.value.code == 1007
+
+
+BROKEN = {
+    "RSV1": (frame(0xC2, b"", masked=True), 1002, "reserved bit"),
+    "RSV2": (frame(0xA2, b"", masked=True), 1002, "reserved bit"),
+    "RSV3": (frame(0x92, b"", masked=True), 1002, "reserved bit"),
+    "opcode 3": (frame(0x83, b"", masked=True), 1002, "reserved opcode 0x3"),
+    "opcode 11": (frame(0x8B, b"", masked=True), 1002, "reserved opcode 0xb"),
+    "unmasked": (frame(0x82, b"", masked=False), 1002, "unmasked frame"),
+    "control of 126": (frame(0x89, bytes(126), masked=True), 1002, "over 125 bytes"),
+    "fragmented control": (frame(0x09, b"", masked=True), 1002, "fragmented control frame"),
+    "16-bit length below 126": (b"\x82\xfe\x00\x7d", 1002, "shortest form"),
+    "64-bit length below 65,536": (b"\x82\xff" + (65_535).to_bytes(8, "big"), 1002, "shortest form"),
+    "length with the top bit": (b"\x82\xff" + (1 << 63).to_bytes(8, "big"), 1002, "shortest form"),
+    "a byte too many": (frame(0x82, b"", masked=True, length=MAX + 1)[:10], 1009, "70001 bytes; 70000"),
+    "exabytes": (b"\x82\xff" + ((1 << 63) - 1).to_bytes(8, "big"), 1009, "are taken at most"),
+    "fragments too many": (
+        frame(0x02, bytes(MAX), masked=True) + frame(0x80, b"a", masked=True),
+        1009,
+        "fragment of 1 bytes; 0 are taken",
+    ),
+    "continuation of nothing": (frame(0x80, b"", masked=True), 1002, "continuation of no message"),
+    "message in a message": (
+        frame(0x02, b"", masked=True) + frame(0x82, b"", masked=True),
+        1002,
+        "inside a fragmented",
+    ),
+    "text in a message": (frame(0x02, b"", masked=True) + frame(0x01, b"", masked=True), 1002, "inside a fragmented"),
+    "text not UTF-8": (frame(0x81, b"\xc3(", masked=True), 1007, "not UTF-8"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_rule_is_told_by_its_code(case: str) -> None:
+    data, code, words = BROKEN[case]
+    with pytest.raises(ProtocolError, match=words) as caught:
+        feed(Decoder(server=True, max_message=MAX), data)
+    assert caught.value.code == code
+
+
+def test_a_masked_frame_from_the_server_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="masked frame from the server") as caught:
+        feed(Decoder(server=False, max_message=MAX), frame(0x82, b"", masked=True))
+    assert caught.value.code == 1002
+
+
+def test_what_came_before_the_mistake_is_delivered_first() -> None:
+    decoder = Decoder(server=True, max_message=MAX)
+    data = frame(0x82, b"good", masked=True) + b"\xff\xff"
+    assert feed(decoder, data) == [(BINARY, b"good")]
+    for _ in range(2):
+        with pytest.raises(ProtocolError, match="reserved bit"):
+            feed(decoder, b"\x00")
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (b"", (None, "")),
+        (b"\x03\xe8", (1000, "")),
+        (b"\x03\xe9bye", (1001, "bye")),
+        (b"\x0b\xb8\xc3\xa9", (3000, "\u00e9")),
+        (b"\x13\x87", (4999, "")),
+    ],
+)
+def test_a_close_payload_is_read(payload: bytes, expected: tuple[int | None, str]) -> None:
+    assert parse_close(payload) == expected
+
+
+@pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535])
+def test_an_illegal_close_code_is_refused(code: int) -> None:
+    with pytest.raises(ProtocolError, match=f"close code {code}"):
+        parse_close(code.to_bytes(2, "big"))
+
+
+def test_a_close_of_one_byte_or_bad_text_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="one byte"):
+        parse_close(b"\x03")
+    with pytest.raises(ProtocolError, match="UTF-8") as caught:
+        parse_close(b"\x03\xe8\xff")
+    assert caught.value.code == 1007
+
+
+payloads = st.lists(st.binary(max_size=400) | st.sampled_from([bytes(1514), bytes(65535), bytes(MAX)]), max_size=12)
+
+
+cuts = st.lists(st.integers(1, 5_000), max_size=10)
+
+
+@settings(max_examples=200, deadline=None)
+@given(payloads=payloads, cuts=cuts, server=st.booleans())
+def test_what_one_end_encodes_the_other_decodes(payloads: list[bytes], cuts: list[int], server: bool) -> None:
+    data = b"".join(Encoder(server=server).data(payloads))
+    decoder = Decoder(server=not server, max_message=MAX)
+    assert feed(decoder, data, cuts) == [(BINARY, payload) for payload in payloads]
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.binary(max_size=3_000), cuts=cuts, server=st.booleans())
+def test_bytes_of_strangers_give_messages_or_a_protocol_error(data: bytes, cuts: list[int], server: bool) -> None:
+    decoder = Decoder(server=server, max_message=1_000)
+    try:
+        events = feed(decoder, data, cuts)
+    except ProtocolError as exc:
+        assert exc.code in (1002, 1007, 1009)
+    else:
+        assert all(len(payload) <= 1_000 for _, payload in events)

@@ -1,0 +1,156 @@
+"""What a message of each version holds, and what becomes of one that is wrong."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etherws.errors import ProtocolError
+from etherws.tunnel.wire import (
+    BATCH_BYTES,
+    COMPLETE,
+    FRAME_ROOM,
+    RECORD_MAX,
+    VNET_BYTES,
+    Batch,
+    Version1,
+    Version2,
+    best,
+    buffer,
+    offer,
+)
+from tests.lab.records import BAD, record, vnet
+
+
+def filled(packets: list[bytes]) -> Batch:
+    """A batch as the TAP would fill it."""
+    batch, end = Batch(), 0
+    for packet in packets:
+        start = end + batch.GAP
+        end = start + len(packet)
+        batch.view[start:end] = packet
+        batch.spans.append((start, end))
+    return batch
+
+
+FRAMES = [bytes([at]) * size for at, size in enumerate((14, 60, 1514, 65_549))]
+
+
+def test_version_1_has_a_frame_in_each_message() -> None:
+    wire = Version1()
+    batch = filled([COMPLETE + frame for frame in FRAMES])
+    assert [bytes(message) for message in wire.pack(batch)] == FRAMES
+    assert wire.pack_kept([COMPLETE + frame for frame in FRAMES]) == FRAMES
+    assert wire.unpack(FRAMES) == [COMPLETE + frame for frame in FRAMES]
+    assert not wire.drops
+
+
+def test_version_1_never_sends_what_is_unfinished() -> None:
+    wire = Version1()
+    packets = [COMPLETE + FRAMES[0], vnet(flags=1) + FRAMES[1], vnet(gso=1) + FRAMES[2], vnet(flags=2) + FRAMES[1]]
+    assert [bytes(message) for message in wire.pack(filled(packets))] == [FRAMES[0], FRAMES[1]]
+    assert wire.pack_kept(packets) == [FRAMES[0], FRAMES[1]]
+    assert wire.drops == {"unfinished": 4}
+
+
+def test_version_1_counts_what_is_too_short() -> None:
+    wire = Version1()
+    assert wire.unpack([bytes(size) for size in range(20)]) == [COMPLETE + bytes(size) for size in range(14, 20)]
+    assert wire.unpack([]) == []
+    assert wire.drops == {"runt": 14}
+
+
+GOOD = [
+    COMPLETE + bytes(14),
+    COMPLETE + bytes(RECORD_MAX - VNET_BYTES),
+    vnet(flags=2) + bytes(60),
+    vnet(flags=1, start=34, offset=16) + bytes(54),
+    vnet(flags=1, start=34, offset=18) + bytes(54),
+    *(vnet(1, gso, 54, 1448, 34, 16) + bytes(5000) for gso in (0x01, 0x04, 0x81, 0x84)),
+    vnet(1, 1, 54, 8, 34, 16) + bytes(5000),
+]
+
+
+def test_version_2_has_the_whole_batch_in_one_message() -> None:
+    wire = Version2()
+    packets = [COMPLETE + FRAMES[0], vnet(1, 1, 54, 1448, 34, 16) + FRAMES[2]]
+    (message,) = wire.pack(filled(packets))
+    assert bytes(message) == record(packets[0]) + record(packets[1])
+    assert wire.pack_kept(packets) == [bytes(message)]
+    assert [bytes(packet) for packet in wire.unpack([message])] == packets
+    assert wire.pack(Batch()) == wire.pack_kept([]) == wire.unpack([]) == wire.unpack([b""]) == []
+
+
+@pytest.mark.parametrize("packet", GOOD, ids=range(len(GOOD)))
+def test_version_2_takes(packet: bytes) -> None:
+    message = record(packet)
+    assert [bytes(found) for found in Version2().unpack([message * 2, message])] == [packet] * 3
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_version_2_refuses(what: str) -> None:
+    message, code = BAD[what]
+    wire = Version2()
+    with pytest.raises(ProtocolError) as caught:
+        wire.unpack([record(COMPLETE + bytes(14)), message])
+    assert caught.value.code == code
+    assert "record" in str(caught.value)
+
+
+@given(st.lists(st.binary(min_size=14, max_size=300), max_size=20), st.lists(st.booleans(), min_size=20, max_size=20))
+def test_whatever_is_packed_is_unpacked(frames: list[bytes], cuts: list[bool]) -> None:
+    packets = [COMPLETE + frame for frame in frames]
+    for wire in (Version1(), Version2()):
+        assert [bytes(packet) for packet in wire.unpack(wire.pack(filled(packets)))] == packets
+        assert [bytes(packet) for packet in wire.unpack(wire.pack_kept(packets))] == packets
+
+
+@given(st.binary(max_size=400))
+def test_garbage_is_refused_or_is_packets_and_nothing_else(message: bytes) -> None:
+    try:
+        packets = Version2().unpack([message])
+    except ProtocolError as exc:
+        assert exc.code in (1002, 1009)
+    else:
+        assert b"".join(record(bytes(packet)) for packet in packets) == message
+
+
+@given(st.integers(0, 255), st.integers(0, 255), *[st.integers(0, 0xFFFF)] * 4)
+def test_any_header_is_refused_or_lies_within_its_frame(
+    flags: int, gso: int, hdr_len: int, gso_size: int, start: int, offset: int
+) -> None:
+    try:
+        Version2().unpack([record(vnet(flags, gso, hdr_len, gso_size, start, offset) + bytes(100))])
+    except ProtocolError as exc:
+        assert exc.code == 1002
+    else:
+        assert gso & 0x7F in (0, 1, 4)
+        assert not flags & 1 or start + offset + 2 <= 100
+        assert not gso or (gso_size >= 8 and hdr_len <= 100)
+
+
+def test_version_2_is_spoken_only_where_both_name_it() -> None:
+    assert isinstance(best(["chat", "etherws.v2"], 2), Version2)
+    for offered in ([], [""], ["chat", "superchat"], ["etherws.v22"], ["xetherws.v2"], ["ETHERWS.V2"], ["etherws"]):
+        assert isinstance(best(offered, 2), Version1)
+    assert isinstance(best(["etherws.v2"], 1), Version1)
+    assert offer(2) == ["etherws.v2"]
+    assert offer(1) == []
+
+
+def test_a_batch_has_room_for_the_largest_frame_behind_a_full_batch() -> None:
+    assert len(Batch().view) - (BATCH_BYTES - 1 + Batch.GAP) >= VNET_BYTES + FRAME_ROOM
+    assert Batch().spans == []
+    assert RECORD_MAX <= VNET_BYTES + FRAME_ROOM
+
+
+def test_a_full_batch_fits_a_message() -> None:
+    assert len(Batch().view) <= Version2.max_message
+
+
+def test_a_buffer_is_zero_and_writable() -> None:
+    view = buffer(10_000)
+    assert bytes(view) == bytes(10_000)
+    view[9_999] = 1
+    assert view[9_999] == 1
