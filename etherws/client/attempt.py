@@ -31,7 +31,7 @@ from etherws.reloadable import Reloadable
 from etherws.settings import DeviceSettings, Trust
 from etherws.tunnel import wire
 from etherws.tunnel.connection import Connection
-from etherws.tunnel.tls import TlsSocket
+from etherws.tunnel.tls import TlsStream
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class Connector:
         try:
             sock = self._dialer.dial(self._uri.host, self._uri.port, self._uri.secure)
             if self._contexts:
-                sock = TlsSocket(sock, self._contexts.get(), server_hostname=self._trust.sni or self._uri.host)
+                sock = TlsStream(sock, self._contexts.get(), server_hostname=self._trust.sni or self._uri.host)
                 sock.do_handshake()
                 self._check_pin(sock)
             link, sock = self._upgrade(sock), None
@@ -143,7 +143,7 @@ class Connector:
         except ssl.SSLCertVerificationError as exc:
             raise ConnectError(f"its certificate does not verify: {exc.verify_message}; see --cacert") from exc
         except ssl.SSLError as exc:
-            raise _tls_failed(exc, begun=isinstance(sock, TlsSocket) and sock.cipher() is not None) from exc
+            raise _tls_failed(exc, begun=isinstance(sock, TlsStream) and sock.cipher() is not None) from exc
         except (OSError, UnicodeError) as exc:
             raise ConnectError(getattr(exc, "strerror", None) or str(exc)) from exc
         except SettingsError as exc:
@@ -154,7 +154,7 @@ class Connector:
             if sock is not None:
                 sock.close()
 
-    def _check_pin(self, sock: TlsSocket) -> None:
+    def _check_pin(self, sock: TlsStream) -> None:
         if self._trust.pins and (pin := certificates.pin(sock.getpeercert(True))) not in self._trust.pins:
             raise ConnectError(f"its key is not the pinned one but {pin}; is that the right server? See --pinnedpubkey")
 

@@ -19,10 +19,10 @@ from gevent.queue import Empty, SimpleQueue
 from gevent.socket import socket as GeventSocket
 
 from etherws.client import proxies as asking
-from etherws.client.proxies import Stream
 from etherws.client.proxy_choice import Proxy, Route
 from etherws.errors import ConnectError
-from etherws.tunnel.tls import TlsSocket
+from etherws.tunnel.stream import PlainStream, Stream
+from etherws.tunnel.tls import TlsStream
 
 log = logging.getLogger(__name__)
 
@@ -89,20 +89,20 @@ class Dialer:
             context.load_default_certs()
             context.minimum_version = ssl.TLSVersion.TLSv1_2
             context.options |= ssl.OP_NO_RENEGOTIATION
-            secured = TlsSocket(sock, context, server_hostname=proxy.host)
+            secured = TlsStream(sock, context, server_hostname=proxy.host)
             secured.do_handshake()
         except BaseException:
             sock.close()
             raise
         return secured
 
-    def _connect(self, host: str, port: int) -> GeventSocket:
+    def _connect(self, host: str, port: int) -> Stream:
         try:
             # In gevent's threads: the event loop does not wait for it.
             found = socket.getaddrinfo(host, port, _FAMILIES[self._route.family], socket.SOCK_STREAM)
         except (OSError, UnicodeError) as exc:
             raise ConnectError(getattr(exc, "strerror", None) or str(exc)) from exc
-        return first_of(found)
+        return PlainStream(first_of(found))
 
 
 def interleaved(addresses: list[Any]) -> list[Any]:

@@ -13,16 +13,12 @@ import secrets
 from collections.abc import Callable
 from http import HTTPStatus
 
-from gevent.socket import socket as GeventSocket
-
 from etherws import __version__
 from etherws.client import http_auth
 from etherws.client.http_auth import Challenge
 from etherws.client.proxy_choice import Proxy, authority
 from etherws.errors import ConnectError, printable
-from etherws.tunnel.tls import TlsSocket
-
-Stream = GeventSocket | TlsSocket
+from etherws.tunnel.stream import Stream
 
 #: Bytes of a proxy's answer, headers included.
 ANSWER_MAX = 16 * 1024

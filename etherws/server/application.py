@@ -26,7 +26,7 @@ from etherws.kernel import port_filter
 from etherws.reloadable import Reloadable
 from etherws.server import authenticate, forwarded, handshake
 from etherws.server.http import UPGRADE
-from etherws.server.ports import Owner, Port, Ports
+from etherws.server.ports import Armed, Owner, Port, Ports
 from etherws.settings import ServerSettings
 from etherws.tunnel import congestion, wire
 from etherws.tunnel.connection import Connection
@@ -146,7 +146,7 @@ class Application:
         try:
             link = self._upgrade(environ, headers)
             self._tunnels[over] = session = Session(
-                port.tap, link, self.settings, profile.rate_up, partial(self._guard, port)
+                port.tap, link, self.settings, profile.rate_up, Armed(port.tap, partial(self._guard, port))
             )
             begin = monotonic()
             log.info("%s joined on %s, by version %d of the wire", client, port.tap.name, link.wire.number)

@@ -18,7 +18,8 @@ from geventwebsocket.handler import WebSocketHandler
 
 from etherws.access.certificates import CERTIFICATE
 from etherws.server.lobby import LobbyMixin
-from etherws.tunnel.tls import TlsSocket
+from etherws.tunnel.stream import PlainStream
+from etherws.tunnel.tls import TlsStream
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
     def get_environ(self) -> Any:
         """As gevent's, with the client's certificate if it was asked for one."""
         environ = super().get_environ()
-        if isinstance(self.socket, TlsSocket) and (certificate := self.socket.getpeercert()):
+        if isinstance(self.socket, TlsStream) and (certificate := self.socket.getpeercert()):
             environ[CERTIFICATE] = certificate
         return environ
 
@@ -122,7 +123,9 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         self.write(b"")
         if isinstance(self.server, LobbyMixin):
             self.server.leave(self.socket)
-        return self.socket, self._early()
+        # An application that mounts us may run a server of its own, which knows no streams.
+        stream = self.socket if isinstance(self.socket, TlsStream) else PlainStream(self.socket)
+        return stream, self._early()
 
     def _early(self) -> bytes:
         """What the client sent behind its request: in the file's buffer, no more in the socket."""

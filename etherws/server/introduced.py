@@ -15,7 +15,7 @@ from etherws import addresses
 from etherws.errors import ProxyError
 from etherws.server import forwarded
 from etherws.server.http import HEADER_TIMEOUT
-from etherws.tunnel.tls import TlsSocket
+from etherws.tunnel.tls import TlsStream
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class IntroducedMixin:
 
     def handle(self, client_socket: Any, address: Any) -> None:
         """As gevent's, for the client's own address."""
-        if not isinstance(client_socket, TlsSocket):
+        if not isinstance(client_socket, TlsStream):
             address = self._introduced(client_socket, address)
         if address is not None:
             super().handle(client_socket, address)  # type: ignore[misc]

@@ -15,7 +15,6 @@ from functools import lru_cache
 from typing import Any
 
 from etherws.addresses import Networks, peer, source_key
-from etherws.tunnel.tls import TlsSocket
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ class LobbyMixin:
 
     def leave(self, sock: Any) -> None:
         """This connection, plain or in TLS, waits no more."""
-        self._waiting.pop(sock.tcp if isinstance(sock, TlsSocket) else sock, None)
+        self._waiting.pop(getattr(sock, "tcp", sock), None)
 
     def trusted(self) -> Networks:
         """The reverse proxies: each brings clients of many addresses."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
 
@@ -23,6 +23,7 @@ from etherws.kernel import interfaces, port_filter
 from etherws.settings import DeviceSettings
 from etherws.tunnel.interface import Standing, open_tap
 from etherws.tunnel.tap import Tap
+from etherws.tunnel.wire import Buffer
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,21 @@ class Port:
     free: Event = field(default_factory=Event)
     changes: deque[float] = field(default_factory=lambda: deque(maxlen=CHANGES))
     parked: gevent.Greenlet[..., None] | None = None
+
+
+class Armed:
+    """A TAP whose rules must be in force before the first packet of a client goes to it."""
+
+    def __init__(self, tap: Tap, arm: Callable[[], None]) -> None:
+        """`arm` puts them in; it raises DeviceError if it cannot."""
+        self._tap, self._arm = tap, arm
+
+    def write_batch(self, packets: Sequence[Buffer]) -> None:
+        """As the TAP's."""
+        self._arm()
+        # From now on the way is as short as without rules.
+        self.write_batch = self._tap.write_batch  # type: ignore[method-assign]
+        self._tap.write_batch(packets)
 
 
 class Ports:

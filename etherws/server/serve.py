@@ -30,7 +30,8 @@ from etherws.server.application import Application
 from etherws.server.http import HEADER_TIMEOUT, Handler
 from etherws.server.introduced import IntroducedMixin
 from etherws.server.lobby import LobbyMixin
-from etherws.tunnel.tls import TlsSocket
+from etherws.tunnel.stream import PlainStream
+from etherws.tunnel.tls import TlsStream
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class TlsMixin:
         """As gevent's, with a deadline for the handshake, and without a traceback for a stranger who fails it."""
         assert self._contexts is not None
         try:
-            wrapped = TlsSocket(client_socket, self._contexts.get())
+            wrapped = TlsStream(PlainStream(client_socket), self._contexts.get())
             with gevent.Timeout(HEADER_TIMEOUT, TimeoutError("no TLS handshake")):
                 wrapped.do_handshake()
         except OSError as exc:

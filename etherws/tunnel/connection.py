@@ -24,8 +24,8 @@ from gevent.event import Event
 from etherws.errors import ConnectionClosed, printable
 from etherws.tunnel.congestion import AUTO, Path
 from etherws.tunnel.frames import BINARY, CLOSE, PING, PONG, Decoder, Encoder, parse_close
+from etherws.tunnel.stream import Stream
 from etherws.tunnel.tap import SLICE
-from etherws.tunnel.tls import TlsSocket
 from etherws.tunnel.wire import Buffer, Version1, Version2
 
 #: Seconds that the last batch has to leave, and then the peer to end its side. Together with the rest of the way out
@@ -45,16 +45,16 @@ class Connection:
 
     def __init__(
         self,
-        sock: socket.socket | TlsSocket,
+        stream: Stream,
         *,
         server: bool,
         wire: Version1 | Version2,
         congestion: str = AUTO,
         early: bytes = b"",
     ) -> None:
-        """`sock` is gevent's, plain or in TLS; `early` the bytes that came behind the handshake."""
+        """`early` are the bytes that came behind the handshake."""
         self.wire = wire
-        self.path = Path(sock, congestion)
+        self.path = Path(stream.tcp, congestion)
         self.drops: Counter[str] = Counter()
         #: Set while the socket has taken everything.
         self.sent = Event()
@@ -63,9 +63,8 @@ class Connection:
         self.heard = monotonic()
         #: Seconds from the last ping that was answered to its pong; None before.
         self.round_trip: float | None = None
-        self._sock = sock
-        self._fd = sock.fileno()
-        self._tls = sock if isinstance(sock, TlsSocket) else None
+        self._stream = stream
+        self._fd = stream.tcp.fileno()
         self._encoder = Encoder(server=server)
         self._decoder = Decoder(server=server, max_message=wire.max_message)
         self._early = memoryview(early)
@@ -147,7 +146,7 @@ class Connection:
         # Ends by a RST. Close and FIN would stand behind what is not acknowledged; and a peer that hears us, but is not
         # heard, must learn of it.
         with contextlib.suppress(OSError):
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._stream.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return self._ended
 
     def close(self, code: int | None, reason: str = "") -> None:
@@ -164,16 +163,16 @@ class Connection:
                 with contextlib.suppress(OSError), gevent.Timeout(DRAIN_TIMEOUT, TimeoutError()):
                     # The other side still has bytes on their way to us; closing now would make a RST of them, which
                     # can overtake our Close. After the peer's own Close nothing more comes.
-                    self._sock.shutdown(socket.SHUT_WR)
-                    while not self._ended and self._sock.recv_into(self._decoder.space()):
+                    self._stream.shutdown(socket.SHUT_WR)
+                    while not self._ended and self._stream.recv_into(self._decoder.space()):
                         pass
         finally:
             for watcher in (self._readable, self._writable, self._room):
                 watcher.close()
             # Not by close() alone: a server's handler may hold a file on the socket.
             with contextlib.suppress(OSError):
-                self._sock.shutdown(socket.SHUT_RDWR)
-            self._sock.close()
+                self._stream.shutdown(socket.SHUT_RDWR)
+            self._stream.close()
             # What was raised holds on to us by its traceback, and megabytes with us until Python looks for such rings.
             self._ended = self._decoder.error = None
 
@@ -182,13 +181,12 @@ class Connection:
         return self.drops + self.wire.drops
 
     def _write(self, buffers: Sequence[Buffer]) -> None:
-        if self._tls:
-            try:
-                buffers = (self._tls.encrypt(buffers),)
-            except OSError as exc:
-                self._ended = self._ended or ConnectionClosed(f"connection lost: {_why(exc)}")
-                return
-        elif len(buffers) > GATHER:
+        try:
+            buffers = self._stream.encode(buffers)
+        except OSError as exc:
+            self._ended = self._ended or ConnectionClosed(f"connection lost: {_why(exc)}")
+            return
+        if len(buffers) > GATHER:
             buffers = (b"".join(buffers),)
         self._unsent += map(memoryview, buffers)
         if self.sent.is_set():
@@ -244,11 +242,11 @@ class Connection:
         # A socket that gave less than it was asked for is empty: to ask again costs a call and an exception. And a peer
         # that sends without end must not keep the others from the event loop: waiting costs one poll, in which all
         # that are ready get their turn; a sleep(0) would only run what is already due.
-        if (self._dry or monotonic() - self._waited > SLICE) and (self._tls is None or self._tls.dry):
+        if (self._dry or monotonic() - self._waited > SLICE) and self._stream.dry:
             gevent.get_hub().wait(self._readable)
             self._waited = monotonic()
         try:
-            size = self._sock.recv_into(space)
+            size = self._stream.recv_into(space)
         except OSError as exc:
             raise ConnectionClosed(f"connection lost: {_why(exc)}") from exc
         if not size:

@@ -11,10 +11,10 @@ connection.py.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import gevent
 from gevent.event import AsyncResult
@@ -27,7 +27,7 @@ from etherws.tunnel.frames import GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION
 from etherws.tunnel.keepalive import Keepalive
 from etherws.tunnel.rate_limit import Pacer
 from etherws.tunnel.tap import Tap
-from etherws.tunnel.wire import Batch
+from etherws.tunnel.wire import Batch, Buffer
 
 #: Seconds that a full socket may stay so before frames are queued. On a fast path it takes more at once, and to sort
 #: frames by their flows would only cost.
@@ -84,17 +84,21 @@ def _queue_up(tap: Tap, link: Connection, queue: FlowQueue, batch: Batch) -> Non
         tap.on_readable(None)
 
 
-def downlink(link: Connection, tap: Tap, guard: Callable[[], None], pacer: Pacer | None) -> NoReturn:
-    """Peer to device, for ever; `guard` comes before the first packet."""
-    packets = link.recv()
-    guard()
-    tap.write_batch(packets)
+def downlink(link: Connection, sink: Sink, pacer: Pacer | None) -> NoReturn:
+    """Peer to device, for ever."""
     while pacer is None:
-        tap.write_batch(link.recv())
+        sink.write_batch(link.recv())
     while True:
         packets = link.recv()
-        tap.write_batch(packets)
+        sink.write_batch(packets)
         gevent.sleep(pacer.wait(sum(map(len, packets)), monotonic()))
+
+
+class Sink(Protocol):
+    """Where the peer's packets go: the TAP, or what a server's port has before it."""
+
+    def write_batch(self, packets: Sequence[Buffer]) -> None:
+        """Take the packets. Raises DeviceError if none may pass."""
 
 
 class Session:
@@ -106,11 +110,11 @@ class Session:
         link: Connection,
         settings: DeviceSettings,
         rate: int | None = None,
-        guard: Callable[[], None] = lambda: None,
+        sink: Sink | None = None,
     ) -> None:
-        """`rate`: the bits per second that the peer may send; as many as it can by None. `guard` is called before its
-        first packet goes to the TAP, and raises DeviceError if none may."""
-        self._guard = guard
+        """`rate`: the bits per second that the peer may send; as many as it can by None. What it sends goes to `sink`,
+        by default to the TAP."""
+        self._sink = sink or tap
         self._pacer = Pacer(rate) if rate else None
         if rate:
             link.path.narrow(rate)
@@ -129,7 +133,7 @@ class Session:
         self._tap.begin(offload=self._link.wire.offload)
         work = [
             gevent.spawn(self._until_error, uplink, self._tap, self._link, self._queue),
-            gevent.spawn(self._until_error, downlink, self._link, self._tap, self._guard, self._pacer),
+            gevent.spawn(self._until_error, downlink, self._link, self._sink, self._pacer),
         ]
         if self._settings.ping_interval:
             work.append(gevent.spawn(self._until_error, self._keepalive.run))

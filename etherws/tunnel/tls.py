@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import socket
 import ssl
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 from gevent.socket import socket as GeventSocket
 
+from etherws.tunnel.stream import Stream
 from etherws.tunnel.wire import Buffer, buffer
 
 #: Bytes asked of the kernel at once.
@@ -27,23 +27,20 @@ READ_BYTES = 256 * 1024
 RECORD_BYTES = 16 * 1024
 
 
-class TlsSocket:
+class TlsStream:
     """One TLS connection. Errors of the socket and of TLS are OSError, as with ssl.SSLSocket."""
 
-    def __init__(
-        self, sock: GeventSocket | TlsSocket, context: ssl.SSLContext, *, server_hostname: str | None = None
-    ) -> None:
-        """A client's if a `server_hostname` is given, to verify; else a server's. `sock` may be TLS itself, to a proxy
+    def __init__(self, below: Stream, context: ssl.SSLContext, *, server_hostname: str | None = None) -> None:
+        """A client's if a `server_hostname` is given, to verify; else a server's. `below` may be TLS itself, to a proxy
         that has TLS."""
-        self._below = sock if isinstance(sock, TlsSocket) else None
+        self._below = below
         #: The connection below all TLS.
-        self.tcp: GeventSocket = sock.tcp if isinstance(sock, TlsSocket) else sock
+        self.tcp: GeventSocket = below.tcp
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_hostname is None, server_hostname=server_hostname
         )
         self._space = buffer(READ_BYTES)
-        self._fd = sock.fileno()
         #: Whether nothing can be decrypted before more comes from the wire.
         self.dry = True
 
@@ -71,26 +68,24 @@ class TlsSocket:
         """As ssl.SSLSocket.cipher(): None before the two have agreed on one."""
         return self._tls.cipher()
 
-    def encrypt(self, buffers: Sequence[Buffer]) -> bytes:
-        """The bytes for the wire that carry `buffers`, after whatever TLS itself had to say: an answer to a key update
-        (RFC 8446, section 4.6.3) goes with the next data."""
+    def encode(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
+        """The records that carry `buffers`, after whatever TLS itself had to say: an answer to a key update (RFC 8446,
+        section 4.6.3) goes with the next data."""
         if sum(map(len, buffers)) <= RECORD_BYTES:
             buffers = (b"".join(buffers),)
         for data in buffers:
             if len(data):
                 self._tls.write(data)
-        data = self._outgoing.read()
-        return self._below.encrypt((data,)) if self._below else data
+        return self._below.encode((self._outgoing.read(),))
 
-    def recv_into(self, space: Buffer, nbytes: int = 0, flags: int = 0) -> int:
+    def recv_into(self, space: Buffer) -> int:
         """Decrypt into `space`, as much as there is without waiting, but at least something; 0 at the end."""
         view = memoryview(space)
         size = 0
         while size < len(view):
             if self.dry:
                 if size:
-                    if self._below:
-                        self.dry = self._below.dry
+                    self.dry = self._below.dry
                     return size
                 self._feed()
             try:
@@ -113,9 +108,10 @@ class TlsSocket:
         space = bytearray(size)
         return bytes(space[: self.recv_into(space)])
 
-    def sendall(self, data: Buffer, flags: int = 0) -> None:
+    def sendall(self, data: Buffer) -> None:
         """As socket.sendall()."""
-        self.tcp.sendall(self.encrypt((data,)))
+        for piece in self.encode((data,)):
+            self.tcp.sendall(piece)
 
     def shutdown(self, how: int) -> None:
         """As socket.shutdown(); the end of sending is told in TLS too (RFC 8446, section 6.1)."""
@@ -123,7 +119,7 @@ class TlsSocket:
             with contextlib.suppress(ssl.SSLError, ValueError):
                 self._tls.unwrap()
             self._flush()
-        (self._below or self.tcp).shutdown(how)
+        self._below.shutdown(how)
 
     def makefile(self, mode: str = "rb", bufsize: int = -1) -> io.BufferedReader:
         """A file to read from, which is all that an HTTP server asks for."""
@@ -136,13 +132,7 @@ class TlsSocket:
 
     def _feed(self) -> None:
         """Hand the next bytes of the wire to TLS; blocks this greenlet until there are some."""
-        if self._below:
-            size = self._below.recv_into(self._space)
-        else:
-            try:
-                size = os.readv(self._fd, (self._space,))
-            except BlockingIOError:
-                size = self.tcp.recv_into(self._space)
+        size = self._below.recv_into(self._space)
         if not size:
             end = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer ended TCP without a TLS close_notify")
             # As those have that OpenSSL raises.
@@ -154,11 +144,11 @@ class TlsSocket:
     def _flush(self) -> None:
         data = self._outgoing.read()
         if data:
-            (self._below or self.tcp).sendall(data)
+            self._below.sendall(data)
 
 
 class _Reader(io.RawIOBase):
-    def __init__(self, sock: TlsSocket) -> None:
+    def __init__(self, sock: TlsStream) -> None:
         self._sock = sock
 
     def readable(self) -> bool:

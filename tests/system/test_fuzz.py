@@ -32,6 +32,7 @@ from etherws.settings import DeviceSettings, ServerSettings
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Decoder, parse_close
 from etherws.tunnel.session import Session
+from etherws.tunnel.stream import PlainStream
 from etherws.tunnel.wire import Version1, Version2
 from etherws.wsgi import Application
 from tests.lab.hosts import PATIENCE
@@ -208,7 +209,9 @@ def test_a_link_answers_pings_and_tells_why_it_ends(side_and_stream: tuple[bool,
     device: Any = Sink()
 
     def serve(sock: Any) -> None:
-        session = Session(device, Connection(sock, server=server, wire=Wire()), DeviceSettings(ping_interval=0))
+        session = Session(
+            device, Connection(PlainStream(sock), server=server, wire=Wire()), DeviceSettings(ping_interval=0)
+        )
         session.close(session.run())
 
     answer = feed(Decoder(server=not server, max_message=MAX), conversation(pieces(data, cuts), serve))

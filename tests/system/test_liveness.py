@@ -19,6 +19,7 @@ from etherws.kernel import network_monitor
 from etherws.tunnel import connection as link_module
 from etherws.tunnel import tap as tap_module
 from etherws.tunnel.connection import Connection
+from etherws.tunnel.stream import PlainStream
 from etherws.tunnel.tap import Tap
 from etherws.tunnel.wire import Version1
 from tests.lab.frames import frame
@@ -230,8 +231,8 @@ def test_gunicorn_pings_as_the_environment_says(host: Host) -> None:
 
 def test_a_pong_tells_the_round_trip_and_a_wrong_one_does_not() -> None:
     near, far = gevent_socket.socketpair()
-    link = Connection(near, server=True, wire=Version1())
-    peer = Connection(far, server=False, wire=Version1())
+    link = Connection(PlainStream(near), server=True, wire=Version1())
+    peer = Connection(PlainStream(far), server=False, wire=Version1())
     readers = [gevent.spawn(each.recv) for each in (link, peer)]
     try:
         before = link.heard
@@ -256,7 +257,7 @@ def test_a_lost_peer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_module, "FLUSH_TIMEOUT", 10 * PATIENCE)
     near, far = gevent_socket.socketpair()
     with far, gevent.Timeout(PATIENCE):
-        link = Connection(near, server=True, wire=Version1())
+        link = Connection(PlainStream(near), server=True, wire=Version1())
         while link.send([bytes(1000)]):
             pass
         link.lost(ConnectionClosed("over"))

@@ -15,6 +15,7 @@ from etherws.errors import ConnectionClosed
 from etherws.settings import DeviceSettings
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.session import Session
+from etherws.tunnel.stream import PlainStream
 from etherws.tunnel.tap import Tap
 from etherws.tunnel.wire import Version1
 from tests.lab.hosts import PATIENCE, Host
@@ -36,7 +37,7 @@ ENDS = ["the peer ends TCP", "the peer resets TCP", "the peer reads nothing", "t
 def test_nothing_of_a_session_outlives_it(host: Host, no_collection: None, end: str) -> None:
     near, far = socket.socketpair()
     with host.namespace.inside(), contextlib.closing(Tap("session0")) as tap, gevent.Timeout(PATIENCE):
-        link = Connection(near, server=True, wire=Version1())
+        link = Connection(PlainStream(near), server=True, wire=Version1())
         session = Session(tap, link, DeviceSettings())
         running = gevent.spawn(session.run)
         gevent.idle()

@@ -20,7 +20,8 @@ from etherws.settings import Trust
 from etherws.tunnel.congestion import AUTO, Path, check
 from etherws.tunnel.connection import CONTROL_QUEUE, Connection
 from etherws.tunnel.frames import BINARY, PING, PONG, Decoder, Encoder
-from etherws.tunnel.tls import TlsSocket
+from etherws.tunnel.stream import PlainStream
+from etherws.tunnel.tls import TlsStream
 from etherws.tunnel.wire import Version1
 from tests.lab.hosts import PATIENCE, Host, until
 from tests.lab.pki import Certificate
@@ -35,13 +36,13 @@ def together(*calls: Callable[[], Any]) -> list[Any]:
 
 
 @pytest.fixture(params=[1, 2], ids=["TLS", "TLS in TLS"])
-def pair(request: pytest.FixtureRequest, certificate: Certificate) -> Iterator[tuple[TlsSocket, TlsSocket]]:
+def pair(request: pytest.FixtureRequest, certificate: Certificate) -> Iterator[tuple[TlsStream, TlsStream]]:
     """A client and a server that shook hands."""
-    ends: tuple[Any, Any] = gevent_pair()
+    ends: tuple[Any, Any] = tuple(map(PlainStream, gevent_pair()))
     for _ in range(request.param):
         ends = (
-            TlsSocket(ends[0], client_context(Trust(str(certificate.cert))), server_hostname="localhost"),
-            TlsSocket(ends[1], server_context(str(certificate.cert), str(certificate.key))),
+            TlsStream(ends[0], client_context(Trust(str(certificate.cert))), server_hostname="localhost"),
+            TlsStream(ends[1], server_context(str(certificate.cert), str(certificate.key))),
         )
         together(*(end.do_handshake for end in ends))
     yield ends
@@ -49,7 +50,7 @@ def pair(request: pytest.FixtureRequest, certificate: Certificate) -> Iterator[t
         end.close()
 
 
-def take(sock: TlsSocket, size: int, piece: int) -> bytes:
+def take(sock: TlsStream, size: int, piece: int) -> bytes:
     """Exactly `size` bytes, asked for in pieces."""
     found = b""
     while len(found) < size:
@@ -58,14 +59,14 @@ def take(sock: TlsSocket, size: int, piece: int) -> bytes:
 
 
 @pytest.mark.parametrize("piece", [1 << 20, 16_384, 1000, 7])
-def test_bytes_arrive_in_order_whatever_the_pieces(pair: tuple[TlsSocket, TlsSocket], piece: int) -> None:
+def test_bytes_arrive_in_order_whatever_the_pieces(pair: tuple[TlsStream, TlsStream], piece: int) -> None:
     sent = random.Random(piece).randbytes(300_000 if piece > 7 else 20_000)
     for sender, receiver in (pair, pair[::-1]):
         _, found = together(lambda s=sender: s.sendall(sent), lambda r=receiver: take(r, len(sent), piece))
         assert found == sent
 
 
-def test_who_waits_for_the_wire_only_while_it_is_dry_misses_nothing(pair: tuple[TlsSocket, TlsSocket]) -> None:
+def test_who_waits_for_the_wire_only_while_it_is_dry_misses_nothing(pair: tuple[TlsStream, TlsStream]) -> None:
     one, other = pair
     sent = random.Random(1).randbytes(1_000_000)
     # Less than one read from the socket brings.
@@ -82,17 +83,17 @@ def test_who_waits_for_the_wire_only_while_it_is_dry_misses_nothing(pair: tuple[
     assert together(lambda: one.sendall(sent), receive)[1] == sent
 
 
-def test_many_buffers_are_one_stream(pair: tuple[TlsSocket, TlsSocket]) -> None:
+def test_many_buffers_are_one_stream(pair: tuple[TlsStream, TlsStream]) -> None:
     one, other = pair
     buffers = [bytes([at]) * size for at, size in enumerate((0, 1, 16_384, 0, 16_385, 100_000))]
     for some in (buffers, buffers[:2], [b""], []):
-        data = one.encrypt(some)
+        (data,) = one.encode(some)
         plain = b"".join(some)
         _, found = together(lambda d=data: one.tcp.sendall(d), lambda p=plain: take(other, len(p), 65_536))
         assert found == plain
 
 
-def test_the_end_is_told_in_tls(pair: tuple[TlsSocket, TlsSocket]) -> None:
+def test_the_end_is_told_in_tls(pair: tuple[TlsStream, TlsStream]) -> None:
     one, other = pair
     one.sendall(b"last words")
     one.shutdown(socket.SHUT_WR)
@@ -100,23 +101,23 @@ def test_the_end_is_told_in_tls(pair: tuple[TlsSocket, TlsSocket]) -> None:
     assert other.recv(100) == b""
 
 
-def test_an_end_that_is_not_told_in_tls_is_an_error(pair: tuple[TlsSocket, TlsSocket]) -> None:
+def test_an_end_that_is_not_told_in_tls_is_an_error(pair: tuple[TlsStream, TlsStream]) -> None:
     one, other = pair
     one.tcp.shutdown(socket.SHUT_WR)
     with pytest.raises(ssl.SSLEOFError):
         other.recv(100)
 
 
-def test_what_was_changed_on_the_way_is_an_error(pair: tuple[TlsSocket, TlsSocket]) -> None:
+def test_what_was_changed_on_the_way_is_an_error(pair: tuple[TlsStream, TlsStream]) -> None:
     one, other = pair
-    data = bytearray(one.encrypt([b"something"]))
+    data = bytearray(one.encode([b"something"])[0])
     data[-1] ^= 1
     one.tcp.sendall(data)
     with pytest.raises(ssl.SSLError):
         other.recv(100)
 
 
-def test_a_file_reads_lines(pair: tuple[TlsSocket, TlsSocket]) -> None:
+def test_a_file_reads_lines(pair: tuple[TlsStream, TlsStream]) -> None:
     one, other = pair
     one.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nrest")
     file = other.makefile("rb", -1)
@@ -126,7 +127,7 @@ def test_a_file_reads_lines(pair: tuple[TlsSocket, TlsSocket]) -> None:
 
 def test_a_full_socket_gets_the_rest_later_and_the_latest_of_many_pings_is_answered() -> None:
     one, other = gevent_pair()
-    link = Connection(one, server=True, wire=Version1())
+    link = Connection(PlainStream(one), server=True, wire=Version1())
     messages = [bytes([at]) * 60_000 for at in range(40)]
     assert not link.send(messages)
     reader = gevent.spawn(link.recv)
@@ -175,7 +176,7 @@ def test_options_of_tcp_are_set_below_tls_in_tls(host: Host) -> None:
         one.setblocking(False)
         sock: Any = GeventSocket(fileno=one.detach())
         for _ in range(2):
-            sock = TlsSocket(sock, client_context(Trust(insecure=True)), server_hostname="localhost")
+            sock = TlsStream(PlainStream(sock), client_context(Trust(insecure=True)), server_hostname="localhost")
         path = Path(sock, "reno")
         assert congestion(sock) == "reno"
         assert path._info()[0] > 0
