@@ -21,6 +21,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.cli import command
 from bench.fleet import CUTS, Client, Cut, Fleet, Member, Prober
 from bench.lab import BenchError, Lab, wait_until
 
@@ -89,6 +90,20 @@ def measure(lab: Lab, options: argparse.Namespace, cut: Cut) -> dict[str, Any]:
         }
 
 
+def measure_all(options: argparse.Namespace) -> dict[str, Any]:
+    """Every kind that is asked for; each one's figures also go to standard error as soon as they are there."""
+    kinds = options.kinds.split(",")
+    if unknown := set(kinds) - set(CUTS):
+        raise BenchError(f"unknown kind of cut: {unknown.pop()!r}; known: {', '.join(CUTS)}")
+    found = {}
+    for kind in kinds:
+        # A new lab for each: what one kind leaves behind must not count for the next.
+        with Lab() as lab:
+            found[kind] = measure(lab, options, CUTS[kind])
+        print(f"{kind}: {json.dumps(found[kind])}", file=sys.stderr, flush=True)
+    return found
+
+
 def left_over(fleet: Fleet, before: dict[str, int]) -> dict[str, int]:
     """What is held now and was not before, if it is not let go soon."""
 
@@ -118,28 +133,17 @@ def _kind(name: str) -> str:
 
 def main() -> int:
     """Measure; return the exit status."""
-    parser = argparse.ArgumentParser(prog="bench/cuts.py", description="How long cuts last. Needs root.")
-    parser.add_argument("--kinds", default=",".join(CUTS), metavar="LIST", help="all unless told: %(default)s")
-    parser.add_argument("--cuts", type=int, default=200, metavar="N", help="of each kind; 200 unless told")
-    parser.add_argument("--clients", type=int, default=20, metavar="N", help="at once; 20 unless told")
-    parser.add_argument("--steady", type=float, default=STEADY, metavar="S", help="between two cuts; 11 s unless told")
-    parser.add_argument("--persistent", action="store_true", help="TAPs that are there before etherws, and stay")
-    options = parser.parse_args()
-    found = {}
-    try:
-        for kind in options.kinds.split(","):
-            if kind not in CUTS:
-                raise BenchError(f"{kind!r} is no kind of cut; choose of {', '.join(CUTS)}")
-            # Everything anew: what one kind leaves is not put down to the next.
-            with Lab() as lab:
-                found[kind] = measure(lab, options, CUTS[kind])
-            print(f"{kind}: {json.dumps(found[kind])}", file=sys.stderr, flush=True)
-    except BenchError as exc:
-        print(f"bench: {exc}", file=sys.stderr)
-        return 1
-    finally:
-        print(json.dumps(found, indent=2))
-    return 0
+    return command(
+        measure_all,
+        "How long cuts last.",
+        [
+            ("--kinds", ",".join(CUTS), "of cuts"),
+            ("--cuts", 200, "of each kind"),
+            ("--clients", 20, "at once"),
+            ("--steady", STEADY, "seconds between two cuts"),
+            ("--persistent", False, "TAPs that exist before etherws starts, and stay"),
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.cli import command, in_lab
 from bench.lab import Lab, Process, wait_until
 from bench.strangers import ADDRESSES, MESSAGES
-from bench.tunnel import command, figures, role, stream, tunnel
+from bench.tunnel import figures, role, stream, tunnel
 
 STRANGERS = str(Path(__file__).with_name("strangers.py"))
 #: Seconds for what is not the attack itself, at most.
@@ -82,7 +83,7 @@ def _attacked(lab: Lab, server: Process, options: argparse.Namespace) -> dict[st
 def main() -> int:
     """Measure; return the exit status."""
     return command(
-        measure,
+        in_lab(measure),
         "A server among strangers.",
         [
             ("--messages", 1_000_000, "broken messages"),

@@ -73,14 +73,14 @@ def wait_until(condition: Callable[[], bool], what: str, patience: float = PATIE
 class Process:
     """A program in the background, its output kept in a file."""
 
-    def __init__(self, command: list[str], log: Path) -> None:
+    def __init__(self, command: list[str], log: Path, directory: Path) -> None:
         self.name, self._log = " ".join(command[4:7]), log
         # ETHERWS_CLIENT_MTU and the like of the caller must not change what is measured.
         env = {key: value for key, value in os.environ.items() if not key.startswith("ETHERWS_")}
         with log.open("wb") as output:
             self._popen = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=directory,
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -176,6 +176,11 @@ class Process:
         """The memory that it has resident, without its children, in MB."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
+    def pss(self) -> float:
+        """As rss(), but memory that is shared with other processes counts in proportion (proc(5)), in MB."""
+        text = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        return int(text.partition("Pss:")[2].split()[0]) * 1024 / 1e6
+
     def peak_rss(self) -> float:
         """The most memory it has had resident, or the largest of its children, in MB."""
         states = [Path(f"/proc/{pid}/status").read_text() for pid in self._family()]
@@ -215,18 +220,18 @@ class Namespace:
         return run("ip", "-n", self.name, *arguments)
 
     @contextmanager
-    def running(self, *command: str) -> Iterator[Process]:
-        """The command in the background, ended with the block."""
-        process = self.spawn(*command)
+    def running(self, *command: str, directory: Path = ROOT) -> Iterator[Process]:
+        """The command in the background, started in the directory; it is stopped when the block ends."""
+        process = self.spawn(*command, directory=directory)
         try:
             yield process
         finally:
             process.stop()
 
-    def spawn(self, *command: str) -> Process:
-        """The command in the background; the caller stops it."""
+    def spawn(self, *command: str, directory: Path = ROOT) -> Process:
+        """The command in the background, started in the directory; the caller stops it."""
         self._count += 1
-        return Process(self.command(*command), self._logs / f"{self.name}-{self._count}.log")
+        return Process(self.command(*command), self._logs / f"{self.name}-{self._count}.log", directory)
 
     def has(self, device: str) -> bool:
         """Whether there is an interface of this name."""

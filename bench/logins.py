@@ -20,9 +20,10 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.cli import command, in_lab
 from bench.lab import BenchError, Lab
 from bench.strangers import LINES, address, connected_from, request
-from bench.tunnel import command, figures, role, stream, tunnel
+from bench.tunnel import figures, role, stream, tunnel
 from etherws.access import passwd
 
 #: Addresses that the strangers have, when they have many.
@@ -104,7 +105,7 @@ def main() -> int:
         print(json.dumps(strangers(float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))))
         return 0
     return command(
-        measure,
+        in_lab(measure),
         "A session among refused logins.",
         [
             ("--rate", 50, "wrong passwords a second"),

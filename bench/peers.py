@@ -14,7 +14,19 @@ from abc import ABC, abstractmethod
 from functools import partial
 from pathlib import Path
 
-from bench.lab import OUTER_A, OUTER_B, VETH, BenchError, Lab, Namespace, Process, absent_programs, run, wait_until
+from bench.lab import (
+    OUTER_A,
+    OUTER_B,
+    ROOT,
+    VETH,
+    BenchError,
+    Lab,
+    Namespace,
+    Process,
+    absent_programs,
+    run,
+    wait_until,
+)
 
 #: The outer port, of the tunnel's server in its own namespace.
 PORT = 8080
@@ -58,6 +70,10 @@ class Peer:
             return all(process.check() for process in self.processes) and lab.a.pings(self.address_b)
 
         wait_until(answered, f"{self.name}: an answer to ping")
+
+    def cpu(self) -> float:
+        """CPU seconds that its processes have used, together."""
+        return sum(process.cpu() for process in self.processes)
 
     def _address(self, lab: Lab) -> None:
         """Give the interfaces their addresses, and take them up."""
@@ -114,6 +130,10 @@ class Tunnel(Peer, ABC):
 
     device = DEVICE
 
+    #: Its outer port, and the directory in which its programs start.
+    port = PORT
+    directory = ROOT
+
     def __init__(self, name: str, number: int) -> None:
         super().__init__()
         self.name = name
@@ -121,7 +141,7 @@ class Tunnel(Peer, ABC):
 
     @abstractmethod
     def server(self, lab: Lab) -> list[str]:
-        """The server's command; it listens on OUTER_B and PORT."""
+        """The server's command; it listens on OUTER_B and the port."""
 
     @abstractmethod
     def client(self, lab: Lab) -> list[str]:
@@ -129,32 +149,32 @@ class Tunnel(Peer, ABC):
 
     def start(self, lab: Lab) -> None:
         """Start the server, then the client, give the TAPs their addresses, and wait for an answer to ping."""
-        server = lab.b.spawn(*self.server(lab))
+        server = lab.b.spawn(*self.server(lab), directory=self.directory)
         self.processes.append(server)
-        wait_until(lambda: server.listens(PORT), f"{self.name}: a listening server")
-        client = lab.a.spawn(*self.client(lab))
+        wait_until(lambda: server.listens(self.port), f"{self.name}: a listening server")
+        client = lab.a.spawn(*self.client(lab), directory=self.directory)
         self.processes.append(client)
         for process, namespace in ((server, lab.b), (client, lab.a)):
-            wait_until(partial(_appeared, process, namespace), f"{self.name}: {DEVICE}")
+            wait_until(partial(_appeared, process, namespace, self.device), f"{self.name}: {self.device}")
         self._address(lab)
         self.answers(lab)
 
 
 class Etherws(Tunnel):
-    """etherws, of this checkout and this Python, over ws or wss, with either version of its wire."""
+    """etherws over ws or wss, with either version of its wire, run by a Python: this one, if no other is given."""
 
     modules = ("gevent", "geventwebsocket", "click", "pytun", "pyroute2", "websockets")
 
-    def __init__(self, name: str, number: int, *, tls: bool, wire: int = 2) -> None:
+    def __init__(self, name: str, number: int, *, tls: bool, wire: int = 2, python: str = sys.executable) -> None:
         super().__init__(name, number)
-        self._tls, self._wire = tls, wire
+        self._tls, self._wire, self._python = tls, wire, python
         if tls:
             self.programs = ("openssl",)
 
     def server(self, lab: Lab) -> list[str]:
         """Foreground, so that its process number is ours."""
-        command = [sys.executable, "-m", "etherws", "server", "--foreground"]
-        command += ["--address", OUTER_B, "--port", str(PORT), "--device", DEVICE]
+        command = [self._python, "-m", "etherws", "server", "--foreground"]
+        command += ["--address", OUTER_B, "--port", str(self.port), "--device", self.device]
         if self._tls:
             keyfile, certfile = certificate(lab)
             command += ["--keyfile", str(keyfile), "--certfile", str(certfile)]
@@ -162,8 +182,8 @@ class Etherws(Tunnel):
 
     def client(self, lab: Lab) -> list[str]:
         """With TLS it verifies the server, as a user's would."""
-        command = [sys.executable, "-m", "etherws", "client", "--foreground", "--device", DEVICE, "--proxy", ""]
-        command += ["--uri", f"{'wss' if self._tls else 'ws'}://{OUTER_B}:{PORT}/"]
+        command = [self._python, "-m", "etherws", "client", "--foreground", "--device", self.device, "--proxy", ""]
+        command += ["--uri", f"{'wss' if self._tls else 'ws'}://{OUTER_B}:{self.port}/"]
         # The newest version is what both ends take unless told.
         if self._wire == 1:
             command += ["--wire", "1"]
@@ -301,9 +321,9 @@ def _inner(number: int) -> tuple[str, str]:
     return f"10.99.{number}.1", f"10.99.{number}.2"
 
 
-def _appeared(process: Process, namespace: Namespace) -> bool:
+def _appeared(process: Process, namespace: Namespace, device: str) -> bool:
     """Whether the process has made its TAP; BenchError when it has ended instead."""
-    return process.check() and namespace.has(DEVICE)
+    return process.check() and namespace.has(device)
 
 
 def certificate(lab: Lab) -> tuple[Path, Path]:

@@ -63,7 +63,7 @@ class Results:
         rows.append(f"{'':12}" + "".join(f"{FIGURES[name].unit:>11}" for name in figures))
         for peer in peers:
             rounds = [list(self._values[name].get(peer, {}).values()) for name in figures]
-            shown = [_digits(statistics.median(values)) if values else "" for values in rounds]
+            shown = [digits(statistics.median(values)) if values else "" for values in rounds]
             rows.append((f"{peer:12}" + "".join(f"{value:>11}" for value in shown)).rstrip())
         return rows
 
@@ -73,7 +73,7 @@ class Results:
             rows[0] += f"  / {REFERENCE}"
         for peer, rounds in peers.items():
             values = list(rounds.values())
-            shown = [_digits(value) for value in (statistics.median(values), min(values), max(values))]
+            shown = [digits(value) for value in (statistics.median(values), min(values), max(values))]
             ratio = self.ratio(figure, peer)
             last = "" if ratio is None else f"{ratio:8.2f}"
             rows.append(f"  {peer:14}{shown[0]:>10}{shown[1]:>10}{shown[2]:>10}{last}".rstrip())
@@ -136,6 +136,6 @@ def _version(program: str) -> str:
     return number[0] if number else "unknown"
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
     """Three digits at least, and no more decimals than that takes."""
     return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3}f}"

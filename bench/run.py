@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import groupby, product
 from pathlib import Path
@@ -19,6 +18,7 @@ if __name__ == "__main__":
     # The directory above, so that it runs as a file as well as by -m, installed or not.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.cli import cannot_run, names, progress, up_to
 from bench.lab import BenchError, Lab, absent_programs
 from bench.peers import PEERS
 from bench.report import Results, machine
@@ -28,14 +28,10 @@ from bench.scenarios import SCENARIOS
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print, and return the exit status: 1 when any measurement failed, 130 when interrupted."""
     options = _options(argv)
-    if os.geteuid() != 0:
-        print("bench: runs as root only, for network namespaces and TAPs; try sudo", file=sys.stderr)
+    if cannot_run(*absent_programs("ip", "ping")):
         return 1
     if options.plots and not find_spec("matplotlib"):
         print("bench: --plots needs matplotlib; see bench/requirements.txt", file=sys.stderr)
-        return 1
-    if absent := absent_programs("ip", "ping"):
-        print(f"bench: not installed: {', '.join(absent)}", file=sys.stderr)
         return 1
     scenarios = _present({name: absent_programs(*SCENARIOS[name].programs) for name in options.scenarios})
     peers = _present({name: PEERS[name].absent() for name in options.peers})
@@ -75,11 +71,11 @@ def _measure(results: Results, peers: list[str], scenarios: list[str]) -> None:
                 peer, where = PEERS[name], f"round {number}/{results.rounds}, {name}"
                 try:
                     with SCENARIOS[group[0]].path(lab):
-                        _progress(done, steps, f"{where}: start")
+                        progress(done, steps, f"{where}: start")
                         try:
                             peer.start(lab)
                             for position, scenario in enumerate(group):
-                                _progress(done + position, steps, f"{where}: {scenario}")
+                                progress(done + position, steps, f"{where}: {scenario}")
                                 # The tunnel may have to digest the load of the scenario before.
                                 peer.answers(lab)
                                 results.add(number, name, SCENARIOS[scenario].measure(peer, lab, results.seconds))
@@ -89,7 +85,7 @@ def _measure(results: Results, peers: list[str], scenarios: list[str]) -> None:
                     results.failures.append(f"{where}: {exc}")
                     print(f"\nbench: {where}: {exc}", file=sys.stderr)
                 done += len(group)
-        _progress(done, steps, "done\n")
+        progress(done, steps, "done\n")
 
 
 def _present(wanted: dict[str, list[str]]) -> list[str]:
@@ -100,47 +96,18 @@ def _present(wanted: dict[str, list[str]]) -> list[str]:
     return [name for name, absent in wanted.items() if not absent]
 
 
-def _progress(done: int, steps: int, text: str) -> None:
-    """One line, rewritten where that is a terminal."""
-    start, end = ("\r\033[K", "") if sys.stderr.isatty() else ("", "\n")
-    print(f"{start}[{done:3}/{steps}] {text}", end=end, file=sys.stderr, flush=True)
-
-
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="bench/run.py", description="Measure tunnels side by side between two network namespaces. Needs root."
     )
     for option, known in (("--peers", list(PEERS)), ("--scenarios", list(SCENARIOS))):
         text = f"of {', '.join(known)}; all unless told"
-        parser.add_argument(option, type=_names(known), default=known, metavar="NAME,...", help=text)
-    parser.add_argument("--rounds", type=_within(100), default=3, metavar="N", help="3 unless told")
-    parser.add_argument("--seconds", type=_within(60), default=5, metavar="S", help="of one measurement; 5 unless told")
+        parser.add_argument(option, type=names(known), default=known, metavar="NAME,...", help=text)
+    parser.add_argument("--rounds", type=up_to(100), default=3, metavar="N", help="3 unless told")
+    parser.add_argument("--seconds", type=up_to(60), default=5, metavar="S", help="of one measurement; 5 unless told")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of every round there")
     parser.add_argument("--plots", type=Path, metavar="DIRECTORY", help="draw them there, as SVG files")
     return parser.parse_args(argv)
-
-
-def _names(known: Iterable[str]) -> Callable[[str], list[str]]:
-    """An argparse type: names with commas between, put into the order in which we know them."""
-
-    def parse(text: str) -> list[str]:
-        wanted = {name.strip() for name in text.split(",")}
-        if unknown := sorted(wanted.difference(known)):
-            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
-        return [name for name in known if name in wanted]
-
-    return parse
-
-
-def _within(most: int) -> Callable[[str], int]:
-    """An argparse type: a whole number from 1 to most, since all load is bounded."""
-
-    def parse(text: str) -> int:
-        if not (text.isdecimal() and 1 <= int(text) <= most):
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {most}")
-        return int(text)
-
-    return parse
 
 
 if __name__ == "__main__":

@@ -75,11 +75,11 @@ def rtt(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
 
 def tcp(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
     """One flow from client to server; with it what the tunnel's processes used for what they carried."""
-    used = -_cpu(peer)
+    used = -peer.cpu()
     rate, carried = _iperf3(peer, lab, seconds)
     figures = {"tcp": rate}
     if peer.processes:
-        used += _cpu(peer)
+        used += peer.cpu()
         figures["cpu"] = used / carried
         figures["rss"] = max(process.peak_rss() for process in peer.processes)
     return figures
@@ -162,11 +162,6 @@ def _iperf3(peer: Peer, lab: Lab, seconds: float, *options: str, warm_up: float 
         raise BenchError(f"iperf3: {report.get('error', 'no report')}")
     carried = sum(interval["sum"]["bytes"] for interval in report["intervals"])
     return report["end"]["sum_received"]["bits_per_second"] / 1e6, carried / 1e9
-
-
-def _cpu(peer: Peer) -> float:
-    """CPU seconds of the tunnel's processes, together."""
-    return sum(process.cpu() for process in peer.processes)
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,11 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.cli import command, in_lab
 from bench.cuts import PATIENCE, left_over
 from bench.fleet import CUTS, INNER_B, Client, Fleet, Prober, inside
 from bench.lab import BenchError, Lab, Namespace, wait_until
-from bench.tunnel import SO_MAX_PACING_RATE, command
+from bench.tunnel import SO_MAX_PACING_RATE
 
 #: Ways to cut a client off.
 KINDS = ("reset", "silent", "silent-up", "silent-down", "path", "address", "interface", "client-killed")
@@ -203,7 +204,7 @@ def _grown(samples: list[float]) -> dict[str, float]:
 def main() -> int:
     """Measure; return the exit status."""
     return command(
-        measure,
+        in_lab(measure),
         "Everything at once, and cuts.",
         [
             ("--minutes", 30.0, "how long"),

@@ -27,10 +27,11 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.cli import command, in_lab
 from bench.lab import OUTER_B, BenchError, Lab, Process, wait_until
 from bench.scenarios import answers
 from bench.strangers import LINES, PORT, masked, request
-from bench.tunnel import INNER_B, command, role, stream, tunnel
+from bench.tunnel import INNER_B, role, stream, tunnel
 from etherws.tunnel.fq_codel import CAP
 from etherws.tunnel.wire import COMPLETE
 
@@ -222,7 +223,7 @@ def main() -> int:
         join(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
         return 0
     return command(
-        measure,
+        in_lab(measure),
         "A client that reads nothing.",
         [
             ("--flood", 4000, "frames a second that the LAN sends"),

@@ -6,13 +6,12 @@ are processes, ``tunnel.py send|sink ...``, and so are other roles: each prints 
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,28 +27,6 @@ STREAM_PORT = 8081
 INNER_A, INNER_B = "10.99.0.1", "10.99.0.2"
 #: asm-generic/socket.h
 SO_MAX_PACING_RATE = 47
-
-#: An option, its value unless told, and what it is.
-Option = tuple[str, int | float | str, str]
-
-
-def command(measure: Callable[[Lab, argparse.Namespace], dict[str, Any]], text: str, options: Sequence[Option]) -> int:
-    """Measure in a lab, print what was found, and return the exit status."""
-    parser = argparse.ArgumentParser(description=f"{text} Needs root.")
-    for option, default, what in options:
-        kind = type(default)
-        metavar = "LIST" if kind is str else "N"
-        parser.add_argument(
-            option, type=kind, default=default, metavar=metavar, help=f"{what}; %(default)s unless told"
-        )
-    arguments = parser.parse_args()
-    try:
-        with Lab() as lab:
-            print(json.dumps(measure(lab, arguments), indent=2))
-    except BenchError as exc:
-        print(f"bench: {exc}", file=sys.stderr)
-        return 1
-    return 0
 
 
 @contextmanager
