@@ -13,7 +13,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from bench.lab import BenchError, Lab
+from bench.lab import Lab
+from bench.process import BenchError
 
 #: An option, its default value (False: a flag), and what it is.
 Option = tuple[str, bool | int | float | str, str]

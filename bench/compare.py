@@ -23,13 +23,15 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.cli import cannot_run, names, progress, up_to
-from bench.lab import OUTER_B, VETH, BenchError, Lab, absent_programs, run, wait_until
+from bench.lab import OUTER_B, VETH, Lab
 from bench.pairs import SIDES, Pairs
-from bench.peers import PORT, Etherws, Peer
+from bench.peer import PORT, Peer
+from bench.peers import Etherws
+from bench.process import BenchError, absent_programs, run, wait_until
+from bench.raw_client import address
 from bench.report import machine
 from bench.scenarios import CONGESTION, Figure, answers, pps
 from bench.scenarios import PORT as FLOW_PORT
-from bench.strangers import address
 from bench.tunnel import role
 
 #: Seconds before a flow is measured, for TCP's slow start: thousands of round trips here.

@@ -21,7 +21,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.lab import OUTER_B
-from bench.strangers import LINES, PORT, address, request
+from bench.raw_client import LINES, PORT, accepted, address, request
 
 #: Seconds until all clients must be connected.
 LIMIT = 120.0
@@ -55,7 +55,7 @@ def connect(clients: int, addresses: int) -> tuple[dict[str, Any], list[socket.s
                 poll.modify(sock, select.EPOLLIN)
                 continue
             answer = sock.recv(4096)
-            if not answer.startswith(b"HTTP/1.1 101"):
+            if not accepted(answer):
                 raise SystemExit(f"a client was refused: {answer[:100]!r}")
             waiting.discard(descriptor)
             poll.unregister(sock)

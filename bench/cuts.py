@@ -1,9 +1,9 @@
-"""How long a cut lasts, by its kind: ``python bench/cuts.py``, as root.
+"""How long a tunnel is down after each kind of cut (cut_kinds.py): ``python bench/cuts.py``, as root.
 
-Many clients of one server (fleet.py), each parted from it again and again. A datagram goes through every tunnel fifty
-times a second: a cut is over when one that was sent after it has been answered. Says how long that took from
-the cut, or from when the path was back; what has become of the interfaces; and what anybody holds afterwards that they
-did not before. A tunnel that does not come back is a failure.
+Many clients of one server (fleet.py) are cut off again and again, while a prober sends a datagram through every tunnel
+fifty times a second. A cut is over when a datagram that was sent after it is answered. Prints how long that took from
+the cut, or from the end of the outage, which interfaces have changed, and which resources the processes hold that they
+did not hold before. A tunnel that does not come back is a failure.
 """
 
 from __future__ import annotations
@@ -22,30 +22,32 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.cli import command
-from bench.fleet import CUTS, Client, Cut, Fleet, Member, Prober
-from bench.lab import BenchError, Lab, wait_until
+from bench.cut_kinds import CUTS, Cut
+from bench.fleet import Client, Fleet, Member
+from bench.lab import Lab
+from bench.prober import Prober
+from bench.process import BenchError, wait_until
 
-#: Seconds that a tunnel is left alone between two cuts: with one that is lost sooner than 10 s the client loses
-#: patience, and waits longer each time.
+#: Seconds between two cuts. If a tunnel is lost within 10 s, the client waits longer before each retry.
 STEADY = 11.0
-#: Seconds to come back in, at most.
+#: Seconds in which a tunnel must come back.
 PATIENCE = 90.0
-#: Seconds in which what was opened for a cut must be closed again: a parked port is kept for 30.
+#: Seconds in which all that was opened because of a cut must be closed: the server keeps a parked port for 30.
 TIDY = 45.0
 
 
 def once(fleet: Fleet, prober: Prober, cut: Cut) -> list[float]:
-    """Cut everybody off; the seconds that each took to come back."""
+    """Cut all clients off; return the seconds until each of them was back."""
     since = {}
     if cut.all_at_once:
         begun = cut.all_at_once(fleet)
         since = dict.fromkeys(fleet.clients, begun)
-    for part in (cut.begin, cut.mend):
-        if part:
-            if part is cut.mend:
+    for action in (cut.start, cut.restore):
+        if action:
+            if action is cut.restore:
                 time.sleep(cut.outage)
             for client in fleet.clients:
-                part(client)
+                action(client)
                 since[client] = time.monotonic()
     took = []
     for client, begun in since.items():
@@ -62,7 +64,7 @@ def once(fleet: Fleet, prober: Prober, cut: Cut) -> list[float]:
 
 
 def measure(lab: Lab, options: argparse.Namespace, cut: Cut) -> dict[str, Any]:
-    """So many cuts of one kind."""
+    """Make as many cuts of one kind as the options say; return its figures."""
     made = Fleet(lab, options.clients, proxied=cut.proxied, persistent=options.persistent)
     with made as fleet, Prober(lab, fleet) as prober:
         time.sleep(options.steady)
@@ -91,7 +93,7 @@ def measure(lab: Lab, options: argparse.Namespace, cut: Cut) -> dict[str, Any]:
 
 
 def measure_all(options: argparse.Namespace) -> dict[str, Any]:
-    """Every kind that is asked for; each one's figures also go to standard error as soon as they are there."""
+    """Measure each kind that the options name; print its figures on standard error as soon as they are known."""
     kinds = options.kinds.split(",")
     if unknown := set(kinds) - set(CUTS):
         raise BenchError(f"unknown kind of cut: {unknown.pop()!r}; known: {', '.join(CUTS)}")
@@ -105,7 +107,7 @@ def measure_all(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def left_over(fleet: Fleet, before: dict[str, int]) -> dict[str, int]:
-    """What is held now and was not before, if it is not let go soon."""
+    """Return what is held now in addition to before, once TIDY seconds are over or nothing is."""
 
     def more() -> dict[str, int]:
         return {name: count - before[name] for name, count in fleet.holds().items() if count > before[name]}
@@ -117,7 +119,7 @@ def left_over(fleet: Fleet, before: dict[str, int]) -> dict[str, int]:
 
 
 def _reasons(client: Client) -> list[str]:
-    """Why its process said that it lost the server, without figures."""
+    """Return the reasons for which its process has lost the server, with figures replaced."""
     found = re.findall(r"lost ws://[\d.:]+: (.*?)(?:; dropped .*)?; trying again", client.process.so_far())
     return [re.sub(r"[\d.]+ s$", "... s", reason) for reason in found]
 
@@ -132,14 +134,14 @@ def _kind(name: str) -> str:
 
 
 def main() -> int:
-    """Measure; return the exit status."""
+    """Run the command line; return the exit status."""
     return command(
         measure_all,
-        "How long cuts last.",
+        "How long a tunnel is down after a cut.",
         [
-            ("--kinds", ",".join(CUTS), "of cuts"),
-            ("--cuts", 200, "of each kind"),
-            ("--clients", 20, "at once"),
+            ("--kinds", ",".join(CUTS), "the kinds of cuts"),
+            ("--cuts", 200, "cuts of each kind"),
+            ("--clients", 20, "clients"),
             ("--steady", STEADY, "seconds between two cuts"),
             ("--persistent", False, "TAPs that exist before etherws starts, and stay"),
         ],

@@ -1,8 +1,8 @@
 """The two ends of the packets-per-second scenario, each a process: ``flood.py send|sink ADDRESS PORT SECONDS``.
 
-`send` sends UDP datagrams as fast as the kernel takes them: sendmmsg(2) hands over 64 with one call, so that Python
-costs next to nothing. `sink` holds the port, so that the kernel answers with no ICMP errors, and reads nothing: what
-arrived is counted on the interface. Neither needs a control connection, which would drown in the flood.
+`send` sends UDP datagrams as fast as the kernel takes them: one call of sendmmsg(2) sends 64, so Python needs little
+CPU. `sink` holds the port, so that the kernel sends no ICMP errors. It reads nothing: the interface counts the frames.
+Neither needs a control connection, which the flood would delay or break.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import socket
 import sys
 import time
 
-#: 14 bytes of Ethernet, 20 of IPv4, 8 of UDP and these make a frame of 64.
+#: Bytes of payload: with 14 of Ethernet, 20 of IPv4 and 8 of UDP they make a frame of 64.
 PAYLOAD = 22
-#: Datagrams in one system call.
+#: Datagrams of one system call.
 BATCH = 64
 
 
@@ -47,7 +47,7 @@ class _Mmsghdr(ctypes.Structure):
 
 
 def send(address: str, port: int, seconds: float) -> None:
-    """Send for so many seconds."""
+    """Send for that many seconds."""
     payload = ctypes.create_string_buffer(PAYLOAD)
     iovec = _Iovec(ctypes.addressof(payload), PAYLOAD)
     batch = (_Mmsghdr * BATCH)()
@@ -59,14 +59,14 @@ def send(address: str, port: int, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if sendmmsg(sock.fileno(), batch, BATCH, 0) < 0:
-                # A full queue on the way is what we are here for.
+                # A full queue is what we want to measure, not a failure.
                 error = ctypes.get_errno()
                 if error not in (errno.ENOBUFS, errno.EAGAIN, errno.ECONNREFUSED):
                     raise OSError(error, os.strerror(error))
 
 
 def sink(address: str, port: int, seconds: float) -> None:
-    """Hold the port for so many seconds."""
+    """Hold the port for that many seconds."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((address, port))
         time.sleep(seconds)

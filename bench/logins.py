@@ -1,8 +1,9 @@
-"""A session while logins are refused: ``python bench/logins.py``, as root.
+"""A session while the server refuses logins: ``python bench/logins.py``, as root.
 
-A TCP stream through the tunnel of an honest client, before, while and after strangers try wrong passwords at a steady
-rate: all from one address, which is soon slowed down, then from so many that most are looked at. Says what the stream
-kept of its rate, what the strangers were answered, and how long a right password took meanwhile.
+A TCP stream runs through the tunnel of an honest client before, during and after attackers try wrong passwords at a
+steady rate: first all from one address, which the server soon slows down, then from so many addresses that the server
+checks most of the passwords. Prints the stream's share of its undisturbed rate, the answers to the attackers, and how
+long a login with the right password took at the same time.
 """
 
 from __future__ import annotations
@@ -21,38 +22,39 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.cli import command, in_lab
-from bench.lab import BenchError, Lab
-from bench.strangers import LINES, address, connected_from, request
+from bench.lab import Lab
+from bench.process import BenchError
+from bench.raw_client import LINES, address, connected, request
 from bench.tunnel import figures, role, stream, tunnel
 from etherws.access import passwd
 
-#: Addresses that the strangers have, when they have many.
+#: The number of the attackers' addresses, when they have many.
 MANY = 150
-#: What the honest ones log in by.
+#: The right password.
 PASSWORD = "correct horse"
 
 
-def attempt(whence: str, password: str) -> str:
-    """Log in from this address; return the status."""
+def attempt(source: str, password: str) -> str:
+    """Try to log in from this address; return the HTTP status, or "none"."""
     credentials = base64.b64encode(f"bench:{password}".encode()).decode()
-    with connected_from(whence) as sock:
+    with connected(source) as sock:
         sock.sendall(request([*LINES, f"Authorization: Basic {credentials}".encode()]))
         answer = sock.recv(4096).split(b" ", 2)
         return answer[1].decode() if len(answer) > 1 else "none"
 
 
-def strangers(seconds: float, rate: int, addresses: int) -> dict[str, Any]:
-    """Try `rate` wrong passwords a second, and now and then the right one; what was answered."""
+def attackers(seconds: float, rate: int, addresses: int) -> dict[str, Any]:
+    """Try `rate` wrong passwords per second, and every two seconds the right one; return the answers."""
     honest = []
     begun = time.monotonic()
-    # As many at once as are not answered yet; far more than the server lets wait.
+    # One thread for each login without an answer; the server lets far fewer wait.
     with ThreadPoolExecutor(max_workers=64) as crowd:
         attempts = []
         for number in range(int(seconds * rate)):
             time.sleep(max(0.0, begun + number / rate - time.monotonic()))
             attempts.append(crowd.submit(attempt, address(number % addresses), "wrong"))
             if number % (2 * rate) == rate:
-                # From an address of its own, which has done nothing wrong.
+                # From another address, from which no wrong password came.
                 honest.append(crowd.submit(log_in))
         answers = Counter(each.result() for each in attempts)
         took = time.monotonic() - begun
@@ -64,7 +66,7 @@ def strangers(seconds: float, rate: int, addresses: int) -> dict[str, Any]:
 
 
 def log_in() -> float:
-    """Log in by the right password, as often as it takes; return the seconds."""
+    """Try the right password until it is accepted; return the seconds."""
     begun = time.monotonic()
     while attempt(address(MANY), PASSWORD) != "101":
         time.sleep(0.1)
@@ -72,7 +74,7 @@ def log_in() -> float:
 
 
 def measure(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
-    """All of it."""
+    """Measure with one address and with many; return the figures."""
     passwords, secret = lab.directory / "passwords", lab.directory / "secret"
     for name in ("bench", "honest"):
         passwd.set_password(passwords, name, PASSWORD, cost=options.cost)
@@ -87,31 +89,31 @@ def measure(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _under(lab: Lab, options: argparse.Namespace, addresses: int) -> dict[str, Any]:
-    """The stream's rate without and with the strangers, by turns, so that a slow minute falls on both alike."""
+    """Return the stream's rates without and with the attackers, by turns: a slow minute of the machine affects both."""
     calm, meanwhile, reports = [], [], []
     for _ in range(options.rounds):
         calm.append(stream(lab, options.seconds, 0))
-        with lab.a.running(*role(__file__, "strangers", options.seconds, options.rate, addresses)) as crowd:
+        with lab.a.running(*role(__file__, "attackers", options.seconds, options.rate, addresses)) as crowd:
             meanwhile.append(stream(lab, options.seconds, 0))
             reports.append(figures(crowd, 3 * options.seconds + 60))
     calm.append(stream(lab, options.seconds, 0))
     kept = [two * 2 / (one + three) for one, two, three in zip(calm, meanwhile, calm[1:], strict=False)]
-    return {"calm, Mbit/s": calm, "meanwhile, Mbit/s": meanwhile, "kept": kept, "strangers": reports}
+    return {"calm, Mbit/s": calm, "meanwhile, Mbit/s": meanwhile, "kept": kept, "attackers": reports}
 
 
 def main() -> int:
-    """Measure, or be the strangers; return the exit status."""
-    if sys.argv[1:2] == ["strangers"]:
-        print(json.dumps(strangers(float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))))
+    """Run the command line, or the attackers; return the exit status."""
+    if sys.argv[1:2] == ["attackers"]:
+        print(json.dumps(attackers(float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))))
         return 0
     return command(
         in_lab(measure),
-        "A session among refused logins.",
+        "A session while the server refuses logins.",
         [
-            ("--rate", 50, "wrong passwords a second"),
-            ("--seconds", 8, "of one measurement"),
-            ("--rounds", 5, "how often"),
-            ("--cost", 10, "of bcrypt"),
+            ("--rate", 50, "wrong passwords per second"),
+            ("--seconds", 8, "duration of a measurement"),
+            ("--rounds", 5, "repetitions"),
+            ("--cost", 10, "cost of bcrypt"),
         ],
     )
 

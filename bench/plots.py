@@ -1,11 +1,12 @@
-"""What was measured, drawn as SVG files: ``python bench/plots.py figures.json DIRECTORY``, or by run.py's --plots.
+"""Draws the results as SVG files: ``python bench/plots.py figures.json DIRECTORY``, or run.py with --plots.
 
-A file for each of GROUPS, a panel for each figure in it, a bar for each peer: as long as the median, with a line from
-the least to the most. The background is transparent, and every colour can be read on white and on black. The same
-figures make the same file, byte for byte.
-
-The only module that imports matplotlib, which nothing but the plots needs. Knows the figures by their JSON alone.
+There is a file for each of GROUPS, with a panel for each figure and a bar for each peer. The bar shows the median, and
+a line on it goes from the least to the most. The background is transparent, and all colours are readable on white and
+on black. The same results make the same file, byte for byte. This is the only module that imports matplotlib.
 """
+
+# matplotlib is optional, so mypy must not need it.
+# mypy: disable-error-code="import-not-found"
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-#: The figures of one file side by side, by the file's name.
+#: The figures of each file, by the name of the file.
 GROUPS = {
     "throughput": ("tcp", "tcp-r", "tcp8"),
     "latency": ("rtt", "slow-ping", "lossy-ping"),
@@ -27,14 +28,14 @@ GROUPS = {
     "pps": ("pps",),
     "cpu": ("cpu",),
 }
-#: A grey with the same contrast to white as to black, and who gets which other colour.
+#: A grey with the same contrast on white and on black; the colours of etherws, of the others, and of the limits.
 INK = "#767676"
 OURS, OTHERS, LIMITS = "#2f7fd6", "#c9782b", "#8f8f8f"
-#: What is no competitor, but shows what the machine can do.
+#: Peers that are no competitors, but show the limits of the machine.
 LIMIT_NAMES = ("pump", "vxlan", "bare")
-#: The pump has nothing against a full queue: a bar of seconds would leave nothing to see of the others.
+#: The pump does nothing against a full queue. A bar of seconds would make the others too short to see.
 NOT_DRAWN = {("slow-ping", "pump")}
-#: Inches: the width of a panel, the height of a bar, and of what is above and below the bars.
+#: In inches: the width of a panel, the height of a bar, and the height of what is above and below the bars.
 PANEL, BAR, FRAME = 3.6, 0.26, 0.9
 
 STYLE: dict[Any, Any] = {
@@ -48,9 +49,9 @@ STYLE: dict[Any, Any] = {
 
 
 def draw(results: dict[str, Any], directory: Path) -> list[Path]:
-    """Draw the groups of which anything was measured; `results` as report.Results.as_dict() makes them.
+    """Draw the groups for which there are figures; `results` come from Results.as_dict() in report.py.
 
-    Makes the directory where it is missing, and returns the files. OSError when it cannot be written.
+    Makes the directory if it is missing, and returns the files. Raises OSError when it cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
     files = []
@@ -63,7 +64,7 @@ def draw(results: dict[str, Any], directory: Path) -> list[Path]:
 
 
 def _draw(figures: dict[str, dict[str, Any]], file: Path) -> None:
-    # In the order in which they were measured, from above; a peer may be without one of the figures.
+    # From the top in the order of the measurement. A peer may lack one of the figures.
     peers = list(dict.fromkeys(peer for figure in figures.values() for peer in figure["peers"]))
     with rc_context(STYLE):
         sheet = Figure(figsize=(1 + PANEL * len(figures), FRAME + BAR * len(peers)), layout="tight")
@@ -90,7 +91,7 @@ def _panel(panel: Axes, name: str, figure: dict[str, Any], peers: list[str]) -> 
         panel.text(most + longest * 0.03, row, number, va="center", fontsize=8)
     panel.set_yticks(range(len(peers)), peers)
     panel.set_ylim(len(peers) - 0.4, -0.6)
-    # Room for the numbers behind the bars.
+    # This leaves room for the numbers after the bars.
     panel.set_xlim(0, longest * 1.25)
     better = "more" if figure["more_is_better"] else "less"
     panel.set_title(_wrapped(figure["title"]), loc="left")
@@ -108,17 +109,17 @@ def _colour(peer: str) -> str:
 
 
 def _decimals(value: float) -> int:
-    """As many as make three digits at least."""
+    """Return the decimals that make at least three digits."""
     return 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
 
 
 def _wrapped(title: str) -> str:
-    """A line for what was done, and one for what of it was measured."""
+    """Split the title into a line for the load, and a line for what was measured."""
     return title.replace(": ", ":\n", 1)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Draw from a JSON file, and print the names of the files."""
+    """Draw the results of a JSON file, and print the names of the SVG files."""
     if len(argv) != 2:
         print("usage: plots.py FIGURES.json DIRECTORY", file=sys.stderr)
         return 2

@@ -2,13 +2,14 @@
 
        pump listen|connect ADDRESS PORT DEVICE
 
-   Makes the TAP with offloads, so that the kernel hands over up to 64 KiB of a TCP stream in one read, and carries
-   records over one TCP connection: the length in four bytes, most significant first, the kernel's virtio_net_hdr of
-   ten, the frame. What the TAP has to give goes into one batch, and a batch into one send. Runs in the foreground until
-   the connection ends. Tells on standard error why it failed, with status 1.
+   Makes the TAP with offloads, so that one read returns up to 64 KiB of a TCP stream. Carries records over one TCP
+   connection: the length in four bytes, most significant first; the kernel's virtio_net_hdr of ten bytes; the frame.
+   All that the TAP has goes into one batch, and a batch into one send. Runs in the foreground until the connection
+   ends. If it fails, it prints the reason on standard error, and its status is 1.
 
-   One thread with poll, not one for each direction: on two cores, where the other end, sender and receiver want some
-   too, that was a fifth faster. So it never waits in send: two ends with full sockets would wait for each other. */
+   It has one thread with poll, not one for each direction. On two cores, which the other end, the sender and the
+   receiver also need, this was a fifth faster. It must not wait in send: two ends with full sockets would wait for each
+   other without end. */
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -30,8 +31,8 @@ enum {
     LENGTH = 4,               /* bytes of a record's length */
     SMALLEST = 10 + 14,       /* virtio_net_hdr and an Ethernet header */
     LARGEST = 10 + 18 + 65536, /* a super-frame, tagged */
-    BATCH = 128 * 1024,       /* a batch is sent once it has so much */
-    INPUT = 512 * 1024        /* asked of the socket at once */
+    BATCH = 128 * 1024,       /* a batch is sent when it has this many bytes */
+    INPUT = 512 * 1024        /* bytes of one recv */
 };
 
 static int tap, sock;
@@ -47,11 +48,11 @@ static void wait_for(struct pollfd *ends, nfds_t count) {
             die("poll");
 }
 
-/* What is on its way from the device to the peer: batch[sent] up to batch[filled]. */
+/* What goes from the device to the peer: batch[sent] up to batch[filled]. */
 static unsigned char batch[BATCH + LENGTH + LARGEST];
 static size_t sent, filled;
 
-/* From the device to the batch: all that it has to give, or what fits. */
+/* From the device to the batch: all that the device has, or what fits. */
 static void fill(void) {
     while (filled < BATCH) {
         ssize_t size = read(tap, batch + filled + LENGTH, LARGEST);
@@ -67,7 +68,7 @@ static void fill(void) {
     }
 }
 
-/* From the batch to the peer: what the socket takes. */
+/* From the batch to the peer: as much as the socket takes. */
 static void flush(void) {
     while (sent < filled) {
         ssize_t size = send(sock, batch + sent, filled - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -87,7 +88,7 @@ static void deliver(const unsigned char *frame, size_t length) {
         if (errno == EAGAIN)
             wait_for(&end, 1);
         else if (errno != EINTR)
-            return; /* as Ethernet does: the interface is down, or the kernel rejects this frame */
+            return; /* drop: the interface is down, or the kernel refuses this frame */
     }
 }
 
@@ -123,7 +124,7 @@ static int receive(void) {
 
 static void pump(void) {
     for (;;) {
-        /* While the socket does not take the last batch, the TAP keeps what comes. */
+        /* As long as the socket does not take the last batch, nothing is read from the TAP. */
         int full = sent < filled;
         struct pollfd ends[2] = {
             {.fd = tap, .events = full ? 0 : POLLIN},

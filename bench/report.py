@@ -1,8 +1,8 @@
-"""What was measured, as text tables and as JSON. Measures nothing itself, and knows neither root nor network.
+"""The results of run.py as text tables and as JSON. It measures nothing, and needs neither root nor a network.
 
-A peer's figure is the median of its rounds, with the least and the most beside it. Its ratio to REFERENCE is the
-median of the ratios within each round: the two were measured within a minute of each other then, and a machine
-that gets slower over the run does not distort it.
+The figure of a peer is the median of its rounds, with the least and the most beside it. Its ratio to REFERENCE is the
+median of the ratios of each round. The two values of a round were measured within a minute, so a machine that becomes
+slower during the run does not distort the ratio.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 
 from bench.scenarios import FIGURES
 
-#: The peer that the ratios are to.
+#: The peer to which the ratios are calculated.
 REFERENCE = "openvpn-tcp"
 
 
 class Results:
-    """The figures of every round and peer, and what went wrong."""
+    """The figures of each round and peer, and the failures."""
 
     def __init__(self, machine: dict[str, str], rounds: int, seconds: int) -> None:
         self.machine, self.rounds, self.seconds = machine, rounds, seconds
@@ -31,19 +31,19 @@ class Results:
         self._values: dict[str, dict[str, dict[int, float]]] = {}
 
     def add(self, number: int, peer: str, figures: dict[str, float]) -> None:
-        """Keep one peer's figures of one round."""
+        """Add the figures of one peer in one round."""
         for figure, value in figures.items():
             self._values.setdefault(figure, {}).setdefault(peer, {})[number] = value
 
     def ratio(self, figure: str, peer: str) -> float | None:
-        """The peer's figure over the reference's; None where one of the two is missing."""
+        """Return the peer's figure divided by the reference's; None if one of the two is missing."""
         peers = self._values[figure]
         reference = peers.get(REFERENCE, {})
         ratios = [value / reference[number] for number, value in peers[peer].items() if reference.get(number)]
         return statistics.median(ratios) if ratios else None
 
     def text(self) -> str:
-        """A table of all medians, a line for each peer; then a block for each figure, with its spread and ratios."""
+        """Return a table of all medians, and a table for each figure with its spread and ratios."""
         lines = [f"{key}: {value}" for key, value in self.machine.items()]
         lines += [f"rounds: {self.rounds} of {self.seconds} s; medians, with the least and the most"]
         if self._values:
@@ -80,7 +80,7 @@ class Results:
         return rows
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, for JSON: the value of each round too, null where that round failed."""
+        """Return all for JSON, with the value of each round: null where the round failed."""
         figures = {}
         for name, peers in self._values.items():
             figure = FIGURES[name]
@@ -111,14 +111,14 @@ class Results:
 
 
 def machine() -> dict[str, str]:
-    """What this ran on, by name; absolute figures mean little without it."""
+    """Return what describes the machine, by name; absolute figures mean little without it."""
     cpu = Path("/proc/cpuinfo").read_text()
     model = cpu.partition("model name")[2].partition(": ")[2].partition("\n")[0] or platform.machine()
     found = {
         "cpu": f"{model}, {len(os.sched_getaffinity(0))} cores",
         "kernel": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        # Other work on the machine shows here.
+        # This shows whether the machine had other work.
         "load": f"{os.getloadavg()[0]:.2f} at the start",
     }
     for program in ("openvpn", "vtund", "tincd", "iperf3"):
@@ -127,7 +127,7 @@ def machine() -> dict[str, str]:
 
 
 def _version(program: str) -> str:
-    """The first number with a point that the program prints when asked; vtund knows no such question, but answers."""
+    """Return the first number with a point that the program prints for --version. vtund prints it as an error."""
     try:
         done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10)
     except OSError:
@@ -137,5 +137,5 @@ def _version(program: str) -> str:
 
 
 def digits(value: float) -> str:
-    """Three digits at least, and no more decimals than that takes."""
+    """Format the value with at least three digits, and only as many decimals as that needs."""
     return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3}f}"

@@ -1,7 +1,7 @@
 """Measure tunnels side by side: ``python bench/run.py``, as root.
 
-Reads the command line and walks through rounds, peers and scenarios. Where to read on: lab.py (namespaces and
-processes), peers.py (the tunnels), scenarios.py (the measurements), report.py (tables and JSON), plots.py (SVG).
+Reads the command line, and runs each scenario on each peer in each round. Where to read next: peers.py (the tunnels),
+scenarios.py (the measurements), lab.py (namespaces), report.py (tables and JSON), plots.py (SVG).
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from itertools import groupby, product
 from pathlib import Path
 
 if __name__ == "__main__":
-    # The directory above, so that it runs as a file as well as by -m, installed or not.
+    # Adds the directory above, so that it runs as a file and by -m.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.cli import cannot_run, names, progress, up_to
-from bench.lab import BenchError, Lab, absent_programs
+from bench.lab import Lab
 from bench.peers import PEERS
+from bench.process import BenchError, absent_programs
 from bench.report import Results, machine
 from bench.scenarios import SCENARIOS
 
@@ -60,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _measure(results: Results, peers: list[str], scenarios: list[str]) -> None:
-    """Go round the peers, so that a slow minute of the machine falls on all of them alike."""
-    # A peer starts on the path on which it is measured, as it would for its users.
+    """Measure all peers in each round, so that a slow minute of the machine affects all of them."""
+    # A peer starts on the path on which it is measured, as it does for its users.
     paths = [list(group) for _, group in groupby(scenarios, lambda name: SCENARIOS[name].path)]
     steps, done = results.rounds * len(peers) * len(scenarios), 0
     with Lab() as lab:
@@ -76,7 +77,7 @@ def _measure(results: Results, peers: list[str], scenarios: list[str]) -> None:
                             peer.start(lab)
                             for position, scenario in enumerate(group):
                                 progress(done + position, steps, f"{where}: {scenario}")
-                                # The tunnel may have to digest the load of the scenario before.
+                                # The tunnel may still carry what is left of the scenario before.
                                 peer.answers(lab)
                                 results.add(number, name, SCENARIOS[scenario].measure(peer, lab, results.seconds))
                         finally:
@@ -89,7 +90,7 @@ def _measure(results: Results, peers: list[str], scenarios: list[str]) -> None:
 
 
 def _present(wanted: dict[str, list[str]]) -> list[str]:
-    """Those for which nothing is absent; says what is for the others."""
+    """Return those for which nothing is missing; print what is missing for the others."""
     for name, absent in wanted.items():
         if absent:
             print(f"bench: {name} skipped, not installed: {', '.join(absent)}", file=sys.stderr)
@@ -101,12 +102,12 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="bench/run.py", description="Measure tunnels side by side between two network namespaces. Needs root."
     )
     for option, known in (("--peers", list(PEERS)), ("--scenarios", list(SCENARIOS))):
-        text = f"of {', '.join(known)}; all unless told"
+        text = f"of {', '.join(known)}; default: all"
         parser.add_argument(option, type=names(known), default=known, metavar="NAME,...", help=text)
-    parser.add_argument("--rounds", type=up_to(100), default=3, metavar="N", help="3 unless told")
-    parser.add_argument("--seconds", type=up_to(60), default=5, metavar="S", help="of one measurement; 5 unless told")
+    parser.add_argument("--rounds", type=up_to(100), default=3, metavar="N", help="default: 3")
+    parser.add_argument("--seconds", type=up_to(60), default=5, metavar="S", help="of a measurement; default: 5")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of every round there")
-    parser.add_argument("--plots", type=Path, metavar="DIRECTORY", help="draw them there, as SVG files")
+    parser.add_argument("--plots", type=Path, metavar="DIRECTORY", help="draw the figures there, as SVG files")
     return parser.parse_args(argv)
 
 

@@ -1,6 +1,7 @@
-"""The measurements: each is given a tunnel that is up, loads it for so many seconds, and returns figures by name.
+"""The measurements of run.py: each loads a tunnel that is up for some seconds, and returns figures by name.
 
-A scenario's own warm-up is not counted. FIGURES says what each figure is, in which unit, and which way is better.
+The warm-up of a scenario is not counted. FIGURES has the meaning and the unit of each figure, and whether more or less
+is better. compare.py uses a part of this for its own measurements.
 """
 
 from __future__ import annotations
@@ -15,30 +16,31 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.lab import BenchError, Lab, wait_until
-from bench.peers import Peer
+from bench.lab import Lab
+from bench.peer import Peer
+from bench.process import BenchError, wait_until
 
-#: The port of iperf3 and of the sink, at b's inner address.
+#: The port of iperf3 and of flood.py's sink, at b's inner address.
 PORT = 5201
-#: Seconds before counting starts: TCP's slow start, and queues that fill.
+#: Seconds before counting starts: in these, TCP leaves its slow start and the queues fill.
 WARM_UP = 1.0
-#: The same on a slow or a long path, where all of that takes more round trips, and longer ones. Cubic inside a tunnel
-#: that mends losses sees round trips that vary, leaves its slow start early for that, and climbs for some seconds.
+#: The same on a slow or long path, where this takes more and longer round trips. A tunnel over TCP repairs losses, so
+#: its round trips vary. Cubic inside then leaves its slow start early, and needs some seconds to reach its rate.
 LONG_WARM_UP = 6.0
-#: Pings of one measurement, at most; fewer where they take longer than the seconds of a measurement.
+#: The most pings of a measurement. There are fewer if they take longer than the measurement.
 PINGS = 5000
-#: Seconds between pings under load: often enough to see the queue, and next to no load of their own.
+#: Seconds between pings under load: often enough to show the queue, and almost no load.
 INTERVAL = 0.05
-#: Seconds of ping on the idle path, before the load.
+#: Seconds of pings on the idle path, before the load.
 IDLE = 2.0
-#: The congestion control of the flows inside, whatever this machine has by default; most have this.
+#: The congestion control of the flows inside, instead of this machine's default. Most machines have cubic.
 CONGESTION = "cubic"
 FLOOD = str(Path(__file__).with_name("flood.py"))
 
 
 @dataclass(frozen=True)
 class Figure:
-    """What a number means."""
+    """The meaning of a figure."""
 
     title: str
     unit: str
@@ -63,7 +65,7 @@ FIGURES = {
 
 
 def rtt(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
-    """Each ping leaves when the answer to the one before is there, so this is the tunnel's latency alone."""
+    """Measure the idle round trip. Each ping waits for the answer to the one before, so there is no queue."""
     ping = ("ping", "-n", "-q", "-f", "-w", str(round(seconds)), "-c")
     lab.a.run(*ping, str(PINGS // 10), peer.address_b, check=False, timeout=seconds + 10)
     text = lab.a.run(*ping, str(PINGS), peer.address_b, check=False, timeout=seconds + 10)
@@ -74,7 +76,7 @@ def rtt(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
 
 
 def tcp(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
-    """One flow from client to server; with it what the tunnel's processes used for what they carried."""
+    """Measure one flow from client to server, the CPU that the tunnel's processes used for it, and their memory."""
     used = -peer.cpu()
     rate, carried = _iperf3(peer, lab, seconds)
     figures = {"tcp": rate}
@@ -86,25 +88,25 @@ def tcp(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
 
 
 def tcp_r(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
-    """One flow from server to client."""
+    """Measure one flow from server to client."""
     return {"tcp-r": _iperf3(peer, lab, seconds, "--reverse")[0]}
 
 
 def tcp8(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
-    """Eight flows at once from client to server."""
+    """Measure eight flows at once from client to server."""
     return {"tcp8": _iperf3(peer, lab, seconds, "--parallel", "8")[0]}
 
 
 def slow(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
-    """Eight uploads fill the bottleneck; what does someone feel who only types?"""
+    """Measure pings while eight uploads fill the bottleneck."""
     rate, pings = _pinged(peer, lab, seconds, "--parallel", "8")
-    # Of twenty parts of equal size, the last begins at the 95th percentile.
+    # The last of twenty equal parts begins at the 95th percentile.
     worst = statistics.quantiles(pings, n=20, method="inclusive")[-1]
     return {"slow-ping": statistics.mean(pings), "slow-p95": worst, "slow-rate": rate}
 
 
 def lossy(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
-    """One upload over a long path that loses packets, and ping before and meanwhile."""
+    """Measure one upload over a long path that loses packets, and pings before it and during it."""
     ping = _ping(peer, IDLE)
     idle = answers(lab.a.run(*ping, check=False, timeout=IDLE + 30))
     rate, pings = _pinged(peer, lab, seconds)
@@ -112,11 +114,11 @@ def lossy(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
 
 
 def pps(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
-    """More than the tunnel can carry goes in; what counts is what comes out of the receiver's interface."""
-    # Both are stopped below; should we be killed, they end by themselves.
+    """Send more frames than the tunnel can carry; count those that leave it at the receiver's interface."""
+    # Both are stopped below. If we are killed, they end after this time.
     end = (peer.address_b, str(PORT), str(WARM_UP + seconds + 10))
     with lab.b.running(sys.executable, FLOOD, "sink", *end) as sink:
-        wait_until(lambda: sink.listens(PORT), "flood.py: a sink")
+        wait_until(lambda: sink.listens(PORT), "flood.py's sink to listen")
         with lab.a.running(sys.executable, FLOOD, "send", *end) as sender:
             time.sleep(WARM_UP)
             begun, (bytes_before, before) = time.monotonic(), sink.received(peer.device)
@@ -124,39 +126,39 @@ def pps(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
             ended, (bytes_after, after) = time.monotonic(), sink.received(peer.device)
             sender.check()
             sink.check()
-    # Nothing but the flood came this way; VXLAN counts frames without their header of 14 bytes.
+    # Only the flood may have come this way. VXLAN counts frames without their header of 14 bytes.
     if not 49 <= (bytes_after - bytes_before) / max(after - before, 1) <= 65:
-        raise BenchError("flood.py: what arrived were not frames of 64 bytes")
+        raise BenchError("flood.py: the frames that arrived do not have 64 bytes")
     return {"pps": (after - before) / (ended - begun)}
 
 
 def _pinged(peer: Peer, lab: Lab, seconds: float, *options: str) -> tuple[float, list[float]]:
-    """As _iperf3, but on a slow or long path: Mbit/s, and the pings in ms that were answered meanwhile."""
+    """As _iperf3(), on a slow or long path; return Mbit/s, and the round trips in ms of the pings during the flows."""
     with lab.a.running(*_ping(peer, LONG_WARM_UP + seconds)) as ping:
         rate, _ = _iperf3(peer, lab, seconds, *options, warm_up=LONG_WARM_UP)
         return rate, answers(ping.output(30), after=round(LONG_WARM_UP / INTERVAL))
 
 
 def _ping(peer: Peer, seconds: float) -> list[str]:
-    """The command for pings from a to b for so many seconds."""
+    """Return the command that sends pings from a to b for that many seconds."""
     return ["ping", "-n", "-i", str(INTERVAL), "-c", str(round(seconds / INTERVAL)), peer.address_b]
 
 
 def answers(text: str, after: int = 0) -> list[float]:
-    """The round trips in ms that ping printed, without its first ones."""
+    """Return the round trips in ms that ping printed, without the first `after` of them."""
     found = re.findall(r"icmp_seq=(\d+) .*time=([\d.]+) ms", text)
     times = [float(time) for number, time in found if int(number) > after]
     if len(times) < 2:
-        raise BenchError(f"ping: hardly an answer: {text.strip()[-200:]}")
+        raise BenchError(f"ping: fewer than two answers: {text.strip()[-200:]}")
     return times
 
 
 def _iperf3(peer: Peer, lab: Lab, seconds: float, *options: str, warm_up: float = WARM_UP) -> tuple[float, float]:
-    """Mbit/s that the receiving end counted, and the gigabytes that were sent, warm-up included."""
+    """Return the Mbit/s that the receiver counted, and the gigabytes that were sent, with those of the warm-up."""
     command = ["iperf3", "--client", peer.address_b, "--port", str(PORT), "--json", "--congestion", CONGESTION]
     command += ["--time", str(round(seconds)), "--omit", str(round(warm_up)), *options]
     with lab.b.running("iperf3", "--server", "--one-off", "--port", str(PORT)) as server:
-        wait_until(lambda: server.listens(PORT), "iperf3: a listening server")
+        wait_until(lambda: server.listens(PORT), "iperf3 to listen")
         report = json.loads(lab.a.run(*command, check=False, timeout=warm_up + seconds + 20) or "{}")
     if "error" in report or "end" not in report:
         raise BenchError(f"iperf3: {report.get('error', 'no report')}")
@@ -166,14 +168,14 @@ def _iperf3(peer: Peer, lab: Lab, seconds: float, *options: str, warm_up: float 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A measurement, the programs that it needs, and the path between a and b on which it is taken."""
+    """A measurement, the programs that it needs, and the path between a and b that it uses."""
 
     measure: Callable[[Peer, Lab, float], dict[str, float]]
     programs: tuple[str, ...]
     path: Callable[[Lab], AbstractContextManager[None]] = Lab.clean
 
 
-#: By the name that --scenarios takes, in the order in which they run: the quiet one first, those of one path together.
+#: By the names that --scenarios takes, in their order: first without load; those of the same path together.
 SCENARIOS = {
     "rtt": Scenario(rtt, ("ping",)),
     "tcp": Scenario(tcp, ("iperf3",)),

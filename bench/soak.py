@@ -1,9 +1,9 @@
-"""Half an hour of everything at once, with a cut every twenty seconds: ``python bench/soak.py``, as root.
+"""Half an hour of load and cuts at the same time: ``python bench/soak.py``, as root.
 
-A few clients of one server (fleet.py). TCP connections of all sizes go up, down and between two clients, one after the
-other on each way, and datagrams besides; the clients are cut off by turns, each time in a way by chance, and must come
-back by themselves. The bytes of every connection must have the same hash at both ends. Says what went through, how long
-the cuts lasted, and how the memory of the server and of a client grew.
+A server has a few clients (fleet.py). TCP connections of all sizes run up, down and between two clients, one after
+another on each route, together with datagrams. Every twenty seconds one client, by turns, is cut off in a random way
+(cut_kinds.py), and must come back without help. The hash of the bytes of each connection must be the same at both ends.
+Prints what was carried, how long the cuts lasted, and how the memory of the server and of a client grew.
 """
 
 from __future__ import annotations
@@ -28,25 +28,29 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.cli import command, in_lab
+from bench.cut_kinds import CUTS
 from bench.cuts import PATIENCE, left_over
-from bench.fleet import CUTS, INNER_B, Client, Fleet, Prober, inside
-from bench.lab import BenchError, Lab, Namespace, wait_until
+from bench.fleet import INNER_B, Client, Fleet, inside
+from bench.lab import Lab, Namespace
+from bench.prober import Prober
+from bench.process import BenchError, wait_until
 from bench.tunnel import SO_MAX_PACING_RATE
 
-#: Ways to cut a client off.
+#: The kinds of cuts that are for a single client.
 KINDS = ("reset", "silent", "silent-up", "silent-down", "path", "address", "interface", "client-killed")
-#: Bytes of a connection: any order of magnitude between these is as likely.
+#: The least and the most bytes of a connection. The logarithm of the size is distributed evenly between them.
 LEAST, MOST = 100_000, 200_000_000
-#: Seconds after which a connection that stands still has failed. A cut takes 30, those of two clients may overlap, and
-#: TCP tries ever more rarely, up to every two minutes: between two clients one may miss the gaps several times.
+#: Seconds without progress after which a connection has failed. A cut takes 30 s, and the cuts of two clients may
+#: overlap. TCP retransmits less and less often, down to once in two minutes. So a connection between two clients may
+#: miss the times in which both are connected more than once.
 STUCK = 600.0
-#: Of the time, before memory counts: caches fill, and the allocator takes what it keeps.
+#: The share of the time before memory is counted: first the caches and the allocator's pools fill.
 WARM_UP = 0.2
 
 
 @dataclass
 class Way:
-    """From one machine to another: connections one after the other, `near` opens them and sends unless `down`."""
+    """A route between two namespaces, with one connection after another. `near` opens them; if `down`, `far` sends."""
 
     name: str
     near: Namespace
@@ -59,7 +63,7 @@ class Way:
     failures: list[str] = field(default_factory=list)
 
     def run(self, until: float, seed: int) -> None:
-        """Go on until then (time.monotonic()); what fails ends it."""
+        """Make connections until the time `until` (time.monotonic()), or until one fails."""
         rng = random.Random(seed)
         block = rng.randbytes(1 << 21)
         with inside(self.far):
@@ -71,7 +75,7 @@ class Way:
                 try:
                     self._carry(listener, pool, block, size, rng)
                 except OSError as exc:
-                    self.failures.append(f"{size} bytes, of which were lost: {exc}")
+                    self.failures.append(f"a connection of {size} bytes: {exc}")
 
     def _carry(
         self, listener: socket.socket, pool: ThreadPoolExecutor, block: bytes, size: int, rng: random.Random
@@ -86,7 +90,7 @@ class Way:
                 far.settimeout(STUCK)
                 source, sink = (far, near) if self.down else (near, far)
                 source.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, self.rate)
-                # The generator is this connection's alone, so its bytes are those of the seed.
+                # This connection has its own generator, so the seed decides its bytes.
                 sent = pool.submit(_send, source, block, size, random.Random(rng.random()))
                 received = hashlib.sha256()
                 while data := sink.recv(1 << 18):
@@ -98,7 +102,7 @@ class Way:
 
 
 def _send(sock: socket.socket, block: bytes, size: int, rng: random.Random) -> bytes:
-    """Send so many bytes; return their hash."""
+    """Send that many bytes; return their hash."""
     digest = hashlib.sha256()
     while size:
         at = rng.randrange(len(block) // 2)
@@ -111,9 +115,9 @@ def _send(sock: socket.socket, block: bytes, size: int, rng: random.Random) -> b
 
 
 def measure(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
-    """All of it."""
+    """Run the load and the cuts, and return the figures."""
     if unknown := set(options.kinds.split(",")) - set(KINDS):
-        raise BenchError(f"{unknown.pop()!r} is no kind of cut; choose of {', '.join(KINDS)}")
+        raise BenchError(f"unknown kind of cut: {unknown.pop()!r}; known: {', '.join(KINDS)}")
     seconds = 60 * options.minutes
     with Fleet(lab, options.clients) as fleet, Prober(lab, fleet) as prober:
         held, begun = fleet.holds(), time.monotonic()
@@ -130,7 +134,7 @@ def measure(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
         if failures := [f"{way.name}: {text}" for way in ways for text in way.failures]:
             raise BenchError("; ".join(failures))
         if any(thread.is_alive() for thread in threads):
-            raise BenchError("a connection stands still")
+            raise BenchError("a connection makes no progress")
         return {
             "minutes": round((time.monotonic() - begun) / 60, 1),
             "TCP connections, all hashes equal": sum(way.connections for way in ways),
@@ -159,14 +163,14 @@ def _ways(lab: Lab, fleet: Fleet, rate: int) -> list[Way]:
 def _cut(
     fleet: Fleet, prober: Prober, options: argparse.Namespace, begun: float
 ) -> tuple[list[tuple[str, float]], dict[str, list[float]]]:
-    """Cut, and see who comes back, until the time is over; (kind, seconds) of each, and samples of memory."""
+    """Cut clients off until the time is over; return (kind, seconds) of each cut, and samples of memory."""
     rng, kinds = random.Random(options.seed), options.kinds.split(",")
     took: list[tuple[str, float]] = []
     memory: dict[str, list[float]] = {"server": [], "c0": []}
-    # Of each client, the cut that is not known to be over.
+    # The cut of each client that is not known to be over: its kind, and when it began.
     open_cuts: dict[Client, tuple[str, float]] = {}
 
-    def look(client: Client) -> bool:
+    def is_back(client: Client) -> bool:
         if client in open_cuts and (back := prober.answered(client.number, open_cuts[client][1])) is not None:
             kind, since = open_cuts.pop(client)
             took.append((kind, back - since))
@@ -178,41 +182,45 @@ def _cut(
         memory["server"].append(fleet.server.process.rss())
         memory["c0"].append(fleet.clients[0].process.rss())
         client = fleet.clients[due // options.every % len(fleet.clients)]
-        wait_until(partial(look, client), f"c{client.number} to be back from {open_cuts.get(client)}", PATIENCE)
+        wait_until(partial(is_back, client), f"c{client.number} to be back from {open_cuts.get(client)}", PATIENCE)
         prober.forget(client.number)
         client.filter()
-        # The first one's memory is watched for all of the time.
+        # The memory of the first client is sampled all the time, so its process must not be killed.
         kind = rng.choice([kind for kind in kinds if client.number or kind != "client-killed"])
         cut = CUTS[kind]
-        if cut.begin:
-            cut.begin(client)
-        if cut.mend:
+        if cut.start:
+            cut.start(client)
+        if cut.restore:
             time.sleep(cut.outage)
-            cut.mend(client)
+            cut.restore(client)
         open_cuts[client] = kind, time.monotonic()
     for client in fleet.clients:
-        wait_until(partial(look, client), f"c{client.number} to be back", PATIENCE)
+        wait_until(partial(is_back, client), f"c{client.number} to be back", PATIENCE)
     return took, memory
 
 
 def _grown(samples: list[float]) -> dict[str, float]:
-    """Of the samples after the warm-up: the first, the last, and the most."""
+    """Return the first, the last and the largest of the samples after the warm-up."""
     counted = samples[int(len(samples) * WARM_UP) :]
     return {"first": round(counted[0], 1), "last": round(counted[-1], 1), "most": round(max(counted), 1)}
 
 
 def main() -> int:
-    """Measure; return the exit status."""
+    """Run the command line; return the exit status."""
     return command(
         in_lab(measure),
-        "Everything at once, and cuts.",
+        "Load and cuts at the same time.",
         [
-            ("--minutes", 30.0, "how long"),
+            ("--minutes", 30.0, "duration"),
             ("--every", 20, "seconds between two cuts"),
-            ("--clients", 3, "how many"),
-            ("--rate", 40, "Mbit/s of a TCP connection at most; there are two for each client, and one more"),
-            ("--kinds", ",".join(KINDS), "of cuts"),
-            ("--seed", 1, "of sizes and cuts"),
+            ("--clients", 3, "clients"),
+            (
+                "--rate",
+                40,
+                "Mbit/s of a TCP connection at most; there are two connections for each client, and one more",
+            ),
+            ("--kinds", ",".join(KINDS), "the kinds of cuts"),
+            ("--seed", 1, "decides the sizes and the cuts"),
         ],
     )
 

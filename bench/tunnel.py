@@ -1,7 +1,7 @@
-"""A tunnel to measure by, and a stream through it: what hostile.py, logins.py and stalled.py share.
+"""A server, one honest client, and a checked TCP stream through their tunnel: for hostile.py, logins.py, stalled.py.
 
-Each is a function of a Lab and of the options in the command line, whose figures command() prints. The stream's ends
-are processes, ``tunnel.py send|sink ...``, and so are other roles: each prints its figures as JSON.
+The ends of the stream are processes, ``tunnel.py send|sink ...``. They are roles: a role is a process of a benchmark
+that prints its figures as JSON when it ends.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.lab import OUTER_B, VETH, BenchError, Lab, Process, wait_until
-from bench.strangers import PORT, address
+from bench.lab import OUTER_B, VETH, Lab
+from bench.process import BenchError, Process, wait_until
+from bench.raw_client import PORT, address
 
+#: The port of the sink, at INNER_B.
 STREAM_PORT = 8081
-#: The LAN in the tunnel: the client's interface in a, the server's bridge in b.
+#: The addresses inside the tunnel: of the client's interface in a, of the server's bridge in b.
 INNER_A, INNER_B = "10.99.0.1", "10.99.0.2"
 #: asm-generic/socket.h
 SO_MAX_PACING_RATE = 47
@@ -33,8 +35,10 @@ SO_MAX_PACING_RATE = 47
 def tunnel(
     lab: Lab, addresses: int, serving: Sequence[str] = (), joining: Sequence[str] = ()
 ) -> Iterator[tuple[Process, Process]]:
-    """A server in b and an honest client in a, with these options, whose LAN answers; and so many addresses in a for
-    strangers. The server must still run at the end."""
+    """Run a server in b and an honest client in a, with these options; yield both when b answers a ping from a.
+
+    Namespace a gets that many additional addresses. BenchError when the server does not run any longer at the end.
+    """
     etherws = [sys.executable, "-m", "etherws"]
     for number in range(addresses):
         lab.a.ip("addr", "add", f"{address(number)}/24", "dev", VETH)
@@ -46,13 +50,16 @@ def tunnel(
             for namespace, device, own in ((lab.a, "ethws0", INNER_A), (lab.b, "br0", INNER_B)):
                 namespace.ip("addr", "add", f"{own}/24", "dev", device)
                 namespace.ip("link", "set", device, "up")
-            wait_until(lambda: lab.a.pings(INNER_B), "an answer to ping")
+            wait_until(lambda: lab.a.pings(INNER_B), "an answer to a ping")
             yield server, client
         server.check()
 
 
 def stream(lab: Lab, seconds: float, rate: int) -> float:
-    """Mbit/s of a stream through the tunnel, whose bytes must arrive."""
+    """Send a stream through the tunnel; return its Mbit/s. BenchError when bytes are lost or damaged.
+
+    The rate is a limit in bytes per second; 0: no limit.
+    """
     with lab.b.running(*role(__file__, "sink")) as receiver:
         wait_until(lambda: receiver.listens(STREAM_PORT), "the sink to listen")
         with lab.a.running(*role(__file__, "send", seconds, rate)) as sender:
@@ -63,7 +70,7 @@ def stream(lab: Lab, seconds: float, rate: int) -> float:
 
 
 def figures(process: Process, timeout: float) -> dict[str, Any]:
-    """What a role printed at its end."""
+    """Wait until a role ends; return the figures that it printed."""
     text = process.output(timeout)
     try:
         found = json.loads(text.splitlines()[-1])
@@ -74,17 +81,17 @@ def figures(process: Process, timeout: float) -> dict[str, Any]:
 
 
 def role(file: str, *arguments: object) -> list[str]:
-    """The command for one."""
+    """Return the command that runs a role of the file."""
     return [sys.executable, file, *map(str, arguments)]
 
 
 def _block() -> bytes:
-    """What a stream is made of, again and again."""
+    """Return the block that the stream repeats."""
     return random.Random(0).randbytes(1 << 20)
 
 
 def send(seconds: float, rate: int) -> dict[str, Any]:
-    """Stream to the sink, at `rate` bytes a second at most if that is not 0."""
+    """Send a stream to the sink, with at most `rate` bytes per second if that is not 0."""
     size, block = 0, _block()
     with socket.create_connection((INNER_B, STREAM_PORT), timeout=60) as sock:
         if rate:
@@ -99,7 +106,7 @@ def send(seconds: float, rate: int) -> dict[str, Any]:
 
 
 def sink() -> dict[str, Any]:
-    """Take one stream, and compare every byte of it: a hash would cost as much as the tunnel."""
+    """Receive one stream, and compare each byte: a hash would take as much CPU as the tunnel."""
     size, block = 0, _block()
     twice = block + block
     with socket.create_server((INNER_B, STREAM_PORT)) as server, server.accept()[0] as sock:

@@ -195,9 +195,9 @@ def test_refused_logins_are_measured_in_small_numbers_too(root: None) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["one address"]["strangers"][0]["answers"]["429"] >= 10
+    assert found["one address"]["attackers"][0]["answers"]["429"] >= 10
     # All but the one who was slowed down before, if that is not over.
-    assert found["many"]["strangers"][0]["answers"]["401"] >= 19
+    assert found["many"]["attackers"][0]["answers"]["401"] >= 19
     assert found["the tunnel was lost"] == {"times": 0}
 
 

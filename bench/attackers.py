@@ -1,7 +1,7 @@
-"""Those who mean no good, each a process: ``strangers.py attack|slow|knock ...`` prints its figures as JSON.
+"""The processes that hostile.py sends against a server: ``attackers.py attack|slow|connect ...``.
 
-`attack` sends broken handshakes and messages from a seed, `slow` opens connections that hardly speak, `knock` is honest
-and in a hurry. hostile.py sends them, in a namespace of their own, against a real server.
+`attack` sends broken handshakes and broken messages, which a seed decides. `slow` opens connections that send almost
+nothing. `connect` is a number of normal clients, one after another. Each prints its figures as JSON.
 """
 
 from __future__ import annotations
@@ -20,35 +20,19 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.lab import OUTER_A, OUTER_B
+from bench.lab import OUTER_B
+from bench.raw_client import LINES, LINES_V2, PORT, accepted, address, connected, masked, request
 
-#: The server's port.
-PORT = 8080
-#: How many different messages and requests there are, and how many messages a connection carries. The last of them is
-#: one that ends it.
+#: The number of different messages and requests, and of messages in a connection. The last message ends the connection.
 KINDS, MESSAGES = 2_000, 500
-#: Connections that hardly speak, and over how many addresses they are spread.
+#: The number of connections that send almost nothing, and of the addresses that they come from.
 SLOW, ADDRESSES = 1_000, 20
-#: Clients that come meanwhile.
-KNOCKS = 20
-
-KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
-LINES = [
-    b"Host: x",
-    b"Upgrade: websocket",
-    b"Connection: Upgrade",
-    b"Sec-WebSocket-Version: 13",
-    b"Sec-WebSocket-Key: " + KEY,
-]
-
-
-def request(lines: list[bytes], first: bytes = b"GET / HTTP/1.1") -> bytes:
-    """An upgrade request."""
-    return b"\r\n".join([first, *lines, b"", b""])
+#: Normal clients that connect at the same time.
+CLIENTS = 20
 
 
 def bad_request(rng: random.Random) -> bytes:
-    """One that must not be let in."""
+    """Return a request that the server must refuse."""
     lines = LINES.copy()
     at = rng.randrange(len(lines))
     kind = rng.randrange(8)
@@ -71,16 +55,8 @@ def bad_request(rng: random.Random) -> bytes:
     return request(lines)
 
 
-def masked(rng: random.Random, first: int, payload: bytes) -> bytes:
-    """A client's frame."""
-    size, key = len(payload), rng.randbytes(4)
-    head = bytes([first, 0x80 | size]) if size < 126 else bytes([first, 0xFE]) + size.to_bytes(2, "big")
-    turned = int.from_bytes((key * (size // 4 + 1))[:size], "big")
-    return head + key + (int.from_bytes(payload, "big") ^ turned).to_bytes(size, "big")
-
-
 def bad_message(rng: random.Random, version: int) -> bytes:
-    """One that a session survives: text, fragments, pings, and frames and records that make no sense."""
+    """Return a message that does not end a session: text, fragments, pings, invalid Ethernet frames and records."""
     kind = rng.randrange(6)
     if kind == 0:
         return masked(rng, 0x81, b"text" * rng.randrange(20))
@@ -88,7 +64,7 @@ def bad_message(rng: random.Random, version: int) -> bytes:
         return masked(rng, rng.choice([0x89, 0x8A]), rng.randbytes(rng.randrange(126)))
     if kind == 2:
         return masked(rng, 0x01, b"a") + masked(rng, 0x00, b"") * rng.randrange(50) + masked(rng, 0x80, b"b")
-    # A source address of our own, or the bridge would send the honest client's frames here.
+    # The source MAC is our own. With another one the bridge could send the honest client's frames to us.
     frame = rng.randbytes(6) + b"\x02\xee" + rng.randbytes(4) + rng.randbytes(rng.randrange(2, 600))
     if version == 1:
         return masked(rng, 0x82, frame[: rng.choice([13, len(frame)])])
@@ -97,7 +73,7 @@ def bad_message(rng: random.Random, version: int) -> bytes:
 
 
 def last_message(rng: random.Random, version: int) -> bytes:
-    """One that ends the session."""
+    """Return a message that ends the session."""
     frames = [
         masked(rng, 0x83, b""),
         masked(rng, 0xC2, rng.randbytes(20)),
@@ -113,18 +89,8 @@ def last_message(rng: random.Random, version: int) -> bytes:
     return masked(rng, 0x82, rng.randbytes(40)) if version == 2 and rng.randrange(2) else rng.choice(frames)
 
 
-def connected() -> socket.socket:
-    """A connection to the server."""
-    return socket.create_connection((OUTER_B, PORT), timeout=20)
-
-
-def connected_from(whence: str) -> socket.socket:
-    """A connection to the server from one of our addresses."""
-    return socket.create_connection((OUTER_B, PORT), timeout=20, source_address=(whence, 0))
-
-
 def rest(sock: socket.socket) -> bytes:
-    """Everything up to the end."""
+    """Read until the connection ends; return what came."""
     data = bytearray()
     with suppress(ConnectionError):
         while more := sock.recv(65536):
@@ -133,7 +99,7 @@ def rest(sock: socket.socket) -> bytes:
 
 
 def attack(messages: int, handshakes: int, seconds: float, seed: int) -> dict[str, Any]:
-    """So many of each, evenly over the time if the server is fast enough."""
+    """Send that many messages and handshakes, evenly over the time if the server is fast enough."""
     rng = random.Random(seed)
     requests = [bad_request(rng) for _ in range(KINDS)]
     pools = {version: [bad_message(rng, version) for _ in range(KINDS)] for version in (1, 2)}
@@ -148,12 +114,12 @@ def attack(messages: int, handshakes: int, seconds: float, seed: int) -> dict[st
                 sock.sendall(rng.choice(requests))
                 if rng.randrange(8):
                     sock.shutdown(socket.SHUT_WR)
-                    let_in += rest(sock).startswith(b"HTTP/1.1 101")
+                    let_in += accepted(rest(sock))
                 continue
             version = rng.choice([1, 2])
-            sock.sendall(request([*LINES, b"Sec-WebSocket-Protocol: etherws.v2"] if version == 2 else LINES))
+            sock.sendall(request(LINES_V2 if version == 2 else LINES))
             answer = sock.recv(4096)
-            unserved += not answer.startswith(b"HTTP/1.1 101")
+            unserved += not accepted(answer)
             sock.sendall(b"".join(rng.choices(pools[version], k=MESSAGES - 1)) + last_message(rng, version))
             sock.shutdown(socket.SHUT_WR)
             rest(sock)
@@ -162,7 +128,7 @@ def attack(messages: int, handshakes: int, seconds: float, seed: int) -> dict[st
 
 
 def slow(seconds: float) -> dict[str, Any]:
-    """Open the connections that hardly speak, and let each say a byte a second; how many were still held at the end."""
+    """Open the slow connections, send a byte a second on two thirds of them; return how many are open at the end."""
     socks = []
     for number in range(SLOW):
         sock = socket.socket()
@@ -173,7 +139,7 @@ def slow(seconds: float) -> dict[str, Any]:
     print("ready", flush=True)
     for at in range(round(seconds)):
         for number, sock in enumerate(socks):
-            # A third says nothing at all.
+            # One third sends nothing at all.
             if number % 3:
                 with suppress(OSError):
                     sock.send(text[at : at + 1])
@@ -184,32 +150,27 @@ def slow(seconds: float) -> dict[str, Any]:
     return {"held": SLOW - len(poll.poll(0))}
 
 
-def knock() -> dict[str, Any]:
-    """Honest clients, one after the other: seconds from the look-up to the 101."""
+def connect() -> dict[str, Any]:
+    """Connect normal clients, one after another; return the seconds until the 101."""
     took = []
-    for _ in range(KNOCKS):
+    for _ in range(CLIENTS):
         begun = time.monotonic()
         with connected() as sock:
             sock.sendall(request(LINES))
-            if not sock.recv(4096).startswith(b"HTTP/1.1 101"):
-                raise SystemExit("a client was not let in")
+            if not accepted(sock.recv(4096)):
+                raise SystemExit("a client was refused")
             took.append(time.monotonic() - begun)
         time.sleep(0.1)
     return {"median": statistics.median(took), "worst": max(took)}
 
 
-def address(number: int) -> str:
-    """One of the addresses in a from which slow connections come."""
-    return f"{OUTER_A.rpartition('.')[0]}.{101 + number}"
-
-
 def main(role: str, *arguments: str) -> None:
-    """Play a role."""
+    """Run one of the roles, and print its figures."""
     if role == "attack":
         messages, handshakes, seconds, seed = arguments
         found = attack(int(messages), int(handshakes), float(seconds), int(seed))
     else:
-        found = slow(float(arguments[0])) if role == "slow" else knock()
+        found = slow(float(arguments[0])) if role == "slow" else connect()
     print(json.dumps(found))
 
 
