@@ -1,7 +1,7 @@
-"""What the command lines of the benchmarks share: options, their checks, and the way a measurement is run and printed.
+"""The common part of the benchmarks' command lines: options and their checks, progress, and results as JSON.
 
-command() is for a benchmark that prints one JSON object. run.py and compare.py have command lines of their own, and
-take from here how a list of names or a number is checked, and how progress is shown.
+command() is the whole command line of a benchmark that prints one JSON object. run.py and compare.py have their own,
+and use the types of options and progress().
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from bench.lab import Lab
 from bench.process import BenchError
 
-#: An option, its default value (False: a flag), and what it is.
+#: An option, its default value (False: a flag), and its meaning.
 Option = tuple[str, bool | int | float | str, str]
-#: Measures with the options of the command line; returns figures for JSON.
+#: A function that measures with the options of the command line, and returns figures for JSON.
 Measurement = Callable[[argparse.Namespace], dict[str, Any]]
 
 
 def in_lab(measure: Callable[[Lab, argparse.Namespace], dict[str, Any]]) -> Measurement:
-    """The measurement in a lab of its own."""
+    """Return the measurement with a Lab that is made for it."""
 
     def measure_in_lab(options: argparse.Namespace) -> dict[str, Any]:
         with Lab() as lab:
@@ -52,7 +53,7 @@ def command(measure: Measurement, text: str, options: Sequence[Option]) -> int:
 
 
 def cannot_run(*absent: str) -> bool:
-    """Whether we are not root, or these programs are not installed; says so on standard error."""
+    """Return whether we are not root or a program is absent; print the reason on standard error."""
     if os.geteuid() != 0:
         print("bench: needs root, for network namespaces and TAPs; try sudo", file=sys.stderr)
         return True
@@ -82,6 +83,14 @@ def up_to(most: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def duration(text: str) -> float:
+    """An argparse type: seconds, more than 0 and at most 60."""
+    with suppress(ValueError):
+        if 0 < (seconds := float(text)) <= 60:
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds, more than 0 and at most 60")
 
 
 def progress(done: int, steps: int, text: str) -> None:

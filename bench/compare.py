@@ -1,8 +1,9 @@
-"""Two checkouts of etherws, measured in interleaved pairs: ``bench/compare.py BEFORE AFTER``, as root.
+"""Compares two checkouts of etherws in interleaved pairs: ``python bench/compare.py BEFORE AFTER``, as root.
 
-Each checkout runs by its own .venv, in a directory outside of both, so none imports the other's code. In each round the
-tunnels of both checkouts are up side by side; a figure is measured on the one and at once on the other, and who comes
-first alternates. Where to read next: pairs.py (what the pairs say), peers.py (the tunnels), crowd.py (many clients).
+Each checkout is run by its own .venv in a directory outside of both, so that it cannot import the code of the other. In
+a round, the tunnels of both are up at the same time. Each figure is measured on one checkout and directly after that on
+the other; which one is first alternates. Where to read next: pairs.py (statistics), peers.py (the tunnels), crowd.py
+(many clients).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.cli import cannot_run, names, progress, up_to
+from bench.cli import cannot_run, duration, names, progress, up_to
 from bench.lab import OUTER_B, VETH, Lab
 from bench.pairs import SIDES, Pairs
 from bench.peer import PORT, Peer
@@ -34,37 +35,37 @@ from bench.scenarios import CONGESTION, Figure, answers, pps
 from bench.scenarios import PORT as FLOW_PORT
 from bench.tunnel import role
 
-#: Seconds before a flow is measured, for TCP's slow start: thousands of round trips here.
+#: Seconds before a flow is measured. TCP's slow start needs far fewer: this is thousands of round trips.
 WARM_UP = 0.5
-#: Seconds of pings: far more than the thousand that a steady median takes.
+#: Seconds of pings: several thousand round trips.
 PINGING = 1
-#: Source addresses of the clients that connect at the same moment.
+#: Source addresses of the clients: a server lets only 64 connections from one address wait for their 101.
 ADDRESSES = 40
 #: Seconds for all of them to connect.
 CROWD_LIMIT = 150.0
 CROWD = str(Path(__file__).with_name("crowd.py"))
 
-#: Measures one tunnel for so many seconds; returns figures by name.
+#: A function that measures a tunnel for that many seconds, and returns figures by name.
 Measure = Callable[[Peer, Lab, float], dict[str, float]]
 
 
 def memory(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
-    """The memory of both ends, connected and idle."""
+    """Measure the memory of both ends, connected and idle."""
     ends = dict(zip(("server", "client"), peer.processes, strict=True))
     return {f"{end} {kind}": getattr(process, kind)() for end, process in ends.items() for kind in ("rss", "pss")}
 
 
 def ping(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
-    """The median round trip of pings that leave when the one before is answered, nothing else going on."""
+    """Measure the median idle round trip. Each ping waits for the answer to the one before."""
     text = lab.a.run("ping", "-n", "-A", "-w", str(PINGING), peer.address_b, check=False, timeout=PINGING + 20)
     return {"ping": statistics.median(answers(text))}
 
 
 def flows(count: int, down: bool, peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
-    """So many TCP flows at once; what the receiving end's interface got, and what CPU both ends took for that."""
+    """Measure TCP flows at once by the receiving end's interface; for a single flow also the CPU of both ends."""
     name = f"{'down' if down else 'up'}{count if count > 1 else ''}"
     command = ["iperf3", "--client", peer.address_b, "--port", str(FLOW_PORT), "--congestion", CONGESTION]
-    # It is stopped below; if we are killed, it ends by itself.
+    # It is stopped below. If we are killed, it ends after this time.
     command += ["--time", str(round(seconds + 10)), "--parallel", str(count), *(["--reverse"] if down else [])]
     receiver = peer.processes[1 if down else 0]
     with lab.b.running("iperf3", "--server", "--one-off", "--port", str(FLOW_PORT)) as server:
@@ -76,7 +77,7 @@ def flows(count: int, down: bool, peer: Peer, lab: Lab, seconds: float) -> dict[
             took, after, used = time.monotonic() - begun, receiver.received(peer.device)[0], peer.cpu() - used
             client.check()
     carried = after - before
-    # Less than 1 Mbit/s is only the acknowledgements of what goes the other way, or nothing.
+    # At less than 1 Mbit/s there was no flow.
     if carried < took * 125_000:
         raise BenchError(f"{peer.name}: the flows do not arrive: {carried} bytes in {took:.1f} s")
     found = {name: carried * 8e-6 / took}
@@ -84,19 +85,19 @@ def flows(count: int, down: bool, peer: Peer, lab: Lab, seconds: float) -> dict[
 
 
 def frames(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
-    """As many frames of 64 bytes as go through, client to server."""
+    """Measure how many frames of 64 bytes per second pass, client to server."""
     return {"frames": pps(peer, lab, seconds)["pps"]}
 
 
 @dataclass(frozen=True)
 class Step:
-    """A measurement on a tunnel, and the schemes for which it is taken."""
+    """A measurement of a tunnel, and the schemes with which it is done."""
 
     measure: Measure
     schemes: tuple[str, ...] = ("ws", "wss")
 
 
-#: By the names that --figures takes, in the order of a round: the quiet ones first.
+#: By the names that --figures takes, in the order of a round: first without load.
 STEPS = {
     "memory": Step(memory),
     "ping": Step(ping),
@@ -106,7 +107,7 @@ STEPS = {
     "down8": Step(partial(flows, 8, True)),
     "frames": Step(frames, ("ws",)),
 }
-#: What is not measured on a tunnel: a server to which many clients connect.
+#: The one figure that is not of a tunnel: many clients connect to a server.
 CLIENTS = "clients"
 
 _OF_A_TUNNEL = {
@@ -116,9 +117,9 @@ _OF_A_TUNNEL = {
     "client pss": Figure("memory of the client, connected and idle: PSS", "MB", more_is_better=False),
     "ping": Figure("round trip, idle: median", "ms", more_is_better=False),
     "up": Figure("one TCP flow, client to server", "Mbit/s", more_is_better=True),
-    "up cpu": Figure("CPU of both ends meanwhile", "s/GB", more_is_better=False),
+    "up cpu": Figure("CPU of both ends, one TCP flow", "s/GB", more_is_better=False),
     "down": Figure("one TCP flow, server to client", "Mbit/s", more_is_better=True),
-    "down cpu": Figure("CPU of both ends meanwhile", "s/GB", more_is_better=False),
+    "down cpu": Figure("CPU of both ends, one TCP flow", "s/GB", more_is_better=False),
     "up8": Figure("eight TCP flows, client to server", "Mbit/s", more_is_better=True),
     "down8": Figure("eight TCP flows, server to client", "Mbit/s", more_is_better=True),
     "frames": Figure("64-byte frames, client to server: delivered", "1/s", more_is_better=True),
@@ -130,11 +131,11 @@ FIGURES = {f"{scheme} {name}": figure for scheme in ("ws", "wss") for name, figu
 
 
 def checked(path: Path) -> Path:
-    """The checkout's Python; BenchError when it has none, or when that would run other code than the checkout's."""
+    """Return the checkout's Python; BenchError if there is none, or if it imports etherws from somewhere else."""
     python = path.resolve() / ".venv" / "bin" / "python"
     if not python.exists():
         raise BenchError(f"{path} has no .venv/bin/python; make one there, for example by `make demo`")
-    # In the root directory, so that only the .venv decides what is imported.
+    # In the root directory: Python also imports from the current directory.
     asked = [str(python), "-c", "import etherws; print(etherws.__file__)"]
     found = Path(subprocess.run(asked, cwd="/", capture_output=True, text=True, timeout=60).stdout.strip())
     if not found.is_relative_to(path.resolve()):
@@ -143,13 +144,13 @@ def checked(path: Path) -> Path:
 
 
 def described(path: Path) -> str:
-    """The checkout's path, commit and Python."""
+    """Return the path, the commit and the Python version of a checkout."""
     commit = run("git", "-C", str(path), "describe", "--always", "--dirty", check=False).strip() or "no commit"
     return f"{path} ({commit}), {run(str(checked(path)), '--version').strip()}"
 
 
 class Comparison:
-    """Two checkouts, by the side that they are on, and what is measured on them."""
+    """The two checkouts by their sides, and the figures that are measured."""
 
     def __init__(self, pythons: dict[str, Path], options: argparse.Namespace) -> None:
         self.pairs, self.congestion = Pairs(FIGURES), set[str]()
@@ -158,12 +159,12 @@ class Comparison:
         self._taken = 0
 
     def round(self, number: int) -> None:
-        """Measure every figure on both sides once, in a lab of its own."""
+        """Measure each figure once on both sides, in a new lab."""
         self._taken = number
         with Lab() as lab:
             for at in range(ADDRESSES):
                 lab.a.ip("addr", "add", f"{address(at)}/24", "dev", VETH)
-            for scheme in ("ws", "wss"):
+            for scheme in self._options.schemes:
                 if steps := [step for step in self._steps if scheme in step.schemes]:
                     self._tunnels(number, scheme, steps, lab)
             if CLIENTS in self._options.figures:
@@ -171,7 +172,7 @@ class Comparison:
                     self.pairs.add(number, side, self._clients(side, lab))
 
     def _order(self) -> Sequence[str]:
-        """Who is measured first: it alternates from figure to figure, and for one figure from round to round."""
+        """Return the sides in the order of measurement. It alternates between figures and between rounds."""
         self._taken += 1
         return SIDES if self._taken % 2 else SIDES[::-1]
 
@@ -182,7 +183,7 @@ class Comparison:
                 tunnels[side].start(lab)
             for step in steps:
                 for side in self._order():
-                    # The tunnel may still have to carry what is left of the step before.
+                    # The tunnel may still carry what is left of the step before.
                     tunnels[side].answers(lab)
                     found = step.measure(tunnels[side], lab, self._options.seconds)
                     self.pairs.add(number, side, {f"{scheme} {name}": value for name, value in found.items()})
@@ -194,14 +195,14 @@ class Comparison:
                 tunnel.stop()
 
     def _tunnel(self, side: str, scheme: str, lab: Lab) -> Etherws:
-        """Not started; it shares no port, interface or network with the other side's."""
+        """Return a tunnel that is not started. It has its own port, interface and network."""
         number = 1 + SIDES.index(side)
         tunnel = Etherws(f"{side} {scheme}", number, tls=scheme == "wss", python=str(self._pythons[side]))
         tunnel.port, tunnel.device, tunnel.directory = PORT + number, f"bench{number}", lab.directory
         return tunnel
 
     def _clients(self, side: str, lab: Lab) -> dict[str, float]:
-        """All clients connect at the same moment to a new server with a bridge."""
+        """Let all clients connect at the same moment to a new server with a bridge."""
         server = [str(self._pythons[side]), "-m", "etherws", "server", "--foreground", "--bridge", "br0"]
         server += ["--address", OUTER_B, "--port", str(PORT)]
         with lab.b.running(*server, directory=lab.directory) as serving:
@@ -228,10 +229,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for number in range(1, options.rounds + 1):
             progress(number - 1, options.rounds, f"round {number}, {time.monotonic() - begun:.0f} s so far")
-            comparison.round(number)
-    except BenchError as exc:
-        print(f"bench: round {number}: {exc}", file=sys.stderr)
-        status = 1
+            try:
+                comparison.round(number)
+            except BenchError as exc:
+                # The next rounds can still give pairs.
+                print(f"bench: round {number} failed: {exc}", file=sys.stderr)
+                status = 1
     except KeyboardInterrupt:
         print("bench: interrupted; everything is cleaned up", file=sys.stderr)
         status = 130
@@ -246,7 +249,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _machine(options: argparse.Namespace) -> dict[str, str]:
     """What this runs on, and how; by name."""
     found = {key: value for key, value in machine().items() if key in ("cpu", "kernel", "load", "iperf3")}
-    found["rounds"] = f"{options.rounds}, {options.seconds} s for each flow"
+    found["rounds"] = f"{options.rounds}, {options.seconds:g} s for each flow"
     found["clients at the same moment"] = f"{options.clients} from {ADDRESSES} addresses, version 1 of the wire"
     default = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
     found["congestion control inside"] = f"{CONGESTION} (this machine's default: {default})"
@@ -262,13 +265,12 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     known = [*STEPS, CLIENTS]
     help_text = f"of {', '.join(known)}; default: all"
     parser.add_argument("--figures", type=names(known), default=known, metavar="NAME,...", help=help_text)
-    for option, most, default, what in (
-        ("--rounds", 100, 10, "pairs of each figure"),
-        ("--seconds", 60, 2, "of each flow"),
-        ("--clients", 1000, 1000, "that connect at the same moment"),
-    ):
-        help_text = f"{what}; default: {default}"
-        parser.add_argument(option, type=up_to(most), default=default, metavar="N", help=help_text)
+    schemes = ["ws", "wss"]
+    parser.add_argument("--schemes", type=names(schemes), default=schemes, metavar="NAME,...", help="default: ws,wss")
+    parser.add_argument("--rounds", type=up_to(100), default=10, metavar="N", help="pairs of each figure; default: 10")
+    parser.add_argument("--seconds", type=duration, default=2.0, metavar="S", help="of each flow; default: 2")
+    help_text = "that connect at the same moment; default: 1000"
+    parser.add_argument("--clients", type=up_to(1000), default=1000, metavar="N", help=help_text)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the values of every round there")
     return parser.parse_args(argv)
 

@@ -1,8 +1,8 @@
 """Many clients that connect at the same moment: ``crowd.py CLIENTS ADDRESSES``, for compare.py.
 
-One process with a socket for each client, from so many source addresses. Each client sends an upgrade request of
-version 1 of the wire and waits for the 101. Prints the seconds until the last 101 as JSON, then keeps the connections
-until it is stopped.
+One process has a socket for each client; the sockets share that many source addresses. Each client sends an upgrade
+request for version 1 of the wire format, and waits for the 101. Prints the seconds until the last 101 as JSON, and
+keeps the connections open until it is stopped.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from bench.raw_client import LINES, PORT, accepted, address, request
 
 #: Seconds until all clients must be connected.
 LIMIT = 120.0
-#: Seconds for which the connections are kept, if nobody stops the process.
+#: Seconds for which the connections stay open, if nobody stops the process.
 KEEP = 120.0
 
 
 def connect(clients: int, addresses: int) -> tuple[dict[str, Any], list[socket.socket]]:
-    """Connect all; what it took, and the connections. SystemExit when a client gets another answer or none."""
+    """Connect all clients; return the seconds and the connections. SystemExit when a client does not get its 101."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     text, poll = request(LINES), select.epoll()
@@ -46,7 +46,7 @@ def connect(clients: int, addresses: int) -> tuple[dict[str, Any], list[socket.s
         poll.register(sock, select.EPOLLOUT)
     waiting = set(sockets)
     while waiting:
-        if not (events := poll.poll(begun + LIMIT - time.monotonic())):
+        if not (events := poll.poll(max(0.0, begun + LIMIT - time.monotonic()))):
             raise SystemExit(f"{len(waiting)} of {clients} clients are not connected after {LIMIT:.0f} s")
         for descriptor, event in events:
             sock = sockets[descriptor]

@@ -1,22 +1,22 @@
-"""The figures of two sides that were measured in pairs, and what their ratios say: for compare.py.
+"""The figures of two sides that were measured in pairs, and the statistics of their ratios: for compare.py.
 
-Each round gives one pair of values for each figure. The two were measured within seconds of each other, so a machine
-that gets slower distorts their ratio little. A ratio above 1 is always better for the second side: it is after/before
-where more is better, and before/after where less is better. Measures nothing, and knows neither root nor network.
+Each round gives one pair of values for each figure. The two are measured within seconds of each other, so a machine
+that becomes slower hardly distorts their ratio. A ratio above 1 is always better for the second side: it is
+after/before where more is better, and before/after where less is better. Needs neither root nor a network.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.report import digits
 from bench.scenarios import Figure
 
 SIDES = ("before", "after")
-#: The lower bound of a ratio below which a figure is named as worse.
+#: A figure whose lower bound is below this is listed as perhaps worse.
 LEAST = 0.97
 #: The 0.95 quantile of Student's t by degrees of freedom, from 1 on (any table of the t-distribution).
 _T95 = (
@@ -27,21 +27,21 @@ _T95 = (
 
 
 def lower_bound(ratios: list[float]) -> float | None:
-    """The one-sided lower 95 % bound of the mean ratio, by Student's t over the logarithms; None for a single ratio.
+    """Return the one-sided lower 95 % bound of the geometric mean ratio; None for a single ratio.
 
-    The logarithm makes twice as fast and half as fast the same distance from 1. The mean is the geometric one.
+    It is Student's t over the logarithms: with these, twice as fast and half as fast are equally far from 1.
     """
     if len(ratios) < 2:
         return None
     logs = [math.log(ratio) for ratio in ratios]
-    # Above 30 degrees of freedom the quantile of 30 is used, which is a little too strict.
+    # Above 30 degrees of freedom this uses the quantile of 30, which is a little too strict.
     t = _T95[min(len(logs) - 1, len(_T95)) - 1]
     return math.exp(statistics.mean(logs) - t * statistics.stdev(logs) / math.sqrt(len(logs)))
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the pairs of one figure say."""
+    """The statistics of one figure: medians of both sides and of the ratio, its lower bound, its least and its most."""
 
     before: float
     after: float
@@ -52,7 +52,7 @@ class Summary:
 
 
 class Pairs:
-    """The values of every figure, side and round."""
+    """The values of each figure, side and round."""
 
     def __init__(self, figures: dict[str, Figure]) -> None:
         self._figures = figures
@@ -60,29 +60,32 @@ class Pairs:
         self._values: dict[str, dict[str, dict[int, float]]] = {}
 
     def add(self, number: int, side: str, figures: dict[str, float]) -> None:
-        """Keep the figures that one side had in one round."""
+        """Add the figures of one side in one round."""
         for name, value in figures.items():
             self._values.setdefault(name, {each: {} for each in SIDES})[side][number] = value
 
+    def pairs(self, name: str) -> list[tuple[float, float]]:
+        """Return the two values of each round in which both sides were measured."""
+        before, after = (self._values.get(name, {}).get(side, {}) for side in SIDES)
+        return [(before[number], after[number]) for number in before if number in after]
+
     def ratios(self, name: str) -> list[float]:
-        """The ratio of each round in which both sides were measured; above 1 is better for the second side."""
-        before, after = (self._values[name][side] for side in SIDES)
-        pairs = [(before[number], after[number]) for number in before if number in after]
+        """Return the ratio of each pair; above 1 is better for the second side."""
         more = self._figures[name].more_is_better
-        return [second / first if more else first / second for first, second in pairs]
+        return [after / before if more else before / after for before, after in self.pairs(name)]
 
     def summary(self) -> dict[str, Summary]:
-        """Each figure that has a pair, in the order of the figures: medians, and the least and the most ratio."""
+        """Return what the pairs of each figure say, in the order of the figures; those without a pair are left out."""
         found = {}
         for name in self._figures:
-            if name in self._values and (ratios := self.ratios(name)):
-                before, after = (statistics.median(self._values[name][side].values()) for side in SIDES)
+            if ratios := self.ratios(name):
+                before, after = map(statistics.median, zip(*self.pairs(name), strict=True))
                 bound, ratio = lower_bound(ratios), statistics.median(ratios)
                 found[name] = Summary(before, after, ratio, bound, min(ratios), max(ratios))
         return found
 
     def text(self) -> str:
-        """A table with a line for each figure, and the figures whose bound is below LEAST."""
+        """Return a table with a line for each figure, and the list of figures whose bound is below LEAST."""
         rows = [f"{'':22}{'':>9}{'before':>11}{'after':>11}{'ratio':>9}{'bound':>9}   spread of the ratios"]
         worse = []
         for name, found in self.summary().items():
@@ -93,23 +96,19 @@ class Pairs:
             )
             if found.bound is not None and found.bound < LEAST:
                 worse.append(name)
-        rows += ["", "before, after: medians; ratio: median of the pairs' ratios, above 1 is better for after;"]
-        rows.append("bound: the one-sided lower 95 % bound of the mean ratio (Student's t over logarithms)")
+        rows += ["", "before, after: medians. ratio: median of the ratios of the pairs; above 1, after is better."]
+        rows.append("bound: one-sided lower 95 % bound of the mean ratio (Student's t over the logarithms).")
         rows.append(f"bound below {LEAST}: {', '.join(worse) or 'none'}")
         return "\n".join(rows)
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, for JSON: with the values of each round."""
-        summaries = self.summary()
+        """Return all for JSON, with the values of each pair."""
         return {
             name: {
-                "title": self._figures[name].title,
-                "unit": self._figures[name].unit,
-                "more_is_better": self._figures[name].more_is_better,
-                "ratio": summaries[name].ratio,
-                "bound": summaries[name].bound,
+                **asdict(self._figures[name]),
+                **asdict(found),
                 "ratios": self.ratios(name),
-                **{side: list(self._values[name][side].values()) for side in SIDES},
+                "pairs": self.pairs(name),
             }
-            for name in summaries
+            for name, found in self.summary().items()
         }

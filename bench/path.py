@@ -3,8 +3,9 @@
 Makes a TUN `path0` in both namespaces, and carries IP packets between them. It loses some packets at random. The others
 wait for a line of the given rate; a full buffer drops the newest packet. Then they are delayed. Both directions have
 the same properties, and are independent. The caller sets addresses and routes. Prints "ready" when the TUNs exist, and
-runs until SIGTERM or SIGINT. The kernel's netem does the same, but many kernels do not have it. This carries 50,000 packets
-per second.
+runs until SIGTERM or SIGINT.
+
+The kernel's netem does the same, but many kernels do not have it. This carries 50,000 packets per second.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Nothing here judges how fast anything is.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -18,9 +19,10 @@ from typing import Any
 import pytest
 
 from bench.lab import Lab
+from bench.pairs import Pairs, lower_bound
 from bench.path import Direction, Line
 from bench.report import Results
-from bench.scenarios import FIGURES
+from bench.scenarios import FIGURES, Figure
 
 ROOT = Path(__file__).parents[2]
 
@@ -188,6 +190,77 @@ def test_plots(results: Results, tmp_path: Path) -> None:
     (tmp_path / "figures.json").write_text(json.dumps(results.as_dict()))
     assert main([str(tmp_path / "figures.json"), str(tmp_path / "two")]) == 0
     assert (tmp_path / "two" / "throughput.svg").read_text() == text
+
+
+def test_pairs() -> None:
+    pairs = Pairs({"rate": Figure("a rate", "1/s", True), "time": Figure("a time", "s", False)})
+    pairs.add(1, "before", {"rate": 100.0, "time": 2.0})
+    pairs.add(1, "after", {"rate": 110.0, "time": 1.0})
+    # No pair: the second side failed in this round.
+    pairs.add(2, "before", {"rate": 1.0, "time": 1.0})
+    pairs.add(3, "before", {"rate": 200.0})
+    pairs.add(3, "after", {"rate": 180.0})
+    assert pairs.ratios("rate") == pytest.approx([1.1, 0.9])
+    assert pairs.ratios("time") == [2.0]
+    rate = pairs.summary()["rate"]
+    assert (rate.before, rate.after, rate.ratio, rate.least) == pytest.approx((150, 145, 1, 0.9))
+    assert pairs.summary()["time"].bound is None
+    assert re.search(r"^rate +1/s +150 +145 +1\.000 +0\.528 +0\.900 to 1\.100$", pairs.text(), re.MULTILINE)
+    assert pairs.text().endswith("bound below 0.97: rate")
+    assert pairs.as_dict()["rate"]["pairs"] == [(100, 110), (200, 180)]
+
+
+def test_lower_bound() -> None:
+    assert lower_bound([1.02]) is None
+    assert lower_bound([1.02, 1.02, 1.02]) == pytest.approx(1.02)
+    # Logarithms of 0.1 and -0.1: a mean of 0, and t(1) = 6.314 times a standard error of 0.1.
+    assert lower_bound([math.exp(0.1), math.exp(-0.1)]) == pytest.approx(math.exp(-0.6314))
+    many = [math.exp(0.1), math.exp(-0.1)] * 50
+    assert lower_bound(many) == pytest.approx(math.exp(-1.697 * 0.1 / math.sqrt(99)))
+
+
+def test_two_checkouts_are_compared_in_small_numbers_too(root: None, tmp_path: Path) -> None:
+    if not (ROOT / ".venv/bin/python").exists():
+        pytest.skip("this checkout has no .venv")
+    if program := missing("iperf3", "openssl"):
+        pytest.skip(f"no program {program} on this machine")
+    command = [
+        sys.executable,
+        str(ROOT / "bench/compare.py"),
+        str(ROOT),
+        str(ROOT),
+        "--rounds",
+        "1",
+        "--seconds",
+        "0.2",
+    ]
+    command += [
+        "--figures",
+        "memory,up,clients",
+        "--schemes",
+        "ws",
+        "--clients",
+        "10",
+        "--json",
+        str(tmp_path / "json"),
+    ]
+    done = subprocess.run(command, cwd=tmp_path.parent, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "json").read_text())
+    memory = {f"ws {end} {kind}" for end in ("server", "client") for kind in ("rss", "pss")}
+    assert set(found["figures"]) == {*memory, "ws up", "ws up cpu", "clients connect", "clients server rss"}
+    assert all(value > 0 for figure in found["figures"].values() for pair in figure["pairs"] for value in pair)
+    assert found["machine"]["congestion control outside"] == "cubic"
+
+
+def test_a_checkout_that_would_run_other_code_is_refused(root: None, tmp_path: Path) -> None:
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tmp_path / ".venv/bin/python").chmod(0o755)
+    command = [sys.executable, "bench/compare.py", str(tmp_path), str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert f"pip install -e {tmp_path}" in done.stderr
 
 
 def test_refused_logins_are_measured_in_small_numbers_too(root: None) -> None:
