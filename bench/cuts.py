@@ -31,7 +31,7 @@ from bench.process import BenchError, wait_until
 #: Seconds between two cuts. If a tunnel is lost within 10 s, the client waits longer before each retry.
 STEADY = 11.0
 #: Seconds in which a tunnel must come back.
-PATIENCE = 90.0
+BACK_WITHIN = 90.0
 #: Seconds in which all that was opened because of a cut must be closed: the server keeps a parked port for 30.
 TIDY = 45.0
 
@@ -56,7 +56,7 @@ def once(fleet: Fleet, prober: Prober, cut: Cut) -> list[float]:
             return prober.answered(number, begun) is not None
 
         try:
-            wait_until(back, "a tunnel to come back", PATIENCE)
+            wait_until(back, "a tunnel to come back", BACK_WITHIN)
         except BenchError as exc:
             raise BenchError(f"{exc}: {client.process.so_far()[-500:]} {fleet.server.process.so_far()[-500:]}") from exc
         took.append((prober.answered(client.number, begun) or 0.0) - begun)
@@ -120,7 +120,9 @@ def left_over(fleet: Fleet, before: dict[str, int]) -> dict[str, int]:
 
 def _reasons(client: Client) -> list[str]:
     """Return the reasons for which its process has lost the server, with figures replaced."""
-    found = re.findall(r"lost ws://[\d.:]+: (.*?)(?:; dropped .*)?; trying again", client.process.so_far())
+    found = re.findall(
+        r"lost ws://[\d.:]+: (.*?)(?:; dropped .*)?; (?:trying|retry|reconnect)", client.process.so_far()
+    )
     return [re.sub(r"[\d.]+ s$", "... s", reason) for reason in found]
 
 

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from bench.process import PATIENCE, ROOT, Process, run, wait_until
+from bench.process import ROOT, TIMEOUT, Process, run, wait_until
 
 #: The underlay's addresses, in namespaces a and b.
 OUTER_A, OUTER_B = "10.98.0.1", "10.98.0.2"
@@ -49,7 +49,7 @@ class Namespace:
         """Return the command that runs this one here. `ip` is replaced by it, so the process number stays the same."""
         return ["ip", "netns", "exec", self.name, *command]
 
-    def run(self, *command: str, timeout: float = PATIENCE, check: bool = True) -> str:
+    def run(self, *command: str, timeout: float = TIMEOUT, check: bool = True) -> str:
         """Run the command here until it ends; return its standard output. As run() in process.py."""
         return run(*self.command(*command), timeout=timeout, check=check)
 

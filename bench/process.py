@@ -18,7 +18,7 @@ from pathlib import Path
 #: The checkout, from where `python -m etherws` runs.
 ROOT = Path(__file__).resolve().parent.parent
 #: Seconds to wait for a tunnel to come up or for a program to listen. It takes one or two, on a busy machine more.
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 class BenchError(Exception):
@@ -30,7 +30,7 @@ def absent_programs(*programs: str) -> list[str]:
     return [name for name in programs if not shutil.which(name)]
 
 
-def run(*command: str, timeout: float = PATIENCE, check: bool = True) -> str:
+def run(*command: str, timeout: float = TIMEOUT, check: bool = True) -> str:
     """Run a command until it ends; return its standard output.
 
     Timeout in seconds. Raises BenchError when that is over and, with `check`, when the exit status is not 0.
@@ -44,12 +44,12 @@ def run(*command: str, timeout: float = PATIENCE, check: bool = True) -> str:
     return done.stdout
 
 
-def wait_until(condition: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
-    """Wait until the condition is true, for at most `patience` seconds; then raise BenchError with `what`."""
-    deadline = time.monotonic() + patience
+def wait_until(condition: Callable[[], bool], what: str, timeout: float = TIMEOUT) -> None:
+    """Wait until the condition is true, for at most `timeout` seconds; then raise BenchError with `what`."""
+    deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
-            raise BenchError(f"{what}: not within {patience:.0f} s")
+            raise BenchError(f"{what}: not within {timeout:.0f} s")
         time.sleep(0.02)
 
 

@@ -29,7 +29,7 @@ if __name__ == "__main__":
 
 from bench.cli import command, in_lab
 from bench.cut_kinds import CUTS
-from bench.cuts import PATIENCE, left_over
+from bench.cuts import BACK_WITHIN, left_over
 from bench.fleet import INNER_B, Client, Fleet, inside
 from bench.lab import Lab, Namespace
 from bench.prober import Prober
@@ -182,7 +182,7 @@ def _cut(
         memory["server"].append(fleet.server.process.rss())
         memory["c0"].append(fleet.clients[0].process.rss())
         client = fleet.clients[due // options.every % len(fleet.clients)]
-        wait_until(partial(is_back, client), f"c{client.number} to be back from {open_cuts.get(client)}", PATIENCE)
+        wait_until(partial(is_back, client), f"c{client.number} to be back from {open_cuts.get(client)}", BACK_WITHIN)
         prober.forget(client.number)
         client.filter()
         # The memory of the first client is sampled all the time, so its process must not be killed.
@@ -195,7 +195,7 @@ def _cut(
             cut.restore(client)
         open_cuts[client] = kind, time.monotonic()
     for client in fleet.clients:
-        wait_until(partial(is_back, client), f"c{client.number} to be back", PATIENCE)
+        wait_until(partial(is_back, client), f"c{client.number} to be back", BACK_WITHIN)
     return took, memory
 
 
