@@ -33,7 +33,7 @@ STEADY = 11.0
 #: Seconds in which a tunnel must come back.
 BACK_WITHIN = 90.0
 #: Seconds in which all that was opened because of a cut must be closed: the server keeps a parked port for 30.
-TIDY = 45.0
+CLOSED_WITHIN = 45.0
 
 
 def once(fleet: Fleet, prober: Prober, cut: Cut) -> list[float]:
@@ -107,12 +107,12 @@ def measure_all(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def left_over(fleet: Fleet, before: dict[str, int]) -> dict[str, int]:
-    """Return what is held now in addition to before, once TIDY seconds are over or nothing is."""
+    """Return what is held now in addition to before, after at most CLOSED_WITHIN seconds."""
 
     def more() -> dict[str, int]:
         return {name: count - before[name] for name, count in fleet.holds().items() if count > before[name]}
 
-    end = time.monotonic() + TIDY
+    end = time.monotonic() + CLOSED_WITHIN
     while (found := more()) and time.monotonic() < end:
         time.sleep(1)
     return found

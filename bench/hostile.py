@@ -37,7 +37,7 @@ def measure(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
         with lab.a.running(*role(ATTACKERS, "slow", min(WATCHED, options.seconds))) as many:
             wait_until(lambda: many.check() and "ready" in many.so_far(), "the slow connections")
             with lab.a.running(*role(ATTACKERS, "connect")) as connecting:
-                found["new clients meanwhile, s"] = figures(connecting, 60)
+                found["new clients at the same time, s"] = figures(connecting, 60)
             found["slow connections"] = figures(many, 60)
         found["the client's tunnel was lost"] = client.so_far().count("lost")
         return found
@@ -76,7 +76,7 @@ def _attacked(lab: Lab, server: Process, options: argparse.Namespace) -> dict[st
     return {
         "attack": reports,
         "server's memory, MB": {"before": small, "grown by": large - small, "peak": server.peak_rss()},
-        "stream, Mbit/s": {"before": before, "meanwhile": rates[0], "after": after},
+        "stream, Mbit/s": {"before": before, "during": rates[0], "after": after},
         "kept of the rate": rates[0] * 2 / (before + after),
     }
 

@@ -90,15 +90,15 @@ def measure(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
 
 def _under(lab: Lab, options: argparse.Namespace, addresses: int) -> dict[str, Any]:
     """Return the stream's rates without and with the attackers, by turns: a slow minute of the machine affects both."""
-    calm, meanwhile, reports = [], [], []
+    calm, during, reports = [], [], []
     for _ in range(options.rounds):
         calm.append(stream(lab, options.seconds, 0))
         with lab.a.running(*role(__file__, "attackers", options.seconds, options.rate, addresses)) as crowd:
-            meanwhile.append(stream(lab, options.seconds, 0))
+            during.append(stream(lab, options.seconds, 0))
             reports.append(figures(crowd, 3 * options.seconds + 60))
     calm.append(stream(lab, options.seconds, 0))
-    kept = [two * 2 / (one + three) for one, two, three in zip(calm, meanwhile, calm[1:], strict=False)]
-    return {"calm, Mbit/s": calm, "meanwhile, Mbit/s": meanwhile, "kept": kept, "attackers": reports}
+    kept = [two * 2 / (one + three) for one, two, three in zip(calm, during, calm[1:], strict=False)]
+    return {"calm, Mbit/s": calm, "during, Mbit/s": during, "kept": kept, "attackers": reports}
 
 
 def main() -> int:

@@ -55,11 +55,11 @@ FIGURES = {
     "tcp-r": Figure("one TCP flow, server to client: received", "Mbit/s", more_is_better=True),
     "tcp8": Figure("eight TCP flows, client to server: received", "Mbit/s", more_is_better=True),
     "pps": Figure("64-byte frames, client to server: delivered", "1/s", more_is_better=True),
-    "slow-ping": Figure("20 Mbit/s, eight uploads: ping meanwhile, mean", "ms", more_is_better=False),
-    "slow-p95": Figure("20 Mbit/s, eight uploads: ping meanwhile, 95th percentile", "ms", more_is_better=False),
+    "slow-ping": Figure("20 Mbit/s: ping during eight uploads, mean", "ms", more_is_better=False),
+    "slow-p95": Figure("20 Mbit/s: ping during eight uploads, 95th percentile", "ms", more_is_better=False),
     "slow-rate": Figure("20 Mbit/s, eight uploads: received", "Mbit/s", more_is_better=True),
     "lossy-idle": Figure("100 Mbit/s, 40 ms, 1 % loss: ping, idle, mean", "ms", more_is_better=False),
-    "lossy-ping": Figure("100 Mbit/s, 40 ms, 1 % loss, one upload: ping meanwhile, mean", "ms", more_is_better=False),
+    "lossy-ping": Figure("100 Mbit/s, 40 ms, 1 % loss: ping during one upload, mean", "ms", more_is_better=False),
     "lossy-rate": Figure("100 Mbit/s, 40 ms, 1 % loss, one upload: received", "Mbit/s", more_is_better=True),
 }
 
