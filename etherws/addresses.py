@@ -1,4 +1,7 @@
-"""IP addresses of peers: how they are written, which networks they are in, and the key that limits count them by."""
+"""IP addresses of peers: how they are written, which networks they are in, and the key that limits are counted by.
+
+Pure: resolves no name and opens no socket. Users: server/front_door.py, server/forwarded.py, server/authenticate.py.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,15 @@ from collections.abc import Iterable
 
 from etherws.errors import SettingsError
 
-#: What --trusted-proxy calls all peers on the UNIX socket, which have no addresses.
+#: How --trusted-proxy names all peers on the UNIX socket. They have no IP address.
 UNIX = "unix"
 
 
 class Networks:
-    """The proxies whose word counts: networks such as 10.0.0.0/8, addresses, or the word "unix"."""
+    """A set of trusted proxies: networks such as 10.0.0.0/8, single addresses, or the word "unix"."""
 
     def __init__(self, words: Iterable[str]) -> None:
-        """Raises SettingsError."""
+        """Raises SettingsError if a word is not a network, an address or "unix"."""
         self._unix = False
         self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
         for word in words:
@@ -31,7 +34,7 @@ class Networks:
         return self._unix or bool(self._networks)
 
     def __contains__(self, address: str) -> bool:
-        """Whether this is one of them; the empty string stands for a peer on a UNIX socket."""
+        """Whether `address` is in the set. The empty string stands for a peer on a UNIX socket."""
         if not address:
             return self._unix
         if not self._networks:
@@ -44,20 +47,31 @@ class Networks:
 
 
 def plain(address: str) -> str:
-    """An address as it is written in logs: an IPv4 one is not mapped into IPv6 (RFC 4291, section 2.5.5.2), which is
-    how a dual-stack socket shows it."""
+    """An address as logs show it. A dual-stack socket shows an IPv4 peer as an IPv4-mapped IPv6 address (RFC 4291,
+    section 2.5.5.2); this removes the mapping."""
     return address.removeprefix("::ffff:") if "." in address else address
 
 
 def peer(address: object) -> str:
-    """The IP address in what accept() returned; the empty string for a UNIX socket."""
+    """The IP address in what socket.accept() returned. The empty string for a UNIX socket."""
     return plain(str(address[0])) if isinstance(address, tuple) else ""
 
 
 def source_key(address: str) -> str:
-    """What is counted as one source: an IPv4 address, or the /64 of an IPv6 one, since whoever has one has them all."""
+    """The key that limits count `address` by: an IPv4 address itself, or the /64 of an IPv6 address, because one host
+    can use every address of its /64. Text that is not an address is returned as it is."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return address
     return address if ip.version == 4 else str(ipaddress.ip_network((ip, 64), strict=False))
+
+
+def bracketed(host: str) -> str:
+    """A host as a URL shows it: an IPv6 address in brackets (RFC 3986, section 3.2.2), anything else as it is."""
+    return f"[{host}]" if ":" in host else host
+
+
+def authority(host: str, port: int) -> str:
+    """HOST:PORT as a URL shows it, with brackets around an IPv6 address."""
+    return f"{bracketed(host)}:{port}"

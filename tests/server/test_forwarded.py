@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etherws.addresses import Networks, peer
-from etherws.errors import ProxyError, SettingsError
+from etherws.addresses import Networks
+from etherws.errors import ProxyError
 from etherws.server.forwarded import FIELD_MAX, V1_MAX, V2_MAX, follow, source
 from tests.lab.proxy_protocol import IPV4, IPV6, SIGNATURE, version_2
 
@@ -243,22 +243,3 @@ def test_any_bytes_end_in_an_address_or_an_error_and_no_more_are_read_than_are_d
     if found:
         assert str(ipaddress.ip_address(found[0])) == found[0]
         assert 0 <= found[1] <= 65535
-
-
-@pytest.mark.parametrize("word", ["10.0.0.1/8", "10.0.0.0/33", "proxy.example", "", "unix:", "*"])
-def test_what_is_no_network_is_refused(word: str) -> None:
-    with pytest.raises(SettingsError, match="--trusted-proxy"):
-        Networks([word])
-
-
-@pytest.mark.parametrize(
-    ("address", "text"),
-    [
-        (("192.0.2.1", 5), "192.0.2.1"),
-        (("::ffff:192.0.2.1", 5, 0, 0), "192.0.2.1"),
-        (("::1", 5, 0, 0), "::1"),
-        ("", ""),
-    ],
-)
-def test_peers_are_written_plainly(address: object, text: str) -> None:
-    assert peer(address) == text
