@@ -7,12 +7,10 @@ import os
 
 import pytest
 
-from etherws.errors import ProtocolError, Refused, SettingsError
-from etherws.server.handshake import accept
+from etherws.errors import ProtocolError, SettingsError
 from etherws.settings import MTU_MAX, Retry, ServerSettings
 from etherws.tunnel.frames import BINARY, PING, READ_BYTES, Decoder, Encoder, parse_close
 from etherws.tunnel.wire import Version1
-from tests.lab.environ import environ
 
 
 def fed(decoder: Decoder, data: bytes) -> list[tuple[int, bytes]]:
@@ -79,35 +77,6 @@ def test_an_illegal_close_is_a_protocol_error_by_its_code_too(payload: bytes) ->
 
 def test_a_message_of_64_kib_is_taken() -> None:
     assert Version1.max_message >= 65_536
-
-
-@pytest.mark.parametrize(
-    ("changes", "status", "headers"),
-    [
-        ({"HTTP_UPGRADE": "h2c"}, "426", {"Upgrade": "websocket", "Connection": "Upgrade"}),
-        (
-            {"HTTP_SEC_WEBSOCKET_VERSION": "8"},
-            "426",
-            {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"},
-        ),
-        ({"HTTP_HOST": " "}, "400", {}),
-        ({"CONTENT_LENGTH": "00"}, "400", {}),
-        ({"HTTP_SEC_WEBSOCKET_KEY": "MDEyMzQ1Njc4OWFiY2RlZmc="}, "400", {}),
-        (
-            {"HTTP_UPGRADE": None, "HTTP_SEC_WEBSOCKET_KEY": None},
-            "426",
-            {"Upgrade": "websocket", "Connection": "Upgrade"},
-        ),
-    ],
-    ids=["Upgrade", "version", "blank Host", "a length of 00", "a key of 17 bytes", "plain request"],
-)
-def test_a_refusal_has_just_the_headers_that_it_needs(
-    changes: dict[str, str | None], status: str, headers: dict[str, str]
-) -> None:
-    with pytest.raises(Refused) as error:
-        accept(environ(**changes))
-    assert error.value.status.startswith(status)
-    assert dict(error.value.headers) == headers
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The server's side of the opening handshake (RFC 6455, section 4.2), over a WSGI environment.
 
-Pure, and the same under every server: says what is wrong with a request before anything is answered.
+Pure, and the same under every server: decides what is wrong with a request before anything is answered. It does not
+negotiate: application.py chooses the subprotocol. Read next: http.py, which checks the HTTP below.
 """
 
 from __future__ import annotations
@@ -13,20 +14,23 @@ from typing import Any
 
 from etherws.errors import Refused
 
+#: RFC 6455, section 1.3.
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
+#: The version of WebSocket (RFC 6455, section 4.1).
 VERSION = "13"
 
-#: Where a proxy is told to pass on what it drops.
+#: Where it is written how a proxy must be configured.
 _HINTS = "see docs/reverse-proxies.rst"
 
+#: The answer to a visitor with a browser.
 _ABOUT = "this is etherws, an Ethernet tunnel: connect to it by 'etherws client --uri', or any WebSocket client"
 
 
 def accept(environ: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Check an upgrade request; return the headers of the 101, but for the subprotocol's.
+    """Check an upgrade request; return the headers of the 101, without Sec-WebSocket-Protocol.
 
-    Raises Refused with the status to answer and a text that names the header at fault.
+    Raises Refused with the status to answer, and a text that names the wrong header.
     """
     if "HTTP_UPGRADE" not in environ and "HTTP_SEC_WEBSOCKET_KEY" not in environ:
         raise _upgrade_required(_ABOUT)
@@ -35,19 +39,19 @@ def accept(environ: Mapping[str, Any]) -> list[tuple[str, str]]:
         raise Refused("405 Method Not Allowed", f"a WebSocket begins with GET, not {method}", [("Allow", "GET")])
     if environ.get("SERVER_PROTOCOL") != "HTTP/1.1":
         raise _bad(
-            f"a WebSocket needs HTTP/1.1, not {environ.get('SERVER_PROTOCOL')}; does a proxy between speak that? nginx:"
-            f" proxy_http_version 1.1; {_HINTS}"
+            f"a WebSocket needs HTTP/1.1, not {environ.get('SERVER_PROTOCOL')}; does a proxy on the way speak"
+            f" HTTP/1.0? nginx: proxy_http_version 1.1; {_HINTS}"
         )
     if environ.get("HTTP_HOST", "").strip(" \t") == "" or "," in environ["HTTP_HOST"]:
-        raise _bad("exactly one Host header is needed")
+        raise _bad("exactly one Host header is required")
     if "websocket" not in _tokens(environ, "HTTP_UPGRADE"):
         raise _upgrade_required(
-            "the Upgrade header does not say 'websocket'; does a proxy between drop it? nginx: proxy_set_header Upgrade"
-            f" $http_upgrade; {_HINTS}"
+            "the Upgrade header does not say 'websocket'; does a proxy on the way drop it? nginx: proxy_set_header"
+            f" Upgrade $http_upgrade; {_HINTS}"
         )
     if "upgrade" not in _tokens(environ, "HTTP_CONNECTION"):
         raise _bad(
-            "the Connection header does not say 'Upgrade'; does a proxy between drop it? nginx: proxy_set_header"
+            "the Connection header does not say 'Upgrade'; does a proxy on the way drop it? nginx: proxy_set_header"
             f' Connection "upgrade"; {_HINTS}'
         )
     if environ.get("CONTENT_LENGTH", "").strip(" \t") not in ("", "0"):
@@ -67,7 +71,7 @@ def accept(environ: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def subprotocols(environ: Mapping[str, Any]) -> list[str]:
-    """What the client offers in Sec-WebSocket-Protocol (RFC 6455, 4.1). To be matched whole, in its case."""
+    """What the client offers in Sec-WebSocket-Protocol (RFC 6455, section 4.1). Compare whole names; case counts."""
     return [token.strip(" \t") for token in environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "").split(",")]
 
 
@@ -77,7 +81,7 @@ def accept_value(key: str) -> str:
 
 
 def _tokens(environ: Mapping[str, Any], name: str) -> list[str]:
-    """The comma-separated tokens of a header, in lower case: names match whole, in any case."""
+    """The comma-separated tokens of a header, in lower case: compare whole names; case does not count."""
     return [token.strip(" \t").lower() for token in environ.get(name, "").split(",")]
 
 

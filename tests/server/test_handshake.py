@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etherws.errors import Refused
-from etherws.server.handshake import accept
+from etherws.server.handshake import accept, subprotocols
 from tests.lab.environ import GOOD, environ
 
 
@@ -63,6 +63,43 @@ def test_anything_else_is_refused_by_the_name_of_the_header(
         assert headers["Upgrade"] == "websocket"
     if status.startswith("405"):
         assert headers["Allow"] == "GET"
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "headers"),
+    [
+        ({"HTTP_UPGRADE": "h2c"}, "426", {"Upgrade": "websocket", "Connection": "Upgrade"}),
+        (
+            {"HTTP_SEC_WEBSOCKET_VERSION": "8"},
+            "426",
+            {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"},
+        ),
+        ({"HTTP_HOST": " "}, "400", {}),
+        ({"CONTENT_LENGTH": "00"}, "400", {}),
+        ({"HTTP_SEC_WEBSOCKET_KEY": "MDEyMzQ1Njc4OWFiY2RlZmc="}, "400", {}),
+        (
+            {"HTTP_UPGRADE": None, "HTTP_SEC_WEBSOCKET_KEY": None},
+            "426",
+            {"Upgrade": "websocket", "Connection": "Upgrade"},
+        ),
+    ],
+    ids=["Upgrade", "version", "blank Host", "a length of 00", "a key of 17 bytes", "plain request"],
+)
+def test_a_refusal_has_just_the_headers_that_it_needs(
+    changes: dict[str, str | None], status: str, headers: dict[str, str]
+) -> None:
+    with pytest.raises(Refused) as error:
+        accept(environ(**changes))
+    assert error.value.status.startswith(status)
+    assert dict(error.value.headers) == headers
+
+
+@pytest.mark.parametrize(
+    ("header", "offered"),
+    [(None, [""]), ("etherws.v2", ["etherws.v2"]), ("chat, \tetherws.v2 ,X", ["chat", "etherws.v2", "X"])],
+)
+def test_subprotocols_stand_between_commas_and_keep_their_case(header: str | None, offered: list[str]) -> None:
+    assert subprotocols(environ(HTTP_SEC_WEBSOCKET_PROTOCOL=header)) == offered
 
 
 @settings(max_examples=300, deadline=None)
