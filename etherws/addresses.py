@@ -57,6 +57,13 @@ def peer(address: object) -> str:
     return plain(str(address[0])) if isinstance(address, tuple) else ""
 
 
+def canonical(address: str | bytes) -> str:
+    """An address in its usual text form, from any text form or from its 4 or 16 bytes. An IPv4-mapped IPv6 address
+    becomes an IPv4 one. Raises ValueError."""
+    ip = ipaddress.ip_address(address)
+    return str(getattr(ip, "ipv4_mapped", None) or ip)
+
+
 def source_key(address: str) -> str:
     """The key that limits count `address` by: an IPv4 address itself, or the /64 of an IPv6 address, because one host
     can use every address of its /64. Text that is not an address is returned as it is."""

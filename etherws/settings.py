@@ -26,8 +26,10 @@ SHORTEST, LONGEST = 0.1, 86_400.0
 #: What the kernel's isspace() takes for a blank, byte by byte, is no part of a name (net/core/dev.c, dev_valid_name).
 _NAME = re.compile(rb"[^\0\t-\r \xa0/:%]+")
 
-#: A header's name (RFC 9110, section 5.6.2), and those that would make something else of the upgrade request.
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~\w-]+", re.ASCII)
+#: A token of HTTP, as a pattern: the name of a header, for example (RFC 9110, section 5.6.2).
+HTTP_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+
+#: Headers that --header may not set: they would change the meaning of the upgrade request.
 _OWN_HEADERS = {"upgrade", "connection", "content-length", "transfer-encoding"}
 
 
@@ -45,7 +47,7 @@ def parse_header(text: str) -> tuple[str, str]:
     """The name and the value in a line ``Name: value`` for the upgrade request. Raises SettingsError, which does not
     show the value: it may be a secret."""
     name, colon, value = text.partition(":")
-    if not colon or not _TOKEN.fullmatch(name):
+    if not colon or not re.fullmatch(HTTP_TOKEN, name):
         raise SettingsError("--header is no header; write 'Name: value'")
     if not value.replace("\t", " ").isprintable():
         raise SettingsError(f"--header {name}: there is an unprintable character in its value")

@@ -1,7 +1,7 @@
-"""gunicorn's worker for etherws: gunicorn -k etherws.worker.Worker etherws.wsgi
+"""gunicorn's worker for etherws: ``gunicorn -k etherws.worker.Worker etherws.wsgi``
 
-gunicorn's own pywsgi worker with our handler, which can hand its socket over. The standing TAP is made when the worker
-starts, and tunnels are closed with 1001 when it stops.
+gunicorn's own pywsgi worker, with our front door and our handler. It makes the server's first TAP when it starts, and
+closes the tunnels with 1001 when it stops. Read next: server/front_door.py.
 """
 
 from __future__ import annotations
@@ -15,61 +15,66 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGIServer
 
 from etherws import wsgi
-from etherws.addresses import Networks
 from etherws.errors import EtherwsError
-from etherws.server.http import Handler
-from etherws.server.introduced import IntroducedMixin
-from etherws.server.lobby import LobbyMixin
-from etherws.server.serve import TlsMixin, contexts, exposure
+from etherws.server.front_door import FrontDoor, TlsContexts
+from etherws.server.http import Handler, speak_http
+from etherws.server.serve import contexts, exposure
 
 
 class _Handler(Handler, PyWSGIHandler):  # type: ignore[misc]
-    #: gunicorn's access log, which gevent-websocket would hide.
+    #: gunicorn's access log. gevent-websocket's own would hide it.
     log_request = PyWSGIHandler.log_request
 
 
-class _Server(LobbyMixin, IntroducedMixin, TlsMixin, PyWSGIServer):  # type: ignore[misc]
-    def __init__(self, *args: Any, ssl_context: Any = None, **kwargs: Any) -> None:
-        # gunicorn's own context stays as it was at the start; ours follows the files.
-        super().__init__(*args, **kwargs)
+class _Server(PyWSGIServer):  # type: ignore[misc]
+    def __init__(
+        self,
+        *args: Any,
+        environ: dict[str, Any],
+        contexts: TlsContexts | None = None,
+        ssl_context: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        # gunicorn's own context never changes. Ours follows its files.
+        environ["wsgi.url_scheme"] = "https" if contexts else "http"
+        super().__init__(*args, environ=environ, **kwargs)
+        self._front_door = FrontDoor(_etherws(self.application).settings, contexts)
 
-    def trusted(self) -> Networks:
-        return _ours(self.application).trusted
-
-    def introducers(self) -> Networks | None:
-        return _ours(self.application).introducers
+    def handle(self, sock: Any, address: Any) -> None:
+        self._front_door.admit(sock, address, partial(speak_http, self))
 
     def close(self) -> None:
         super().close()
-        _ours(self.application).stop()
+        _etherws(self.application).stop()
 
 
 class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
-    """Say ``-k etherws.worker.Worker`` to gunicorn."""
+    """For gunicorn's option ``-k``. A public name."""
 
     wsgi_handler = _Handler
 
     server_class: Any = _Server
 
     def load_wsgi(self) -> None:
-        """Load the application and make its TAP. What cannot be made once will not be by a thousand new workers."""
+        """Load the application and make its TAP. If that fails, gunicorn ends: a new worker would fail as well."""
         super().load_wsgi()
         config, tls = self.cfg, None
         try:
-            ours = _ours(self.wsgi)
+            application = _etherws(self.wsgi)
             if config.is_ssl:
                 client_ca = config.ca_certs if config.cert_reqs == ssl.CERT_REQUIRED else None
                 tls = contexts(config.certfile, config.keyfile or config.certfile, client_ca)
                 self.server_class = partial(_Server, contexts=tls)
-            ours.start()
+            application.start()
         except EtherwsError as exc:
             self.log.error("%s", exc)
             sys.exit(Arbiter.APP_LOAD_ERROR)
         for sock in self.sockets:
-            # Said by the first of many workers.
-            if self.age == 1 and (warning := exposure(sock, ours, tls)):
+            # Only the first of many workers warns.
+            if self.age == 1 and (warning := exposure(sock, application, tls)):
                 self.log.warning("%s", warning)
 
 
-def _ours(application: object) -> wsgi.Application:
+def _etherws(application: object) -> wsgi.Application:
+    """The Application that gunicorn was given, or the one that the environment configures."""
     return application if isinstance(application, wsgi.Application) else wsgi.from_environ()

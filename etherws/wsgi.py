@@ -1,7 +1,7 @@
-"""What a WSGI server is given: ``application``, and ``Application`` to make one's own.
+"""What a WSGI server loads: ``application``, configured by the environment, and ``Application`` for your own settings.
 
-`application` is for gunicorn, with its settings from the environment (ETHERWS_SERVER_DEVICE, _BRIDGE and so on);
-Application(ServerSettings(...)) is for embedding: docs/embedding.rst. Importing this opens, patches and parses nothing.
+gunicorn serves `application`, whose settings are ETHERWS_SERVER_DEVICE, ETHERWS_SERVER_BRIDGE and so on. To embed a
+tunnel, use Application(ServerSettings(...)): docs/embedding.rst. An import opens, patches and parses nothing.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ __all__ = ["Application", "application", "from_environ"]
 
 
 def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """The application with its settings from the environment, made at the first call or by start()."""
+    """Serve one request, by the settings in the environment. They are read at the first call, or by start()."""
     return from_environ()(environ, start_response)
 
 
 @cache
 def from_environ() -> Application:
-    """The one Application of this process that is configured by the environment. Raises SettingsError."""
+    """The one Application of this process that the environment configures. Raises SettingsError."""
     return Application(ServerSettings.from_environ(os.environ))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from etherws.addresses import Networks, authority, bracketed, peer, plain, source_key
+from etherws.addresses import Networks, authority, bracketed, canonical, peer, plain, source_key
 from etherws.errors import SettingsError
 
 
@@ -61,6 +61,25 @@ def test_peers_are_written_plainly(address: object, text: str) -> None:
 )
 def test_a_mapped_address_is_written_as_ipv4(address: str, text: str) -> None:
     assert plain(address) == text
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:DB8:0::1", "2001:db8::1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        (bytes([192, 0, 2, 1]), "192.0.2.1"),
+        (bytes(15) + b"\x01", "::1"),
+    ],
+)
+def test_an_address_has_one_text_form(address: str | bytes, text: str) -> None:
+    assert canonical(address) == text
+
+
+def test_a_name_is_no_address() -> None:
+    with pytest.raises(ValueError, match="proxy"):
+        canonical("proxy.example")
 
 
 @pytest.mark.parametrize(

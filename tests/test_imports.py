@@ -34,7 +34,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "server": {"tunnel", "kernel", "access", "settings", "addresses", "close_codes", "reloadable"},
     "wsgi": {"server", "settings"},
-    "worker": {"addresses", "server", "settings", "wsgi"},
+    "worker": {"server", "wsgi"},
     "handler": {"server"},
     "cli": {"access", "client", "kernel", "server", "settings"},
     "__main__": {"cli"},
@@ -45,7 +45,7 @@ PURE = {
     *("__init__", "errors", "addresses", "close_codes", "reloadable", "settings"),
     *("access/credential_files", "access/passwd", "access/policy", "access/toml_lines"),
     *("client/credentials", "client/http_auth", "client/proxy_choice"),
-    *("server/forwarded", "server/handshake"),
+    *("server/forwarded", "server/handshake", "server/proxy_protocol"),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/rate_limit", "tunnel/wire"),
 }
 

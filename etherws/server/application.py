@@ -1,7 +1,8 @@
-"""The WSGI application: one upgrade request is one client's tunnel, from the request to the end of the session.
+"""The WSGI application: one upgrade request becomes one client's tunnel, until its session ends.
 
-The server must be able to hand its socket over, which http.py teaches to gevent's. Importing this opens, patches and
-parses nothing.
+Application.__call__ shows the order: check the request, authenticate the client, look up its policy, give it a port,
+send the 101, run the session. The server must be able to give its socket away: http.py does that for gevent's. An
+import opens, patches and parses nothing. Read next: handshake.py, authenticate.py, ports.py, tunnel/session.py.
 """
 
 from __future__ import annotations
@@ -40,16 +41,16 @@ Headers = list[tuple[str, str]]
 
 
 class Application:
-    """A WSGI callable, and the owner of the server's TAPs and sessions."""
+    """A WSGI callable. It creates and removes the server's TAPs and sessions."""
 
     def __init__(self, settings: ServerSettings) -> None:
         """Raises SettingsError if a file of passwords, tokens or rules cannot be used."""
         self.settings = settings
-        # A WSGI path is decoded, and its bytes are shown as latin-1 (PEP 3333).
-        self._path = unquote_to_bytes(settings.path).decode("latin-1").rstrip("/")
-        #: The reverse proxies whose word about their clients counts.
+        # The URL path of the tunnel. PATH_INFO has the decoded bytes, as latin-1 (PEP 3333).
+        self._url_path = unquote_to_bytes(settings.path).decode("latin-1").rstrip("/")
+        #: The reverse proxies whose headers name the client.
         self.trusted = addresses.Networks(settings.trusted_proxy)
-        self.gate = authenticate.Gate(settings)
+        self.authenticator = authenticate.Authenticator(settings)
         self._policy = Reloadable(
             lambda: policy.load(settings.policy) if settings.policy else policy.DEFAULT, [settings.policy]
         )
@@ -58,16 +59,11 @@ class Application:
         self._tunnels: dict[Event, Session | None] = {}
         self._stopping = False
         self._full = False
-        self._misled = False
-
-    @property
-    def introducers(self) -> addresses.Networks | None:
-        """The proxies that must introduce their clients by the PROXY protocol, if any."""
-        return self.trusted if self.settings.proxy_protocol else None
+        self._warned_of_headers = False
 
     def start(self) -> str:
-        """Make the standing TAP, if that has not happened yet; return its name. Raises DeviceError or SettingsError."""
-        # That waits for the kernel, and the first two clients of an application that was not started may come at once.
+        """Make the first TAP, unless that was done before; return its name. Raises DeviceError or SettingsError."""
+        # This waits for the kernel. Without start(), the first two clients may come at once.
         with self._starting:
             if self._ports is None:
                 congestion.check(self.settings.congestion)
@@ -75,12 +71,12 @@ class Application:
             return self._ports.name
 
     def reload(self) -> None:
-        """Read the files of passwords, tokens and rules again, for clients that come from now on."""
-        self.gate.reload()
+        """Read the files of passwords, tokens and rules again. They count for clients that connect from now on."""
+        self.authenticator.reload()
         self._policy.reload()
 
     def stop(self, timeout: float = 1.7) -> None:
-        """Close every tunnel with 1001 and remove what start() made, in `timeout` seconds or little more."""
+        """Close every tunnel with 1001 and remove what start() made. Takes `timeout` seconds, or a little longer."""
         self._stopping = True
         for session in self._tunnels.values():
             if session:
@@ -91,45 +87,48 @@ class Application:
             self._ports = None
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        """Run one client's tunnel; any other request gets a 4xx or 503 with a line of text that says why."""
-        self._follow(environ)
+        """Run one client's tunnel. Any other request gets a 4xx or 503, and a line of text with the reason."""
+        self._follow_proxies(environ)
         try:
             headers = self._check(environ)
-            identity = self.gate.admit(environ)
-            profile = self._policy.get().profile(identity)
-            if not profile.connect:
-                log.warning(
-                    "%s was refused: the policy lets %s not connect", authenticate.address(environ), _who(identity)
-                )
-                raise Refused("403 Forbidden", "the policy does not let this client connect")
+            identity = self.authenticator.authenticate(environ)
+            profile = self._profile(environ, identity)
             return self._tunnel(environ, headers, Owner(identity, _resume(environ)), profile)
         except Refused as exc:
-            body = f"{exc}\n".encode()
-            log.debug("%s was refused: %s: %s", authenticate.address(environ), exc.status, exc)
-            headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-            start_response(exc.status, [*headers, *exc.headers])
-            return [body]
+            return _refuse(environ, start_response, exc)
 
-    def _follow(self, environ: Environ) -> None:
-        """From here on REMOTE_ADDR and wsgi.url_scheme are the client's, whatever proxies are between."""
+    def _follow_proxies(self, environ: Environ) -> None:
+        """From here on REMOTE_ADDR and wsgi.url_scheme are the client's, also behind trusted proxies."""
         try:
             forwarded.follow(environ, self.trusted)
         except ProxyError as exc:
-            level = logging.DEBUG if self._misled else logging.WARNING
+            # Once only: a proxy that is configured wrongly does it with each request.
+            level = logging.DEBUG if self._warned_of_headers else logging.WARNING
             log.log(level, "the proxy %s: %s", authenticate.address(environ), exc)
-            self._misled = True
+            self._warned_of_headers = True
 
     def _check(self, environ: Environ) -> Headers:
-        """The headers of the 101. Raises Refused unless this is a proper request for our path, and can be served."""
-        if (environ.get("PATH_INFO") or "/").rstrip("/") != self._path:
+        """The headers of the 101. Raises Refused unless this is a valid upgrade request for the tunnel's path, and this
+        server can serve it."""
+        if (environ.get("PATH_INFO") or "/").rstrip("/") != self._url_path:
             raise Refused("404 Not Found", "there is no tunnel at this path")
         headers = handshake.accept(environ)
         if UPGRADE not in environ:
-            log.error("this server cannot hand its socket over; run gunicorn with -k etherws.worker.Worker")
+            log.error("this server cannot give its socket to etherws; run gunicorn with -k etherws.worker.Worker")
             raise Refused("501 Not Implemented", "this server cannot carry a tunnel; its log says why")
         if self._stopping:
             raise Refused("503 Service Unavailable", "this server is stopping")
         return headers
+
+    def _profile(self, environ: Environ, identity: str | None) -> Profile:
+        """What the policy allows this client. Raises Refused if it may not connect."""
+        profile = self._policy.get().profile(identity)
+        if not profile.connect:
+            log.warning(
+                "%s was refused: the policy does not let %s connect", authenticate.address(environ), _who(identity)
+            )
+            raise Refused("403 Forbidden", "the policy does not let this client connect")
+        return profile
 
     def _tunnel(self, environ: Environ, headers: Headers, owner: Owner, profile: Profile) -> Iterable[bytes]:
         session: Session | None = None
@@ -170,7 +169,7 @@ class Application:
             assert self._ports is not None
             port = self._ports.take(owner, profile, evict)
         except (DeviceError, NoPort) as exc:
-            # A client tries again and again: say it once, until one gets through.
+            # Clients retry for ever. Log it once, until a client gets a port again.
             log.log(logging.DEBUG if self._full else logging.WARNING, "%s was refused: %s", client, exc)
             self._full = True
             raise Refused(
@@ -180,10 +179,11 @@ class Application:
         return port
 
     def _upgrade(self, environ: Environ, headers: Headers) -> Connection:
-        """Send the 101, and take the connection over."""
+        """Send the 101, and take the connection from the HTTP server."""
         offered = handshake.subprotocols(environ)
         version = wire.best(offered, self.settings.wire)
-        # Browsers end a connection that names a subprotocol which they did not offer, or none of those that they did.
+        # A browser closes the connection if the 101 names a subprotocol that it did not offer, or none although it
+        # offered some.
         chosen = version.name if version.name in offered else authenticate.bearer(offered)
         sock, early = environ[UPGRADE](headers + ([("Sec-WebSocket-Protocol", chosen)] if chosen else []))
         return Connection(sock, server=True, wire=version, congestion=self.settings.congestion, early=early)
@@ -202,16 +202,26 @@ class Application:
             log.error("%s", exc)
 
 
+def _refuse(environ: Environ, start_response: StartResponse, refusal: Refused) -> Iterable[bytes]:
+    """Answer with the refusal's status, and its reason as text."""
+    log.debug("%s was refused: %s: %s", authenticate.address(environ), refusal.status, refusal)
+    body = f"{refusal}\n".encode()
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+    start_response(refusal.status, [*headers, *refusal.headers])
+    return [body]
+
+
 def _name(environ: Environ, owner: Owner) -> str:
-    """The client, for the log."""
+    """The client, as the log shows it."""
     return authenticate.address(environ) + (f" as {_who(owner.identity)}" if owner.identity else "")
 
 
 def _who(identity: str | None) -> str:
-    return repr(printable(identity)) if identity else "the nameless"
+    return repr(printable(identity)) if identity else "clients without a name"
 
 
 def _resume(environ: Environ) -> str | None:
-    """What the client calls itself when it comes again; what is no such thing is none."""
+    """The token by which the server knows this client when it connects again; None if it sent none, or not a valid
+    one."""
     token = environ.get("HTTP_ETHERWS_RESUME", "")
     return token if re.fullmatch(r"[A-Za-z0-9_-]{22,64}", token) else None

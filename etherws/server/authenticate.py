@@ -1,8 +1,8 @@
-"""Who asks for a tunnel, decided before the 101: Origin, client certificate, password or token.
+"""Who asks for a tunnel, decided before the 101: by Origin, client certificate, password or token.
 
-Gate.admit() is given a request's WSGI environment and returns an identity, or raises Refused. What is known of each
-name is in access/credential_files.py's files; what a name may do is access/policy.py's. A password takes a thread to
-check, in which bcrypt computes while the event loop carries everybody's frames.
+Authenticator.authenticate() takes a request's WSGI environment and returns an identity, or raises Refused. The files
+of passwords and tokens are access/credential_files.py's; what an identity may do is access/policy.py's. Passwords are
+checked in a thread, because bcrypt takes long and the event loop carries everybody's frames. Read next: application.py.
 """
 
 from __future__ import annotations
@@ -31,65 +31,67 @@ from etherws.settings import ServerSettings
 
 log = logging.getLogger(__name__)
 
-#: A browser can set no header; it offers this subprotocol with its token behind, beside the one that it wants.
+#: A page in a browser cannot set headers. It offers a subprotocol of this name, followed by its token, beside the
+#: subprotocol that it wants.
 BEARER = "authorization.bearer."
 
-#: Characters of an Authorization header. A token has 43; whatever is longer was not made by us.
-HEADER_MAX = 1024
+#: Characters of an Authorization header after its scheme. A token of ours has 43; 1,024 leave room for long passwords.
+AUTHORIZATION_MAX_CHARS = 1024
 
-#: Failures that a source address has free, and seconds until it has one more.
-FAILURES, PAUSE = 5, 5.0
+#: Failures that one source may make at once, and the seconds after which it may make one more.
+FREE_FAILURES, FAILURE_INTERVAL = 5, 5.0
 
-#: Addresses whose failures are remembered; past that the oldest is forgotten.
-SOURCES = 10_000
+#: Sources whose failures are remembered. Past that, the oldest is forgotten.
+MAX_SOURCES = 10_000
 
-#: Logins that wait for the thread. It takes 60 ms for each at bcrypt's usual cost, so the last waits below 4 s.
-WAITING = 16
+#: Logins that wait for the thread. One takes 60 ms at bcrypt's usual cost, so the last one waits less than 4 s.
+MAX_WAITING_LOGINS = 16
 
-#: How much longer than it took to find a password wrong nothing else is looked at: a flood of wrong ones, from however
-#: many addresses, has a quarter of a processor at most. Right ones follow each other at once.
-REST = 3
+#: After a wrong password, the thread pauses this many times as long as the check took. So a flood of wrong passwords,
+#: from any number of addresses, takes a quarter of one processor at most. After a right password there is no pause.
+PAUSE_FACTOR = 3
 
-#: How much the thread yields to everything else on the machine (setpriority(2)): frames come first.
-NICE = 10
+#: The thread's nice value (setpriority(2)): frames come before logins.
+THREAD_NICE = 10
 
 
-class Slowdown:
-    """Failures by source address: after FAILURES one attempt each PAUSE seconds is looked at."""
+class LoginLimiter:
+    """Counts failed logins by source: after FREE_FAILURES, one attempt each FAILURE_INTERVAL seconds is allowed."""
 
     def __init__(self) -> None:
-        # When the last failure will be forgotten. One number says all: each failure adds PAUSE to it.
-        self._until: OrderedDict[str, float] = OrderedDict()
+        # For each source, the time at which its last failure is forgotten. Each failure adds FAILURE_INTERVAL to it.
+        self._forgotten_at: OrderedDict[str, float] = OrderedDict()
 
     def wait(self, address: str, now: float) -> float:
-        """Seconds until an attempt from `address` may be looked at; 0 for at once."""
-        return max(0.0, self._until.get(source_key(address), now) - now - (FAILURES - 1) * PAUSE)
+        """Seconds until an attempt from `address` is allowed; 0 if it is allowed now."""
+        forgotten_at = self._forgotten_at.get(source_key(address), now)
+        return max(0.0, forgotten_at - now - (FREE_FAILURES - 1) * FAILURE_INTERVAL)
 
     def failed(self, address: str, now: float) -> None:
-        """An attempt from `address` was looked at, and failed."""
+        """Count a failed attempt from `address`."""
         source = source_key(address)
-        self._until[source] = max(self._until.get(source, now), now) + PAUSE
-        self._until.move_to_end(source)
-        if len(self._until) > SOURCES:
-            self._until.popitem(last=False)
+        self._forgotten_at[source] = max(self._forgotten_at.get(source, now), now) + FAILURE_INTERVAL
+        self._forgotten_at.move_to_end(source)
+        if len(self._forgotten_at) > MAX_SOURCES:
+            self._forgotten_at.popitem(last=False)
 
 
-class Gate:
-    """Decides who passes."""
+class Authenticator:
+    """Finds out who a client is, and refuses those that may not connect."""
 
     def __init__(self, settings: ServerSettings) -> None:
         """Raises SettingsError if a file cannot be used."""
         self._origins = frozenset(origin.lower().rstrip("/") for origin in settings.allow_origin)
         self._passwords: Reloadable[Passwords] | None = _file(Passwords, settings.htpasswd)
         self._tokens: Reloadable[Tokens] | None = _file(Tokens, settings.token_file)
-        self._slowdown = Slowdown()
+        self._limiter = LoginLimiter()
         self._pool: ThreadPool | None = None
         self._one_at_a_time = BoundedSemaphore(1)
         self._waiting = 0
 
     @property
-    def guarded(self) -> bool:
-        """Whether a password or a token is asked for."""
+    def asks_login(self) -> bool:
+        """Whether clients need a password or a token."""
         return bool(self._passwords or self._tokens)
 
     def reload(self) -> None:
@@ -98,31 +100,32 @@ class Gate:
             if file:
                 file.reload()
 
-    def admit(self, environ: Mapping[str, Any]) -> str | None:
-        """The identity of whoever sent this request; None if the server asks for none.
+    def authenticate(self, environ: Mapping[str, Any]) -> str | None:
+        """The identity of the client that sent this request; None if the server asks for none.
 
-        Raises Refused: 403 for a page of another site, or a certificate that names nobody; 401 for a missing or wrong
-        password or token; 429 if there were too many wrong ones; 503 if too many wait.
+        Raises Refused: 403 for a web page of another site, or a certificate without a name; 401 for a missing or wrong
+        password or token; 429 after too many wrong ones; 503 if too many logins wait.
         """
         self._check_origin(environ)
         identity = None
         if certificates.CERTIFICATE in environ:
             identity = certificates.owner(environ[certificates.CERTIFICATE])
             if identity is None:
-                raise Refused("403 Forbidden", "the client's certificate names nobody: it has neither a SAN nor a CN")
-        if self.guarded:
+                raise Refused("403 Forbidden", "the client's certificate has no name: neither a SAN nor a CN")
+        if self.asks_login:
             identity = self._login(environ)
         return identity
 
     def _check_origin(self, environ: Mapping[str, Any]) -> None:
-        """Refuse a page of another site: a browser sends what it remembers of us with it (RFC 6455, section 10.2)."""
+        """Refuse a web page of another site: the browser would send its saved password for this server with the page's
+        request (RFC 6455, section 10.2)."""
         origin = environ.get("HTTP_ORIGIN", "").strip(" \t").lower()
-        # Browsers send a scheme or null; etherws 0.2 a host alone, by which no page can pass itself off.
+        # Browsers send an URL with a scheme, or null. etherws 0.2 sends a host alone, which no web page can send.
         if not origin or origin in self._origins or "*" in self._origins or not ("://" in origin or origin == "null"):
             return
         if _same_site(origin, environ.get("HTTP_HOST", "").strip(" \t").lower()):
             return
-        log.warning("%s: a page of %s was refused; --allow-origin would admit it", address(environ), printable(origin))
+        log.warning("%s: a page of %s was refused; --allow-origin would allow it", address(environ), printable(origin))
         raise Refused("403 Forbidden", "pages of this origin may not connect; see --allow-origin")
 
     def _login(self, environ: Mapping[str, Any]) -> str:
@@ -138,26 +141,26 @@ class Gate:
         elif kind == "bearer" and self._tokens:
             name, password = "", rest
         else:
-            # Not by name: in a header that is malformed, a password may stand in its place.
-            raise self._unauthorized("this server does not take credentials of that kind")
+            # Without the scheme's name: in a malformed header, a password may be in its place.
+            raise self._unauthorized("this server does not accept credentials of that kind")
         source = address(environ)
-        if self._waiting >= WAITING:
-            raise Refused("503 Service Unavailable", "too many logins at once; try again", [("Retry-After", "2")])
+        if self._waiting >= MAX_WAITING_LOGINS:
+            raise Refused("503 Service Unavailable", "too many logins at once; try again later", [("Retry-After", "2")])
         self._waiting += 1
         try:
             with self._one_at_a_time:
-                # Inside, so that attempts that came at once count one another's failures.
+                # After the wait, so that of many attempts at once each counts the failures of those before it.
                 now = monotonic()
-                if (wait := self._slowdown.wait(source, now)) > 0:
+                if (wait := self._limiter.wait(source, now)) > 0:
                     raise Refused(
                         "429 Too Many Requests",
                         "too many wrong passwords or tokens from this address",
                         [("Retry-After", str(int(wait) + 1))],
                     )
-                identity = self._check(kind, name, password) if len(rest) <= HEADER_MAX else None
+                identity = self._check(kind, name, password) if len(rest) <= AUTHORIZATION_MAX_CHARS else None
                 if identity is None:
-                    self._slowdown.failed(source, now)
-                    gevent.sleep(REST * (monotonic() - now))
+                    self._limiter.failed(source, now)
+                    gevent.sleep(PAUSE_FACTOR * (monotonic() - now))
         finally:
             self._waiting -= 1
         if identity is None:
@@ -172,8 +175,8 @@ class Gate:
         assert self._passwords is not None
         if self._pool is None:
             self._pool = ThreadPool(1)
-            # Of this thread alone: on Linux each has its own.
-            self._pool.apply(os.setpriority, (os.PRIO_PROCESS, 0, NICE))
+            # On Linux each thread has its own nice value.
+            self._pool.apply(os.setpriority, (os.PRIO_PROCESS, 0, THREAD_NICE))
         passed = self._pool.apply(self._passwords.get().check, (name, password))
         return name if passed else None
 
@@ -187,12 +190,12 @@ class Gate:
 
 
 def bearer(offered: Iterable[str]) -> str | None:
-    """That of these subprotocols by which a browser brings its token, if there is one."""
+    """The subprotocol that carries a browser's token, if the client offers one."""
     return next((name for name in offered if name.startswith(BEARER)), None)
 
 
 def address(environ: Mapping[str, Any]) -> str:
-    """The client's address; for logs as well."""
+    """The client's address, as logs show it."""
     return plain(str(environ.get("REMOTE_ADDR") or "a local client"))
 
 
@@ -210,19 +213,19 @@ def _file(kind: Any, path: str | None) -> Reloadable[Any] | None:
 
 
 def _basic(text: str) -> tuple[str, str]:
-    """User and password (RFC 7617, section 2). What is malformed is a wrong password like any other."""
+    """User and password (RFC 7617, section 2). A malformed text is treated as a wrong password."""
     try:
-        name, _, password = base64.b64decode(text[:HEADER_MAX], validate=True).decode().partition(":")
+        name, _, password = base64.b64decode(text[:AUTHORIZATION_MAX_CHARS], validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError, ValueError):
         return "", ""
     return name, password
 
 
 def _same_site(origin: str, host: str) -> bool:
-    """Whether a page of `origin` came from the `host` that it talks to, with the same port."""
+    """Whether `origin` and the request's `host` are the same host and port."""
     try:
         page, here = urlsplit(origin), urlsplit(f"//{host}")
-        # Behind a proxy that ends TLS we do not see the scheme, but the page's tells which port needs no name.
+        # Behind a proxy that ends TLS the request's own scheme is unknown. The page's scheme gives the default port.
         default = {"http": 80, "https": 443}.get(page.scheme)
         return bool(page.hostname) and (page.hostname, page.port or default) == (here.hostname, here.port or default)
     except ValueError:

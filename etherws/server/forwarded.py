@@ -1,44 +1,33 @@
-"""Who a client is, by the word of the reverse proxies that are trusted, and of nobody else.
+"""The client's address and scheme, from the headers of trusted reverse proxies: X-Forwarded-For and Forwarded.
 
-Pure: parses X-Forwarded-For, Forwarded (RFC 7239) and versions 1 and 2 of HAProxy's PROXY protocol (proxy-protocol.txt,
-sections 2.1 and 2.2). Whose word counts and what becomes of it is wsgi.py's (headers) and introduced.py's (PROXY).
+Pure: changes a WSGI environment. Headers of anybody else are ignored. application.py calls it for each request. The
+PROXY protocol, which comes before HTTP, is in proxy_protocol.py. Source: RFC 7239.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import struct
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
-from etherws.addresses import Networks
+from etherws.addresses import Networks, canonical
 from etherws.errors import ProxyError
+from etherws.settings import HTTP_TOKEN
 
-#: Bytes of a header that are looked at. A proxy adds 50 at most; whoever sends it thousands hides something.
-FIELD_MAX = 4096
+#: Bytes of one header that are accepted. A proxy adds 50 at most; thousands are an attack.
+FIELD_MAX_BYTES = 4096
 
-#: Section 2.1: the longest line of version 1, with its end.
-V1_MAX = 107
+#: One ``name=value`` of Forwarded, and the separator after it (RFC 7239, section 4).
+_PAIR = re.compile(rf"""[ \t]*({HTTP_TOKEN})=({HTTP_TOKEN}|"(?:[^"\\]|\\.)*")[ \t]*(;|,|$)""")
 
-#: Section 2.2: addresses take 216 bytes at most. The rest is notes, which are skipped: names, certificates.
-V2_MAX = 2048
-
-_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-
-#: RFC 7239, section 4: one pair, and what ends it.
-_PAIR = re.compile(
-    r"""[ \t]* ([!#$%&'*+\-.^_`|~0-9A-Za-z]+)
-        = ([!#$%&'*+\-.^_`|~0-9A-Za-z]+ | "(?:[^"\\]|\\.)*")
-        [ \t]* (;|,|$)""",
-    re.VERBOSE,
-)
+#: An address of a node, with or without a port (RFC 7239, section 6). X-Forwarded-For has IPv6 without brackets too.
+_NODE = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::\d{1,5})?|([0-9.]+)(?::\d{1,5})?|([0-9A-Fa-f:.]+)", re.ASCII)
 
 
 def follow(environ: MutableMapping[str, Any], trusted: Networks) -> None:
-    """Make REMOTE_ADDR the client's address and wsgi.url_scheme the client's, if a trusted proxy tells them.
+    """Set REMOTE_ADDR and wsgi.url_scheme to the client's, if the request came from a trusted proxy that tells them.
 
-    Raises ProxyError, with nothing changed, if what it tells makes no sense.
+    Raises ProxyError, and changes nothing, if the headers are malformed or contradict each other.
     """
     if environ.get("REMOTE_ADDR", "") not in trusted:
         return
@@ -47,98 +36,32 @@ def follow(environ: MutableMapping[str, Any], trusted: Networks) -> None:
         environ["REMOTE_ADDR"] = address
         environ.pop("REMOTE_PORT", None)
     if schemes:
-        # Of several the worst: whatever one proxy received in the clear was in the clear.
+        # The request was encrypted only if it was encrypted on every hop.
         environ["wsgi.url_scheme"] = "https" if schemes <= {"https", "wss"} else "http"
 
 
-def source(read: Callable[[int], bytes]) -> tuple[str, int] | None:
-    """The client's address and port by the PROXY header at the start of a connection; None if the proxy speaks for
-    itself, as for its health checks, or does not know.
-
-    `read(size)` returns `size` bytes, or fewer at the end. Nothing behind the header is read. Raises ProxyError.
-    """
-
-    def take(size: int) -> bytes:
-        data = read(size)
-        if len(data) < size:
-            raise ProxyError("the connection ended before the PROXY header did")
-        return data
-
-    begin = take(len(_SIGNATURE))
-    if begin == _SIGNATURE:
-        return _version_2(take)
-    if begin[:6] == b"PROXY ":
-        return _version_1(begin, take)
-    raise ProxyError("there is no PROXY header; have the proxy send one (HAProxy: send-proxy-v2)")
-
-
-def _version_1(line: bytes, take: Callable[[int], bytes]) -> tuple[str, int] | None:
-    # Nothing says how long it is: a byte at a time, or what follows would be lost.
-    while not line.endswith(b"\r\n"):
-        if len(line) == V1_MAX:
-            raise ProxyError(f"the PROXY header, version 1, is longer than {V1_MAX} bytes")
-        line += take(1)
-    words = line[:-2].decode("latin-1").split(" ")
-    if words[1] == "UNKNOWN":
-        return None
-    try:
-        _, family, client, server, client_port, server_port = words
-        version = {"TCP4": 4, "TCP6": 6}[family]
-        # The server's part is nothing to us, but must be right as well.
-        for address, port in ((server, server_port), (client, client_port)):
-            # The module would take scopes too, which may have anything in them.
-            ip = ipaddress.ip_address(address)
-            if ip.version != version or "%" in address:
-                raise ValueError(address)
-            number = _port(port)
-        return _written(ip.packed), number
-    except (ValueError, KeyError):
-        raise ProxyError("the PROXY header, version 1, is malformed") from None
-
-
-def _version_2(take: Callable[[int], bytes]) -> tuple[str, int] | None:
-    command, family, size = struct.unpack(">BBH", take(4))
-    if command not in (0x20, 0x21):
-        raise ProxyError(f"the PROXY header says command 0x{command:02x}, which version 2 does not have")
-    if size > V2_MAX:
-        raise ProxyError(f"the PROXY header announces {size} bytes; {V2_MAX} are the most that is taken")
-    body = take(size)
-    if command == 0x20:
-        return None
-    layout = {0x11: "4s4sHH", 0x21: "16s16sHH"}.get(family)
-    if layout is None:
-        # Unspecified, or a UNIX socket. No other kind carries a stream.
-        if family in (0x00, 0x31):
-            return None
-        raise ProxyError(f"the PROXY header says family 0x{family:02x}, which is not TCP")
-    try:
-        client, _, port, _ = struct.unpack_from(">" + layout, body)
-    except struct.error:
-        raise ProxyError("the PROXY header, version 2, is too short for its addresses") from None
-    return _written(client), port
-
-
 class _Hop(NamedTuple):
-    """What one proxy said of who spoke to it."""
+    """What one proxy tells of its own peer: the address, and the schemes that were used."""
 
     address: str
     schemes: frozenset[str] = frozenset()
 
 
 def _client(environ: Mapping[str, Any], trusted: Networks) -> tuple[str, frozenset[str]]:
-    """The client's address, or an empty string, and the schemes that it and proxies used, if they are told."""
+    """The client's address, or an empty string, and the schemes that were used; either may be empty. Raises
+    ProxyError."""
     found = []
-    for name, parse in (("X-Forwarded-For", _x_forwarded_for), ("Forwarded", _forwarded)):
+    for name, parse in (("X-Forwarded-For", _parse_x_forwarded_for), ("Forwarded", _parse_forwarded)):
         value = environ.get("HTTP_" + name.upper().replace("-", "_"))
         if value is None:
             continue
-        if len(value) > FIELD_MAX:
-            raise ProxyError(f"the {name} header has over {FIELD_MAX} bytes")
+        if len(value) > FIELD_MAX_BYTES:
+            raise ProxyError(f"the {name} header is longer than {FIELD_MAX_BYTES} bytes")
         try:
             found.append(_rightmost(parse(value), trusted))
         except ValueError:
             raise ProxyError(f"the {name} header is malformed, or hides the address") from None
-    # A proxy sets one, and passes on whatever else the client sent: which one is true, none can tell from here.
+    # A proxy sets one of the two, and may pass on the other as the client sent it. Nothing here tells which is which.
     if len({hop.address for hop in found}) > 1:
         raise ProxyError(
             "the X-Forwarded-For and Forwarded headers contradict each other; have the proxy remove the one that it"
@@ -149,61 +72,48 @@ def _client(environ: Mapping[str, Any], trusted: Networks) -> tuple[str, frozens
     return (found[0].address if found else ""), schemes.union(*(hop.schemes for hop in found))
 
 
-def _rightmost(hops: Iterable[str | _Hop], trusted: Networks) -> _Hop:
-    """The rightmost hop that is no trusted proxy, or else the leftmost. Each proxy adds whom it heard from to the
-    right: what stands left of a stranger is the stranger's word. Raises ValueError for what is no address."""
+def _rightmost(hops: Iterable[_Hop], trusted: Networks) -> _Hop:
+    """The first hop, from the right, that is not a trusted proxy; the leftmost if all are. Each proxy adds its peer at
+    the right end, so what is left of the client's address was written by the client. Raises ValueError."""
     schemes: frozenset[str] = frozenset()
     address = ""
     for hop in hops:
-        text, said = (hop, frozenset()) if isinstance(hop, str) else hop
-        address = _node(text)
-        schemes |= said
+        address = _parse_node(hop.address)
+        schemes |= hop.schemes
         if address not in trusted:
             break
     return _Hop(address, schemes)
 
 
-def _x_forwarded_for(value: str) -> Iterable[str]:
-    """From the right."""
-    return reversed([word.strip(" \t") for word in value.split(",")])
+def _parse_x_forwarded_for(value: str) -> Iterable[_Hop]:
+    """The hops, from the right. Not parsed further: a client may write anything at the left."""
+    return [_Hop(word.strip(" \t")) for word in reversed(value.split(","))]
 
 
-def _forwarded(value: str) -> Iterable[_Hop]:
-    """From the right (RFC 7239, section 4). Raises ValueError."""
+def _parse_forwarded(value: str) -> Iterable[_Hop]:
+    """The hops, from the right (RFC 7239, section 4). Raises ValueError."""
     hops: list[_Hop] = []
     pairs: dict[str, str] = {}
-    at, end = 0, ","
-    while end:
-        pair = _PAIR.match(value, at)
+    position, separator = 0, ","
+    while separator:
+        pair = _PAIR.match(value, position)
         if pair is None:
             raise ValueError(value)
-        name, text, end = pair[1].lower(), pair[2], pair[3]
+        name, text, separator = pair[1].lower(), pair[2], pair[3]
         if name in pairs:
             raise ValueError(value)
         pairs[name] = re.sub(r"\\(.)", r"\1", text[1:-1]) if text[0] == '"' else text
-        if end != ";":
+        if separator != ";":
             proto = pairs.get("proto", "").lower()
             hops.append(_Hop(pairs.get("for", ""), frozenset({proto} if proto else ())))
             pairs = {}
-        at = pair.end()
+        position = pair.end()
     return reversed(hops)
 
 
-def _node(text: str) -> str:
-    """The address in a node (RFC 7239, section 6), with or without a port; lone IPv6 addresses stand bare in
-    X-Forwarded-For. Raises ValueError."""
-    found = re.fullmatch(r"\[([0-9A-Fa-f:.]+)\](?::\d{1,5})?|([0-9.]+)(?::\d{1,5})?|([0-9A-Fa-f:.]+)", text, re.ASCII)
+def _parse_node(text: str) -> str:
+    """The address in a node, without its port. Raises ValueError."""
+    found = _NODE.fullmatch(text)
     if not found:
         raise ValueError(text)
-    return _written(ipaddress.ip_address(found[found.lastindex or 0]).packed)
-
-
-def _written(packed: bytes) -> str:
-    ip = ipaddress.ip_address(packed)
-    return str(getattr(ip, "ipv4_mapped", None) or ip)
-
-
-def _port(text: str) -> int:
-    if not re.fullmatch("0|[1-9][0-9]{0,4}", text) or int(text) > 65535:
-        raise ValueError(text)
-    return int(text)
+    return canonical(found[found.lastindex or 0])

@@ -1,8 +1,8 @@
-"""HTTP for one connection: gevent-websocket's handler, stricter, and able to hand its socket over.
+"""HTTP on one connection: gevent's and gevent-websocket's handler, stricter, and able to give its socket away.
 
-gevent-websocket sends the 101 before the application runs. Here the application decides first: it finds in its
-environment, under UPGRADE, a function that sends the 101 and gives up the socket. What gevent's parser lets through
-and an attacker could use is refused before that (RFC 9112, sections 2.2, 3, 5 and 6).
+gevent-websocket sends the 101 before the application runs. Here the application decides first: its environment has,
+under UPGRADE, a function that sends the 101 and gives the connection away. Requests that gevent's parser accepts, but
+that other parsers may read differently, are refused (RFC 9112, sections 2.2, 3, 5 and 6). Read next: application.py.
 """
 
 from __future__ import annotations
@@ -17,69 +17,75 @@ from gevent.pywsgi import Input, WSGIHandler
 from geventwebsocket.handler import WebSocketHandler
 
 from etherws.access.certificates import CERTIFICATE
-from etherws.server.lobby import LobbyMixin
-from etherws.tunnel.stream import PlainStream
-from etherws.tunnel.tls import TlsStream
+from etherws.server.front_door import STEP_TIMEOUT, Admitted
+from etherws.settings import HTTP_TOKEN
+from etherws.tunnel.stream import PlainStream, Stream
 
 log = logging.getLogger(__name__)
 
-#: environ[UPGRADE](headers) sends the 101 and returns (socket, bytes that came behind the request).
+#: environ[UPGRADE](headers) sends the 101; it returns the connection's stream, and the bytes that came behind the
+#: request.
 UPGRADE = "etherws.upgrade"
 
-#: Seconds for a request's line and headers, from the first byte that is waited for.
-HEADER_TIMEOUT = 10.0
+#: Bytes of all header lines of a request together, and their number. Browsers with large cookies, behind proxies, stay
+#: below.
+REQUEST_HEADERS_MAX_BYTES, REQUEST_HEADERS_MAX = 16 * 1024, 100
 
-#: Bytes of all header lines together, and their number; a browser with large cookies behind proxies stays below.
-HEADER_MAX, HEADERS_MAX = 16 * 1024, 100
+#: A header line (RFC 9112, section 5): a token, a colon, and no control characters but the tab.
+_HEADER_LINE = re.compile(HTTP_TOKEN.encode() + rb":[\t\x20-\x7e\x80-\xff]*\r\n")
 
-#: A field line (RFC 9112, section 5): a token, a colon, and no control characters but the tab.
-_FIELD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n")
-
-#: A request line (section 3), as bytes in latin-1. HTTP/0.9 and absolute targets are not spoken here.
-_REQUEST = re.compile(r"[A-Z]+ /[!-~]* HTTP/1\.[01]\r\n")
+#: A request line (section 3). HTTP/0.9 and absolute targets are refused.
+_REQUEST_LINE = re.compile(r"[A-Z]+ /[!-~]* HTTP/1\.[01]\r\n")
 
 
 class Handler(WebSocketHandler):  # type: ignore[misc]
-    """Speaks HTTP with one client until it is a tunnel. One request per connection."""
+    """Speaks HTTP with one client, until the connection is closed or upgraded. One request per connection."""
+
+    def __init__(
+        self, sock: Any, address: Any, server: Any, rfile: Any = None, admitted: Admitted | None = None
+    ) -> None:
+        """`admitted` is what our front door passes on. A plain WSGIServer has no such door: it gives a socket."""
+        self._admitted = admitted or Admitted(PlainStream(sock), address)
+        super().__init__(self._admitted.stream, address, server, rfile)
 
     def get_environ(self) -> Any:
-        """As gevent's, with the client's certificate if it was asked for one."""
+        """As gevent's, with the client's certificate if it showed one."""
         environ = super().get_environ()
-        if isinstance(self.socket, TlsStream) and (certificate := self.socket.getpeercert()):
-            environ[CERTIFICATE] = certificate
+        if self._admitted.certificate:
+            environ[CERTIFICATE] = self._admitted.certificate
         return environ
 
     def run_application(self) -> None:
-        """Let the application answer, or take the socket by environ[UPGRADE]."""
+        """Run the application, which answers, or takes the connection by environ[UPGRADE]."""
         self.close_connection = True
         self.environ[UPGRADE] = self._upgrade
         try:
             WSGIHandler.run_application(self)
         finally:
-            # gevent would wait for the rest of a body that was announced; no request follows it here.
+            # gevent would wait for the rest of the body, so as to find the next request. There is no next one here.
             self.wsgi_input = Input(self.rfile, 0)
 
     def read_request(self, raw_requestline: str) -> Any:
-        """As gevent's, for requests that every parser on the way understands alike."""
-        if not _REQUEST.fullmatch(raw_requestline):
+        """As gevent's, but only for request lines that every parser reads alike. Raises ValueError."""
+        if not _REQUEST_LINE.fullmatch(raw_requestline):
             raise ValueError("malformed request line")
         return super().read_request(raw_requestline)
 
     def MessageClass(self, rfile: Any, *args: Any) -> Any:
-        """The header lines from `rfile`, checked before gevent parses them. Raises ValueError."""
+        """The headers from `rfile`, checked before gevent parses them. Raises ValueError."""
         lines: list[bytes] = []
         size = 0
-        while (line := rfile.readline(HEADER_MAX + 1)) != b"\r\n":
+        while (line := rfile.readline(REQUEST_HEADERS_MAX_BYTES + 1)) != b"\r\n":
             size += len(line)
-            if size > HEADER_MAX:
-                raise ValueError(f"headers of over {HEADER_MAX} bytes")
-            if len(lines) == HEADERS_MAX:
-                raise ValueError(f"over {HEADERS_MAX} headers")
-            if not _FIELD.fullmatch(line):
+            if size > REQUEST_HEADERS_MAX_BYTES:
+                raise ValueError(f"headers of over {REQUEST_HEADERS_MAX_BYTES} bytes")
+            if len(lines) == REQUEST_HEADERS_MAX:
+                raise ValueError(f"over {REQUEST_HEADERS_MAX} headers")
+            if not _HEADER_LINE.fullmatch(line):
                 raise ValueError("malformed header line")
             lines.append(line)
         names = [line.split(b":", 1)[0].lower() for line in lines]
-        # More than one Host is for the application to name; these two decide where the request ends.
+        # These two decide where the request ends. A second Host is refused by handshake.py, which can say so.
         for name in (b"content-length", b"transfer-encoding"):
             if names.count(name) > 1:
                 raise ValueError(f"more than one {name.decode()} header")
@@ -90,7 +96,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
 
     def handle_one_request(self) -> Any:
         """As gevent's, with a deadline until the headers are read."""
-        self._deadline = gevent.Timeout.start_new(HEADER_TIMEOUT)
+        self._deadline = gevent.Timeout.start_new(STEP_TIMEOUT)
         try:
             return super().handle_one_request()
         except gevent.Timeout as timeout:
@@ -101,34 +107,31 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
             self._deadline.close()
 
     def handle_one_response(self) -> None:
-        """As gevent's; the request has been read in time."""
+        """As gevent's. The request was read in time, so the deadline ends."""
         self._deadline.close()
         super().handle_one_response()
 
     def log_request(self) -> None:
-        """As gevent-websocket's; what nobody reads is not even put into words."""
+        """As gevent-websocket's, but the line is only made if it will be logged."""
         if self.logger.isEnabledFor(logging.INFO):
             super().log_request()
 
     def log_error(self, msg: str, *args: Any) -> None:
-        """A stranger's mistake: no traceback, no raw bytes, and only for those who debug."""
+        """A client's mistake: at debug level, without a traceback, and without raw bytes."""
         log.debug(
             "bad request from %s: %s", self.client_address or "a local client", ascii(msg % args if args else msg)[:200]
         )
 
-    def _upgrade(self, headers: list[tuple[str, str]]) -> tuple[Any, bytes]:
-        # gevent-websocket writes neither a length, chunks nor a date with a 101 if it sees this.
+    def _upgrade(self, headers: list[tuple[str, str]]) -> tuple[Stream, bytes]:
+        # With this, gevent-websocket adds no length, chunks or date to the 101.
         self.environ["wsgi.websocket"] = True
         self.start_response("101 Switching Protocols", headers)
         self.write(b"")
-        if isinstance(self.server, LobbyMixin):
-            self.server.leave(self.socket)
-        # An application that mounts us may run a server of its own, which knows no streams.
-        stream = self.socket if isinstance(self.socket, TlsStream) else PlainStream(self.socket)
-        return stream, self._early()
+        self._admitted.upgraded()
+        return self._admitted.stream, self._early()
 
     def _early(self) -> bytes:
-        """What the client sent behind its request: in the file's buffer, no more in the socket."""
+        """What the client sent behind its request: it is in the file's buffer, and no longer in the socket."""
         self.socket.settimeout(0.0)
         try:
             return bytes(self.rfile.peek())
@@ -136,3 +139,8 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
             return b""
         finally:
             self.socket.settimeout(None)
+
+
+def speak_http(server: Any, admitted: Admitted) -> None:
+    """Serve HTTP on an admitted connection, for a gevent WSGIServer whose handler_class is Handler."""
+    server.handler_class(admitted.stream, admitted.address, server, admitted=admitted).handle()

@@ -62,3 +62,11 @@ class PlainStream:
     def __getattr__(self, name: str) -> Any:
         # What else an HTTP server asks of a socket: makefile, settimeout, getpeername and so on.
         return getattr(self.tcp, name)
+
+
+def read_exactly(stream: Stream | GeventSocket, size: int) -> bytes:
+    """Receive `size` bytes, and no byte more; fewer only if the stream ends before. Raises OSError."""
+    data = b""
+    while len(data) < size and (more := stream.recv(size - len(data))):
+        data += more
+    return data

@@ -121,3 +121,13 @@ def asked(host: Host, address: str = "127.0.0.1", **headers: str | None) -> tupl
         peer.say(masked(0x88, b"\x03\xe8"))
     peer.rest()
     return head.split(b"\r\n")[0], head + b"\r\n\r\n" + peer.rest()
+
+
+class UnixPeer(Peer):
+    """A client on a UNIX socket."""
+
+    def __init__(self, host: Host, address: str) -> None:
+        self._socket = host.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(PATIENCE)
+        self._socket.connect(address)
+        self._left = b""

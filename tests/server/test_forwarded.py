@@ -1,8 +1,7 @@
-"""Whom proxies name, and whom they can be made to name."""
+"""Which client the headers of proxies name, and what a client can make them name."""
 
 from __future__ import annotations
 
-import io
 import ipaddress
 from typing import Any
 
@@ -12,8 +11,7 @@ from hypothesis import strategies as st
 
 from etherws.addresses import Networks
 from etherws.errors import ProxyError
-from etherws.server.forwarded import FIELD_MAX, V1_MAX, V2_MAX, follow, source
-from tests.lab.proxy_protocol import IPV4, IPV6, SIGNATURE, version_2
+from etherws.server.forwarded import FIELD_MAX_BYTES, follow
 
 PROXIES = Networks(["10.0.0.0/8", "2001:db8:1::/48", "unix"])
 
@@ -90,7 +88,7 @@ def test_proxies_are_known_by_their_network_or_the_unix_socket(peer: str) -> Non
         {"x_forwarded_for": "fe80::1%eth0"},
         {"x_forwarded_for": "192.0.2.1 198.51.100.1"},
         {"x_forwarded_for": "\u0661.2.3.4"},
-        {"x_forwarded_for": "1.2.3.4," * FIELD_MAX},
+        {"x_forwarded_for": "1.2.3.4," * FIELD_MAX_BYTES},
         {"forwarded": ""},
         {"forwarded": "for=unknown"},
         {"forwarded": "for=_hidden"},
@@ -154,92 +152,3 @@ def test_any_header_ends_in_an_address_or_an_error(forwarded: str, proto: str) -
         except ProxyError:
             continue
         assert str(ipaddress.ip_address(found)) == found
-
-
-@pytest.mark.parametrize(
-    ("header", "found"),
-    [
-        (b"PROXY TCP4 192.0.2.1 198.51.100.1 4711 443\r\n", ("192.0.2.1", 4711)),
-        (b"PROXY TCP6 2001:db8::1 ::1 65535 0\r\n", ("2001:db8::1", 65535)),
-        (b"PROXY TCP6 ::ffff:192.0.2.1 ::1 1 2\r\n", ("192.0.2.1", 1)),
-        (b"PROXY UNKNOWN\r\n", None),
-        # The longest line that there can be.
-        (b"PROXY UNKNOWN " + b"ffff:" * 7 + b"ffff " + b"ffff:" * 7 + b"ffff 65535 65535\r\n", None),
-        (version_2(0x21, 0x11, IPV4), ("192.0.2.1", 4711)),
-        (version_2(0x21, 0x21, IPV6), ("2001:db8::1", 4711)),
-        (version_2(0x21, 0x11, IPV4 + b"\x02\x00\x04host"), ("192.0.2.1", 4711)),
-        (version_2(0x21, 0x11, IPV4 + b"\x04" * (V2_MAX - 12)), ("192.0.2.1", 4711)),
-        (version_2(0x20, 0x00, b""), None),
-        (version_2(0x20, 0x11, IPV4), None),
-        (version_2(0x21, 0x00, b"whatever"), None),
-        (version_2(0x21, 0x31, b"/run/x".ljust(216, b"\0")), None),
-    ],
-    ids=lambda header: repr(header)[:60],
-)
-def test_a_proxy_introduces_its_client(header: bytes, found: tuple[str, int] | None) -> None:
-    wire = io.BytesIO(header + b"GET / HTTP/1.1\r\n")
-    assert source(wire.read) == found
-    assert wire.read() == b"GET / HTTP/1.1\r\n"
-    # Every byte of it is needed.
-    for size in range(len(header)):
-        with pytest.raises(ProxyError, match="ended before"):
-            source(io.BytesIO(header[:size]).read)
-
-
-@pytest.mark.parametrize(
-    ("header", "words"),
-    [
-        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "no PROXY header"),
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00\x00\x00", "no PROXY header"),
-        (b"PROXY TCP4 192.0.2.1 198.51.100.1 4711\r\n", "malformed"),
-        (b"PROXY TCP4 192.0.2.1 198.51.100.1 4711 443 1\r\n", "malformed"),
-        (b"PROXY TCP4 192.0.2.1  198.51.100.1 4711 443\r\n", "malformed"),
-        (b"PROXY TCP4 192.0.2.256 198.51.100.1 4711 443\r\n", "malformed"),
-        (b"PROXY TCP4 2001:db8::1 ::1 4711 443\r\n", "malformed"),
-        (b"PROXY TCP6 fe80::1%\x1b[2J ::1 4711 443\r\n", "malformed"),
-        (b"PROXY TCP4 192.0.2.1 198.51.100.1 65536 443\r\n", "malformed"),
-        (b"PROXY TCP4 192.0.2.1 198.51.100.1 047 443\r\n", "malformed"),
-        (b"PROXY UDP4 192.0.2.1 198.51.100.1 4711 443\r\n", "malformed"),
-        (b"PROXY \r\n\r\n\r\n\r\n\r\n", "malformed"),
-        (b"PROXY UNKNOWN".ljust(V1_MAX + 1), "longer than 107"),
-        (version_2(0x11, 0x11, IPV4), "command 0x11"),
-        (version_2(0x22, 0x11, IPV4), "command 0x22"),
-        (version_2(0x21, 0x12, IPV4), "not TCP"),
-        (version_2(0x21, 0x11, IPV4[:-1]), "too short"),
-        (version_2(0x21, 0x21, IPV4), "too short"),
-        (version_2(0x21, 0x11, b"", V2_MAX + 1), "announces 2049 bytes"),
-        (version_2(0x21, 0x11, b"", 65535), "announces 65535 bytes"),
-    ],
-    ids=lambda header: repr(header)[:60],
-)
-def test_an_introduction_that_is_none_is_refused(header: bytes, words: str) -> None:
-    with pytest.raises(ProxyError, match=words):
-        source(io.BytesIO(header).read)
-
-
-@given(
-    st.one_of(
-        st.binary(max_size=300),
-        st.binary(max_size=120).map(b"PROXY ".__add__),
-        st.text("TCP46 0123456789.:abcdef\r\n", max_size=120).map(lambda text: b"PROXY TCP" + text.encode()),
-        st.binary(max_size=300).map(SIGNATURE.__add__),
-        st.builds(version_2, st.integers(0x20, 0x22), st.sampled_from([0, 0x11, 0x21, 0x31, 0x12]), st.binary()),
-    )
-)
-def test_any_bytes_end_in_an_address_or_an_error_and_no_more_are_read_than_are_due(data: bytes) -> None:
-    asked = 0
-    wire = io.BytesIO(data)
-
-    def read(size: int) -> bytes:
-        nonlocal asked
-        asked += size
-        return wire.read(size)
-
-    try:
-        found = source(read)
-    except ProxyError:
-        found = None
-    assert asked <= len(SIGNATURE) + 4 + V2_MAX
-    if found:
-        assert str(ipaddress.ip_address(found[0])) == found[0]
-        assert 0 <= found[1] <= 65535

@@ -1,22 +1,29 @@
-"""Those who connect and say nothing, in numbers."""
+"""The front door: limits for those who connect and say nothing, the PROXY header, TLS; on each kind of server."""
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gevent
 import pytest
-from gevent import socket
+from gevent import socket as gevent_socket
 from gevent.server import StreamServer
 
-from etherws.addresses import Networks, peer
-from etherws.server import lobby
-from etherws.server.lobby import LobbyMixin
-from tests.lab.hosts import Host, Process, until
-from tests.lab.peer import Peer
+from etherws import addresses
+from etherws.server import front_door
+from etherws.server.front_door import MAX_WAITING_PER_SOURCE, Address, Admitted, FrontDoor
+from etherws.settings import ServerSettings
+from tests.lab.frames import frame
+from tests.lab.hosts import PATIENCE, Host, Process, until
+from tests.lab.peer import Peer, UnixPeer, masked, request
 from tests.lab.pki import Certificate
+from tests.lab.proxy_protocol import IPV6, header, version_2
 from tests.lab.servers import gunicorn
+from tests.lab.sockets import gevent_pair
 
 
 def serve(kind: str, host: Host, certificate: Certificate) -> Process:
@@ -41,7 +48,7 @@ def test_one_address_has_so_many_connections_that_wait(
     uri = f"{'wss' if kind == 'tls' else 'ws'}://192.0.2.1:80/"
     client = other.etherws("client", "--foreground", uri, "--cacert", str(certificate.cert))
     client.says("connected")
-    silent = [Peer(other, ("192.0.2.1", 80)) for _ in range(lobby.EACH)]
+    silent = [Peer(other, ("192.0.2.1", 80)) for _ in range(MAX_WAITING_PER_SOURCE)]
     assert not any(peer.hung_up() for peer in silent)
     for at in range(3):
         Peer(other, ("192.0.2.1", 80))
@@ -56,40 +63,38 @@ def test_tunnels_and_proxies_of_this_machine_are_not_counted(hosts: tuple[Host, 
     one, other = hosts
     one.etherws("server", "--foreground").says("listening")
     one.bridge("br0", "ethws0")
-    silent = [Peer(one) for _ in range(lobby.EACH + 1)]
-    silent += [Peer(other, ("192.0.2.1", 80)) for _ in range(lobby.EACH - 1)]
-    tunnels = [Peer(other, ("192.0.2.1", 80)).upgraded() for _ in range(lobby.EACH)]
+    silent = [Peer(one) for _ in range(MAX_WAITING_PER_SOURCE + 1)]
+    silent += [Peer(other, ("192.0.2.1", 80)) for _ in range(MAX_WAITING_PER_SOURCE - 1)]
+    tunnels = [Peer(other, ("192.0.2.1", 80)).upgraded() for _ in range(MAX_WAITING_PER_SOURCE)]
     assert not any(peer.hung_up() for peer in silent)
     assert not any(peer.hung_up() for peer in tunnels)
 
 
-class Server(LobbyMixin, StreamServer):  # type: ignore[misc]
-    """Waits for a line, says it back and hangs up."""
-
-    def handle(self, sock: Any, address: Any) -> None:
-        sock.sendall(sock.recv(100))
-
-
 @pytest.fixture
-def address(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A server in whose lobby there is room for three."""
-    monkeypatch.setattr(lobby, "TOTAL", 3)
+def echo(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The address of a server at whose front door three may wait. It waits for a line, sends it back and hangs up."""
+    monkeypatch.setattr(front_door, "MAX_WAITING", 3)
+    door = FrontDoor(ServerSettings(), None)
+
+    def speak(admitted: Admitted) -> None:
+        admitted.stream.sendall(admitted.stream.recv(100))
+
     with host.namespace.inside():
-        server = Server(("127.0.0.1", 0))
+        server = StreamServer(("127.0.0.1", 0), lambda sock, address: door.admit(sock, address, speak))
         server.start()
         yield server.address
         server.stop()
 
 
-def test_who_waited_longest_makes_room(address: Any) -> None:
+def test_who_waited_longest_makes_room(echo: Any) -> None:
     with gevent.Timeout(20):
-        first, second, third, fourth = (socket.create_connection(address) for _ in range(4))
+        first, second, third, fourth = (gevent_socket.create_connection(echo) for _ in range(4))
         assert first.recv(100) == b""
         # One that has gone makes room too.
         second.sendall(b"hello")
         assert second.recv(100) == b"hello"
         assert second.recv(100) == b""
-        fifth = socket.create_connection(address)
+        fifth = gevent_socket.create_connection(echo)
         for sock in (third, fourth, fifth):
             sock.sendall(b"hello")
             assert sock.recv(100) == b"hello"
@@ -98,7 +103,7 @@ def test_who_waited_longest_makes_room(address: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "whence"),
+    ("address", "source"),
     [
         ("", ""),
         (("127.0.0.2", 1), ""),
@@ -106,13 +111,215 @@ def test_who_waited_longest_makes_room(address: Any) -> None:
         (("::ffff:127.0.0.1", 1, 0, 0), ""),
         (("192.0.2.1", 1), "192.0.2.1"),
         (("::ffff:192.0.2.1", 1, 0, 0), "192.0.2.1"),
+        (("198.51.100.7", 1), ""),
         (("2001:db8:1:2:3:4:5:6", 1, 0, 0), "2001:db8:1:2::/64"),
         (("fe80::1%eth0", 1, 0, 2), "fe80::/64"),
     ],
 )
-def test_whence_a_connection_comes(address: Any, whence: str) -> None:
-    class Lobby(lobby.LobbyMixin):
-        def trusted(self) -> Networks:
-            return Networks(["198.51.100.0/24"])
+def test_each_source_but_this_machine_and_proxies_is_limited(address: Address, source: str) -> None:
+    door = FrontDoor(ServerSettings(trusted_proxy=("198.51.100.0/24",)), None)
+    assert door._source(addresses.peer(address)) == source
 
-    assert Lobby()._whence(peer(address)) == whence
+
+def admitted(door: FrontDoor, sock: Any, address: Address) -> Admitted | None:
+    """What the door passes on for a connection, if anything."""
+    found: list[Admitted] = []
+    door.admit(sock, address, found.append)
+    return found[0] if found else None
+
+
+def test_a_plain_connection_is_admitted_as_it_is() -> None:
+    ours, its = gevent_pair()
+    with its:
+        found = admitted(FrontDoor(ServerSettings(), None), ours, ("192.0.2.1", 4711))
+        assert found
+        assert (found.stream.tcp, found.address, found.certificate) == (ours, ("192.0.2.1", 4711), None)
+        # The door closes what it opened.
+        assert its.recv(1) == b""
+
+
+def test_a_connection_that_was_upgraded_waits_no_longer() -> None:
+    door = FrontDoor(ServerSettings(), None)
+    waiting: list[int] = []
+
+    def speak(admitted: Admitted) -> None:
+        waiting.append(len(door._waiting._sources))
+        admitted.upgraded()
+        waiting.append(len(door._waiting._sources))
+
+    ours, its = gevent_pair()
+    with its:
+        door.admit(ours, "", speak)
+    assert waiting == [1, 0]
+
+
+def test_a_failure_of_http_leaves_neither_a_socket_nor_a_place_in_the_list() -> None:
+    door = FrontDoor(ServerSettings(), None)
+
+    def speak(_: Admitted) -> None:
+        raise OSError("broken")
+
+    ours, its = gevent_pair()
+    with its:
+        with pytest.raises(OSError, match="broken"):
+            door.admit(ours, "", speak)
+        assert its.recv(1) == b""
+    assert not door._waiting._sources
+
+
+PROXY = ServerSettings(trusted_proxy=("192.0.2.0/24", "unix"), proxy_protocol=True)
+
+
+@pytest.mark.parametrize("proxy", [("192.0.2.1", 4711), ""])
+def test_the_header_gives_the_address_that_http_sees(proxy: Address) -> None:
+    ours, its = gevent_pair()
+    with its:
+        its.sendall(header(1, "203.0.113.9") + b"GET /")
+        found: list[tuple[Address, bytes]] = []
+        FrontDoor(PROXY, None).admit(ours, proxy, lambda each: found.append((each.address, each.stream.recv(100))))
+        assert found == [(("203.0.113.9", 4711), b"GET /")]
+
+
+@pytest.mark.parametrize(
+    ("proxy", "name"), [(("::ffff:192.0.2.1", 4711, 0, 0), "192.0.2.1"), ("", "on the UNIX socket")]
+)
+def test_a_silent_proxy_is_closed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, proxy: Address, name: str
+) -> None:
+    monkeypatch.setattr(front_door, "STEP_TIMEOUT", 0.05)
+    ours, its = gevent_pair()
+    with its:
+        its.sendall(b"PROXY TCP4 ")
+        assert admitted(FrontDoor(PROXY, None), ours, proxy) is None
+        assert its.recv(1) == b""
+    assert f"closed a connection of the proxy {name}: no PROXY header within 0.05 s" in caplog.text
+
+
+def test_a_proxy_that_ends_its_connection_is_closed() -> None:
+    ours, its = gevent_pair()
+    its.close()
+    assert admitted(FrontDoor(PROXY, None), ours, "") is None
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """For a UNIX socket."""
+    return str(tmp_path / "etherws.sock")
+
+
+def listening(host: Host, *options: str) -> Process:
+    """A server that listens."""
+    running = host.etherws("server", "--foreground", *options)
+    running.says("listening")
+    return running
+
+
+@pytest.mark.parametrize("proxy_protocol", ["", "1"])
+def test_gunicorn_serves_a_unix_socket_to_trusted_proxies(host: Host, path: str, proxy_protocol: str) -> None:
+    env = {"ETHERWS_SERVER_TRUSTED_PROXY": "unix 10.0.0.0/8", "ETHERWS_SERVER_PROXY_PROTOCOL": proxy_protocol}
+    running = gunicorn(host, "-b", f"unix:{path}", **env)
+    until(lambda: "ethws0" in host.links(), "ethws0 to appear")
+    frames = host.frames("ethws0")
+    peer = UnixPeer(host, path)
+    if proxy_protocol:
+        peer.say(header(2, "10.0.0.8"))
+    peer.say(request(X_Forwarded_For="6.6.6.6, 192.0.2.1, 10.0.0.9"))
+    assert peer.head().startswith(b"HTTP/1.1 101 ")
+    peer.say(masked(0x82, frame(100)))
+    assert frames.receive() == frame(100)
+    running.stop()
+    # In its access log.
+    assert "192.0.2.1 - - " in running.output
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("where", ["unix", "tcp"])
+def test_a_proxy_names_its_client(host: Host, path: str, where: str, version: int) -> None:
+    address, trusted = (f"unix:{path}", "unix") if where == "unix" else ("127.0.0.1", "127.0.0.0/8")
+    running = listening(host, "--address", address, "--trusted-proxy", trusted, "--proxy-protocol")
+    frames = host.frames("ethws0")
+    peer = UnixPeer(host, path) if where == "unix" else Peer(host)
+    peer.say(header(version) + request() + masked(0x82, frame(100)))
+    assert peer.head().startswith(b"HTTP/1.1 101 ")
+    assert frames.receive() == frame(100)
+    running.says("192.0.2.1 joined on ethws0")
+
+
+def test_the_header_comes_before_tls_and_byte_by_byte(host: Host, certificate: Certificate) -> None:
+    tls = ("--keyfile", str(certificate.key), "--certfile", str(certificate.cert))
+    running = listening(host, "--trusted-proxy", "127.0.0.1", "--proxy-protocol", *tls)
+    sock = host.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.settimeout(PATIENCE)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.connect(("127.0.0.1", 443))
+    for byte in version_2(0x21, 0x21, IPV6 + b"\x02\x00\x04host"):
+        sock.sendall(bytes([byte]))
+    context = ssl.create_default_context(cafile=str(certificate.cert))
+    with context.wrap_socket(sock, server_hostname="localhost") as peer:
+        peer.sendall(request())
+        assert peer.recv(65536).startswith(b"HTTP/1.1 101 ")
+        running.says("2001:db8::1 joined on ethws0")
+
+
+def test_a_header_without_a_client_leaves_the_proxys_address(host: Host) -> None:
+    running = listening(host, "--trusted-proxy", "127.0.0.1", "--proxy-protocol")
+    Peer(host).say(b"PROXY UNKNOWN\r\n" + request())
+    running.says("127.0.0.1 joined on ethws0")
+
+
+def test_a_proxy_without_the_header_is_closed_and_logged_once(host: Host) -> None:
+    running = listening(host, "--trusted-proxy", "127.0.0.1", "--proxy-protocol")
+    for data in (request(), version_2(0x21, 0x11, b"", 65535), b"PROXY TCP4 a b c d\r\n"):
+        peer = Peer(host)
+        peer.say(data)
+        assert peer.rest() == b""
+    running.says("closed a connection of the proxy 127.0.0.1: there is no PROXY header; have the proxy send one")
+    assert running.output.count("closed a connection") == 1
+    peer = Peer(host)
+    peer.say(header(1) + request())
+    assert peer.head().startswith(b"HTTP/1.1 101 ")
+
+
+def test_nobody_else_may_name_a_client(host: Host) -> None:
+    running = listening(host, "--trusted-proxy", "10.0.0.0/8", "--proxy-protocol")
+    for version in (1, 2):
+        peer = Peer(host)
+        peer.say(header(version) + request())
+        assert b" 101 " not in peer.rest()
+    peer = Peer(host)
+    peer.say(request(X_Forwarded_For="6.6.6.6", Forwarded="for=6.6.6.6"))
+    assert peer.head().startswith(b"HTTP/1.1 101 ")
+    assert "127.0.0.1 joined on ethws0" in running.says("joined")
+
+
+def test_http_headers_count_after_the_header_of_a_proxy(host: Host) -> None:
+    running = listening(host, "--trusted-proxy", "127.0.0.1", "--trusted-proxy", "10.0.0.0/8", "--proxy-protocol")
+    Peer(host).say(header(2, "10.0.0.1") + request(X_Forwarded_For="192.0.2.1"))
+    running.says("192.0.2.1 joined on ethws0")
+
+
+def test_a_malformed_http_header_is_logged_once_and_the_proxy_counts(host: Host) -> None:
+    running = listening(host, "--trusted-proxy", "127.0.0.1")
+    for times in (1, 2):
+        peer = Peer(host)
+        peer.say(request(X_Forwarded_For="who knows"))
+        running.says("127.0.0.1 joined on ethws0", times)
+        peer.close()
+        running.says("left ethws0", times)
+    assert running.output.count("the proxy 127.0.0.1: the X-Forwarded-For header is malformed") == 1
+
+
+def test_the_protocol_needs_a_proxy_to_trust(host: Host) -> None:
+    running = host.etherws("server", "--foreground", "--proxy-protocol")
+    assert running.ends() == 1
+    assert "--proxy-protocol needs --trusted-proxy" in running.output
+
+
+def test_a_silent_proxy_holds_up_nobody(host: Host) -> None:
+    listening(host, "--trusted-proxy", "127.0.0.1", "--proxy-protocol")
+    silent = [Peer(host) for _ in range(20)]
+    for peer in silent[::2]:
+        peer.say(b"PROX")
+    peer = Peer(host)
+    peer.say(header(1) + request())
+    assert peer.head().startswith(b"HTTP/1.1 101 ")

@@ -17,7 +17,7 @@ import pytest
 from etherws.access import passwd
 from etherws.client.credentials import Login
 from etherws.errors import SettingsError
-from etherws.server.authenticate import FAILURES, PAUSE, SOURCES, WAITING, Slowdown
+from etherws.server.authenticate import FAILURE_INTERVAL, FREE_FAILURES, MAX_SOURCES, MAX_WAITING_LOGINS, LoginLimiter
 from tests.lab.hosts import Host, Process, until
 from tests.lab.joining import joining, last_line
 from tests.lab.peer import Peer, asked, basic, masked, request
@@ -157,8 +157,8 @@ def test_a_browser_brings_its_token_as_a_subprotocol(host: Host, files: Files) -
 def test_five_failures_are_free_and_then_an_address_is_slowed_down(host: Host, files: Files, tell: Tell) -> None:
     server = start(host, *files.options)
     wrong = basic(f"alice:{WRONG}")
-    statuses = [asked(host, Authorization=wrong)[0] for _ in range(FAILURES + 2)]
-    assert statuses[:FAILURES] == [b"HTTP/1.1 401 Unauthorized"] * FAILURES
+    statuses = [asked(host, Authorization=wrong)[0] for _ in range(FREE_FAILURES + 2)]
+    assert statuses[:FREE_FAILURES] == [b"HTTP/1.1 401 Unauthorized"] * FREE_FAILURES
     assert statuses[-1] == b"HTTP/1.1 429 Too Many Requests"
     # The right one has to wait as well: that it is right cannot be known without looking.
     status, answer = asked(host, Authorization=basic(f"alice:{PASSWORD}"))
@@ -168,28 +168,28 @@ def test_five_failures_are_free_and_then_an_address_is_slowed_down(host: Host, f
     # Not so who asks without credentials: nothing was tried.
     assert asked(host)[0] == b"HTTP/1.1 401 Unauthorized"
     until(lambda: b" 101 " in asked(host, Authorization=basic(f"alice:{PASSWORD}"))[0], "the address to be let in")
-    assert server.output.count("login refused") >= FAILURES
+    assert server.output.count("login refused") >= FREE_FAILURES
 
 
-def test_a_slowdown_counts_by_address_and_forgets() -> None:
-    slowdown = Slowdown()
-    for at in range(FAILURES):
-        assert slowdown.wait("192.0.2.1", at / 10) == 0
-        slowdown.failed("192.0.2.1", at / 10)
-    assert 0 < slowdown.wait("192.0.2.1", 1.0) <= PAUSE
-    assert slowdown.wait("192.0.2.2", 1.0) == 0
-    assert slowdown.wait("192.0.2.1", 1.0 + PAUSE) == 0
-    slowdown.failed("192.0.2.1", 1.0 + PAUSE)
-    assert slowdown.wait("192.0.2.1", 1.0 + PAUSE) > 0
-    assert slowdown.wait("192.0.2.1", 1.0 + 7 * PAUSE) == 0
+def test_a_limiter_counts_by_address_and_forgets() -> None:
+    limiter = LoginLimiter()
+    for at in range(FREE_FAILURES):
+        assert limiter.wait("192.0.2.1", at / 10) == 0
+        limiter.failed("192.0.2.1", at / 10)
+    assert 0 < limiter.wait("192.0.2.1", 1.0) <= FAILURE_INTERVAL
+    assert limiter.wait("192.0.2.2", 1.0) == 0
+    assert limiter.wait("192.0.2.1", 1.0 + FAILURE_INTERVAL) == 0
+    limiter.failed("192.0.2.1", 1.0 + FAILURE_INTERVAL)
+    assert limiter.wait("192.0.2.1", 1.0 + FAILURE_INTERVAL) > 0
+    assert limiter.wait("192.0.2.1", 1.0 + 7 * FAILURE_INTERVAL) == 0
     # Who has a /64 has as many addresses as he likes.
-    for last in range(FAILURES):
-        slowdown.failed(f"2001:db8::{last}", 0.0)
-    assert slowdown.wait("2001:db8::ffff", 0.0) > 0
-    assert slowdown.wait("2001:db8:0:1::1", 0.0) == 0
-    for number in range(SOURCES + 1):
-        slowdown.failed(f"peer {number}", 0.0)
-    assert slowdown.wait("2001:db8::ffff", 0.0) == 0
+    for last in range(FREE_FAILURES):
+        limiter.failed(f"2001:db8::{last}", 0.0)
+    assert limiter.wait("2001:db8::ffff", 0.0) > 0
+    assert limiter.wait("2001:db8:0:1::1", 0.0) == 0
+    for number in range(MAX_SOURCES + 1):
+        limiter.failed(f"peer {number}", 0.0)
+    assert limiter.wait("2001:db8::ffff", 0.0) == 0
 
 
 def test_many_logins_at_once_are_bounded_and_block_nobody(host: Host, files: Files) -> None:
@@ -198,7 +198,7 @@ def test_many_logins_at_once_are_bounded_and_block_nobody(host: Host, files: Fil
     inside = Peer(host)
     inside.say(request(Authorization=f"Bearer {files.token}"))
     assert inside.head().startswith(b"HTTP/1.1 101 ")
-    others, begun = [Peer(host) for _ in range(WAITING + 8)], monotonic()
+    others, begun = [Peer(host) for _ in range(MAX_WAITING_LOGINS + 8)], monotonic()
     for other in others:
         other.say(request(Authorization=basic("slow:" + WRONG)))
     # Meanwhile pings are answered; that is no promise of how soon.
@@ -207,8 +207,8 @@ def test_many_logins_at_once_are_bounded_and_block_nobody(host: Host, files: Fil
         pass
     assert got == (0x8A, b"are you there?")
     heads = [other.head().split(b" ")[1] for other in others]
-    # And one more each PAUSE, where the machine is busy.
-    assert FAILURES <= heads.count(b"401") <= FAILURES + (monotonic() - begun) / PAUSE
+    # And one more each FAILURE_INTERVAL, where the machine is busy.
+    assert FREE_FAILURES <= heads.count(b"401") <= FREE_FAILURES + (monotonic() - begun) / FAILURE_INTERVAL
     assert heads.count(b"503") >= 1
     assert set(heads) == {b"401", b"429", b"503"}
     assert "Traceback" not in server.output
@@ -410,9 +410,9 @@ def test_traffic_of_a_session_by_tls_and_password(hosts: tuple[Host, Host], file
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ([], "anyone who reaches this server may join the LAN, and whoever is on the way may read and change"),
+        ([], "anyone who reaches this server may join the LAN, and anyone on the path can read and change"),
         (["{tls}"], "anyone who reaches this server may join the LAN: give --htpasswd"),
-        (["{files}"], "whoever is on the way may read passwords, tokens and all that passes"),
+        (["{files}"], "anyone on the path can read the passwords, tokens and traffic"),
         (["{files}", "{tls}"], ""),
         (["--address", "127.0.0.1"], ""),
         (["--address", "::1"], ""),
@@ -459,7 +459,7 @@ def test_a_page_of_another_site_is_refused(host: Host, tell: Tell, case: str) ->
     line, answer = asked(host, Origin=origin)
     assert int(line.split()[1]) == status
     if status == 403:
-        server.says("--allow-origin would admit it")
+        server.says("--allow-origin would allow it")
         tell(f"origin: {case}", body(answer), "(a bare socket)", "403")
 
 

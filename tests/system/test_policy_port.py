@@ -88,7 +88,7 @@ def test_a_name_that_may_not_connect_is_refused(host: Host, tmp_path: Path, tell
     status, answer = lan.refused("bob")
     assert status == b"HTTP/1.1 403 Forbidden"
     assert answer.endswith(b"the policy does not let this client connect\n")
-    lan.server.says("the policy lets 'bob' not connect")
+    lan.server.says("the policy does not let 'bob' connect")
     client = host.etherws(
         "client", "--foreground", "ws://127.0.0.1/", "--device", "far0", "--no-retry-on-auth-failure",
         env={"ETHERWS_CLIENT_USER": "bob:bob"},

@@ -199,7 +199,7 @@ CLIENTS: dict[str, tuple[dict[str, Any] | None, str, str]] = {
     "not yet valid": ({"days": (1, 9)}, "certificate is not yet valid", "it does not take --certfile"),
     "for servers only": ({"usage": "server"}, "unsuitable certificate purpose", "--certfile is of a kind that"),
     "revoked": ({"names": ("mallory",)}, "certificate revoked", "--certfile was revoked; get a new one"),
-    "without a name": ({"names": (), "common": ""}, "names nobody", "answered 403 Forbidden"),
+    "without a name": ({"names": (), "common": ""}, "has no name", "answered 403 Forbidden"),
 }
 
 
