@@ -1,4 +1,4 @@
-"""The name by which applications that mount etherws know its HTTP handler; it is in server/http.py."""
+"""A public name: the HTTP handler for applications that embed etherws (docs/embedding.rst). See server/http.py."""
 
 from etherws.server.http import Handler
 

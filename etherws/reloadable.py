@@ -1,7 +1,7 @@
-"""Values that are made of files, and made again when these change: certificates, passwords, policy.
+"""A value that is made from files, and made again when they change: certificates, passwords, the policy.
 
-Whoever needs such a value asks for it when a connection begins; sessions that run keep what they have. A replacement
-that cannot be used is logged once, and the old value stays.
+A new connection asks for the value; sessions that run keep the one that they have. If the changed files cannot be
+used, that is logged once, and the old value stays. Nothing watches the files: each get() looks at them.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ T = TypeVar("T")
 
 
 class Reloadable(Generic[T]):
-    """A value and the files that it is made of."""
+    """A value, and the files that it is made from."""
 
     def __init__(self, make: Callable[[], T], paths: Iterable[str | None]) -> None:
-        """Make it for the first time, which raises what `make` raises. Of `paths`, None is left out."""
+        """Make the value for the first time. Raises what `make` raises. Of `paths`, None is ignored."""
         self._make = make
         self._paths = [path for path in paths if path]
         self._seen = self._look()
         self._value = make()
 
     def get(self) -> T:
-        """The value as the files have it now."""
-        # Four numbers a file: to look at each connection costs microseconds, and needs nobody to watch.
+        """The value, by the files as they are now."""
+        # One stat() for each file takes microseconds. So no file needs to be watched.
         seen = self._look()
         if seen != self._seen:
             self._seen = seen
@@ -38,26 +38,25 @@ class Reloadable(Generic[T]):
         return self._value
 
     def reload(self) -> None:
-        """Make it anew whether the files look changed or not."""
+        """Make the value again, also if the files look unchanged."""
         self._seen = self._look()
         self._remake()
 
     def _remake(self) -> None:
-        # Before the files are read: what changes meanwhile is seen the next time.
-        names = ", ".join(self._paths)
+        # The files were looked at before this reads them: a change in between is found by the next get().
         try:
             self._value = self._make()
         except EtherwsError as exc:
             log.error("%s; what was read before stays in use", exc)
         else:
-            log.info("read again: %s", names)
+            log.info("read again: %s", ", ".join(self._paths))
 
     def _look(self) -> list[object]:
-        return [_mark(path) for path in self._paths]
+        return [_state(path) for path in self._paths]
 
 
-def _mark(path: str) -> object:
-    """What differs once the file was written or replaced."""
+def _state(path: str) -> object:
+    """A value that differs after the file was written, replaced or removed."""
     try:
         found = os.stat(path)
     except OSError as exc:

@@ -18,7 +18,7 @@ from etherws import wsgi
 from etherws.errors import EtherwsError
 from etherws.server.front_door import FrontDoor, TlsContexts
 from etherws.server.http import Handler, speak_http
-from etherws.server.serve import contexts, exposure
+from etherws.server.serve import exposure, tls_contexts
 
 
 class _Handler(Handler, PyWSGIHandler):  # type: ignore[misc]
@@ -63,7 +63,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
             application = _etherws(self.wsgi)
             if config.is_ssl:
                 client_ca = config.ca_certs if config.cert_reqs == ssl.CERT_REQUIRED else None
-                tls = contexts(config.certfile, config.keyfile or config.certfile, client_ca)
+                tls = tls_contexts(config.certfile, config.keyfile or config.certfile, client_ca)
                 self.server_class = partial(_Server, contexts=tls)
             application.start()
         except EtherwsError as exc:

@@ -159,7 +159,7 @@ def server(
     settings = ServerSettings(**_pick(ServerSettings, options))
     contexts = None
     if keyfile and certfile:
-        contexts = serving.contexts(certfile, keyfile, client_ca)
+        contexts = serving.tls_contexts(certfile, keyfile, client_ca)
     elif keyfile or certfile:
         given, missing = ("--keyfile", "--certfile") if keyfile else ("--certfile", "--keyfile")
         raise SettingsError(f"{given} needs {missing} as well")

@@ -62,7 +62,7 @@ class Server(WSGIServer):
         self._front_door.admit(sock, address, partial(speak_http, self))
 
 
-def contexts(certfile: str, keyfile: str, client_ca: str | None) -> TlsContexts:
+def tls_contexts(certfile: str, keyfile: str, client_ca: str | None) -> TlsContexts:
     """A server's TLS context. It is made again when one of its files changes. Raises ListenError with the file's
     name."""
     return Reloadable(lambda: certificates.server_context(certfile, keyfile, client_ca), [certfile, keyfile, client_ca])
