@@ -120,7 +120,7 @@ class Authenticator:
         """Refuse a web page of another site: the browser would send its saved password for this server with the page's
         request (RFC 6455, section 10.2)."""
         origin = environ.get("HTTP_ORIGIN", "").strip(" \t").lower()
-        # Browsers send an URL with a scheme, or null. etherws 0.2 sends a host alone, which no web page can send.
+        # Browsers send a URL with a scheme, or null. etherws 0.2 sends a host alone, which no web page can send.
         if not origin or origin in self._origins or "*" in self._origins or not ("://" in origin or origin == "null"):
             return
         if _same_site(origin, environ.get("HTTP_HOST", "").strip(" \t").lower()):
@@ -129,20 +129,8 @@ class Authenticator:
         raise Refused("403 Forbidden", "pages of this origin may not connect; see --allow-origin")
 
     def _login(self, environ: Mapping[str, Any]) -> str:
-        scheme, _, rest = environ.get("HTTP_AUTHORIZATION", "").strip(" \t").partition(" ")
-        rest = rest.strip(" \t")
-        if not scheme and self._tokens and (offered := bearer(handshake.subprotocols(environ))):
-            scheme, rest = "bearer", offered.removeprefix(BEARER)
-        if not scheme:
-            raise self._unauthorized("this server asks for a user and password, or a token")
-        kind = scheme.lower()
-        if kind == "basic" and self._passwords:
-            name, password = _basic(rest)
-        elif kind == "bearer" and self._tokens:
-            name, password = "", rest
-        else:
-            # Without the scheme's name: in a malformed header, a password may be in its place.
-            raise self._unauthorized("this server does not accept credentials of that kind")
+        """The identity that the request's password or token belongs to. One login at a time is checked."""
+        kind, credentials = self._credentials(environ)
         source = address(environ)
         if self._waiting >= MAX_WAITING_LOGINS:
             raise Refused("503 Service Unavailable", "too many logins at once; try again later", [("Retry-After", "2")])
@@ -157,7 +145,7 @@ class Authenticator:
                         "too many wrong passwords or tokens from this address",
                         [("Retry-After", str(int(wait) + 1))],
                     )
-                identity = self._check(kind, name, password) if len(rest) <= AUTHORIZATION_MAX_CHARS else None
+                identity = self._check(kind, credentials) if len(credentials) <= AUTHORIZATION_MAX_CHARS else None
                 if identity is None:
                     self._limiter.failed(source, now)
                     gevent.sleep(PAUSE_FACTOR * (monotonic() - now))
@@ -168,11 +156,26 @@ class Authenticator:
             raise self._unauthorized("wrong user, password or token")
         return identity
 
-    def _check(self, kind: str, name: str, password: str) -> str | None:
+    def _credentials(self, environ: Mapping[str, Any]) -> tuple[str, str]:
+        """The kind of the request's credentials, "basic" or "bearer", and the credentials as they were sent."""
+        scheme, _, rest = environ.get("HTTP_AUTHORIZATION", "").strip(" \t").partition(" ")
+        if not scheme and self._tokens and (offered := bearer(handshake.subprotocols(environ))):
+            return "bearer", offered.removeprefix(BEARER)
+        if not scheme:
+            raise self._unauthorized("this server asks for a user and password, or a token")
+        kind = scheme.lower()
+        if (kind == "basic" and self._passwords) or (kind == "bearer" and self._tokens):
+            return kind, rest.strip(" \t")
+        # Without the scheme's name: in a malformed header, a password may be in its place.
+        raise self._unauthorized("this server does not accept credentials of that kind")
+
+    def _check(self, kind: str, credentials: str) -> str | None:
+        """The identity that the credentials belong to; None if they are wrong."""
         if kind == "bearer":
             assert self._tokens is not None
-            return self._tokens.get().owner(password)
+            return self._tokens.get().owner(credentials)
         assert self._passwords is not None
+        name, password = _basic(credentials)
         if self._pool is None:
             self._pool = ThreadPool(1)
             # On Linux each thread has its own nice value.
@@ -215,7 +218,7 @@ def _file(kind: Any, path: str | None) -> Reloadable[Any] | None:
 def _basic(text: str) -> tuple[str, str]:
     """User and password (RFC 7617, section 2). A malformed text is treated as a wrong password."""
     try:
-        name, _, password = base64.b64decode(text[:AUTHORIZATION_MAX_CHARS], validate=True).decode().partition(":")
+        name, _, password = base64.b64decode(text, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError, ValueError):
         return "", ""
     return name, password
