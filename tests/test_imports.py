@@ -55,7 +55,7 @@ OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", 
 DOORS = {
     "pytun": {"tunnel/tap"},
     "click": {"cli/admin", "cli/commands", "cli/demo"},
-    "pyroute2": {"kernel/interfaces", "kernel/netns", "kernel/nftables", "cli/demo"},
+    "pyroute2": {"kernel/device_errors", "kernel/interfaces", "kernel/netns", "kernel/nftables", "cli/demo"},
     "geventwebsocket": {"server/http"},
     "gunicorn": {"worker"},
     "subprocess": {"cli/demo"},

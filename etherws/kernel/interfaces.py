@@ -1,14 +1,13 @@
-"""Links and bridges of the kernel, by netlink: up, MTU, who is in which bridge, at what rate, and making one.
+"""Interfaces and bridges of the kernel, by netlink: up, MTU, which bridge, rate, isolation, and making a bridge.
 
-The Linux bridge is the switch; nothing here sees a frame. Every function raises DeviceError with what failed, on what,
-and what to try. Source: rtnetlink(7), Linux net/bridge/br_if.c.
+The Linux bridge is the switch; nothing here sees a frame. Every function raises DeviceError, which says what failed, on
+what, and what to try. What a port filters is in port_filter.py. Source: rtnetlink(7), Linux net/bridge/br_if.c.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -18,24 +17,28 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from etherws.errors import DeviceError
+from etherws.kernel.device_errors import device_errors
 
 #: include/uapi/linux/if.h
 IFF_UP = 1
 
-#: The handle of shape()'s qdisc, by which it is told from anybody else's.
+#: The handle of set_rate()'s qdisc. It tells our qdisc from anybody else's.
 SHAPER = 0xE7E70000
 
 #: include/uapi/linux/pkt_sched.h
 TC_H_ROOT = 0xFFFFFFFF
 
-#: Seconds' worth of data that leave in one go, and that wait their turn at most, but for so many frames in any case.
-BURST, STANDING, FRAMES = 0.005, 0.05, 10
+#: The token bucket lets this many seconds' worth of data leave at once, and at least two frames.
+BURST = 0.005
 
-#: Ethernet's header and two VLAN tags.
+#: At most this many seconds' worth of data wait in the token bucket's queue, or this many frames if that is more.
+QUEUE, QUEUE_FRAMES = 0.05, 10
+
+#: Bytes of a frame beside its payload: Ethernet's header and two VLAN tags.
 FRAMING = 22
 
-#: pyroute2 runs an asyncio loop per call. In a process that gevent has patched that loop yields to other greenlets, and
-#: asyncio refuses a second loop in one thread: one call at a time.
+#: pyroute2 runs an asyncio loop per call. In a process that gevent has patched, that loop yields to other greenlets,
+#: and asyncio refuses a second loop in one thread. So there is one call at a time.
 _one_at_a_time = BoundedSemaphore(1)
 
 _HINTS = {
@@ -44,27 +47,28 @@ _HINTS = {
     errno.ELOOP: "it is a bridge itself; only other interfaces go into a bridge",
     errno.EBUSY: "it is in another bridge or bond; take it out of that first",
     errno.EINVAL: "its driver or the kernel does not allow that value",
+    errno.ENXIO: "it is gone; was it deleted?",
     errno.ENOENT: "this kernel cannot shape; load its token bucket by 'modprobe sch_tbf'",
     errno.EOPNOTSUPP: "this kernel has no bridge driver; load it by 'modprobe bridge'",
 }
 
 
 def set_up(name: str, mtu: int | None = None) -> int:
-    """Bring the interface up, with `mtu` in bytes unless None; return its index."""
+    """Bring the interface up, and set its MTU to `mtu` bytes unless that is None. Return its index."""
     with _netlink(f"bring up {name}") as route:
         link = _get(route, name)
         index = int(link["index"])
         if mtu is not None and link.get("mtu") != mtu:
-            with _doing(f"set the MTU of {name} to {mtu}"):
+            with device_errors(f"set the MTU of {name} to {mtu}", _HINTS):
                 route.link("set", index=index, mtu=mtu)
-        # Left alone when up already: a user without CAP_NET_ADMIN may own a persistent TAP that is.
+        # Only if it is down: a user without CAP_NET_ADMIN may own a persistent TAP that root has brought up.
         if not link["flags"] & IFF_UP:
             route.link("set", index=index, state="up")
         return index
 
 
-def placed(index: int) -> tuple[str | None, int]:
-    """The name of the bridge that the interface is in, or None; and its MTU in bytes."""
+def bridge_and_mtu(index: int) -> tuple[str | None, int]:
+    """The name of the bridge that the interface is in, or None; and the interface's MTU in bytes."""
     with _netlink(f"find the bridge of interface {index}") as route:
         link = route.link("get", index=index)[0]
         master = link.get("master")
@@ -73,8 +77,8 @@ def placed(index: int) -> tuple[str | None, int]:
 
 
 def name_of(index: int) -> str:
-    """What the interface is called now."""
-    with _doing(f"find interface {index}"):
+    """The interface's present name."""
+    with device_errors(f"find interface {index}", _HINTS):
         return socket.if_indextoname(index)
 
 
@@ -84,19 +88,20 @@ def join(index: int, bridge: str) -> None:
         master = int(_get(route, bridge)["index"])
         link = route.link("get", index=index)[0]
         if link.get("master") != master:
-            with _doing(f"put {link.get('ifname')} into {bridge}"):
-                # A bridge that was told no address has the least of its ports'. If that changes as clients come and
-                # go, whoever talks to this machine loses it for a while.
+            with device_errors(f"put {link.get('ifname')} into {bridge}", _HINTS):
+                # A bridge without an address of its own takes the lowest address of its ports. If that address changed
+                # as clients come and go, hosts that talk to this machine would lose it for a while. fe is the highest
+                # first byte that the address of one machine can have.
                 route.link("set", index=index, master=master, address="fe" + link.get("address")[2:])
 
 
 def isolate(index: int, on: bool) -> None:
-    """Have the bridge pass nothing between this port and the others that are isolated; or have it pass that again."""
+    """`on`: the bridge passes nothing between this port and the other isolated ports. Else it passes that again."""
     with _netlink(f"isolate interface {index}") as route:
         name = route.link("get", index=index)[0].get("ifname")
         if _isolation(route, index) not in (None, on):
             route.brport("set", index=index, isolated=int(on))
-        # Looked at again: an old kernel passes over what it does not know.
+        # Read it back: an old kernel ignores an attribute that it does not know.
         if on and not _isolation(route, index):
             raise DeviceError(
                 f"cannot isolate {name}: it is in no bridge, or the kernel is older than Linux 4.18;"
@@ -104,38 +109,38 @@ def isolate(index: int, on: bool) -> None:
             )
 
 
-def shape(index: int, rate: int | None) -> None:
-    """Hold what leaves by the interface to `rate` in bits per second; or, by None, undo that. Source: tc-tbf(8)."""
+def set_rate(index: int, rate: int | None) -> None:
+    """Limit what leaves by the interface to `rate` bits per second. None removes our limit. Source: tc-tbf(8)."""
     with _netlink(f"shape what leaves by interface {index}") as route:
         if rate is None:
-            # One that is not there, or is somebody else's, or this user's to leave alone.
+            # No error if there is no limit, if the qdisc is somebody else's, or if this user may not change it.
             with contextlib.suppress(NetlinkError):
                 route.tc("del", index=index, handle=SHAPER, parent=TC_H_ROOT)
             return
         bytes_per_second = min(max(rate // 8, 1), 2**32 - 1)
         frame = int(route.link("get", index=index)[0].get("mtu")) + FRAMING
         burst = max(int(bytes_per_second * BURST), 2 * frame)
-        limit = burst + max(int(bytes_per_second * STANDING), FRAMES * frame)
+        limit = burst + max(int(bytes_per_second * QUEUE), QUEUE_FRAMES * frame)
         route.tc("replace", "tbf", index, SHAPER, rate=bytes_per_second, burst=burst, limit=limit)
-        # With it a ping overtakes a download; without it, it waits for STANDING.
+        # With fq_codel a ping overtakes a download. Without it, a ping waits for up to QUEUE seconds.
         with contextlib.suppress(NetlinkError):
             route.tc("replace", "fq_codel", index, SHAPER + 0x10000, parent=SHAPER + 1)
 
 
-def ensure(bridge: str) -> bool:
-    """Make `bridge`, up, unless an interface of that name exists; return whether it was made."""
+def make_bridge(bridge: str) -> bool:
+    """Make `bridge` and bring it up, unless an interface of that name exists. Return whether it was made."""
     with _netlink(f"make the bridge {bridge}") as route:
         if route.link_lookup(ifname=bridge):
             return False
         route.link("add", ifname=bridge, kind="bridge")
         link = _get(route, bridge)
-        # Told its own address, a bridge keeps it; see join().
+        # A bridge keeps an address that somebody has set, even if it is the same as before; see join().
         route.link("set", index=int(link["index"]), address=link.get("address"), state="up")
         return True
 
 
 def remove_if_empty(bridge: str) -> bool:
-    """Remove `bridge` unless somebody else's ports are in it; return whether it is gone."""
+    """Remove `bridge` if no port is in it. Return whether there is no such bridge now."""
     with _netlink(f"remove the bridge {bridge}") as route:
         found = route.link_lookup(ifname=bridge)
         if not found:
@@ -147,7 +152,7 @@ def remove_if_empty(bridge: str) -> bool:
 
 
 def _isolation(route: IPRoute, index: int) -> bool | None:
-    """Whether the port is isolated; None if it is no bridge's port, or the kernel cannot tell."""
+    """Whether the port is isolated; None if it is not in a bridge, or the kernel does not know isolation."""
     link = route.link("get", index=index)[0]
     on = link.get_nested("IFLA_LINKINFO", "IFLA_INFO_SLAVE_DATA", "IFLA_BRPORT_ISOLATED")
     return None if on is None else bool(on)
@@ -162,17 +167,7 @@ def _get(route: IPRoute, name: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _netlink(doing: str) -> Iterator[IPRoute]:
-    with _one_at_a_time, _doing(doing), IPRoute() as route:
+def _netlink(action: str) -> Iterator[IPRoute]:
+    """A netlink socket for one `action`, whose errors become DeviceError."""
+    with _one_at_a_time, device_errors(action, _HINTS), IPRoute() as route:
         yield route
-
-
-@contextlib.contextmanager
-def _doing(what: str) -> Iterator[None]:
-    """Turn the kernel's answer into a sentence."""
-    try:
-        yield
-    except (NetlinkError, OSError) as exc:
-        number = exc.code if isinstance(exc, NetlinkError) else exc.errno or 0
-        hint = _HINTS.get(number)
-        raise DeviceError(f"cannot {what}: {os.strerror(number)}" + (f"; {hint}" if hint else "")) from exc

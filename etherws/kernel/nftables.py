@@ -1,7 +1,8 @@
-"""nf_tables by netlink: tables of rules for what comes in by one interface, put in as a whole or not at all.
+"""nf_tables by netlink: tables of rules for what comes in by one interface, installed as a whole or not at all.
 
-The messages are pyroute2's. Its way of sending them is not: that waits for ever where the kernel refuses a transaction
-as such. The kernel answers before send() returns, so nothing here waits. What the rules are for is port_filter.py's.
+pyroute2 builds the messages, but does not send them: it would wait for ever when the kernel refuses a whole
+transaction. The kernel answers before send() returns, so nothing here waits for an answer. This module knows no
+policy: rules.py says which rules a client gets, port_filter.py when. Every function may raise OSError.
 
 Sources: include/uapi/linux/netfilter/nf_tables.h, nfnetlink.h, Linux net/netfilter/nfnetlink.c.
 """
@@ -28,14 +29,17 @@ BATCH_BEGIN, BATCH_END = 0x10, 0x11
 _HEADER = struct.Struct("=IHHII")
 _ERROR = struct.Struct("=i")
 
-#: Bytes that are asked for at once: more than the kernel puts into one answer.
+#: Bytes of one recv(): more than the kernel puts into one answer.
 _ANSWER = 1 << 18
 
-#: The family whose chains hang on one interface, before a bridge or the host sees a frame; and its hook.
+#: The family whose chains belong to one interface and see a frame before a bridge or the host does; and its hook.
 NETDEV = nft.NFPROTO_NETDEV
 INGRESS = 0
 
+#: Headers that load() reads from: Ethernet, IP, and TCP or UDP (enum nft_payload_bases).
 LINK, NETWORK, TRANSPORT = 0, 1, 2
+#: Keys of load_meta() (enum nft_meta_keys), operators of compare() (enum nft_cmp_ops), and verdicts (enum nft_verdicts,
+#: and NF_DROP and NF_ACCEPT of include/uapi/linux/netfilter.h).
 PROTOCOL, L4PROTO = 1, 16
 EQUAL, UNEQUAL, AT_LEAST = 0, 1, 5
 DROP, ACCEPT, JUMP, RETURN = 0, 1, -3, -5
@@ -43,21 +47,21 @@ DROP, ACCEPT, JUMP, RETURN = 0, 1, -3, -5
 #: The register that every expression here uses; it holds 16 bytes.
 _REGISTER = 1
 
-#: Elements in one message: an attribute has 64 KiB at most.
+#: Elements of a set in one message: a netlink attribute has 64 KiB at most.
 _ELEMENTS = 1000
 
 Expression = dict[str, Any]
 
 
 class Table:
-    """A netdev table that is being written down; put() replaces the kernel's of that name by it."""
+    """A netdev table under construction. Nothing reaches the kernel before install()."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._messages: list[bytes] = []
 
     def chain(self, name: str, device: str | None = None) -> None:
-        """A chain: of what comes in by `device`, or one to jump to."""
+        """Add a chain: for what comes in by the interface `device`, or, with None, one to jump to."""
         more: dict[str, Any] = {}
         if device is not None:
             hook = _attributes("NFTA_HOOK_", HOOKNUM=INGRESS, PRIORITY=0, DEV=device)
@@ -65,7 +69,10 @@ class Table:
         self._add(nft.NFT_MSG_NEWCHAIN, nft.nft_chain_msg, NAME=name, **more)
 
     def addresses(self, name: str, what: int | Sequence[bytes], ageing: float = 0.0) -> None:
-        """A set of Ethernet addresses: these, or up to so many that rules put in, each for `ageing` seconds."""
+        """Add a set of Ethernet addresses.
+
+        `what` lists them; or it is the most that the rules may add, and each then stays for `ageing` seconds.
+        """
         more: dict[str, Any] = {"FLAGS": set()}
         if isinstance(what, int):
             size = _attributes("NFTA_SET_DESC_", SIZE=what)
@@ -78,28 +85,28 @@ class Table:
             self._add(nft.NFT_MSG_NEWSETELEM, nft.nft_set_elem_list_msg, SET=name, ELEMENTS=some)
 
     def rule(self, chain: str, *steps: Expression, comment: str = "") -> None:
-        """A rule at the end of `chain`, of the expressions below."""
+        """Add a rule at the end of `chain`. Its `steps` are expressions, made by the functions below."""
         more = {"USERDATA": {"value": comment}} if comment else {}
         self._add(nft.NFT_MSG_NEWRULE, nft.nft_rule_msg, CHAIN=chain, EXPRESSIONS=list(steps), **more)
 
     def drop(self, chain: str, reason: str, *steps: Expression) -> None:
-        """A rule that drops what passes `steps`, and counts it."""
+        """Add a rule that counts and drops the frames which match all `steps`. frame_counts() has it as `reason`."""
         self.rule(chain, *steps, count(), verdict(DROP), comment=reason)
 
-    def put(self) -> None:
-        """Replace the kernel's table of that name, if there is one, at one stroke. Raises OSError."""
+    def install(self) -> None:
+        """Give the table to the kernel, in place of one of the same name. Frames see the old rules or the new ones."""
         try:
-            # To make one takes the kernel a third of a millisecond, to remove one some thirteen.
+            # Without an old table this takes the kernel 0.3 ms. To remove one takes it about 13 ms.
             _transact([_table(nft.NFT_MSG_NEWTABLE, self.name, NLM_F_CREATE | NLM_F_EXCL), *self._messages])
         except FileExistsError:
             _transact(self._replacement())
 
     def dry_run(self) -> None:
-        """Ask the kernel whether it would put() this, with nothing left behind. Raises OSError."""
+        """Have the kernel check the table as install() would, but leave nothing behind."""
         _transact([*self._replacement(), _table(nft.NFT_MSG_DELTABLE, self.name)])
 
     def _replacement(self) -> list[bytes]:
-        # Made first: to delete what is not there is an error, and spoils the transaction.
+        # Make it first: to delete a table that is not there is an error, and undoes the whole transaction.
         new, old = (_table(kind, self.name) for kind in (nft.NFT_MSG_NEWTABLE, nft.NFT_MSG_DELTABLE))
         return [new, old, new, *self._messages]
 
@@ -108,31 +115,34 @@ class Table:
 
 
 def remove(table: str) -> None:
-    """Remove the table, if there is one. Raises OSError."""
+    """Remove the table of this name, if there is one."""
     with contextlib.suppress(FileNotFoundError):
         _transact([_table(nft.NFT_MSG_DELTABLE, table)])
 
 
-def remove_exactly(handles: Iterable[int]) -> None:
-    """Remove the tables that had these handles, and not others that have come in their places; none of them if one has
-    gone meanwhile. Raises OSError."""
+def remove_by_handle(handles: Iterable[int]) -> None:
+    """Remove the tables that have these handles, all of them at once; see table_handles().
+
+    A table that was made since then, under an old name, has another handle and stays. If one of the tables is gone
+    already, none is removed, and that is no error.
+    """
     messages = [_message(nft.NFT_MSG_DELTABLE, nft.nft_table_msg, HANDLE=handle) for handle in handles]
     if messages:
         with contextlib.suppress(FileNotFoundError):
             _transact(messages)
 
 
-def tables() -> dict[str, int]:
-    """The names of the netdev tables there are, and their handles. Raises OSError."""
+def table_handles() -> dict[str, int]:
+    """The handle of each netdev table, by the table's name. The kernel gives each new table a new handle."""
     found = _dump(nft.NFT_MSG_GETTABLE, nft.nft_table_msg)
     return {str(table.get_attr("NFTA_TABLE_NAME")): int(table.get_attr("NFTA_TABLE_HANDLE")) for table in found}
 
 
-def counted(table: str) -> Counter[str]:
-    """How many frames the rules of a table have counted, by the rules' comments. Raises OSError."""
+def frame_counts(table: str) -> Counter[str]:
+    """How many frames the rules of a table have counted, by the rules' comments."""
     counts: Counter[str] = Counter()
     for rule in _dump(nft.NFT_MSG_GETRULE, nft.nft_rule_msg, TABLE=table):
-        # An old kernel tells the rules of all tables.
+        # An old kernel answers with the rules of all tables.
         if rule.get_attr("NFTA_RULE_TABLE") != table:
             continue
         for step in rule.get_attr("NFTA_RULE_EXPRESSIONS"):
@@ -143,48 +153,49 @@ def counted(table: str) -> Counter[str]:
 
 
 def load(base: int, offset: int, length: int) -> Expression:
-    """Bytes of the LINK, NETWORK or TRANSPORT header. A frame that has not got them does not pass."""
+    """Load bytes of the LINK, NETWORK or TRANSPORT header. A frame that is too short for them does not match."""
     return _expression("payload", DREG=_REGISTER, BASE=base, OFFSET=offset, LEN=length)
 
 
 def load_meta(key: int) -> Expression:
-    """PROTOCOL: the EtherType behind one VLAN tag, if any. L4PROTO: the protocol behind IPv6's extension headers."""
+    """Load PROTOCOL, the EtherType, behind one VLAN tag if there is one; or L4PROTO, the protocol behind IP's header
+    and IPv6's extension headers."""
     return _expression("meta", DREG=_REGISTER, KEY=key)
 
 
 def load_extension(header: int, offset: int, length: int) -> Expression:
-    """Bytes of an IPv6 extension header. A frame that has not got it does not pass."""
+    """Load bytes of an IPv6 extension header. A frame without that header does not match."""
     return _expression("exthdr", DREG=_REGISTER, TYPE=header, OFFSET=offset, LEN=length)
 
 
 def mask(bits: bytes) -> Expression:
-    """Of what was loaded, these bits alone."""
+    """Keep only these bits of what was loaded."""
     both = {"SREG": _REGISTER, "DREG": _REGISTER}
     return _expression("bitwise", **both, LEN=len(bits), MASK=_data(bits), XOR=_data(bytes(len(bits))))
 
 
 def compare(value: bytes, how: int = EQUAL) -> Expression:
-    """Passes if what was loaded compares so to `value`."""
+    """Match if what was loaded is EQUAL to `value`, UNEQUAL, or AT_LEAST it (both in network byte order)."""
     return _expression("cmp", SREG=_REGISTER, OP=how, DATA=_data(value))
 
 
-def among(addresses: str) -> Expression:
-    """Passes if what was loaded is in the set."""
+def in_set(addresses: str) -> Expression:
+    """Match if what was loaded is in the set."""
     return _expression("lookup", SET=addresses, SREG=_REGISTER, SET_ID=1)
 
 
-def learn(addresses: str) -> Expression:
-    """Passes if what was loaded is in the set, or has room there; its time there begins anew."""
+def add_to_set(addresses: str) -> Expression:
+    """Match if what was loaded is in the set, or if there is room to add it. Its time in the set starts again."""
     return _expression("dynset", SET_NAME=addresses, SET_ID=1, OP=1, SREG_KEY=_REGISTER)
 
 
 def count() -> Expression:
-    """Counts the frame."""
+    """Count the frame."""
     return _expression("counter", BYTES=0, PACKETS=0)
 
 
 def verdict(code: int, chain: str | None = None) -> Expression:
-    """DROP, ACCEPT, JUMP to a chain, or RETURN from it."""
+    """DROP or ACCEPT the frame, JUMP to a chain, or RETURN from it."""
     where = {} if chain is None else {"CHAIN": chain}
     data = _attributes("NFTA_DATA_", VERDICT=_attributes("NFTA_VERDICT_", CODE=code, **where))
     return _expression("immediate", DREG=0, DATA=data)
@@ -226,13 +237,13 @@ def _transact(messages: Iterable[bytes]) -> None:
         end = nfgen_msg()
         end["res_id"] = NFNL_SUBSYS_NFTABLES
         ends.append(_encoded(end, kind))
-    # Of what succeeds nothing is said.
+    # The kernel sends no answer to what succeeds.
     _ask(b"".join([ends[0], *messages, ends[1]]))
 
 
 def _dump(kind: int, form: Any, **values: Any) -> Iterator[Any]:
     for got, data in _ask(_message(kind, form, NLM_F_DUMP, **values)):
-        # NFT_MSG_GET... is answered by NFT_MSG_NEW..., the one before it.
+        # NFT_MSG_NEW... answers NFT_MSG_GET..., and its number is one less.
         if got == kind - 1 | NFNL_SUBSYS_NFTABLES << 8:
             message = form(data)
             message.decode()
@@ -240,11 +251,12 @@ def _dump(kind: int, form: Any, **values: Any) -> Iterator[Any]:
 
 
 def _ask(request: bytes) -> list[tuple[int, bytes]]:
-    """Send it; return the type and all of each message that comes back. Raises OSError at an error among them."""
-    # Opened here: another thread may be in another network namespace.
+    """Send the request; return the type and the whole of each message of the answer. Raises OSError if one is an
+    error."""
+    # Open the socket in this thread: another thread may be in another network namespace.
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
-    # The kernel may take tens of milliseconds to put rules in force, and some more until it lets the socket go; others'
-    # frames go on meanwhile.
+    # The kernel may take tens of milliseconds to put rules in force, and some more to close the socket. In a thread, so
+    # that the other clients' frames go on meanwhile.
     received: list[bytes] = gevent.get_hub().threadpool.apply(_exchange, (sock, request))
     answers = []
     for data in received:

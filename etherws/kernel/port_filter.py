@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 from etherws.errors import DeviceError
 from etherws.kernel import interfaces, nftables
+from etherws.kernel.device_errors import device_errors
 from etherws.kernel.nftables import ACCEPT, JUMP, L4PROTO, LINK, NETWORK, PROTOCOL, RETURN, TRANSPORT, Table
 
 log = logging.getLogger(__name__)
@@ -45,15 +43,16 @@ _FRAGMENT = 44
 _ADVERTISEMENT = b"\x86"
 _DHCP_CLIENT, _DHCPV6_CLIENT = (68).to_bytes(2, "big"), (546).to_bytes(2, "big")
 
-_HINTS = {
-    errno.EPERM: "run as root or with CAP_NET_ADMIN",
-    errno.EMSGSIZE: "list fewer addresses",
-}
 #: What the kernel says to what it does not know, depending on what that is.
-_UNKNOWN = {errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT}
+_UNKNOWN = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
 _NO_TABLES = (
     "it takes Linux 4.18 or later with nf_tables and its netdev family ('modprobe nf_tables'; CONFIG_NF_TABLES_NETDEV)"
 )
+_HINTS = {
+    errno.EPERM: "run as root or with CAP_NET_ADMIN",
+    errno.EMSGSIZE: "list fewer addresses",
+    **dict.fromkeys(_UNKNOWN, _NO_TABLES),
+}
 
 #: The ports that this process has isolated; others may have been by their owner.
 _isolated: set[int] = set()
@@ -81,7 +80,7 @@ class Rules(Protocol):
 
 def check() -> None:
     """Raise DeviceError, with the hint, unless this kernel and this user's rights do for `macs` and `drop`."""
-    with _doing("filter what clients send"):
+    with device_errors("filter what clients send", _HINTS):
         # Every interface that a namespace is born with.
         _table("lo", 1, frozenset({BPDU, DHCP_SERVER, ROUTER_ADVERTISEMENT})).dry_run()
 
@@ -91,16 +90,16 @@ def sweep() -> None:
 
     Some kernels would keep it for the next interface of that name.
     """
-    with _doing("remove the rules of interfaces that are gone"):
+    with device_errors("remove the rules of interfaces that are gone", _HINTS):
         try:
-            found = nftables.tables()
+            found = nftables.table_handles()
         except OSError as exc:
             if _without_rules(exc):
                 return
             raise
         # In this order: a table is made after its interface.
         present = dict(socket.if_nameindex()).values()
-        nftables.remove_exactly(
+        nftables.remove_by_handle(
             handle
             for table, handle in found.items()
             if table.startswith(PREFIX) and table.removeprefix(PREFIX) not in present
@@ -117,11 +116,11 @@ def apply(name: str, index: int, rules: Rules) -> None:
         raise DeviceError(f"cannot guard {name}: {name} is gone, or has another name now; give it back its name")
     try:
         if rules.macs != 0 or rules.drop:
-            with _doing(f"filter what comes in by {name}"):
-                _table(name, rules.macs, rules.drop).put()
+            with device_errors(f"filter what comes in by {name}", _HINTS):
+                _table(name, rules.macs, rules.drop).install()
         else:
             _remove(name)
-        interfaces.shape(index, rules.rate_down)
+        interfaces.set_rate(index, rules.rate_down)
         _isolate(index, rules.isolated)
     except DeviceError:
         clear(name, index)
@@ -135,7 +134,7 @@ def clear(name: str, index: int) -> None:
     if name not in present.values() or present.get(index) == name:
         _remove(name)
     if index in present:
-        interfaces.shape(index, None)
+        interfaces.set_rate(index, None)
         _isolate(index, False)
     _isolated.discard(index)
 
@@ -143,7 +142,7 @@ def clear(name: str, index: int) -> None:
 def drops(name: str) -> dict[str, int]:
     """How many frames the rules of the port have dropped since apply(), by reason. Empty if that cannot be told."""
     try:
-        return {reason: frames for reason, frames in nftables.counted(PREFIX + name).items() if frames}
+        return {reason: frames for reason, frames in nftables.frame_counts(PREFIX + name).items() if frames}
     except OSError:
         return {}
 
@@ -161,10 +160,10 @@ def _table(name: str, macs: int | frozenset[str], drop: frozenset[str]) -> Table
     if macs != 0:
         if isinstance(macs, int):
             table.addresses("addresses", macs, AGEING)
-            is_known = nftables.learn("addresses")
+            is_known = nftables.add_to_set("addresses")
         else:
             table.addresses("addresses", [bytes.fromhex(address.replace(":", "")) for address in sorted(macs)])
-            is_known = nftables.among("addresses")
+            is_known = nftables.in_set("addresses")
         table.rule("ingress", nftables.load(LINK, 6, 6), is_known, nftables.verdict(ACCEPT))
         table.drop("ingress", ADDRESS)
     return table
@@ -223,7 +222,7 @@ def _isolate(index: int, on: bool) -> None:
 
 
 def _remove(name: str) -> None:
-    with _doing(f"take the rules of {name} away"):
+    with device_errors(f"take the rules of {name} away", _HINTS):
         try:
             nftables.remove(PREFIX + name)
         except OSError as exc:
@@ -234,14 +233,3 @@ def _remove(name: str) -> None:
 def _without_rules(exc: OSError) -> bool:
     """Whether the kernel, or this user, cannot have rules, so that there are none to remove."""
     return exc.errno in _UNKNOWN or exc.errno == errno.EPERM
-
-
-@contextmanager
-def _doing(what: str) -> Iterator[None]:
-    """Turn the kernel's answer into a sentence."""
-    try:
-        yield
-    except OSError as exc:
-        number = exc.errno or 0
-        hint = _HINTS.get(number, _NO_TABLES if number in _UNKNOWN else None)
-        raise DeviceError(f"cannot {what}: {os.strerror(number)}" + (f"; {hint}" if hint else "")) from exc

@@ -273,7 +273,7 @@ class Ports:
                 f" ('ip link set {self.name} master br0') or start the server with --bridge"
             )
         if profile.bridge:
-            interfaces.ensure(profile.bridge)
+            interfaces.make_bridge(profile.bridge)
         pattern = profile.device or self._settings.device
         if "%d" not in pattern and pattern in {self.name, *(port.tap.name for port in self._ports)}:
             pattern = pattern.rstrip("0123456789")[:11] + "%d"
@@ -282,7 +282,7 @@ class Ports:
     def _where(self, profile: Profile) -> tuple[str | None, int]:
         """The bridge for one more port, or None; and the standing TAP's MTU, since a bridge's is the least of its
         ports'."""
-        name, mtu = interfaces.placed(self._standing.tap.index)
+        name, mtu = interfaces.bridge_and_mtu(self._standing.tap.index)
         return profile.bridge or self._settings.bridge or name, mtu
 
 

@@ -21,7 +21,7 @@ class Standing:
     def __init__(self, settings: DeviceSettings) -> None:
         """Make both; raises DeviceError, having undone everything."""
         self._settings = settings
-        self._made_bridge = bool(settings.bridge) and interfaces.ensure(str(settings.bridge))
+        self._made_bridge = bool(settings.bridge) and interfaces.make_bridge(str(settings.bridge))
         try:
             self.tap = self._open()
         except DeviceError:
