@@ -22,7 +22,7 @@ from etherws.settings import DeviceSettings, Retry
 from etherws.tunnel import congestion
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.frames import POLICY_VIOLATION
-from etherws.tunnel.interface import Standing
+from etherws.tunnel.interface import Interface
 from etherws.tunnel.session import Session
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Client:
         has no such congestion control; NotAdmitted if the servers refuse us and that is not to be tried again.
         """
         congestion.check(self._settings.congestion)
-        device = Standing(self._settings)
+        device = Interface(self._settings)
         watcher = gevent.spawn(network_monitor.watch, lambda: device.tap.name, lambda: self.retry(asked=False))
         gevent.signal_handler(signal.SIGHUP, self.retry)
         try:
@@ -80,7 +80,7 @@ class Client:
             watcher.kill()
             device.close()
 
-    def _keep(self, device: Standing, ready: Callable[[str], None]) -> EtherwsError | None:
+    def _keep(self, device: Interface, ready: Callable[[str], None]) -> EtherwsError | None:
         """Connect, carry, and again. The log has one line when the server is lost, and one when it is there."""
         report: Callable[[str], None] | None = ready
         wait = self._retry.first
@@ -137,7 +137,7 @@ class Client:
         failure.wait = min(exc.wait for _, exc in failures)
         raise failure
 
-    def _carry(self, device: Standing, server: str, link: Connection) -> EtherwsError:
+    def _carry(self, device: Interface, server: str, link: Connection) -> EtherwsError:
         self._hurry.clear()
         self._session = session = Session(device.tap, link, self._settings)
         reason: EtherwsError | None = None

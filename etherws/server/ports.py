@@ -21,7 +21,7 @@ from etherws.access.policy import Profile
 from etherws.errors import DeviceError, NoPort
 from etherws.kernel import interfaces, port_filter
 from etherws.settings import DeviceSettings
-from etherws.tunnel.interface import Standing, open_tap
+from etherws.tunnel.interface import Interface, open_tap
 from etherws.tunnel.tap import Tap
 from etherws.tunnel.wire import Buffer
 
@@ -91,7 +91,7 @@ class Ports:
         self._park = park
         self._ports: list[Port] = []
         self._one_at_a_time = BoundedSemaphore(1)
-        self._standing = Standing(settings)
+        self._standing = Interface(settings)
         #: Why this kernel cannot filter, if it cannot.
         self._no_filters = self._check_filters()
         #: The standing TAP, whose rules it was given last, and what it was called then.

@@ -1,6 +1,7 @@
-"""The TAP that is there from start to stop, whatever its connections do: the client's only one, the server's first.
+"""The interface that exists from start to stop, whatever its connections do: the client's only one, the server's first.
 
-What else a server has is in server/ports.py.
+Makes the TAP and puts it into its bridge, which it makes too if need be. server/ports.py has the server's other TAPs.
+Read next: tap.py, which carries frames, and kernel/interfaces.py.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from etherws.tunnel.tap import Tap
 log = logging.getLogger(__name__)
 
 
-class Standing:
-    """The TAP that is there from start to stop, and its bridge. A client's only one."""
+class Interface:
+    """A TAP and its bridge. `tap` is replaced by check() if somebody deletes the device."""
 
     def __init__(self, settings: DeviceSettings) -> None:
-        """Make both; raises DeviceError, having undone everything."""
+        """Make both. Raises DeviceError; then nothing is left behind."""
         self._settings = settings
         self._made_bridge = bool(settings.bridge) and interfaces.make_bridge(str(settings.bridge))
         try:
@@ -29,7 +30,7 @@ class Standing:
             raise
 
     def check(self) -> Tap:
-        """The TAP; made anew if somebody deleted it. Raises DeviceError if that fails."""
+        """The TAP; a new one if somebody has deleted it. Raises DeviceError if that cannot be made."""
         if not self.tap.alive():
             self.tap.close()
             self.tap = self._open()
@@ -38,7 +39,7 @@ class Standing:
         return self.tap
 
     def close(self) -> None:
-        """Remove the TAP, and the bridge if it was made here, unless others have come to use it."""
+        """Remove the TAP. Remove the bridge too, if it was made here and no other interface is in it."""
         self.tap.close()
         self._remove_bridge()
 
@@ -55,12 +56,15 @@ class Standing:
             log.warning("%s stays: others' interfaces are in it", name)
 
 
-def open_tap(pattern: str, bridge_name: str | None, mtu: int | None) -> Tap:
-    """A TAP by this name or pattern, in this bridge if one is named. Raises DeviceError."""
+def open_tap(pattern: str, bridge: str | None, mtu: int | None) -> Tap:
+    """A TAP with this name or name pattern (see Tap), in `bridge` unless that is None, its MTU in bytes.
+
+    Raises DeviceError; then no TAP is left behind.
+    """
     tap = Tap(pattern, mtu)
-    if bridge_name:
+    if bridge:
         try:
-            interfaces.join(tap.index, bridge_name)
+            interfaces.join(tap.index, bridge)
         except DeviceError:
             tap.close()
             raise
