@@ -1,8 +1,9 @@
-"""What a client may do on the LAN, in the kernel: its policy's rules for one port, put in and taken away again.
+"""One PortFilter for each port: which rules its client needs, which the kernel has in force, and when to change them.
 
-Nothing here sees a frame. A port has a table of nf_tables of its own, named by it: its chain sees what the client sent
-before the bridge learns from it. Shaping and isolation are interfaces.py's; what a client may send per second is not
-here but in tunnel/rate_limit.py. docs/policy.rst says what each rule costs. Read next: nftables.py.
+Nothing here sees a frame, but no frame may pass before its client's rules: the port's sink (server/port.py) calls arm()
+before it writes the first one. A port's filters are one table of nf_tables; rate and isolation are settings of the
+interface. KernelFilters is what all ports of a server have in common. What a client may send per second is limited in
+tunnel/rate_limit.py. Read next: rules.py, nftables.py, interfaces.py.
 """
 
 from __future__ import annotations
@@ -10,85 +11,236 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from typing import Protocol
+from enum import Enum
+from typing import NamedTuple
+
+import gevent
+from gevent.lock import BoundedSemaphore
 
 from etherws.errors import DeviceError
 from etherws.kernel import interfaces, nftables
 from etherws.kernel.device_errors import device_errors
-from etherws.kernel.nftables import ACCEPT, JUMP, L4PROTO, LINK, NETWORK, PROTOCOL, RETURN, TRANSPORT, Table
+from etherws.kernel.rules import EVERYTHING, PREFIX, Rules, table_for, table_name
 
 log = logging.getLogger(__name__)
 
-#: Seconds that an address stays one of a client's after its last frame, as in a bridge (br_device.c).
-AGEING = 300.0
+#: Seconds from the end of a port to the removal of its table. The kernel needs some 13 ms for a removal: the tables of
+#: all ports that end meanwhile are removed together.
+REMOVAL_DELAY = 1.0
 
-#: Before the interface's name in a table's. Two servers in one network namespace have no interface in common.
-PREFIX = "etherws-"
-
-#: What a client may be kept from sending.
-BPDU, DHCP_SERVER, ROUTER_ADVERTISEMENT = "bpdu", "dhcp-server", "router-advertisement"
-
-#: Reasons for drops besides those.
-ADDRESS, DISGUISED = "source-address", "disguised"
-
-#: 802.1D and MSTP, the provider bridges' (802.1Q, table 8-1), and Cisco's per VLAN.
-_BPDUS = tuple(map(bytes.fromhex, ("0180c2000000", "0180c2000008", "01000ccccccd")))
-
-_IPV4, _IPV6, _VLAN, _QINQ = b"\x08\x00", b"\x86\xdd", b"\x81\x00", b"\x88\xa8"
-#: What a frame with a length in place of an EtherType is to the kernel (include/uapi/linux/if_ether.h, ETH_P_802_2).
-_LLC = b"\x00\x04"
-_SNAP = b"\xaa\xaa\x03"
-_UDP, _ICMPV6 = b"\x11", b"\x3a"
-_FRAGMENT = 44
-_ADVERTISEMENT = b"\x86"
-_DHCP_CLIENT, _DHCPV6_CLIENT = (68).to_bytes(2, "big"), (546).to_bytes(2, "big")
-
-#: What the kernel says to what it does not know, depending on what that is.
+#: The kernel's errors for what it does not know. Which one depends on what it does not know.
 _UNKNOWN = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
-_NO_TABLES = (
-    "it takes Linux 4.18 or later with nf_tables and its netdev family ('modprobe nf_tables'; CONFIG_NF_TABLES_NETDEV)"
-)
+
 _HINTS = {
     errno.EPERM: "run as root or with CAP_NET_ADMIN",
     errno.EMSGSIZE: "list fewer addresses",
-    **dict.fromkeys(_UNKNOWN, _NO_TABLES),
+    **dict.fromkeys(
+        _UNKNOWN,
+        "it takes Linux 4.18 or later with nf_tables and its netdev family"
+        " ('modprobe nf_tables'; CONFIG_NF_TABLES_NETDEV)",
+    ),
 }
 
-#: The ports that this process has isolated; others may have been by their owner.
-_isolated: set[int] = set()
+
+class FilterState(Enum):
+    """What the kernel has in force for a port, and whose frames have passed it.
+
+    The number of source addresses is a rule that learns: the addresses of the first frames are the client's.
+    """
+
+    #: None of our rules.
+    ABSENT = "absent"
+    #: Rules that no frame has passed since they were put in: good for any client that needs the same.
+    UNUSED = "unused"
+    #: Rules that frames of the present client have passed, or may pass from now on.
+    USED = "used"
+    #: Rules that frames of an earlier client have passed: what they have learnt is wrong for the present one.
+    OUTDATED = "outdated"
 
 
-class Rules(Protocol):
-    """What of a client's profile the kernel is told (access/policy.py)."""
+class Applied(NamedTuple):
+    """The rules that the kernel has in force, and the name that the interface had when they were put in."""
 
-    @property
-    def macs(self) -> int | frozenset[str]:
-        """How many source addresses it may have, 0 for any number; or which."""
+    name: str
+    rules: Rules
 
-    @property
-    def drop(self) -> frozenset[str]:
-        """What is dropped of what it sends: some of the three names above."""
 
-    @property
-    def rate_down(self) -> int | None:
-        """Bits per second towards it."""
+class PortFilter:
+    """What the kernel enforces at one interface. Every verb may be repeated; a repetition changes nothing.
 
-    @property
-    def isolated(self) -> bool:
-        """Whether it is kept from others that are."""
+    To put rules in takes the kernel 0.3 ms, to replace them some 20 ms. A thousand clients that come at once, or that
+    come and go without a frame, would wait for that one after the other. So filters wait for the first frame, and are
+    kept in force where they still fit. Rules for what goes to the client cannot wait.
+    """
+
+    def __init__(self, index: int) -> None:
+        """For the interface of this index."""
+        self.index = index
+        self.needed = Rules()
+        self.applied: Applied | None = None
+        self.state = FilterState.ABSENT
+        #: Whether we have isolated it. If not, its owner may have, and we leave that alone.
+        self._isolated = False
+        self._one_at_a_time = BoundedSemaphore(1)
+
+    def need(self, rules: Rules, *, returning: bool = False) -> None:
+        """A client comes that needs these rules. `returning`: it is the one that had the port before.
+
+        They are put in at once if they limit what goes to the client, or if other rules are in force; else arm() puts
+        them in. Raises DeviceError if one of them cannot be put in; then none is in force.
+        """
+        with self._one_at_a_time:
+            if self.state is FilterState.USED and not returning:
+                self.state = FilterState.OUTDATED
+            self.needed = rules
+            others = self.applied is not None and self.applied.rules != rules
+        if others or rules.isolated or rules.rate_down:
+            self.ensure()
+
+    def ensure(self) -> None:
+        """Put in the rules that are needed, unless they are in force. Raises DeviceError; then none is in force."""
+        if self._in_force():
+            return
+        # In a greenlet of its own: once the kernel has been asked, its answer must be heard, even if the session that
+        # asked is ended meanwhile. The next client of the port waits for it.
+        if error := gevent.spawn(self._apply).get():
+            raise error
+
+    def arm(self) -> None:
+        """The client's first frame is about to pass: have its rules in force.
+
+        Raises DeviceError if that fails; then the frame must not pass.
+        """
+        self.ensure()
+        self.state = FilterState.USED
+
+    def clear(self) -> None:
+        """Remove the rules that are in force. No error if the interface is gone. Raises DeviceError."""
+        with self._one_at_a_time:
+            if self.applied is not None:
+                self._clear(self.applied.name)
+
+    def drops(self) -> dict[str, int]:
+        """How many of the client's frames were dropped since its rules were put in, by reason.
+
+        Empty if the client has sent no frame, or if the kernel does not tell.
+        """
+        if self.applied is None or self.state is not FilterState.USED:
+            return {}
+        try:
+            counts = nftables.frame_counts(table_name(self.applied.name))
+        except OSError:
+            return {}
+        return {reason: frames for reason, frames in counts.items() if frames}
+
+    def _in_force(self) -> bool:
+        """Whether the needed rules are in force under the interface's present name: somebody may have renamed it."""
+        if self.state in (FilterState.ABSENT, FilterState.OUTDATED):
+            return False
+        return self.applied == (interfaces.name_of(self.index), self.needed)
+
+    def _apply(self) -> DeviceError | None:
+        """Put in the needed rules, in place of what is in force. Return what went wrong."""
+        with self._one_at_a_time:
+            name, rules = "", self.needed
+            try:
+                if self._in_force():
+                    return None
+                name = interfaces.name_of(self.index)
+                if self.applied is not None and self.applied.name != name:
+                    self._remove_table(self.applied.name)
+                self.applied, self.state = None, FilterState.ABSENT
+                if rules.filters:
+                    with device_errors(f"filter what comes in by {name}", _HINTS):
+                        table_for(name, rules).install()
+                else:
+                    _remove_table(name)
+                # The kernel also takes rules for a name that no interface has.
+                if interfaces.name_of(self.index) != name:
+                    raise DeviceError(f"cannot filter what comes in by {name}: it has another name now; try again")
+                interfaces.set_rate(self.index, rules.rate_down)
+                self._isolate(rules.isolated)
+            except DeviceError as exc:
+                if name:
+                    self._clear(name)
+                return exc
+            self.applied, self.state = Applied(name, rules), FilterState.UNUSED
+            return None
+
+    def _clear(self, name: str) -> None:
+        self.applied, self.state = None, FilterState.ABSENT
+        self._remove_table(name)
+        if self.index in dict(socket.if_nameindex()):
+            interfaces.set_rate(self.index, None)
+            self._isolate(False)
+
+    def _remove_table(self, name: str) -> None:
+        """Remove the table of our interface, which has or had this name."""
+        present = dict(socket.if_nameindex())
+        # Another interface of that name has come since: the table is its own.
+        if name not in present.values() or present.get(self.index) == name:
+            _remove_table(name)
+
+    def _isolate(self, on: bool) -> None:
+        if on or self._isolated:
+            interfaces.isolate(self.index, on)
+        self._isolated = on
+
+
+class KernelFilters:
+    """Whether this kernel can filter, and the removal of tables whose interfaces are gone."""
+
+    def __init__(self) -> None:
+        """Ask the kernel, and remove what a killed server left. A kernel that cannot filter is a warning in the log."""
+        self._removal: gevent.Greenlet[..., None] | None = None
+        #: Why this kernel cannot filter, if it cannot.
+        self._failure: DeviceError | None = None
+        try:
+            check()
+            remove_stale_tables()
+        except DeviceError as exc:
+            log.warning("%s; so clients may have any number of source addresses, which is otherwise limited", exc)
+            self._failure = exc
+
+    def possible(self, rules: Rules) -> Rules:
+        """The rules, without those that this kernel cannot enforce and nobody asked for. Raises DeviceError, with the
+        hint, if it cannot enforce one that somebody asked for."""
+        if self._failure is None or not rules.filters:
+            return rules
+        if rules.drop or rules.macs_required:
+            raise self._failure
+        return Rules(rate_down=rules.rate_down, isolated=rules.isolated)
+
+    def remove_stale_tables_soon(self) -> None:
+        """A port is gone: remove its table, and those of all ports that end within REMOVAL_DELAY seconds."""
+        if self._removal is None:
+            self._removal = gevent.spawn_later(REMOVAL_DELAY, self._remove_stale_tables)
+
+    def close(self) -> None:
+        """The ports are gone: remove their tables now."""
+        if self._removal is not None:
+            self._removal.kill()
+        self._remove_stale_tables()
+
+    def _remove_stale_tables(self) -> None:
+        self._removal = None
+        try:
+            remove_stale_tables()
+        except DeviceError as exc:
+            log.error("%s", exc)
 
 
 def check() -> None:
-    """Raise DeviceError, with the hint, unless this kernel and this user's rights do for `macs` and `drop`."""
+    """Raise DeviceError, with the hint, unless this kernel and this user's rights suffice for every filter."""
     with device_errors("filter what clients send", _HINTS):
-        # Every interface that a namespace is born with.
-        _table("lo", 1, frozenset({BPDU, DHCP_SERVER, ROUTER_ADVERTISEMENT})).dry_run()
+        # lo is in every network namespace, under index 1.
+        table_for("lo", EVERYTHING).dry_run()
 
 
-def sweep() -> None:
-    """Remove what is left of ports that are gone, a killed server's too. Others' tables, and other servers', stay.
+def remove_stale_tables() -> None:
+    """Remove our tables whose interfaces are gone, also those of a server that was killed. Raises DeviceError.
 
-    Some kernels would keep it for the next interface of that name.
+    Some kernels would apply such a table to the next interface of its name. Other tables stay.
     """
     with device_errors("remove the rules of interfaces that are gone", _HINTS):
         try:
@@ -97,7 +249,7 @@ def sweep() -> None:
             if _without_rules(exc):
                 return
             raise
-        # In this order: a table is made after its interface.
+        # Read the interfaces last: an interface is made before its table, so a new table's is among them.
         present = dict(socket.if_nameindex()).values()
         nftables.remove_by_handle(
             handle
@@ -106,130 +258,15 @@ def sweep() -> None:
         )
 
 
-def apply(name: str, index: int, rules: Rules) -> None:
-    """Put the rules in for the port, in place of what a former client's left.
-
-    Raises DeviceError, with the hint, if one of them cannot be had; then there are none.
-    """
-    # Rules for a name that is to come would be no error.
-    if (index, name) not in socket.if_nameindex():
-        raise DeviceError(f"cannot guard {name}: {name} is gone, or has another name now; give it back its name")
-    try:
-        if rules.macs != 0 or rules.drop:
-            with device_errors(f"filter what comes in by {name}", _HINTS):
-                _table(name, rules.macs, rules.drop).install()
-        else:
-            _remove(name)
-        interfaces.set_rate(index, rules.rate_down)
-        _isolate(index, rules.isolated)
-    except DeviceError:
-        clear(name, index)
-        raise
-
-
-def clear(name: str, index: int) -> None:
-    """Take away what apply() put in. Nothing is wrong if the port has gone before. Raises DeviceError."""
-    present = dict(socket.if_nameindex())
-    # A namesake that has come since is another server's.
-    if name not in present.values() or present.get(index) == name:
-        _remove(name)
-    if index in present:
-        interfaces.set_rate(index, None)
-        _isolate(index, False)
-    _isolated.discard(index)
-
-
-def drops(name: str) -> dict[str, int]:
-    """How many frames the rules of the port have dropped since apply(), by reason. Empty if that cannot be told."""
-    try:
-        return {reason: frames for reason, frames in nftables.frame_counts(PREFIX + name).items() if frames}
-    except OSError:
-        return {}
-
-
-def _table(name: str, macs: int | frozenset[str], drop: frozenset[str]) -> Table:
-    """The rules of the port. The first that drops or accepts a frame has the last word."""
-    table = Table(PREFIX + name)
-    table.chain("ingress", name)
-    if BPDU in drop:
-        for address in _BPDUS:
-            table.drop("ingress", BPDU, nftables.load(LINK, 0, 6), nftables.compare(address))
-    if drop & {DHCP_SERVER, ROUTER_ADVERTISEMENT}:
-        _drop_disguised(table)
-        _inspect_ip(table, drop)
-    if macs != 0:
-        if isinstance(macs, int):
-            table.addresses("addresses", macs, AGEING)
-            is_known = nftables.add_to_set("addresses")
-        else:
-            table.addresses("addresses", [bytes.fromhex(address.replace(":", "")) for address in sorted(macs)])
-            is_known = nftables.in_set("addresses")
-        table.rule("ingress", nftables.load(LINK, 6, 6), is_known, nftables.verdict(ACCEPT))
-        table.drop("ingress", ADDRESS)
-    return table
-
-
-def _drop_disguised(table: Table) -> None:
-    """No IP behind two VLAN tags, or behind LLC and SNAP headers: some hosts look there, rules do not (VU#855201)."""
-    protocol = nftables.load_meta(PROTOCOL)
-    for kind in (_VLAN, _QINQ):
-        table.drop("ingress", DISGUISED, protocol, nftables.compare(kind))
-    table.chain("llc")
-    table.rule("ingress", protocol, nftables.compare(_LLC), nftables.verdict(JUMP, "llc"))
-    for kind in (_IPV4, _IPV6, _VLAN, _QINQ):
-        snap = nftables.load(NETWORK, 0, 3), nftables.compare(_SNAP), nftables.load(NETWORK, 6, 2)
-        table.drop("llc", DISGUISED, *snap, nftables.compare(kind))
-
-
-def _inspect_ip(table: Table, drop: frozenset[str]) -> None:
-    protocol, above = nftables.load_meta(PROTOCOL), nftables.load_meta(L4PROTO)
-    table.chain("ipv6")
-    table.rule("ingress", protocol, nftables.compare(_IPV6), nftables.verdict(JUMP, "ipv6"))
-    if DHCP_SERVER in drop:
-        # From any port: a client looks at its own only.
-        udp_to = above, nftables.compare(_UDP), nftables.load(TRANSPORT, 2, 2)
-        # What is at that place in a later fragment is no port.
-        first = nftables.load(NETWORK, 6, 2), nftables.mask(b"\x1f\xff"), nftables.compare(bytes(2))
-        table.drop(
-            "ingress", DHCP_SERVER, protocol, nftables.compare(_IPV4), *first, *udp_to, nftables.compare(_DHCP_CLIENT)
-        )
-        table.drop("ipv6", DHCP_SERVER, *udp_to, nftables.compare(_DHCPV6_CLIENT))
-    if ROUTER_ADVERTISEMENT in drop:
-        kind = above, nftables.compare(_ICMPV6), nftables.load(TRANSPORT, 0, 1)
-        table.drop("ipv6", ROUTER_ADVERTISEMENT, *kind, nftables.compare(_ADVERTISEMENT))
-    # Whatever could be read of the header above IPv6 has been read.
-    table.rule(
-        "ipv6", nftables.load(TRANSPORT, 0, 4), nftables.compare(bytes(4), nftables.AT_LEAST), nftables.verdict(RETURN)
-    )
-    # A later fragment has no such header: the first had to have it.
-    later = (
-        nftables.load_extension(_FRAGMENT, 2, 2),
-        nftables.mask(b"\xff\xf8"),
-        nftables.compare(bytes(2), nftables.UNEQUAL),
-    )
-    table.rule("ipv6", above, nftables.compare(bytes(1), nftables.AT_LEAST), *later, nftables.verdict(RETURN))
-    # A chain of headers that is broken, or goes on in a later fragment, hides what it leads to (RFC 7113).
-    table.drop("ipv6", DISGUISED)
-
-
-def _isolate(index: int, on: bool) -> None:
-    if on:
-        interfaces.isolate(index, True)
-        _isolated.add(index)
-    elif index in _isolated:
-        interfaces.isolate(index, False)
-        _isolated.discard(index)
-
-
-def _remove(name: str) -> None:
-    with device_errors(f"take the rules of {name} away", _HINTS):
+def _remove_table(name: str) -> None:
+    with device_errors(f"remove the rules of {name}", _HINTS):
         try:
-            nftables.remove(PREFIX + name)
+            nftables.remove(table_name(name))
         except OSError as exc:
             if not _without_rules(exc):
                 raise
 
 
 def _without_rules(exc: OSError) -> bool:
-    """Whether the kernel, or this user, cannot have rules, so that there are none to remove."""
+    """Whether the kernel has no such rules, or this user may have none, so that there are none to remove."""
     return exc.errno in _UNKNOWN or exc.errno == errno.EPERM

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable
-from functools import partial
 from time import monotonic
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -23,11 +22,11 @@ from etherws import addresses
 from etherws.access import policy
 from etherws.access.policy import Profile
 from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, NoPort, ProxyError, Refused, printable
-from etherws.kernel import port_filter
 from etherws.reloadable import Reloadable
 from etherws.server import authenticate, forwarded, handshake
 from etherws.server.http import UPGRADE
-from etherws.server.ports import Armed, Owner, Port, Ports
+from etherws.server.port import ClientKey, Port
+from etherws.server.ports import Ports
 from etherws.settings import ServerSettings
 from etherws.tunnel import congestion, wire
 from etherws.tunnel.connection import Connection
@@ -93,7 +92,7 @@ class Application:
             headers = self._check(environ)
             identity = self.authenticator.authenticate(environ)
             profile = self._profile(environ, identity)
-            return self._tunnel(environ, headers, Owner(identity, _resume(environ)), profile)
+            return self._tunnel(environ, headers, ClientKey(identity, _resume(environ)), profile)
         except Refused as exc:
             return _refuse(environ, start_response, exc)
 
@@ -130,31 +129,29 @@ class Application:
             raise Refused("403 Forbidden", "the policy does not let this client connect")
         return profile
 
-    def _tunnel(self, environ: Environ, headers: Headers, owner: Owner, profile: Profile) -> Iterable[bytes]:
+    def _tunnel(self, environ: Environ, headers: Headers, key: ClientKey, profile: Profile) -> Iterable[bytes]:
         session: Session | None = None
 
         def evict() -> None:
             if session:
                 session.evict()
 
-        client = _name(environ, owner)
-        port = self._take(client, owner, profile, evict)
+        client = _name(environ, key)
+        port = self._take(client, key, profile, evict)
         reason: EtherwsError | None = None
         over = Event()
         self._tunnels[over] = None
         try:
             link = self._upgrade(environ, headers)
-            self._tunnels[over] = session = Session(
-                port.tap, link, self.settings, profile.rate_up, Armed(port.tap, partial(self._guard, port))
-            )
+            self._tunnels[over] = session = Session(port.tap, link, self.settings, profile.rate_up, port.sink())
             begin = monotonic()
             log.info("%s joined on %s, by version %d of the wire", client, port.tap.name, link.wire.number)
             reason = session.run()
-            text = f"{reason}{session.summary(port_filter.drops(port.guarded) if port.guarded else {})}"
+            text = f"{reason}{session.summary(port.filter.drops())}"
             log.info("%s left %s after %.0f s: %s", client, port.tap.name, monotonic() - begin, text)
         finally:
-            # Before the good-byes: whoever comes for this port need not wait for them.
-            self._give_back(port, reason)
+            # Before close(), so that a client that waits for this port need not wait for the closing handshake.
+            self._leave(port, reason)
             try:
                 if session:
                     session.close(reason)
@@ -163,11 +160,11 @@ class Application:
                 over.set()
         return []
 
-    def _take(self, client: str, owner: Owner, profile: Profile, evict: Callable[[], None]) -> Port:
+    def _take(self, client: str, key: ClientKey, profile: Profile, evict: Callable[[], None]) -> Port:
         try:
             self.start()
             assert self._ports is not None
-            port = self._ports.take(owner, profile, evict)
+            port = self._ports.take(key, profile, evict)
         except (DeviceError, NoPort) as exc:
             # Clients retry for ever. Log it once, until a client gets a port again.
             log.log(logging.DEBUG if self._full else logging.WARNING, "%s was refused: %s", client, exc)
@@ -188,16 +185,15 @@ class Application:
         sock, early = environ[UPGRADE](headers + ([("Sec-WebSocket-Protocol", chosen)] if chosen else []))
         return Connection(sock, server=True, wire=version, congestion=self.settings.congestion, early=early)
 
-    def _guard(self, port: Port) -> None:
-        if self._ports is not None:
-            self._ports.guard(port)
-
-    def _give_back(self, port: Port, reason: EtherwsError | None) -> None:
-        # Not lost is who said good-bye, or was told to go.
-        lost = not (isinstance(reason, ConnectionClosed) and reason.code)
+    def _leave(self, port: Port, reason: EtherwsError | None) -> None:
+        """The session has ended. The port is kept for its client, unless one side closed the WebSocket on purpose."""
+        if self._ports is None:
+            return
         try:
-            if self._ports is not None:
-                self._ports.give_back(port, lost=lost)
+            if isinstance(reason, ConnectionClosed) and reason.code:
+                self._ports.free(port)
+            else:
+                self._ports.park(port)
         except DeviceError as exc:
             log.error("%s", exc)
 
@@ -211,9 +207,9 @@ def _refuse(environ: Environ, start_response: StartResponse, refusal: Refused) -
     return [body]
 
 
-def _name(environ: Environ, owner: Owner) -> str:
+def _name(environ: Environ, key: ClientKey) -> str:
     """The client, as the log shows it."""
-    return authenticate.address(environ) + (f" as {_who(owner.identity)}" if owner.identity else "")
+    return authenticate.address(environ) + (f" as {_who(key.identity)}" if key.identity else "")
 
 
 def _who(identity: str | None) -> str:

@@ -1,273 +1,182 @@
-"""The server's ports: a TAP each, who has it, and what its kernel enforces for that client.
+"""The server's ports: which client gets which, and what becomes of a port when its client goes.
 
-One port stands from start to stop, and one is made for each further client. Each is in the same Linux bridge, which
-switches between the clients; nothing here sees a frame. A client that was lost has its port kept for a while, so that
-the bridge's memory of its machines, and the interface's counters, survive a blip.
+The first port is there from start to stop, and one is made for each further client. All are in the same Linux bridge,
+which switches between the clients; nothing here sees a frame. The port of a lost client is kept for a while, so that
+neither what the bridge has learnt about its machines nor the interface's counters are lost with the connection.
+Read next: port.py, which is one port, and kernel/port_filter.py.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
 from time import monotonic
 
 import gevent
-from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from etherws.access.policy import Profile
 from etherws.errors import DeviceError, NoPort
-from etherws.kernel import interfaces, port_filter
+from etherws.kernel import interfaces
+from etherws.kernel.port_filter import KernelFilters
+from etherws.kernel.rules import Rules
+from etherws.server.port import CHANGES, CHANGES_WITHIN, ClientKey, Port, State
 from etherws.settings import DeviceSettings
 from etherws.tunnel.interface import Interface, open_tap
-from etherws.tunnel.tap import Tap
-from etherws.tunnel.wire import Buffer
 
 log = logging.getLogger(__name__)
 
-#: Two clients with one name throw each other out again and again: so many times in so many seconds are too many.
-#: A client that roams comes back as who it was, and is not counted.
-CHANGES, CHANGES_WITHIN = 3, 30.0
+#: How many ports are kept for lost clients. One more, and the port that has been kept longest is removed.
+PARKED_MAX = 64
 
-#: Ports that are kept for lost clients; past that the one that waited longest goes.
-PARKED = 64
-
-#: Seconds after which the rules of ports that are gone are removed.
-SWEEP = 1.0
-
-#: Seconds until a client that was told to go has let go of its port.
-LET_GO = 2.0
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Whose a port is: `identity`, None where nobody needs a name; `resume`, what that client calls itself, so that it
-    is known again, if it does."""
-
-    identity: str | None = None
-    resume: str | None = None
-
-
-@dataclass(eq=False)
-class Port:
-    """One TAP, and who has it."""
-
-    tap: Tap
-    owner: Owner
-    profile: Profile
-    #: Ends the session that uses the port; None while it is parked.
-    evict: Callable[[], None] | None = None
-    #: The TAP's name when the kernel was told to enforce the profile; empty before.
-    guarded: str = ""
-    #: Set while no session uses it.
-    free: Event = field(default_factory=Event)
-    changes: deque[float] = field(default_factory=lambda: deque(maxlen=CHANGES))
-    parked: gevent.Greenlet[..., None] | None = None
-
-
-class Armed:
-    """A TAP whose rules must be in force before the first packet of a client goes to it."""
-
-    def __init__(self, tap: Tap, arm: Callable[[], None]) -> None:
-        """`arm` puts them in; it raises DeviceError if it cannot."""
-        self._tap, self._arm = tap, arm
-
-    def write_batch(self, packets: Sequence[Buffer]) -> None:
-        """As the TAP's."""
-        self._arm()
-        # From now on the way is as short as without rules.
-        self.write_batch = self._tap.write_batch  # type: ignore[method-assign]
-        self._tap.write_batch(packets)
+#: Seconds that a session has to leave its port once it was told to end.
+EVICT_TIMEOUT = 2.0
 
 
 class Ports:
-    """Gives each client of a server a port: its own from before, else the standing one, else a new one beside that."""
+    """All ports of a server. There is one verb for each change of a port's state:
 
-    def __init__(self, settings: DeviceSettings, park: float = 0.0) -> None:
-        """Make the standing TAP. A lost client's port is kept for `park` seconds. Raises DeviceError."""
+    ========  ==================================  ==========================================================
+    verb      change                              when
+    ========  ==================================  ==========================================================
+    take()    free, parked -> in use              a client comes
+    park()    in use -> parked                    its session has ended, and the client may come back
+    free()    in use, parked -> free              its session has ended, or it was parked for too long
+    remove    free, in use, parked -> gone        it is free and not the first port, its TAP was deleted, or
+                                                  the server stops
+    ========  ==================================  ==========================================================
+
+    A client that comes for a port in use has the session there ended, waits until the port is free or parked, and then
+    takes it.
+    """
+
+    def __init__(self, settings: DeviceSettings, resume_timeout: float = 0.0) -> None:
+        """Make the first port. A lost client's port is kept for `resume_timeout` seconds. Raises DeviceError."""
         self._settings = settings
-        self._park = park
-        self._ports: list[Port] = []
+        self._resume_timeout = resume_timeout
+        #: Making a TAP waits for the kernel. Without this, two clients that come at once could get the same port.
         self._one_at_a_time = BoundedSemaphore(1)
-        self._standing = Interface(settings)
-        #: Why this kernel cannot filter, if it cannot.
-        self._no_filters = self._check_filters()
-        #: The standing TAP, whose rules it was given last, and what it was called then.
-        self._last: tuple[Tap, Profile, str] | None = None
-        self._sweeping: gevent.Greenlet[..., None] | None = None
+        self._interface = Interface(settings)
+        self._first = Port(self._interface.tap)
+        #: All that are not gone.
+        self._ports = [self._first]
+        self._kernel_filters = KernelFilters()
 
     @property
     def name(self) -> str:
-        """The standing TAP's name."""
-        return self._standing.tap.name
+        """The name of the first port's interface."""
+        return self._interface.tap.name
 
-    def take(self, owner: Owner, profile: Profile, evict: Callable[[], None]) -> Port:
-        """A port for one client, until give_back(). `evict` is called once somebody else is to have it, and must lead
-        to give_back() soon. Raises NoPort or DeviceError, with a hint.
+    def take(self, client: ClientKey, profile: Profile, evict: Callable[[], None]) -> Port:
+        """Give the client a port; it calls park() or free() when its session has ended.
 
-        A client that comes again gets its port even if the server has not noticed yet that it was lost. One more client
-        of an identity than the profile allows gets the port of the oldest.
+        `evict` is called when another session is to have the port. It must soon lead to park() or free().
+
+        A client that comes again gets its port, even if the server has not noticed yet that it was lost. If its
+        identity has as many ports as the profile allows, it gets one of those. Else it gets the first port if that is
+        free, or a new one. Raises NoPort or DeviceError, with a hint.
         """
-        # Making a TAP waits for the kernel: two that came at once would both be given the standing one.
         with self._one_at_a_time:
-            if self._no_filters and (profile.drop or profile.macs != Profile().macs):
-                raise self._no_filters
-            port = self._own(owner, profile)
-            # What the rules have learnt of the client who had it before is of use to the same one only.
-            same = port is not None and port.owner == owner and owner.resume is not None
-            guarded = port.guarded if port is not None and same else ""
-            if port is None:
-                port = Port(self._make(profile), owner, profile)
-                self._ports.append(port)
-            port.owner, port.profile, port.evict, port.guarded = owner, profile, evict, guarded
-            port.free.clear()
-            # A filter can wait until there is something to filter. It takes the kernel a moment that a thousand clients
-            # who come at once, or come and go without a frame, would wait for one after the other.
-            if profile.isolated or profile.rate_down or self._last_differs(port):
-                try:
-                    self.guard(port)
-                except DeviceError:
-                    self._remove(port)
-                    raise
+            if self._first.state is State.GONE:
+                raise NoPort("the server is stopping")
+            rules = self._kernel_filters.possible(_rules(profile))
+            port = self._own(client, profile) or self._other(profile)
+            returning = client.resume is not None and port.client == client
+            port.become(State.IN_USE)
+            port.client, port.profile, port.evict = client, profile, evict
+            try:
+                port.filter.need(rules, returning=returning)
+            except DeviceError:
+                self._release(port)
+                raise
             return port
 
-    def give_back(self, port: Port, *, lost: bool = False) -> None:
-        """The session has ended; `lost` if its client did not say good-bye, and may come back.
+    def park(self, port: Port) -> None:
+        """The session that used the port has ended without a good-bye: keep it for its client, if that may come back.
 
-        Raises DeviceError if the standing TAP was deleted and cannot be made anew.
+        Raises DeviceError as free().
         """
-        port.evict = None
-        port.free.set()
-        if not (lost and self._park and port.owner != Owner() and port.tap.alive()):
-            self._leave(port)
+        if port.state is State.GONE:
             return
-        port.parked = gevent.spawn_later(self._park, self._leave, port)
-        parked = [port for port in self._ports if port.parked is not None]
-        if len(parked) > PARKED:
-            self._leave(parked[0])
+        # A client that cannot be recognised gets no port back.
+        if not self._resume_timeout or port.client == ClientKey() or not port.tap.alive():
+            self.free(port)
+            return
+        port.become(State.PARKED)
+        port.timer = gevent.spawn_later(self._resume_timeout, self._expire, port)
+        parked = [port for port in self._ports if port.state is State.PARKED]
+        if len(parked) > PARKED_MAX:
+            self.free(min(parked, key=lambda port: port.since))
+
+    def free(self, port: Port) -> None:
+        """The client has left the port for good. It is removed, unless it is the first port.
+
+        Raises DeviceError if the first port's TAP was deleted and cannot be made anew.
+        """
+        # The server stops.
+        if port.state is State.GONE:
+            return
+        port.become(State.FREE)
+        with self._one_at_a_time:
+            # A client that had this session ended may have taken the port meanwhile.
+            if port.state is not State.FREE:
+                return
+            if port is self._first:
+                self._renew_first()
+                return
+        # Other clients need not wait until the kernel has removed it.
+        self._remove(port)
 
     def close(self) -> None:
-        """Remove what was made: the TAPs, and the bridge unless others have come to use it."""
+        """Remove what was made: the TAPs, and the bridge unless others use it."""
+        self._first.become(State.GONE)
+        self._ports.remove(self._first)
         for port in list(self._ports):
             self._remove(port)
-        if self._sweeping:
-            self._sweeping.kill()
-        self._standing.close()
-        self._sweep()
+        self._interface.close()
+        self._kernel_filters.close()
 
-    def guard(self, port: Port) -> None:
-        """Have the kernel enforce the port's profile, if it does not yet. Raises DeviceError."""
-        if port.guarded:
-            return
-        tap = port.tap
-        # Somebody may have given it another name.
-        name = interfaces.name_of(tap.index)
-        if self._last == (tap, port.profile, name) and not tap.written:
-            # The standing TAP has the same rules from before, which have seen nothing.
-            port.guarded = name
-            return
-        rules = port.profile
-        if self._no_filters and rules.macs == Profile().macs:
-            rules = replace(rules, macs=0)
-        port_filter.apply(name, tap.index, rules)
-        port.guarded, tap.written = name, False
-        if tap is self._standing.tap:
-            self._last = tap, port.profile, name
-
-    def _last_differs(self, port: Port) -> bool:
-        """Whether this is the standing TAP, and the client before had other rules."""
-        return self._last is not None and self._last[0] is port.tap and self._last[1] != port.profile
-
-    def _sweep(self) -> None:
-        self._sweeping = None
-        try:
-            port_filter.sweep()
-        except DeviceError as exc:
-            log.error("%s", exc)
-
-    def _check_filters(self) -> DeviceError | None:
-        """What keeps this kernel from filtering; and away with what a killed server left of that."""
-        try:
-            port_filter.check()
-            port_filter.sweep()
-        except DeviceError as exc:
-            log.warning("%s; so clients may have any number of source addresses, which is otherwise limited", exc)
-            return exc
-        return None
-
-    def _own(self, owner: Owner, profile: Profile) -> Port | None:
-        """The port that this client has already, or takes from another of its identity."""
-        if owner == Owner():
+    def _own(self, client: ClientKey, profile: Profile) -> Port | None:
+        """The port that this client has already, or takes from another client of its identity; ready to be taken."""
+        if client == ClientKey():
             return None
-        mine = [port for port in self._ports if port.owner.identity == owner.identity]
-        same = next((port for port in mine if port.owner == owner and owner.resume is not None), None)
-        if same is None and owner.identity is not None and len(mine) >= profile.connections:
-            # The oldest, but rather one that nobody uses.
-            same = min(mine, key=lambda port: port.evict is not None)
-            if same.evict is not None:
-                self._count_change(same)
-        if same is None:
+        taken = [port for port in self._ports if port.state in (State.IN_USE, State.PARKED)]
+        same = [port for port in taken if port.client.identity == client.identity]
+        found = next((port for port in same if port.client == client and client.resume is not None), None)
+        if found is None and client.identity is not None and len(same) >= profile.connections:
+            # A parked one rather than one in use; of these the one that has been so for longest.
+            found = min(same, key=lambda port: (port.state is State.IN_USE, port.since))
+            if found.state is State.IN_USE:
+                _count_change(found)
+        if found is None:
             return None
-        if same.evict is not None:
-            same.evict()
-            if not same.free.wait(LET_GO):
-                raise NoPort(f"{same.tap.name} is still in use by a session that was told to end")
-        _unpark(same)
-        # In the order of coming: the next one too many gets the one that was there longest.
-        self._ports.remove(same)
-        if not same.tap.alive() or same.profile != profile:
-            # What the policy says of it may have changed, or somebody deleted it.
-            self._let_go(same)
+        if found.state is State.IN_USE:
+            _evict(found)
+        # The policy may have changed since, or somebody has deleted the TAP.
+        if found.profile != profile or not found.tap.alive():
+            self._release(found)
             return None
-        self._ports.append(same)
-        return same
+        return found
 
-    def _count_change(self, port: Port) -> None:
-        now = monotonic()
-        if len(port.changes) == CHANGES and now - port.changes[0] < CHANGES_WITHIN:
-            raise NoPort(
-                f"several clients call themselves {port.owner.identity!r} and take {port.tap.name} from each other;"
-                " give each a name of its own, or more 'connections' by --policy"
-            )
-        port.changes.append(now)
+    def _other(self, profile: Profile) -> Port:
+        """A free port for a client that has none: the first port if it is free and fits the profile, else a new one."""
+        if not (profile.device or profile.bridge or profile.mtu):
+            # Without a bridge there is no other port: this client gets it rather than one that may never come back.
+            if (
+                self._first.state is State.PARKED
+                and self._bridge_and_mtu(profile)[0] is None
+                and self._first.state is State.PARKED
+            ):
+                self._first.become(State.FREE)
+            if self._first.state is State.FREE:
+                self._renew_first()
+                self._first.changes.clear()
+                return self._first
+        return self._new(profile)
 
-    def _leave(self, port: Port) -> None:
-        """The client will not come back, or not in time."""
-        with self._one_at_a_time:
-            if port.evict is not None or port not in self._ports:
-                return
-            self._ports.remove(port)
-            self._standing.check()
-        # Others need not wait for the kernel to take it apart.
-        self._let_go(port)
-
-    def _remove(self, port: Port) -> None:
-        self._ports.remove(port)
-        self._let_go(port)
-
-    def _let_go(self, port: Port) -> None:
-        _unpark(port)
-        # The standing TAP's rules stay until there is a client with others: nothing comes in by it meanwhile.
-        if port.tap is not self._standing.tap:
-            port.tap.close()
-            # Soon, but for all that go meanwhile: the kernel takes its time for each.
-            self._sweeping = self._sweeping or gevent.spawn_later(SWEEP, self._sweep)
-
-    def _make(self, profile: Profile) -> Tap:
-        """The standing TAP if it is free and fits the profile, else a new one."""
-        usual = not (profile.device or profile.bridge or profile.mtu)
-        if usual:
-            taken = next((port for port in self._ports if port.tap is self._standing.tap), None)
-            if taken is not None and taken.parked is not None and self._where(profile)[0] is None:
-                # Without a bridge there is this one only: rather this client than one that may never come back.
-                self._remove(taken)
-                taken = None
-            if taken is None:
-                return self._standing.check()
-        name, mtu = self._where(profile)
-        if name is None:
+    def _new(self, profile: Profile) -> Port:
+        bridge, mtu = self._bridge_and_mtu(profile)
+        if bridge is None:
             raise NoPort(
                 f"{self.name} serves another client and is in no bridge; put it into one"
                 f" ('ip link set {self.name} master br0') or start the server with --bridge"
@@ -275,18 +184,79 @@ class Ports:
         if profile.bridge:
             interfaces.make_bridge(profile.bridge)
         pattern = profile.device or self._settings.device
-        if "%d" not in pattern and pattern in {self.name, *(port.tap.name for port in self._ports)}:
+        if "%d" not in pattern and pattern in {port.tap.name for port in self._ports}:
+            # Linux allows 15 bytes (IFNAMSIZ); up to 4 are for the number.
             pattern = pattern.rstrip("0123456789")[:11] + "%d"
-        return open_tap(pattern, name, profile.mtu or mtu)
+        port = Port(open_tap(pattern, bridge, profile.mtu or mtu))
+        self._ports.append(port)
+        return port
 
-    def _where(self, profile: Profile) -> tuple[str | None, int]:
-        """The bridge for one more port, or None; and the standing TAP's MTU, since a bridge's is the least of its
-        ports'."""
-        name, mtu = interfaces.bridge_and_mtu(self._standing.tap.index)
-        return profile.bridge or self._settings.bridge or name, mtu
+    def _bridge_and_mtu(self, profile: Profile) -> tuple[str | None, int]:
+        """The bridge for a new port, or None; and the first port's MTU, since a bridge has the lowest of its ports'."""
+        bridge, mtu = interfaces.bridge_and_mtu(self._interface.tap.index)
+        return profile.bridge or self._settings.bridge or bridge, mtu
+
+    def _expire(self, port: Port) -> None:
+        """The port was parked for too long."""
+        # This is the timer: it must not be stopped in the middle of this.
+        port.timer = None
+        try:
+            self.free(port)
+        except DeviceError as exc:
+            log.error("%s", exc)
+
+    def _release(self, port: Port) -> None:
+        """As free(), for one who holds the lock."""
+        if port.state is not State.FREE:
+            port.become(State.FREE)
+        if port is not self._first:
+            self._remove(port)
+
+    def _remove(self, port: Port) -> None:
+        """Any state but gone -> gone, and close the TAP. Not for the first port: its rules stay until a client needs
+        others, since no frame can come in there meanwhile."""
+        port.become(State.GONE)
+        self._ports.remove(port)
+        port.tap.close()
+        self._kernel_filters.remove_stale_tables_soon()
+
+    def _renew_first(self) -> None:
+        """If somebody has deleted the first port's TAP, make a new first port. Raises DeviceError if that fails."""
+        tap = self._interface.check()
+        if tap is not self._first.tap:
+            self._first.become(State.GONE)
+            self._ports.remove(self._first)
+            self._first = Port(tap)
+            self._ports.append(self._first)
 
 
-def _unpark(port: Port) -> None:
-    if port.parked is not None and port.parked is not gevent.getcurrent():
-        port.parked.kill()
-    port.parked = None
+def _rules(profile: Profile) -> Rules:
+    """What of a profile the kernel enforces."""
+    return Rules(
+        macs=profile.macs,
+        drop=profile.drop,
+        rate_down=profile.rate_down,
+        isolated=profile.isolated,
+        macs_required=profile.macs != Profile().macs,
+    )
+
+
+def _evict(port: Port) -> None:
+    """End the session that uses the port. Raises NoPort if it does not leave the port in time."""
+    if port.evict is not None:
+        port.evict()
+    if not port.unused.wait(EVICT_TIMEOUT):
+        raise NoPort(f"{port.tap.name} is still in use by a session that was told to end")
+    if port.state is State.GONE:
+        raise NoPort("the server is stopping")
+
+
+def _count_change(port: Port) -> None:
+    """A client takes the port from another of its identity. Raises NoPort if that has happened too often."""
+    now = monotonic()
+    if len(port.changes) == CHANGES and now - port.changes[0] < CHANGES_WITHIN:
+        raise NoPort(
+            f"several clients call themselves {port.client.identity!r} and take {port.tap.name} from each other;"
+            " give each a name of its own, or more 'connections' by --policy"
+        )
+    port.changes.append(now)

@@ -79,11 +79,10 @@ class Tap:
             self._device.close()
             raise
         self.drops: Counter[str] = Counter()
-        #: Whether anything was written to it since somebody said no.
-        self.written = False
         self._readable = gevent.get_hub().loop.io(self._fd, 1)
         self._waited = 0.0
-        self._fading: gevent.Greenlet[..., None] | None = None
+        #: Takes the carrier away later; see unlinked().
+        self._carrier_timer: gevent.Greenlet[..., None] | None = None
 
     def alive(self) -> bool:
         """Whether the device still exists; somebody may have deleted it."""
@@ -112,17 +111,20 @@ class Tap:
             except OSError:
                 break
         self.drops.clear()
-        self._keep_carrier()
+        self._stop_carrier_timer()
         self.carrier(True)
 
-    def unlinked(self, patience: float) -> None:
-        """There is no session: take the carrier away `patience` seconds after the first word of it, unless begin()
-        comes before; 0 is never."""
-        if patience and self._fading is None:
-            self._fading = gevent.spawn_later(patience, self.carrier, False)
+    def unlinked(self, timeout: float) -> None:
+        """There is no session now: take the carrier away after `timeout` seconds, unless begin() is called before.
+
+        0 leaves the carrier on. If this is called again before begin(), the time of the first call counts.
+        """
+        if timeout and self._carrier_timer is None:
+            self._carrier_timer = gevent.spawn_later(timeout, self.carrier, False)
 
     def carrier(self, on: bool) -> None:
-        """Whether the interface has a carrier, as bridges, bonds and routes see it. Before Linux 5.0 it always has."""
+        """Switch the interface's carrier on or off, as bridges, bonds and routes see it. Before Linux 5.0 it is always
+        on."""
         try:
             fcntl.ioctl(self._fd, TUNSETCARRIER, struct.pack("i", on))
             log.debug("%s: carrier %s", self.name, "on" if on else "off")
@@ -164,7 +166,6 @@ class Tap:
         Raises DeviceLost once the device is gone.
         """
         fd, write = self._fd, os.write
-        self.written = True
         for packet in packets:
             try:
                 write(fd, packet)
@@ -184,14 +185,14 @@ class Tap:
     def close(self) -> None:
         """Let go of the device; unless it is persistent, the kernel then removes it."""
         self._readable.close()
-        self._keep_carrier()
+        self._stop_carrier_timer()
         # The kernel takes tens of milliseconds to take an interface apart; others' frames go on meanwhile.
         gevent.get_hub().threadpool.apply(self._device.close)
 
-    def _keep_carrier(self) -> None:
-        if self._fading is not None:
-            self._fading.kill(block=False)
-            self._fading = None
+    def _stop_carrier_timer(self) -> None:
+        if self._carrier_timer is not None:
+            self._carrier_timer.kill(block=False)
+            self._carrier_timer = None
 
     def _wait(self) -> None:
         gevent.get_hub().wait(self._readable)

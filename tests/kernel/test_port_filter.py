@@ -7,36 +7,27 @@ import os
 import struct
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from etherws.errors import DeviceError
-from etherws.kernel import interfaces, port_filter
+from etherws.kernel import interfaces, nftables, port_filter, rules
+from etherws.kernel.port_filter import FilterState, PortFilter
+from etherws.kernel.rules import Rules
 from etherws.tunnel.tap import Tap
 from etherws.tunnel.wire import VNET_BYTES
 from tests.lab.hosts import OURS, Frames, Host, until
 
 SOURCE = OURS + b"\x00\x00\x00\x01"
 EVERYONE = b"\xff" * 6
-GUARDS = frozenset({port_filter.BPDU, port_filter.DHCP_SERVER, port_filter.ROUTER_ADVERTISEMENT})
+GUARDS = frozenset({rules.BPDU, rules.DHCP_SERVER, rules.ROUTER_ADVERTISEMENT})
 
 IPV4, IPV6, ARP = b"\x08\x00", b"\x86\xdd", b"\x08\x06"
 TAG, QINQ = b"\x81\x00\x00\x64", b"\x88\xa8\x00\x65"
 PRIORITY = b"\x81\x00\x20\x00"
 SNAP = b"\xaa\xaa\x03\x00\x00\x00"
-
-
-@dataclass(frozen=True)
-class Rules:
-    """A profile's part that port_filter.py reads."""
-
-    macs: int | frozenset[str] = 0
-    drop: frozenset[str] = frozenset()
-    rate_down: int | None = None
-    isolated: bool = False
 
 
 def source(number: int) -> bytes:
@@ -170,14 +161,22 @@ def index_of(host: Host, name: str) -> int:
     return int(host.links()[name]["index"])
 
 
+def in_use(host: Host, wanted: Rules, name: str = "port") -> PortFilter:
+    """The filter of a port whose client needs these rules and is about to send its first frame."""
+    found = PortFilter(index_of(host, name))
+    found.need(wanted)
+    found.arm()
+    return found
+
+
 @contextlib.contextmanager
-def applied(host: Host, rules: Rules, name: str = "port") -> Iterator[None]:
+def applied(host: Host, wanted: Rules, name: str = "port") -> Iterator[PortFilter]:
     with host.namespace.inside():
-        port_filter.apply(name, index_of(host, name), rules)
+        found = in_use(host, wanted, name)
         try:
-            yield
+            yield found
         finally:
-            port_filter.clear(name, index_of(host, name))
+            found.clear()
 
 
 def passes(sender: Frames, receiver: Frames, sent: bytes, last: bytes = frame(b"\x88\xb5last")) -> bool:
@@ -204,12 +203,12 @@ def learned(host: Host, name: str) -> set[str]:
 def test_guards_drop_what_they_name_and_nothing_else(lan: Host) -> None:
     ends = lan.frames("far-port"), lan.frames("far-other")
     counted: dict[str, int] = {}
-    with applied(lan, Rules(drop=GUARDS)):
+    with applied(lan, Rules(drop=GUARDS)) as port:
         for name, (sent, reason) in VERDICTS.items():
             assert passes(*ends, sent) == (reason is None), name
             if reason:
                 counted[reason] = counted.get(reason, 0) + 1
-            assert port_filter.drops("port") == counted, name
+            assert port.drops() == counted, name
     for name, (sent, _) in VERDICTS.items():
         # The bridge itself keeps the first 16 reserved addresses to itself while spanning tree is off or on.
         assert passes(*ends, sent) or sent[:5] == b"\x01\x80\xc2\0\0", name
@@ -217,25 +216,25 @@ def test_guards_drop_what_they_name_and_nothing_else(lan: Host) -> None:
 
 @pytest.mark.parametrize(
     "drop",
-    [{port_filter.DHCP_SERVER}, {port_filter.ROUTER_ADVERTISEMENT}, {port_filter.BPDU}],
+    [{rules.DHCP_SERVER}, {rules.ROUTER_ADVERTISEMENT}, {rules.BPDU}],
     ids=lambda drop: next(iter(drop)),
 )
 def test_a_guard_alone_drops_only_its_own(lan: Host, drop: set[str]) -> None:
     ends = lan.frames("far-port"), lan.frames("far-other")
-    with applied(lan, Rules(drop=frozenset(drop))):
+    with applied(lan, Rules(drop=frozenset(drop))) as port:
         for name, (sent, reason) in VERDICTS.items():
-            if reason in GUARDS and reason != port_filter.BPDU:
+            if reason in GUARDS and reason != rules.BPDU:
                 assert passes(*ends, sent) == (reason not in drop), name
-        assert port_filter.drops("port").keys() == drop - {port_filter.BPDU}
+        assert port.drops().keys() == drop - {rules.BPDU}
 
 
 def test_only_so_many_source_addresses_pass_and_are_learned(lan: Host) -> None:
     ends = lan.frames("far-port"), lan.frames("far-other")
-    with applied(lan, Rules(macs=3)):
+    with applied(lan, Rules(macs=3)) as port:
         for number in (1, 2, 3, 4, 5, 2, 1, 6):
             for kind in (ARP, TAG + ARP):
                 assert passes(*ends, frame(kind, sender=source(number))) == (number <= 3), number
-        assert port_filter.drops("port") == {"source-address": 6}
+        assert port.drops() == {"source-address": 6}
         assert learned(lan, "port") == {f"02:ee:00:00:00:0{number}" for number in (1, 2, 3)}
         # The way to the client has no such limit.
         assert passes(*ends[::-1], frame(ARP, sender=source(9)), frame(ARP + b"last", sender=source(10)))
@@ -243,13 +242,13 @@ def test_only_so_many_source_addresses_pass_and_are_learned(lan: Host) -> None:
 
 
 def test_addresses_age(lan: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(port_filter, "AGEING", 0.2)
+    monkeypatch.setattr(rules, "AGEING", 0.2)
     sender, receiver = lan.frames("far-port"), lan.frames("far-other")
-    with applied(lan, Rules(macs=1)):
+    with applied(lan, Rules(macs=1)) as port:
         sender.send(frame(ARP))
         assert receiver.receive() == frame(ARP)
         sender.send(frame(ARP, sender=source(2)))
-        until(lambda: port_filter.drops("port"), "the second address to be refused")
+        until(port.drops, "the second address to be refused")
 
         def accepted() -> bool:
             sender.send(frame(ARP, sender=source(2)))
@@ -313,94 +312,98 @@ def test_a_qdisc_of_the_owner_stays_while_no_rate_is_asked_for(lan: Host) -> Non
 
 def test_the_next_client_has_its_own_rules_only(lan: Host) -> None:
     ends = lan.frames("far-port"), lan.frames("far-other")
-    index = index_of(lan, "port")
     with lan.namespace.inside():
-        port_filter.apply("port", index, Rules(macs=1, drop=GUARDS, rate_down=10**7, isolated=True))
+        port = in_use(lan, Rules(macs=1, drop=GUARDS, rate_down=10**7, isolated=True))
         assert passes(*ends, frame(ARP))
         assert not passes(*ends, frame(ARP, sender=source(2)))
-        port_filter.apply("port", index, Rules(macs=frozenset({"02:ee:00:00:00:01", "02:ee:00:00:00:02"})))
-        assert port_filter.drops("port") == {}
+        port.need(Rules(macs=frozenset({"02:ee:00:00:00:01", "02:ee:00:00:00:02"})))
+        assert port.drops() == {}
         assert passes(*ends, frame(ARP, sender=source(2)))
         assert passes(*ends, VERDICTS["RA"][0])
-        port_filter.apply("port", index, Rules())
+        port.arm()
+        assert port.drops() == {}
+        port.need(Rules())
         assert passes(*ends, frame(ARP, sender=source(3)))
-        assert not port_filter.nftables.table_handles()
+        assert not nftables.table_handles()
 
 
 def test_rules_hold_for_a_tap_in_no_bridge(host: Host) -> None:
     with host.namespace.inside():
         tap = Tap("ethws%d")
         frames = host.frames(tap.name)
-        with applied(host, Rules(macs=1), tap.name):
+        with applied(host, Rules(macs=1), tap.name) as port:
             for number in (1, 2, 1):
                 tap.write_batch([bytes(VNET_BYTES) + frame(ARP, sender=source(number))])
-            assert port_filter.drops(tap.name) == {"source-address": 1}
+            assert port.drops() == {"source-address": 1}
         with pytest.raises(DeviceError, match="--bridge"):
-            port_filter.apply(tap.name, tap.index, Rules(macs=1, rate_down=10**6, isolated=True))
+            port.need(Rules(macs=1, rate_down=10**6, isolated=True))
         # All or nothing.
-        assert not port_filter.nftables.table_handles()
+        assert port.state is FilterState.ABSENT
+        assert not nftables.table_handles()
         assert all(qdisc["handle"] != interfaces.SHAPER for qdisc in _qdiscs(host, tap.index))
         frames.close()
         tap.close()
 
 
-def test_what_a_killed_server_left_is_swept_and_nothing_else(lan: Host) -> None:
+def test_what_a_killed_server_left_is_removed_and_nothing_else(lan: Host) -> None:
     lan.command("nft add table netdev mine")
     lan.command("nft add table netdev etherws")
     with lan.netlink() as route:
         route.link("add", ifname="ethws7", kind="tuntap", mode="tap")
     with lan.namespace.inside():
         for name in ("ethws7", "port"):
-            port_filter.apply(name, index_of(lan, name), Rules(macs=1))
+            in_use(lan, Rules(macs=1), name)
         lan.delete_link("ethws7")
-        port_filter.sweep()
-        assert sorted(port_filter.nftables.table_handles()) == ["etherws", "etherws-port", "mine"]
+        port_filter.remove_stale_tables()
+        assert sorted(nftables.table_handles()) == ["etherws", "etherws-port", "mine"]
 
 
 def test_a_port_that_went_before_its_rules_is_no_error(lan: Host) -> None:
-    index = index_of(lan, "port")
     with lan.namespace.inside():
-        port_filter.apply("port", index, Rules(macs=1, drop=GUARDS, rate_down=10**7, isolated=True))
+        port = in_use(lan, Rules(macs=1, drop=GUARDS, rate_down=10**7, isolated=True))
         lan.delete_link("port")
-        port_filter.clear("port", index)
-        assert not port_filter.nftables.table_handles()
-        assert port_filter.drops("port") == {}
-        # A kernel takes rules for interfaces that are still to come.
-        with pytest.raises(DeviceError, match="port is gone"):
-            port_filter.apply("port", index, Rules(macs=1))
-        assert not port_filter.nftables.table_handles()
+        port.clear()
+        assert not nftables.table_handles()
+        assert port.drops() == {}
+        # A kernel takes rules for interfaces that do not exist yet.
+        port.need(Rules(macs=1))
+        with pytest.raises(DeviceError, match="it is gone"):
+            port.arm()
+        assert not nftables.table_handles()
 
 
 def test_a_namesake_that_came_since_keeps_its_rules(lan: Host) -> None:
-    before = index_of(lan, "port")
     with lan.namespace.inside():
+        before = in_use(lan, Rules(macs=1))
         lan.delete_link("port")
         with lan.netlink() as route:
             route.link("add", ifname="port", kind="tuntap", mode="tap")
-        port_filter.apply("port", index_of(lan, "port"), Rules(macs=1))
-        port_filter.clear("port", before)
-        assert list(port_filter.nftables.table_handles()) == ["etherws-port"]
+        in_use(lan, Rules(macs=1))
+        before.clear()
+        assert list(nftables.table_handles()) == ["etherws-port"]
 
 
 def test_the_kernel_is_asked_before_it_is_needed(host: Host) -> None:
     with host.namespace.inside():
         port_filter.check()
-        assert not port_filter.nftables.table_handles()
+        assert not nftables.table_handles()
 
 
-def test_without_the_right_to_filter_the_mend_is_told(host: Host) -> None:
+def test_without_the_right_to_filter_the_hint_is_told(host: Host) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give its rights up")
     code = (
-        "from types import SimpleNamespace as Rules\n"
         "from etherws import errors\nfrom etherws.kernel import port_filter\n"
-        "nothing = dict(macs=0, drop=frozenset(), rate_down=None, isolated=False)\n"
-        "port_filter.apply('lo', 1, Rules(**nothing)), port_filter.clear('lo', 1), port_filter.sweep()\n"
-        "for more in {'macs': 1}, {'drop': {port_filter.BPDU}}, {'rate_down': 10**6}, {'isolated': True}:\n"
-        "    try: port_filter.apply('lo', 1, Rules(**{**nothing, **more}))\n"
+        "from etherws.kernel.rules import BPDU, Rules\n"
+        "port = port_filter.PortFilter(1)\n"
+        "port.need(Rules()), port.arm()\n"
+        "drops = port.drops()\n"
+        "port.clear(), port_filter.remove_stale_tables()\n"
+        "for rules in Rules(macs=1), Rules(drop={BPDU}), Rules(rate_down=10**6), Rules(isolated=True):\n"
+        "    try: port.need(rules), port.arm()\n"
         "    except errors.DeviceError as exc: print(exc)\n"
         "try: port_filter.check()\n"
-        "except errors.DeviceError as exc: print(exc, port_filter.drops('lo'), 'done')"
+        "except errors.DeviceError as exc: print(exc, drops, 'done')"
     )
     process = host.run("setpriv", "--bounding-set=-net_admin", "--inh-caps=-all", sys.executable, "-c", code)
     lines = process.says("{} done").splitlines()

@@ -1,0 +1,115 @@
+"""One port of the server: a TAP, the client that has it, and the state that it is in.
+
+Only ports.py changes a port's state, and which change may follow which is asserted here, in become(). Read next:
+ports.py, and kernel/port_filter.py, which decides when the kernel gets a client's rules.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from time import monotonic
+
+import gevent
+from gevent.event import Event
+
+from etherws.access.policy import Profile
+from etherws.kernel.port_filter import PortFilter
+from etherws.tunnel.tap import Tap
+from etherws.tunnel.wire import Buffer
+
+#: Two clients with one name replace each other again and again: so many times in so many seconds are too many.
+#: A client that comes back with the same resume token is not counted.
+CHANGES, CHANGES_WITHIN = 3, 30.0
+
+
+class State(Enum):
+    """What a port can be."""
+
+    #: No client has it. Only the first port stays so; any other is about to be removed.
+    FREE = "free"
+    #: A client's session uses it.
+    IN_USE = "in use"
+    #: Kept for a lost client, which may come back.
+    PARKED = "parked"
+    #: Its TAP is closed, or about to be.
+    GONE = "gone"
+
+
+#: The states that may follow each state.
+_NEXT = {
+    State.FREE: {State.IN_USE, State.GONE},
+    State.IN_USE: {State.PARKED, State.FREE, State.GONE},
+    State.PARKED: {State.IN_USE, State.FREE, State.GONE},
+    State.GONE: set[State](),
+}
+
+
+@dataclass(frozen=True)
+class ClientKey:
+    """What a client is known by when it comes again.
+
+    `identity`: its user name or its certificate's name; None where the server asks for none. `resume`: the token that
+    this client has chosen; None if it sends none.
+    """
+
+    identity: str | None = None
+    resume: str | None = None
+
+
+class FilteredSink:
+    """Where the packets of one client go: the port's TAP, once the client's rules are in force."""
+
+    def __init__(self, tap: Tap, port_filter: PortFilter) -> None:
+        self._tap, self._filter = tap, port_filter
+
+    def write_batch(self, packets: Sequence[Buffer]) -> None:
+        """As Tap.write_batch(). The first call may also raise DeviceError: the rules cannot be put in, and no packet
+        was written."""
+        self._filter.arm()
+        # From now on a call costs no more than one of the TAP's.
+        self.write_batch = self._tap.write_batch  # type: ignore[method-assign]
+        self._tap.write_batch(packets)
+
+
+class Port:
+    """A TAP, what the kernel enforces there, and the client that has it."""
+
+    def __init__(self, tap: Tap) -> None:
+        """A free port."""
+        self.tap = tap
+        self.filter = PortFilter(tap.index)
+        self.state = State.FREE
+        #: When it came into that state, by monotonic().
+        self.since = monotonic()
+        #: The present client, or the last one.
+        self.client = ClientKey()
+        self.profile = Profile()
+        #: Ends the session that uses it; None in any other state than IN_USE.
+        self.evict: Callable[[], None] | None = None
+        #: Set in any other state than IN_USE.
+        self.unused = Event()
+        self.unused.set()
+        #: Ends the state PARKED.
+        self.timer: gevent.Greenlet[..., None] | None = None
+        #: When other clients of the same identity took the port over.
+        self.changes: deque[float] = deque(maxlen=CHANGES)
+
+    def become(self, state: State) -> None:
+        """Change the state. What a state implies is set here: the timer, `evict` and `unused`."""
+        assert state in _NEXT[self.state], f"{self.tap.name}: a port that is {self.state.value} cannot be {state.value}"
+        if self.timer is not None:
+            self.timer.kill(block=False)
+            self.timer = None
+        self.state, self.since = state, monotonic()
+        if state is State.IN_USE:
+            self.unused.clear()
+        else:
+            self.evict = None
+            self.unused.set()
+
+    def sink(self) -> FilteredSink:
+        """Where a session puts what the client sends. One for each session."""
+        return FilteredSink(self.tap, self.filter)
