@@ -1,6 +1,6 @@
-"""Network namespaces without names: held by a descriptor, gone with it, invisible to the rest of the machine.
+"""Network namespaces without names: a descriptor holds each, and the rest of the machine does not see them.
 
-For the demo and the tests; no part of a tunnel. Needs neither root (a user namespace of its own will do) nor ``ip``.
+For the demo and the tests; no part of a tunnel. Needs no root (a user namespace of its own is enough) and no ``ip``.
 Read next: cli/demo.py, which builds a picture of them.
 Sources: unshare(2), setns(2), network_namespaces(7), user_namespaces(7).
 """
@@ -27,13 +27,15 @@ CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 #: CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_ADMIN (include/uapi/linux/capability.h).
 CAPABILITIES = 1 << 10 | 1 << 12 | 1 << 13 | 1 << 21
 
-#: A kernel setting (the last two are Debian's and Ubuntu's), its value that forbids user namespaces, one that does not.
+#: Kernel settings (the last two are Debian's and Ubuntu's): name, value that forbids user namespaces, value that allows
+#: them.
 SETTINGS = (
     ("user.max_user_namespaces", "0", "15000"),
     ("kernel.unprivileged_userns_clone", "0", "1"),
     ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
 )
 
+#: The signals that end a process from the terminal or by hand.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # os.unshare() and os.setns() come only with Python 3.12.
@@ -44,14 +46,14 @@ _T = TypeVar("_T")
 
 
 class Namespace:
-    """A fresh network namespace, with nothing but a loopback interface that is down."""
+    """A new network namespace. It has a loopback interface, which is down, and no other."""
 
     def __init__(self) -> None:
         """Raises PermissionError without CAP_SYS_ADMIN; see enter_user_namespace()."""
-        own = _own()
+        own = _current()
         try:
             _check(_libc.unshare(CLONE_NEWNET), "unshare")
-            self._descriptor = _own()
+            self._descriptor = _current()
             _check(_libc.setns(own, CLONE_NEWNET), "setns")
         finally:
             os.close(own)
@@ -67,13 +69,13 @@ class Namespace:
         return self._descriptor
 
     def enter(self) -> None:
-        """Move this thread into the namespace, for good."""
+        """Move this thread into the namespace. It stays there."""
         _check(_libc.setns(self._descriptor, CLONE_NEWNET), "setns")
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
         """Move this thread into the namespace and back. Sockets opened inside stay in it."""
-        own = _own()
+        own = _current()
         try:
             self.enter()
             yield
@@ -83,9 +85,9 @@ class Namespace:
 
     @contextlib.contextmanager
     def netlink(self) -> Iterator[IPRoute]:
-        """A netlink socket of the namespace; this thread is inside meanwhile."""
-        # Its event loop would report an interrupt as an error of its own.
-        with _signals_wait(), self.inside(), IPRoute() as route:
+        """A netlink socket of the namespace. This thread is inside the namespace until the end of the block."""
+        # pyroute2's event loop would turn an interrupt into another error.
+        with _signals_blocked(), self.inside(), IPRoute() as route:
             yield route
 
     def configure(self, name: str, address: str = "") -> None:
@@ -98,14 +100,14 @@ class Namespace:
                 route.addr("add", index=index, address=host, prefixlen=int(length))
 
     def cable(self, name: str, far: Namespace, far_name: str) -> None:
-        """Join the namespace to another by a veth pair, down on both ends."""
+        """Connect the namespace to `far` by a veth pair, whose ends are down."""
         with self.netlink() as route:
             route.link("add", ifname=name, kind="veth", peer={"ifname": far_name, "net_ns_fd": far.fileno()})
 
     def run(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Call `function` in a child process inside; return its result, or raise what it raised.
 
-        Both must be picklable. Raises ChildProcessError if the child died; Ctrl-C and the like end it.
+        Both must be picklable. Ctrl-C and the other ENDING signals end the child. Raises ChildProcessError if it died.
         """
         reading, writing = os.pipe()
 
@@ -114,8 +116,9 @@ class Namespace:
             self.enter()
             return function(*args, **kwargs)
 
-        # An interrupt is lost in what Python calls around a fork, and must not lead the child out of here.
-        with _signals_wait():
+        # Python loses an interrupt in the hooks that it runs around a fork; and in the child, an interrupt must not
+        # raise KeyboardInterrupt in the parent's code.
+        with _signals_blocked():
             child = os.fork()
             if child == 0:
                 _answer(writing, call)
@@ -134,21 +137,22 @@ class Namespace:
         return result  # type: ignore[no-any-return]
 
     def processes(self) -> list[int]:
-        """The numbers of the processes inside that this user may look at; no zombies."""
+        """The process IDs of the processes inside that this user may look at, without zombies."""
         own = os.fstat(self._descriptor)
         found = []
         for name in filter(str.isdigit, os.listdir("/proc")):
-            # It has ended meanwhile, or is somebody else's.
+            # It has ended meanwhile, or belongs to another user.
             with contextlib.suppress(OSError):
                 if os.path.samestat(os.stat(f"/proc/{name}/ns/net"), own):
                     found.append(int(name))
         return found
 
-    def end(self, patience: float) -> bool:
-        """End the processes inside, by SIGTERM and after `patience` seconds by SIGKILL; whether the former did."""
-        deadline = time.monotonic() + patience
+    def end(self, timeout: float) -> bool:
+        """End the processes inside: by SIGTERM, and after `timeout` seconds by SIGKILL. Return whether SIGTERM was
+        enough."""
+        deadline = time.monotonic() + timeout
         number = signal.SIGTERM
-        # Again and again: one that was just starting may have become two.
+        # Repeat it: a process may have started another one meanwhile.
         while processes := self.processes():
             if time.monotonic() > deadline:
                 number = signal.SIGKILL
@@ -160,26 +164,26 @@ class Namespace:
         return number == signal.SIGTERM
 
     def close(self) -> None:
-        """Let go of it; the kernel removes it once no process or socket is in it."""
+        """Close the descriptor. The kernel removes the namespace once no process or socket is in it."""
         os.close(self._descriptor)
 
 
 def privileged() -> bool:
-    """Whether this process may make network namespaces and do anything inside (proc(5), CapEff)."""
+    """Whether this process may make network namespaces and configure them (proc(5), CapEff)."""
     found = re.search(r"^CapEff:\s*(\w+)", Path("/proc/self/status").read_text(), re.MULTILINE)
     return found is not None and int(found[1], 16) & CAPABILITIES == CAPABILITIES
 
 
 def enter_user_namespace() -> None:
-    """Make this process root in a user namespace of its own. Raises OSError, saying what to try, if it may not.
+    """Make this process root in a user namespace of its own. Raises OSError, which says what to try, if it may not.
 
-    The process must have one thread only. It gets a network namespace too: the one that it was in is not its to return
-    to, once it has been in another.
+    The process must have one thread only. It gets a new network namespace too: it has no right to return to its old one
+    after it has been in another.
     """
     user, group = os.geteuid(), os.getegid()
     try:
         _check(_libc.unshare(CLONE_NEWUSER | CLONE_NEWNET), "unshare")
-        # Without CAP_SETGID outside, the group may be mapped only once setgroups(2) is off (user_namespaces(7)).
+        # Without CAP_SETGID outside, the group can be mapped only after setgroups(2) is denied (user_namespaces(7)).
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"0 {user} 1")
         Path("/proc/self/gid_map").write_text(f"0 {group} 1")
@@ -193,8 +197,8 @@ def enter_user_namespace() -> None:
 
 
 @contextlib.contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Let the signals that end a process wait until this is over."""
+def _signals_blocked() -> Iterator[None]:
+    """Block the ENDING signals; they are delivered after the block."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield
@@ -203,7 +207,8 @@ def _signals_wait() -> Iterator[None]:
 
 
 def _answer(pipe: int, function: Callable[[], object]) -> NoReturn:
-    """The life of a child: its result, or what it failed of, into `pipe`. Nothing of the parent's runs after it."""
+    """All that the child does: write the function's result or exception into `pipe`, and exit without running any
+    clean-up of the parent's."""
     try:
         try:
             answer = pickle.dumps((function(), None))
@@ -215,12 +220,13 @@ def _answer(pipe: int, function: Callable[[], object]) -> NoReturn:
         os._exit(0)
 
 
-def _own() -> int:
-    """A descriptor of the namespace that this thread is in."""
+def _current() -> int:
+    """A new descriptor of the namespace that this thread is in."""
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _check(result: int, call: str) -> None:
+    """Raise OSError if a call of libc has failed."""
     if result != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{call}: {os.strerror(number)}")

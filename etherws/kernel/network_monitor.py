@@ -1,8 +1,8 @@
-"""Notices that the machine's network has changed: a link has come up, or an address has come or gone.
+"""Watches for changes of the machine's network: an interface has come up, or an address has come or gone.
 
-A doorbell says that, and no more. The client then tries at once, or asks whether the server is still there, so that a
-laptop which wakes up elsewhere need not wait. Its own interface and the bridge that this is in do not count: they
-change because of us.
+watch() reports that there was a change, not which. The client then retries at once, or checks whether the server still
+answers, so that a laptop which wakes up elsewhere does not wait. The client's own interface and the bridge that this is
+in do not count: they change because of the client. Used by client/reconnect.py.
 
 Sources: rtnetlink(7), netlink(7), include/uapi/linux/rtnetlink.h, if_link.h, if.h.
 """
@@ -29,13 +29,14 @@ IFF_RUNNING = 0x40
 #: struct nlmsghdr, ifinfomsg, ifaddrmsg and rtattr.
 _MESSAGE, _LINK, _ADDRESS, _ATTRIBUTE = (struct.Struct(form) for form in ("=IHHII", "=BxHiII", "=BBBBI", "=HH"))
 
-#: The number of our question for what there is. The answers bear it; news bears that of whoever made the change, or 0.
-QUESTION = 0x65746877
+#: The sequence number of our request for all links. The answers have the same number; the report of a change has the
+#: number of the request that made the change, or 0. Any number that others are unlikely to use.
+DUMP_SEQUENCE = 0x65746877
 
-#: Seconds in which the bell rings once. A cable that is plugged in makes a dozen messages.
-QUIET = 1.0
+#: Seconds between two reports at least. One cable that is plugged in makes a dozen messages.
+REPORT_INTERVAL = 1.0
 
-#: Bytes of messages at once: more than the kernel sends.
+#: Bytes of one recv(): more than the kernel puts into one.
 RECEIVE = 64 * 1024
 
 
@@ -46,27 +47,27 @@ class _Link(NamedTuple):
 
 
 class Changes:
-    """Knows the links, and tells from netlink's messages whether there is news. Pure but for what it is fed."""
+    """Remembers the machine's links, and finds changes in netlink's messages. Does no I/O."""
 
     def __init__(self) -> None:
         self._links: dict[int, _Link] = {}
 
-    def learn(self, data: bytes, own: str) -> bool:
-        """Take some messages in; return whether they are worth a ring, as the client whose interface is `own` sees it.
+    def read(self, data: bytes, own: str) -> bool:
+        """Read netlink messages; return whether one is a change that counts for the client whose interface is `own`.
 
-        Answers to our own question are none: they say what has been so.
+        Answers to our own request are no changes: they say what is there already.
         """
-        news = False
-        for kind, number, body in _messages(data):
+        changed = False
+        for kind, sequence, body in _messages(data):
             if kind in (RTM_NEWLINK, RTM_DELLINK):
-                # A bridge and others tell of their ports too, each in a family of its own.
+                # A bridge, among others, reports its ports a second time, in an address family of its own.
                 family, _, index, flags, _ = _LINK.unpack_from(body)
                 if family == socket.AF_UNSPEC:
                     up = self._link(kind, index, bool(flags & IFF_RUNNING), body[_LINK.size :])
-                    news |= up and number != QUESTION and not self._ours(index, own)
+                    changed |= up and sequence != DUMP_SEQUENCE and not self._is_own(index, own)
             elif kind in (RTM_NEWADDR, RTM_DELADDR):
-                news |= not self._ours(_ADDRESS.unpack_from(body)[4], own)
-        return news
+                changed |= not self._is_own(_ADDRESS.unpack_from(body)[4], own)
+        return changed
 
     def _link(self, kind: int, index: int, running: bool, attributes: bytes) -> bool:
         """Remember a link; return whether it has come up."""
@@ -82,64 +83,71 @@ class Changes:
         self._links[index] = _Link(name, master, running)
         return running and not (before and before.running)
 
-    def _ours(self, index: int, own: str) -> bool:
+    def _is_own(self, index: int, own: str) -> bool:
+        """Whether the link is the client's interface, or the bridge that this is in."""
         return any(link.name == own and index in (number, link.master) for number, link in self._links.items())
 
 
-def watch(own: Callable[[], str], ring: Callable[[], None]) -> None:
-    """Call `ring` at each change, once a second at most, for ever. `own` is the name of the client's interface."""
+def watch(own: Callable[[], str], on_change: Callable[[], None]) -> None:
+    """Call `on_change` after each change, once per REPORT_INTERVAL at most; without end.
+
+    `own` returns the name of the client's interface. Returns only if netlink fails, which the log says (--debug).
+    """
     changes = Changes()
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
             sock.bind((0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))
             sock.setblocking(False)
-            _ask(sock)
+            _request_links(sock)
             while True:
                 socket.wait_read(sock.fileno())
-                if _news(sock, changes, own()):
+                if _read_waiting(sock, changes, own()):
                     log.debug("the machine's network has changed")
-                    ring()
-                    # The others of this change wait in the socket meanwhile, and are one more ring at most.
-                    gevent.sleep(QUIET)
+                    on_change()
+                    # Further messages of this change wait in the socket meanwhile, and make one more report at most.
+                    gevent.sleep(REPORT_INTERVAL)
     except OSError as exc:
         log.debug("changes of the machine's network go unnoticed: %s", exc.strerror)
 
 
-def _news(sock: socket.socket, changes: Changes, own: str) -> bool:
-    """Take in all messages that wait; return whether there was news."""
-    news = False
+def _read_waiting(sock: socket.socket, changes: Changes, own: str) -> bool:
+    """Read all messages that wait; return whether there was a change."""
+    changed = False
     while True:
         try:
             data = sock.recv(RECEIVE)
         except BlockingIOError:
-            return news
+            return changed
         except OSError as exc:
             if exc.errno != errno.ENOBUFS:
                 raise
-            # There were too many to keep: what they said must be asked for.
-            _ask(sock)
-            news = True
+            # The kernel has dropped messages. Take that for a change, and ask for the present state.
+            _request_links(sock)
+            changed = True
         else:
-            news |= changes.learn(data, own)
+            changed |= changes.read(data, own)
 
 
-def _ask(sock: socket.socket) -> None:
+def _request_links(sock: socket.socket) -> None:
+    """Ask the kernel for all links."""
     size = _MESSAGE.size + _LINK.size
-    sock.send(_MESSAGE.pack(size, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, QUESTION, 0) + bytes(_LINK.size))
+    sock.send(_MESSAGE.pack(size, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, DUMP_SEQUENCE, 0) + bytes(_LINK.size))
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """(type, sequence number, body) of each."""
+    """(type, sequence number, body) of each message. What follows a malformed header is ignored."""
     at = 0
     while at + _MESSAGE.size <= len(data):
-        size, kind, _, number, _ = _MESSAGE.unpack_from(data, at)
+        size, kind, _, sequence, _ = _MESSAGE.unpack_from(data, at)
         if size < _MESSAGE.size:
             return
-        yield kind, number, data[at + _MESSAGE.size : at + size]
+        yield kind, sequence, data[at + _MESSAGE.size : at + size]
+        # The next message begins at a multiple of 4 bytes (NLMSG_ALIGN).
         at += size + 3 & ~3
 
 
 def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(type, value) of each attribute."""
     at = 0
     while at + _ATTRIBUTE.size <= len(data):
         size, key = _ATTRIBUTE.unpack_from(data, at)

@@ -384,7 +384,7 @@ def test_its_own_interface_and_bridge_do_not_wake_a_client(hosts: tuple[Host, Ho
     assert client.output.count("the machine's network has changed") == 1
 
 
-def test_news_that_the_kernel_had_to_drop_is_news(host: Host) -> None:
+def test_messages_that_the_kernel_had_to_drop_are_a_change(host: Host) -> None:
     groups = network_monitor.RTMGRP_LINK | network_monitor.RTMGRP_IPV4_IFADDR
     with host.namespace.inside():
         sock = gevent_socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
@@ -394,11 +394,11 @@ def test_news_that_the_kernel_had_to_drop_is_news(host: Host) -> None:
         sock.setblocking(False)
         changes = network_monitor.Changes()
         host.set_link("lo", state="down")
-        assert not network_monitor._news(sock, changes, own="lo")
+        assert not network_monitor._read_waiting(sock, changes, own="lo")
         for _ in range(50):
             host.set_link("lo", state="up")
             host.set_link("lo", state="down")
-        assert network_monitor._news(sock, changes, own="lo")
+        assert network_monitor._read_waiting(sock, changes, own="lo")
 
 
 def test_servers_are_tried_in_order(host: Host) -> None:
