@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 
 from etherws.errors import DeviceError
@@ -18,7 +19,7 @@ from etherws.kernel.port_filter import FilterState, PortFilter
 from etherws.kernel.rules import Rules
 from etherws.tunnel.tap import Tap
 from etherws.tunnel.wire import VNET_BYTES
-from tests.lab.hosts import OURS, Frames, Host, until
+from tests.lab.hosts import OURS, PATIENCE, Frames, Host, until
 
 SOURCE = OURS + b"\x00\x00\x00\x01"
 EVERYONE = b"\xff" * 6
@@ -381,6 +382,172 @@ def test_a_namesake_that_came_since_keeps_its_rules(lan: Host) -> None:
         in_use(lan, Rules(macs=1))
         before.clear()
         assert list(nftables.table_handles()) == ["etherws-port"]
+
+
+# When rules are put in, kept and replaced.
+
+
+def tables(host: Host) -> dict[str, int]:
+    """Our tables and their handles: a table that was replaced has a new handle."""
+    return {name: handle for name, handle in nftables.table_handles().items() if name.startswith(rules.PREFIX)}
+
+
+def test_filters_wait_for_the_first_frame(lan: Host) -> None:
+    with lan.namespace.inside():
+        port = PortFilter(index_of(lan, "port"))
+        port.need(Rules(macs=1, drop=GUARDS))
+        assert (port.state, port.applied) == (FilterState.ABSENT, None)
+        assert not tables(lan)
+        port.arm()
+        assert (port.state, port.applied) == (FilterState.USED, ("port", Rules(macs=1, drop=GUARDS)))
+        assert tables(lan).keys() == {"etherws-port"}
+
+
+@pytest.mark.parametrize(
+    "wanted", [Rules(macs=1, rate_down=10**7), Rules(macs=1, isolated=True)], ids=["rate", "alone"]
+)
+def test_rules_for_what_goes_to_the_client_do_not_wait(lan: Host, wanted: Rules) -> None:
+    with lan.namespace.inside():
+        port = PortFilter(index_of(lan, "port"))
+        port.need(wanted)
+        assert (port.state, port.applied) == (FilterState.UNUSED, ("port", wanted))
+        before = tables(lan)
+        port.ensure()
+        port.arm()
+        port.arm()
+        assert tables(lan) == before
+        # The next client may get what it needs, but neither the rate nor the isolation of this one.
+        port.need(Rules(macs=1))
+        assert (port.state, port.applied) == (FilterState.UNUSED, ("port", Rules(macs=1)))
+        assert not held_back(lan)
+
+
+def held_back(host: Host) -> bool:
+    """Whether the port is isolated or shaped."""
+    index = index_of(host, "port")
+    with host.netlink() as route:
+        shaped = any(qdisc["handle"] == interfaces.SHAPER for qdisc in route.get_qdiscs(index=index))
+        return shaped or bool(interfaces._isolation(route, index))
+
+
+def test_rules_that_no_frame_has_passed_are_good_for_the_next_client(lan: Host) -> None:
+    wanted = Rules(macs=1, rate_down=10**7)
+    with lan.namespace.inside():
+        port = PortFilter(index_of(lan, "port"))
+        port.need(wanted)
+        before = tables(lan)
+        port.need(wanted)
+        port.arm()
+        assert tables(lan) == before
+
+
+def test_what_rules_have_learnt_is_for_the_same_client_only(lan: Host) -> None:
+    ends = lan.frames("far-port"), lan.frames("far-other")
+    with lan.namespace.inside():
+        port = in_use(lan, Rules(macs=1))
+        before = tables(lan)
+        assert passes(*ends, frame(ARP))
+        port.need(Rules(macs=1), returning=True)
+        port.arm()
+        assert tables(lan) == before
+        assert not passes(*ends, frame(ARP, sender=source(2)))
+        assert port.drops() == {"source-address": 1}
+        # Another client: replaced with its first frame, not before.
+        port.need(Rules(macs=1))
+        assert (port.state, port.drops()) == (FilterState.OUTDATED, {})
+        assert tables(lan) == before
+        port.arm()
+        assert tables(lan) != before
+        assert passes(*ends, frame(ARP, sender=source(2)), frame(ARP + b"last", sender=source(2)))
+        assert port.drops() == {}
+
+
+def test_a_returning_client_that_needs_other_rules_gets_them_at_once(lan: Host) -> None:
+    with lan.namespace.inside():
+        port = in_use(lan, Rules(macs=1))
+        port.need(Rules(macs=2), returning=True)
+        assert (port.state, port.applied) == (FilterState.UNUSED, ("port", Rules(macs=2)))
+
+
+def test_rules_follow_a_new_name(lan: Host) -> None:
+    with lan.namespace.inside():
+        port = in_use(lan, Rules(macs=1))
+        lan.set_link("port", state="down")
+        lan.set_link("port", ifname="renamed")
+        lan.set_link("renamed", state="up")
+        port.need(Rules(macs=1), returning=True)
+        port.arm()
+        assert port.applied == ("renamed", Rules(macs=1))
+        assert tables(lan).keys() == {"etherws-renamed"}
+
+
+def test_rules_that_could_not_be_put_in_leave_none_in_force(lan: Host) -> None:
+    lan.set_link("port", master=0)
+    with lan.namespace.inside():
+        port = PortFilter(index_of(lan, "port"))
+        port.need(Rules(macs=1, rate_down=10**7))
+        with pytest.raises(DeviceError, match="--bridge"):
+            port.need(Rules(macs=1, isolated=True))
+        assert (port.state, port.applied, tables(lan)) == (FilterState.ABSENT, None, {})
+        # The next client that needs the former rules gets them.
+        port.need(Rules(macs=1, rate_down=10**7))
+        assert port.state is FilterState.UNUSED
+        assert tables(lan)
+
+
+def test_a_change_that_has_begun_ends_before_the_next(lan: Host) -> None:
+    with lan.namespace.inside(), gevent.Timeout(PATIENCE):
+        port = PortFilter(index_of(lan, "port"))
+        port.need(Rules(macs=1))
+        session = gevent.spawn(port.arm)
+        while not port._one_at_a_time.locked():
+            gevent.sleep(0)
+        # The session is ended while the kernel is asked.
+        session.kill()
+        assert port.state is FilterState.ABSENT
+        port.need(Rules(macs=2))
+        assert (port.state, port.applied) == (FilterState.UNUSED, ("port", Rules(macs=2)))
+        assert tables(lan).keys() == {"etherws-port"}
+
+
+# What the ports of a server have in common.
+
+
+def test_a_kernel_that_cannot_filter_does_without_what_nobody_asked_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def cannot() -> None:
+        raise DeviceError("cannot filter what clients send: it takes another kernel")
+
+    monkeypatch.setattr(port_filter, "check", cannot)
+    filters = port_filter.KernelFilters()
+    assert "it takes another kernel; so clients may have any number of source addresses" in caplog.text
+    usual = Rules(macs=256, rate_down=10**6, isolated=True, macs_required=False)
+    assert filters.possible(usual) == Rules(rate_down=10**6, isolated=True)
+    assert filters.possible(Rules(rate_down=10**6)) == Rules(rate_down=10**6)
+    for wanted in (Rules(macs=1), Rules(macs=256, drop=frozenset({rules.BPDU}), macs_required=False)):
+        with pytest.raises(DeviceError, match="it takes another kernel"):
+            filters.possible(wanted)
+
+
+def test_the_tables_of_ports_that_are_gone_are_removed_soon(lan: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(port_filter, "REMOVAL_DELAY", 0.01)
+    with lan.namespace.inside(), gevent.Timeout(PATIENCE):
+        filters = port_filter.KernelFilters()
+        assert filters.possible(Rules(macs=1)) == Rules(macs=1)
+        for name in ("port", "other"):
+            in_use(lan, Rules(macs=1), name)
+        lan.delete_link("port")
+        filters.remove_stale_tables_soon()
+        filters.remove_stale_tables_soon()
+        while tables(lan).keys() != {"etherws-other"}:
+            gevent.sleep(0.005)
+        # At the end, without delay.
+        monkeypatch.setattr(port_filter, "REMOVAL_DELAY", 1000.0)
+        lan.delete_link("other")
+        filters.remove_stale_tables_soon()
+        filters.close()
+        assert not tables(lan)
 
 
 def test_the_kernel_is_asked_before_it_is_needed(host: Host) -> None:

@@ -1,0 +1,409 @@
+"""The life of a port: real TAPs in a bridge, and sessions that are a function to end them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import gevent
+import pytest
+
+from etherws.access.policy import Profile
+from etherws.errors import DeviceError, NoPort
+from etherws.kernel import nftables, port_filter
+from etherws.kernel.port_filter import FilterState
+from etherws.server import ports as ports_module
+from etherws.server.port import CHANGES, ClientKey, Port, State
+from etherws.server.ports import Ports
+from etherws.settings import DeviceSettings
+from tests.lab.hosts import PATIENCE, Host
+
+ALICE, BOB, NAMELESS = ClientKey("alice"), ClientKey("bob"), ClientKey()
+TOKEN = ClientKey(None, "t" * 22)
+USUAL = Profile()
+
+
+class Server:
+    """The ports of one server in a machine of its own, and the sessions that use them."""
+
+    def __init__(self, host: Host, *, bridge: str | None = "br0", resume_timeout: float = 1000.0) -> None:
+        self.host = host
+        self.ports = Ports(DeviceSettings(bridge=bridge), resume_timeout)
+        self.evicted: list[Port] = []
+
+    def join(self, client: ClientKey, profile: Profile = USUAL, *, stays: bool = False) -> Port:
+        """A client comes; its session ends when it is told to, unless it `stays`."""
+        found: list[Port] = []
+
+        def evict() -> None:
+            self.evicted += found
+            if not stays:
+                gevent.spawn(self.ports.free, found[0])
+
+        found.append(self.ports.take(client, profile, evict))
+        assert found[0].state is State.IN_USE
+        return found[0]
+
+    def names(self) -> set[str]:
+        """The interfaces beside loopback and bridge."""
+        return set(self.host.links()) - {"lo", "br0"}
+
+
+@contextlib.contextmanager
+def serving(host: Host, **options: object) -> Iterator[Server]:
+    with host.namespace.inside(), gevent.Timeout(PATIENCE):
+        server = Server(host, **options)  # type: ignore[arg-type]
+        try:
+            yield server
+        finally:
+            server.ports.close()
+        assert set(host.links()) == {"lo"}
+
+
+@pytest.fixture
+def server(host: Host) -> Iterator[Server]:
+    """With a bridge; the ports of lost clients are kept for as long as the test takes."""
+    with serving(host) as made:
+        yield made
+
+
+# One client after the other.
+
+
+def test_the_first_port_is_there_before_its_client_and_after(server: Server) -> None:
+    index = server.host.links()["ethws0"]["index"]
+    port = server.join(NAMELESS)
+    assert (port.tap.name, port.tap.index) == ("ethws0", index)
+    server.ports.free(port)
+    assert port.state is State.FREE
+    assert server.host.links()["ethws0"]["index"] == index
+    assert server.join(NAMELESS) is port
+
+
+def test_a_further_client_gets_a_port_of_its_own_which_goes_with_it(server: Server) -> None:
+    first, second = server.join(NAMELESS), server.join(NAMELESS)
+    assert [port.tap.name for port in (first, second)] == ["ethws0", "ethws1"]
+    server.ports.free(second)
+    assert second.state is State.GONE
+    assert server.names() == {"ethws0"}
+    # Nothing happens to a port that is gone.
+    server.ports.free(second)
+    server.ports.park(second)
+    assert second.state is State.GONE
+
+
+def test_clients_that_come_at_once_get_ports_of_their_own(server: Server) -> None:
+    coming = [gevent.spawn(server.join, NAMELESS) for _ in range(5)]
+    gevent.joinall(coming, raise_error=True)
+    assert {client.value.tap.name for client in coming} == {f"ethws{number}" for number in range(5)}
+
+
+def test_without_a_bridge_there_is_one_port(host: Host) -> None:
+    with serving(host, bridge=None) as server:
+        port = server.join(TOKEN)
+        with pytest.raises(NoPort, match="ip link set ethws0 master br0"):
+            server.join(ClientKey(None, "u" * 22))
+        # Lost: rather another client than none.
+        server.ports.park(port)
+        assert port.state is State.PARKED
+        assert server.join(ClientKey(None, "u" * 22)) is port
+        assert not server.evicted
+
+
+def test_device_bridge_and_mtu_are_the_profiles(server: Server) -> None:
+    own = server.join(ALICE, Profile(device="alice", mtu=1400))
+    assert own.tap.name == "alice"
+    assert server.host.links()["alice"].get("mtu") == 1400
+    # That name is taken now.
+    assert server.join(BOB, Profile(device="alice")).tap.name == "alice0"
+    elsewhere = server.join(NAMELESS, Profile(bridge="br-lab"))
+    links = server.host.links()
+    assert links[elsewhere.tap.name].get("master") == links["br-lab"]["index"]
+    # The first port is still free for a client without such wishes.
+    assert server.join(NAMELESS).tap.name == "ethws0"
+    server.ports.free(elsewhere)
+    server.host.delete_link("br-lab")
+
+
+def test_what_cannot_be_made_leaves_nothing(server: Server) -> None:
+    with pytest.raises(DeviceError, match="cannot create lo"):
+        server.join(ALICE, Profile(device="lo"))
+    with pytest.raises(DeviceError, match="put ethws1 into lo"):
+        server.join(ALICE, Profile(bridge="lo"))
+    assert server.names() == {"ethws0"}
+
+
+# A client that comes again.
+
+
+def test_a_lost_client_gets_its_port_back(server: Server) -> None:
+    server.join(BOB)
+    port = server.join(ALICE)
+    server.ports.park(port)
+    assert (port.state, port.evict) == (State.PARKED, None)
+    # Others get others.
+    assert server.join(NAMELESS).tap.name == "ethws2"
+    assert server.join(ALICE) is port
+    assert (port.state, port.timer) == (State.IN_USE, None)
+    assert not server.evicted
+
+
+def test_a_client_that_returns_while_its_old_session_still_ends_gets_its_port(server: Server) -> None:
+    port = server.join(TOKEN)
+    assert server.join(TOKEN) is port
+    assert server.evicted == [port]
+    # The end of the old session changes nothing for the new one.
+    gevent.idle()
+    assert port.state is State.IN_USE
+    assert server.names() == {"ethws0"}
+
+
+def test_an_old_session_that_is_lost_while_it_is_told_to_end_parks_the_port_for_the_new_one(server: Server) -> None:
+    server.join(BOB)
+    port = server.ports.take(TOKEN, USUAL, lambda: gevent.spawn(server.ports.park, port))
+    assert server.join(TOKEN) is port
+    gevent.idle()
+    assert (port.state, port.timer) == (State.IN_USE, None)
+
+
+def test_a_session_that_does_not_end_keeps_its_port(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports_module, "EVICT_TIMEOUT", 0.01)
+    port = server.join(TOKEN, stays=True)
+    with pytest.raises(NoPort, match="ethws0 is still in use by a session that was told to end"):
+        server.join(TOKEN)
+    assert port.state is State.IN_USE
+    server.ports.free(port)
+    assert server.join(TOKEN) is port
+
+
+def test_one_connection_too_many_takes_the_oldest_port_of_its_identity(server: Server) -> None:
+    two = Profile(connections=2)
+    oldest, newer = server.join(ALICE, two), server.join(ALICE, two)
+    assert server.join(ALICE, two) is oldest
+    assert server.evicted == [oldest]
+    # A parked one first.
+    server.ports.park(oldest)
+    assert server.join(ALICE, two) is oldest
+    assert server.evicted == [oldest]
+    assert server.join(ALICE, two) is newer
+
+
+def test_clients_that_take_a_port_from_each_other_again_and_again_are_told(server: Server) -> None:
+    port = server.join(ALICE)
+    for _ in range(CHANGES):
+        assert server.join(ALICE) is port
+    with pytest.raises(NoPort, match="several clients call themselves 'alice' and take ethws0 from each other"):
+        server.join(ALICE)
+    assert port.state is State.IN_USE
+    # The count is not the next client's.
+    server.ports.free(port)
+    assert server.join(ALICE) is port
+    assert server.join(ALICE) is port
+
+
+def test_a_client_whose_profile_has_changed_gets_another_port(server: Server) -> None:
+    server.join(BOB)
+    port = server.join(ALICE)
+    changed = server.join(ALICE, Profile(device="alice0"))
+    assert (port.state, changed.tap.name) == (State.GONE, "alice0")
+    assert server.names() == {"ethws0", "alice0"}
+
+
+# Ports that are kept.
+
+
+def test_a_port_is_kept_for_so_long(host: Host) -> None:
+    with serving(host, resume_timeout=0.01) as server:
+        first, second = server.join(BOB), server.join(ALICE)
+        for port in (first, second):
+            server.ports.park(port)
+        while second.state is not State.GONE:
+            gevent.sleep(0.005)
+        assert (first.state, server.names()) == (State.FREE, {"ethws0"})
+
+
+def test_nothing_is_kept_for_a_client_that_cannot_come_back(server: Server) -> None:
+    first, second = server.join(NAMELESS), server.join(NAMELESS)
+    for port in (first, second):
+        server.ports.park(port)
+    assert [port.state for port in (first, second)] == [State.FREE, State.GONE]
+
+
+def test_without_a_resume_timeout_nothing_is_kept(host: Host) -> None:
+    with serving(host, resume_timeout=0.0) as server:
+        port = server.join(ALICE)
+        server.ports.park(port)
+        assert port.state is State.FREE
+
+
+def test_the_port_that_has_been_kept_longest_makes_room(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports_module, "PARKED_MAX", 2)
+    server.join(NAMELESS)
+    kept = [server.join(ClientKey(name)) for name in ("alice", "bob", "carol")]
+    for port in (kept[1], kept[0], kept[2]):
+        server.ports.park(port)
+    assert [port.state for port in kept] == [State.PARKED, State.GONE, State.PARKED]
+
+
+# TAPs that somebody deletes.
+
+
+def test_a_deleted_first_port_is_made_anew(server: Server) -> None:
+    port = server.join(ALICE)
+    server.host.delete_link("ethws0")
+    # Not kept: it does not exist any more.
+    server.ports.park(port)
+    assert (port.state, server.names()) == (State.GONE, {"ethws0"})
+    again = server.join(ALICE)
+    assert again is not port
+    server.ports.free(again)
+    server.host.delete_link("ethws0")
+    assert server.join(BOB).tap.alive()
+
+
+@pytest.mark.parametrize("name", ["ethws0", "ethws1"])
+def test_a_kept_port_that_is_deleted_is_not_given_back(server: Server, name: str) -> None:
+    if name == "ethws1":
+        server.join(BOB)
+    port = server.join(ALICE)
+    server.ports.park(port)
+    server.host.delete_link(name)
+    again = server.join(ALICE)
+    assert (port.state, again.tap.name, again.tap.alive()) == (State.GONE, name, True)
+
+
+def test_a_first_port_that_cannot_be_made_anew_is_an_error_once(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    with serving(host, resume_timeout=0.01) as server:
+        port = server.join(ALICE)
+        server.ports.park(port)
+        host.delete_link("br0")
+        host.delete_link("ethws0")
+        while "there is no interface br0" not in caplog.text:
+            gevent.sleep(0.005)
+        assert port.state is State.FREE
+        with pytest.raises(DeviceError, match="there is no interface br0"):
+            server.join(BOB)
+        host.bridge("br0")
+        assert server.join(BOB).tap.alive()
+
+
+# Rules.
+
+
+def test_the_first_packet_puts_the_rules_in_and_the_next_ones_go_straight_to_the_tap(server: Server) -> None:
+    port = server.join(ALICE, Profile(macs=1))
+    assert (port.filter.state, nftables.table_handles()) == (FilterState.ABSENT, {})
+    sink = port.sink()
+    sink.write_batch([])
+    assert port.filter.state is FilterState.USED
+    assert nftables.table_handles().keys() == {"etherws-ethws0"}
+    assert sink.write_batch == port.tap.write_batch
+
+
+def test_no_packet_passes_where_the_rules_cannot_be_put_in(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = server.join(ALICE)
+    sink = port.sink()
+    written: list[object] = []
+    monkeypatch.setattr(port.tap, "write_batch", written.append)
+    with monkeypatch.context() as broken:
+        broken.setattr(nftables.Table, "install", lambda table: (_ for _ in ()).throw(OSError(22, "no")))
+        for _ in range(2):
+            with pytest.raises(DeviceError, match="cannot filter what comes in by ethws0"):
+                sink.write_batch([b"packet"])
+    assert not written
+    sink.write_batch([b"packet"])
+    assert written == [[b"packet"]]
+
+
+def test_a_client_whose_rules_cannot_be_put_in_gets_no_port(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(host, bridge=None) as server:
+        with pytest.raises(DeviceError, match="--bridge"):
+            server.join(ALICE, Profile(isolated=True))
+        host.bridge("br0", "ethws0")
+        first = server.join(BOB)
+        assert first.tap.name == "ethws0"
+        monkeypatch.setattr(port_filter.interfaces, "set_rate", _refuse)
+        with pytest.raises(DeviceError, match="does not allow that"):
+            server.join(ALICE, Profile(rate_down=10**6))
+        assert server.names() == {"ethws0"}
+        host.delete_link("br0")
+
+
+def _refuse(index: int, rate: int | None) -> None:
+    if rate is not None:
+        raise DeviceError("its driver or the kernel does not allow that")
+
+
+def test_the_rules_of_the_client_before_are_replaced_at_once_or_kept(server: Server) -> None:
+    port = server.join(ALICE, Profile(rate_down=10**7))
+    before = nftables.table_handles()
+    server.ports.free(port)
+    # The same, and no frame has passed.
+    server.join(BOB, Profile(rate_down=10**7))
+    assert nftables.table_handles() == before
+    server.ports.free(port)
+    server.join(NAMELESS)
+    assert nftables.table_handles() != before
+
+
+def test_a_returning_client_keeps_its_rules(server: Server) -> None:
+    port = server.join(TOKEN)
+    port.sink().write_batch([])
+    before = nftables.table_handles()
+    server.ports.park(port)
+    server.join(TOKEN).sink().write_batch([])
+    assert nftables.table_handles() == before
+    server.ports.free(port)
+    server.join(NAMELESS).sink().write_batch([])
+    assert nftables.table_handles() != before
+
+
+def test_a_kernel_that_cannot_filter_refuses_before_anybody_is_sent_away(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot() -> None:
+        raise DeviceError("cannot filter what clients send")
+
+    monkeypatch.setattr(port_filter, "check", cannot)
+    with serving(host) as server:
+        port = server.join(ALICE)
+        with pytest.raises(DeviceError, match="cannot filter what clients send"):
+            server.join(ALICE, Profile(macs=2))
+        assert (port.state, server.evicted) == (State.IN_USE, [])
+        port.sink().write_batch([])
+        assert not nftables.table_handles()
+
+
+# The end.
+
+
+def test_a_server_that_stops_removes_every_port_and_refuses_clients(server: Server) -> None:
+    used, parked = server.join(NAMELESS), server.join(ALICE)
+    used.sink().write_batch([])
+    parked.sink().write_batch([])
+    server.ports.park(parked)
+    server.ports.close()
+    assert [port.state for port in (used, parked)] == [State.GONE, State.GONE]
+    assert not nftables.table_handles()
+    with pytest.raises(NoPort, match="stopping"):
+        server.join(BOB)
+    # For the fixture, which closes it too.
+    server.ports = Ports(DeviceSettings(bridge="br0"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (State.FREE, State.FREE),
+        (State.FREE, State.PARKED),
+        (State.IN_USE, State.IN_USE),
+        (State.PARKED, State.PARKED),
+        *((State.GONE, state) for state in State),
+    ],
+)
+def test_other_changes_are_faults(server: Server, before: State, after: State) -> None:
+    port = server.join(NAMELESS)
+    port.state = before
+    with pytest.raises(AssertionError, match=f"ethws0: a port that is {before.value} cannot be {after.value}"):
+        port.become(after)
+    port.state = State.IN_USE
