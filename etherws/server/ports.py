@@ -89,6 +89,8 @@ class Ports:
             except DeviceError:
                 self._release(port)
                 raise
+            if port.state is State.GONE:
+                raise NoPort("the server is stopping")
             return port
 
     def park(self, port: Port) -> None:
@@ -131,8 +133,9 @@ class Ports:
         """Remove what was made: the TAPs, and the bridge unless others use it."""
         self._first.become(State.GONE)
         self._ports.remove(self._first)
-        for port in list(self._ports):
-            self._remove(port)
+        # Closing a TAP takes a moment, in which a session may end and its port go.
+        while self._ports:
+            self._remove(self._ports[0])
         self._interface.close()
         self._kernel_filters.close()
 
@@ -206,7 +209,9 @@ class Ports:
             log.error("%s", exc)
 
     def _release(self, port: Port) -> None:
-        """As free(), for one who holds the lock."""
+        """As free(), for callers that hold the lock."""
+        if port.state is State.GONE:
+            return
         if port.state is not State.FREE:
             port.become(State.FREE)
         if port is not self._first:

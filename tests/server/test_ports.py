@@ -391,6 +391,33 @@ def test_a_server_that_stops_removes_every_port_and_refuses_clients(server: Serv
     server.ports = Ports(DeviceSettings(bridge="br0"))
 
 
+def test_sessions_that_end_while_the_server_stops_do_not_disturb_it(server: Server) -> None:
+    used = [server.join(NAMELESS) for _ in range(4)]
+    ends = [gevent.spawn(server.ports.close), *(gevent.spawn(server.ports.free, port) for port in used)]
+    gevent.joinall(ends, raise_error=True)
+    assert {port.state for port in used} == {State.GONE}
+    assert server.names() == set()
+    server.ports = Ports(DeviceSettings(bridge="br0"))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_client_whose_rules_are_put_in_while_the_server_stops_is_refused(
+    server: Server, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    server.join(NAMELESS)
+
+    def stop(index: int, rate: int | None) -> None:
+        if rate:
+            server.ports.close()
+        if fails:
+            raise DeviceError("the server is stopping, and the interface is gone")
+
+    monkeypatch.setattr(port_filter.interfaces, "set_rate", stop)
+    with pytest.raises(DeviceError if fails else NoPort, match="the server is stopping"):
+        server.join(NAMELESS, Profile(rate_down=10**6))
+    server.ports = Ports(DeviceSettings(bridge="br0"))
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [

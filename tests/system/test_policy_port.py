@@ -77,7 +77,7 @@ def test_bridge_device_and_mtu_are_the_clients_own(host: Host, tmp_path: Path) -
     assert links["alice0"].get("mtu") == 1400
     assert links["alice0"].get("master") == links["br-lab"]["index"]
     assert links["ethws0"].get("master") == links["br0"]["index"]
-    # The standing interface is still for the first who has none of his own.
+    # The first interface is still free for a client without an interface of its own.
     lan.join("bob")
     lan.server.says("'bob' joined on ethws0")
 
