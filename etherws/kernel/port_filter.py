@@ -161,8 +161,12 @@ class PortFilter:
                 interfaces.set_rate(self.index, rules.rate_down)
                 self._isolate(rules.isolated)
             except DeviceError as exc:
-                if name:
-                    self._clear(name)
+                try:
+                    if name:
+                        self._clear(name)
+                except DeviceError as also:
+                    # The first error is what the client is refused for.
+                    log.error("%s", also)
                 return exc
             self.applied, self.state = Applied(name, rules), FilterState.UNUSED
             return None

@@ -495,6 +495,34 @@ def test_rules_that_could_not_be_put_in_leave_none_in_force(lan: Host) -> None:
         assert tables(lan)
 
 
+def test_what_failed_first_is_the_error(
+    lan: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(index: int, rate: int | None) -> None:
+        raise DeviceError("cannot undo it" if rate is None else "cannot shape")
+
+    with lan.namespace.inside():
+        port = PortFilter(index_of(lan, "port"))
+        with monkeypatch.context() as broken:
+            broken.setattr(interfaces, "set_rate", refuse)
+            with pytest.raises(DeviceError, match="cannot shape"):
+                port.need(Rules(macs=1, rate_down=10**7))
+        assert "cannot undo it" in caplog.text
+        assert port.state is FilterState.ABSENT
+
+
+def test_an_interface_that_is_renamed_meanwhile_gets_no_rules(lan: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    with lan.namespace.inside():
+        port = PortFilter(index_of(lan, "port"))
+        port.need(Rules(macs=1))
+        names = iter(["port", "renamed"])
+        with monkeypatch.context() as renaming:
+            renaming.setattr(interfaces, "name_of", lambda index: next(names))
+            with pytest.raises(DeviceError, match="port: it has another name now"):
+                port.arm()
+        assert not tables(lan)
+
+
 def test_a_change_that_has_begun_ends_before_the_next(lan: Host) -> None:
     with lan.namespace.inside(), gevent.Timeout(PATIENCE):
         port = PortFilter(index_of(lan, "port"))
