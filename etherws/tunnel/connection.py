@@ -74,8 +74,7 @@ class Connection:
         self._pinged: tuple[bytes, float] | None = None
         self._ended: ConnectionClosed | None = None
         self._closing = self._given_up = False
-        loop = gevent.get_hub().loop
-        self._readable, self._writable, self._room = (loop.io(self._fd, events) for events in (1, 2, 2))
+        self._readable, self._writable, self._room = stream.readable(), stream.writable(), stream.writable()
         self._waited = 0.0
         self._dry = False
 
@@ -197,7 +196,7 @@ class Connection:
         unsent = self._unsent
         try:
             while unsent:
-                size = os.writev(self._fd, unsent[:GATHER])
+                size = self._stream.write(unsent[:GATHER])
                 while unsent and size >= len(unsent[0]):
                     size -= len(unsent.pop(0))
                 if size:
@@ -242,7 +241,7 @@ class Connection:
         # A socket that gave less than it was asked for is empty: to ask again costs a call and an exception. And a peer
         # that sends without end must not keep the others from the event loop: waiting costs one poll, in which all
         # that are ready get their turn; a sleep(0) would only run what is already due.
-        if (self._dry or monotonic() - self._waited > SLICE) and self._stream.dry:
+        if (self._dry or monotonic() - self._waited > SLICE) and self._stream.drained:
             gevent.get_hub().wait(self._readable)
             self._waited = monotonic()
         try:

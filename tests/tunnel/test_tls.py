@@ -75,7 +75,7 @@ def test_who_waits_for_the_wire_only_while_it_is_dry_misses_nothing(pair: tuple[
     def receive() -> bytes:
         found, space = b"", bytearray(50_000)
         while len(found) < len(sent):
-            if other.dry:
+            if other.drained:
                 wait_read(other.fileno(), PATIENCE)
             found += space[: other.recv_into(space)]
         return found
