@@ -9,7 +9,7 @@ import pytest
 
 from etherws.errors import ProtocolError, SettingsError
 from etherws.settings import MTU_MAX, Retry, ServerSettings
-from etherws.tunnel.frames import BINARY, PING, READ_BYTES, Decoder, Encoder, parse_close
+from etherws.tunnel.frames import READ_BYTES, Decoder, Encoder, Opcode, parse_close
 from etherws.tunnel.wire import Version1
 
 
@@ -21,7 +21,7 @@ def fed(decoder: Decoder, data: bytes) -> list[tuple[int, bytes]]:
 
 def test_fragments_of_just_the_limit_are_taken_and_binary_need_not_be_utf8() -> None:
     data = b"\x02\x7e\x03\xe7" + b"\xff" * 999 + b"\x80\x01\xfe"
-    assert fed(Decoder(server=False, max_message=1000), data) == [(BINARY, b"\xff" * 999 + b"\xfe")]
+    assert fed(Decoder(server=False, max_message=1000), data) == [(Opcode.BINARY, b"\xff" * 999 + b"\xfe")]
 
 
 @pytest.mark.parametrize("first", [*range(0x83, 0x88), *range(0x8B, 0x90), 0x03, 0x0F], ids=hex)
@@ -48,18 +48,18 @@ def test_there_is_always_room_for_one_more_read(server: bool) -> None:
         events += fed(decoder, data[start : min(start + READ_BYTES, len(data) - 1)])
     assert events == []
     assert len(decoder.space()) >= READ_BYTES
-    assert fed(decoder, data[-1:]) == [(BINARY, bytes(65_536))]
+    assert fed(decoder, data[-1:]) == [(Opcode.BINARY, bytes(65_536))]
 
 
 def test_a_control_frame_may_carry_125_bytes() -> None:
-    assert Encoder(server=True).control(PING, b"x" * 125) == b"\x89\x7d" + b"x" * 125
+    assert Encoder(server=True).control(Opcode.PING, b"x" * 125) == b"\x89\x7d" + b"x" * 125
 
 
 def test_each_control_frame_of_a_client_has_a_key_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = iter([b"\1\2\3\4", b"\5\6\7\x08"])
     monkeypatch.setattr(os, "urandom", lambda size: next(keys)[:size])
     encoder = Encoder(server=False)
-    assert encoder.control(PING, b"\0\0") == b"\x89\x82\1\2\3\4\1\2"
+    assert encoder.control(Opcode.PING, b"\0\0") == b"\x89\x82\1\2\3\4\1\2"
     assert encoder.close() == b"\x88\x80\5\6\7\x08"
 
 
@@ -100,7 +100,7 @@ def test_the_longest_tagged_frame_of_the_largest_mtu_is_taken_by_the_peer() -> N
 @pytest.mark.parametrize("limit", [0, 1, 100, 124], ids=lambda limit: f"limit {limit}")
 def test_the_limit_holds_below_126_bytes_too(limit: int) -> None:
     assert fed(Decoder(server=False, max_message=limit), bytes([0x82, limit]) + bytes(limit)) == [
-        (BINARY, bytes(limit))
+        (Opcode.BINARY, bytes(limit))
     ]
     with pytest.raises(ProtocolError) as error:
         fed(Decoder(server=False, max_message=limit), bytes([0x82, limit + 1]) + bytes(limit + 1))

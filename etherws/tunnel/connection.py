@@ -23,7 +23,7 @@ from gevent.event import Event
 
 from etherws.errors import ConnectionClosed, printable
 from etherws.tunnel.congestion import AUTO, Path
-from etherws.tunnel.frames import BINARY, CLOSE, PING, PONG, Decoder, Encoder, parse_close
+from etherws.tunnel.frames import Decoder, Encoder, Opcode, parse_close
 from etherws.tunnel.stream import Stream
 from etherws.tunnel.tap import SLICE
 from etherws.tunnel.wire import Buffer, Version1, Version2
@@ -108,16 +108,16 @@ class Connection:
                 raise error
             messages: list[Buffer] = []
             for opcode, payload in self._decoder.received(self._recv()):
-                if opcode == BINARY:
+                if opcode == Opcode.BINARY:
                     messages.append(payload)
-                elif opcode == PING:
+                elif opcode == Opcode.PING:
                     self._answer(payload)
-                elif opcode == CLOSE:
+                elif opcode == Opcode.CLOSE:
                     code, reason = parse_close(payload)
                     text = f"closed by the peer, code {code or 'none'}"
                     self._ended = ConnectionClosed(f"{text}: {printable(reason)}" if reason else text, code)
                     break
-                elif opcode == PONG:
+                elif opcode == Opcode.PONG:
                     if self._pinged and payload == self._pinged[0]:
                         self.round_trip = monotonic() - self._pinged[1]
                         self._pinged = None
@@ -132,7 +132,7 @@ class Connection:
         if self._closing or self._ended or not self._may_wait():
             return
         self._pinged = os.urandom(8), monotonic()
-        self._write([self._encoder.control(PING, self._pinged[0])])
+        self._write([self._encoder.control(Opcode.PING, self._pinged[0])])
 
     def unread(self) -> int:
         """How many bytes of the peer's wait in the kernel (tcp(7), SIOCINQ)."""
@@ -221,7 +221,7 @@ class Connection:
         if self._closing:
             return
         if self._may_wait():
-            self._write([self._encoder.control(PONG, payload)])
+            self._write([self._encoder.control(Opcode.PONG, payload)])
         else:
             self._owed = bytes(payload)
 

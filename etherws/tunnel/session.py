@@ -19,11 +19,11 @@ from typing import Any, NoReturn, Protocol
 import gevent
 from gevent.event import AsyncResult
 
+from etherws.close_codes import CloseCode
 from etherws.errors import ConnectionClosed, DeviceLost, EtherwsError, ProtocolError
 from etherws.settings import DeviceSettings
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.fq_codel import FlowQueue
-from etherws.tunnel.frames import GOING_AWAY, INTERNAL_ERROR, POLICY_VIOLATION
 from etherws.tunnel.keepalive import Keepalive
 from etherws.tunnel.rate_limit import Pacer
 from etherws.tunnel.tap import Tap
@@ -79,7 +79,7 @@ def _queue_up(tap: Tap, link: Connection, queue: FlowQueue, batch: Batch) -> Non
                 room -= len(packet)
             if not packets:
                 return
-            link.send(link.wire.pack_kept(packets))
+            link.send(link.wire.pack_queued(packets))
     finally:
         tap.on_readable(None)
 
@@ -155,11 +155,11 @@ class Session:
 
     def stop(self) -> None:
         """Make run() end; the peer will be told that this side is going away (1001)."""
-        self._finish(ConnectionClosed("this side is stopping", GOING_AWAY))
+        self._finish(ConnectionClosed("this side is stopping", CloseCode.GOING_AWAY))
 
     def evict(self) -> None:
         """Make run() end for another connection of the same client; the peer will be told so (1008)."""
-        self._finish(ConnectionClosed("replaced by another connection of this client", POLICY_VIOLATION))
+        self._finish(ConnectionClosed("replaced by another connection of this client", CloseCode.POLICY_VIOLATION))
 
     def probe(self) -> None:
         """The path may have changed: ask the peer for a sign of life, and end without one within the ping timeout."""
@@ -189,4 +189,4 @@ def _close_code(reason: EtherwsError) -> int | None:
     """What the peer is told (RFC 6455, section 7.4.1): its own code back, or what is wrong."""
     if isinstance(reason, ProtocolError | ConnectionClosed):
         return reason.code
-    return GOING_AWAY if isinstance(reason, DeviceLost) else INTERNAL_ERROR
+    return CloseCode.GOING_AWAY if isinstance(reason, DeviceLost) else CloseCode.INTERNAL_ERROR

@@ -20,7 +20,7 @@ from etherws.server import handshake
 from etherws.server.http import UPGRADE, Handler
 from etherws.settings import DeviceSettings, Trust
 from etherws.tunnel.connection import Connection
-from etherws.tunnel.frames import BINARY, TEXT, Decoder, Encoder
+from etherws.tunnel.frames import Decoder, Encoder, Opcode
 from etherws.tunnel.session import Session
 from etherws.tunnel.wire import Batch, Buffer, Version1
 
@@ -42,7 +42,9 @@ class EchoDecoder(Decoder):
 
     def received(self, size: int) -> list[tuple[int, Buffer]]:
         return [
-            (BINARY, bytes([opcode]) + payload) if opcode in (TEXT, BINARY) else (opcode, payload)
+            (int(Opcode.BINARY), bytes([opcode]) + payload)
+            if opcode in (Opcode.TEXT, Opcode.BINARY)
+            else (opcode, payload)
             for opcode, payload in super().received(size)
         ]
 

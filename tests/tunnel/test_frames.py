@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etherws.errors import ProtocolError
-from etherws.tunnel.frames import BINARY, CLOSE, PING, PONG, TEXT, Decoder, Encoder, header, parse_close
+from etherws.tunnel.frames import Decoder, Encoder, Opcode, header, parse_close
 from tests.lab.websocket import feed, frame, xor
 
 MAX = 70_000
+
+BINARY, CLOSE, PING, PONG, TEXT = Opcode.BINARY, Opcode.CLOSE, Opcode.PING, Opcode.PONG, Opcode.TEXT
 
 
 SIZES = [0, 1, 13, 14, 125, 126, 127, 128, 1514, 65535, 65536, MAX]
@@ -111,12 +113,12 @@ BROKEN = {
     "16-bit length below 126": (b"\x82\xfe\x00\x7d", 1002, "shortest form"),
     "64-bit length below 65,536": (b"\x82\xff" + (65_535).to_bytes(8, "big"), 1002, "shortest form"),
     "length with the top bit": (b"\x82\xff" + (1 << 63).to_bytes(8, "big"), 1002, "shortest form"),
-    "a byte too many": (frame(0x82, b"", masked=True, length=MAX + 1)[:10], 1009, "70001 bytes; 70000"),
-    "exabytes": (b"\x82\xff" + ((1 << 63) - 1).to_bytes(8, "big"), 1009, "are taken at most"),
+    "a byte too many": (frame(0x82, b"", masked=True, length=MAX + 1)[:10], 1009, "70001 bytes; the limit is 70000"),
+    "exabytes": (b"\x82\xff" + ((1 << 63) - 1).to_bytes(8, "big"), 1009, "the limit is 70000"),
     "fragments too many": (
         frame(0x02, bytes(MAX), masked=True) + frame(0x80, b"a", masked=True),
         1009,
-        "fragment of 1 bytes; 0 are taken",
+        "fragment of 1 bytes; the limit is 0",
     ),
     "continuation of nothing": (frame(0x80, b"", masked=True), 1002, "continuation of no message"),
     "message in a message": (

@@ -19,7 +19,7 @@ from etherws.errors import SettingsError
 from etherws.settings import Trust
 from etherws.tunnel.congestion import AUTO, Path, check
 from etherws.tunnel.connection import CONTROL_QUEUE, Connection
-from etherws.tunnel.frames import BINARY, PING, PONG, Decoder, Encoder
+from etherws.tunnel.frames import Decoder, Encoder, Opcode
 from etherws.tunnel.stream import PlainStream
 from etherws.tunnel.tls import TlsStream
 from etherws.tunnel.wire import Version1
@@ -133,14 +133,14 @@ def test_a_full_socket_gets_the_rest_later_and_the_latest_of_many_pings_is_answe
     reader = gevent.spawn(link.recv)
     pings = Encoder(server=False)
     for number in range(100):
-        other.sendall(pings.control(PING, bytes([number])))
+        other.sendall(pings.control(Opcode.PING, bytes([number])))
     gevent.sleep(0)
     decoder, found = Decoder(server=False, max_message=65_600), []
     with gevent.Timeout(PATIENCE):
         while len(found) < len(messages) + CONTROL_QUEUE + 1:
             found += [(opcode, bytes(data)) for opcode, data in decoder.received(other.recv_into(decoder.space()))]
-    assert found[: len(messages)] == [(BINARY, message) for message in messages]
-    assert found[-1] == (PONG, bytes([99]))
+    assert found[: len(messages)] == [(Opcode.BINARY, message) for message in messages]
+    assert found[-1] == (Opcode.PONG, bytes([99]))
     assert link.sent.is_set()
     reader.kill()
     other.close()
