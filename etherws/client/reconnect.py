@@ -85,7 +85,7 @@ class Client:
         report: Callable[[str], None] | None = ready
         wait = self._retry.first
         while True:
-            device.tap.unlinked(self._settings.carrier_timeout)
+            device.tap.start_carrier_timeout(self._settings.carrier_timeout)
             least = 0.0
             try:
                 server, link = self._reach()

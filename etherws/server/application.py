@@ -144,8 +144,10 @@ class Application:
         self._tunnels[over] = None
         try:
             link = self._upgrade(environ, headers)
+            if profile.rate_up:
+                link.limit_rate(profile.rate_up)
             self._tunnels[over] = session = Session(
-                port.tap, link, self.settings, profile.rate_up, Armed(port.tap, partial(self._guard, port))
+                port.tap, link, self.settings, Armed(port.tap, partial(self._guard, port))
             )
             begin = monotonic()
             log.info("%s joined on %s, by version %d of the wire", client, port.tap.name, link.wire.number)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import gevent
 from gevent.socket import socket as GeventSocket
 
+from etherws.errors import ConnectionClosed
 from etherws.tunnel.wire import Buffer
 
 if TYPE_CHECKING:
@@ -112,3 +113,8 @@ def read_exactly(stream: Stream | GeventSocket, size: int) -> bytes:
     while len(data) < size and (more := stream.recv(size - len(data))):
         data += more
     return data
+
+
+def connection_lost(exc: OSError) -> ConnectionClosed:
+    """The error for a connection whose stream failed by `exc`."""
+    return ConnectionClosed(f"connection lost: {exc.strerror or str(exc) or type(exc).__name__}")

@@ -170,7 +170,7 @@ class Sink:
     def begin(self, *, offload: bool) -> None:
         """Nothing to prepare."""
 
-    def unlinked(self, patience: float) -> None:
+    def start_carrier_timeout(self, timeout: float) -> None:
         """It has no carrier to lose."""
 
     def read_batch(self, batch: object) -> None:

@@ -16,7 +16,7 @@ from gevent import socket as gevent_socket
 
 from etherws.errors import ConnectionClosed
 from etherws.kernel import network_monitor
-from etherws.tunnel import connection as link_module
+from etherws.tunnel import connection as connection_module
 from etherws.tunnel import tap as tap_module
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.stream import PlainStream
@@ -66,7 +66,6 @@ def test_a_silent_cut_is_noticed_at_both_ends_and_mended(hosts: tuple[Host, Host
             silence(host)
     server.says("left ethws0")
     client.says("lost ws://192.0.2.1:80")
-    # The kernel, which waits for acknowledgements, may be first by a hair.
     for process, name in ((server, "server"), (client, "client")):
         if deaf in (name, "both"):
             assert "nothing heard for " in process.output or "timed out" in process.output
@@ -231,37 +230,37 @@ def test_gunicorn_pings_as_the_environment_says(host: Host) -> None:
 
 def test_a_pong_tells_the_round_trip_and_a_wrong_one_does_not() -> None:
     near, far = gevent_socket.socketpair()
-    link = Connection(PlainStream(near), server=True, wire=Version1())
+    connection = Connection(PlainStream(near), server=True, wire=Version1())
     peer = Connection(PlainStream(far), server=False, wire=Version1())
-    readers = [gevent.spawn(each.recv) for each in (link, peer)]
+    readers = [gevent.spawn(each.recv) for each in (connection, peer)]
     try:
-        before = link.heard
+        before = connection.heard
         far.sendall(masked(PONG, b"unasked"))
         with gevent.Timeout(PATIENCE):
-            while link.heard == before:
+            while connection.heard == before:
                 gevent.sleep(0.001)
-        link.ping()
-        assert link.round_trip is None
+        connection.ping()
+        assert connection.round_trip is None
         with gevent.Timeout(PATIENCE):
-            while link.round_trip is None:
+            while connection.round_trip is None:
                 gevent.sleep(0.001)
-        assert 0 < link.round_trip < PATIENCE
+        assert 0 < connection.round_trip < PATIENCE
     finally:
         gevent.killall(readers)
-        for each in (link, peer):
+        for each in (connection, peer):
             each.lost(ConnectionClosed("over"))
             each.close(None)
 
 
 def test_a_lost_peer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "FLUSH_TIMEOUT", 10 * PATIENCE)
+    monkeypatch.setattr(connection_module, "FLUSH_TIMEOUT", 10 * PATIENCE)
     near, far = gevent_socket.socketpair()
     with far, gevent.Timeout(PATIENCE):
-        link = Connection(PlainStream(near), server=True, wire=Version1())
-        while link.send([bytes(1000)]):
+        connection = Connection(PlainStream(near), server=True, wire=Version1())
+        while connection.send_queued([bytes(1000)]):
             pass
-        link.lost(ConnectionClosed("over"))
-        link.close(None)
+        connection.lost(ConnectionClosed("over"))
+        connection.close(None)
 
 
 def settle(host: Host) -> None:
@@ -485,9 +484,9 @@ def test_the_carrier_is_set_where_the_kernel_can(host: Host, number: int, monkey
     monkeypatch.setattr(tap_module, "TUNSETCARRIER", number)
     with host.namespace.inside(), contextlib.closing(Tap("carrier0")) as tap:
         assert carrier(host, "carrier0") in ON
-        tap.unlinked(0)
-        tap.unlinked(0.01)
-        tap.unlinked(1000)
+        tap.start_carrier_timeout(0)
+        tap.start_carrier_timeout(0.01)
+        tap.start_carrier_timeout(1000)
         with gevent.Timeout(PATIENCE):
             while carrier(host, "carrier0") in ON and number == tap_module.TUNSETCARRIER != 0x400454FF:
                 gevent.sleep(0.01)

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from etherws.tunnel.congestion import NARROWEST, SO_RCVBUFFORCE, Path
+from etherws.tunnel.congestion import RECEIVE_WINDOW_MIN, SO_RCVBUFFORCE, CongestionControl
 from etherws.tunnel.rate_limit import CREDIT, Pacer
 from tests.lab.hosts import Host
 
@@ -37,7 +37,7 @@ def test_a_wait_that_was_too_long_is_made_up_for() -> None:
     assert now - 100 <= sent / 1e6 + 0.001
 
 
-@pytest.mark.parametrize(("rate", "window"), [(1_000_000, NARROWEST), (80_000_000, 100_000)])
+@pytest.mark.parametrize(("rate", "window"), [(1_000_000, RECEIVE_WINDOW_MIN), (80_000_000, 100_000)])
 def test_little_more_than_the_path_holds_waits_here(host: Host, rate: int, window: int) -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(host.namespace.inside())
@@ -48,7 +48,7 @@ def test_little_more_than_the_path_holds_waits_here(host: Host, rate: int, windo
             pytest.skip("this kernel has SO_RCVBUFFORCE for the machine's root only")
         stack.enter_context(socket.create_connection(listening.getsockname()))
         sock = stack.enter_context(listening.accept()[0])
-        Path(sock).narrow(rate)
+        CongestionControl(sock).limit_receive_window(rate)
         # The kernel doubles it (socket(7)). A loopback's round trip is some microseconds.
         assert window <= sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) / 2 < window + rate / 8 * 0.005
 
@@ -56,4 +56,4 @@ def test_little_more_than_the_path_holds_waits_here(host: Host, rate: int, windo
 def test_where_the_kernel_does_not_know_the_path_nothing_is_wrong() -> None:
     one, other = socket.socketpair()
     with one, other:
-        Path(one).narrow(1_000_000)
+        CongestionControl(one).limit_receive_window(1_000_000)

@@ -17,12 +17,13 @@ from gevent.socket import wait_read
 from etherws.access.certificates import client_context, server_context
 from etherws.errors import SettingsError
 from etherws.settings import Trust
-from etherws.tunnel.congestion import AUTO, Path, check
-from etherws.tunnel.connection import CONTROL_QUEUE, Connection
+from etherws.tunnel.congestion import AUTO, CongestionControl, SocketState, check
+from etherws.tunnel.connection import Connection
 from etherws.tunnel.frames import Decoder, Encoder, Opcode
+from etherws.tunnel.sender import CONTROL_QUEUE
 from etherws.tunnel.stream import PlainStream
 from etherws.tunnel.tls import TlsStream
-from etherws.tunnel.wire import Version1
+from etherws.tunnel.wire import COMPLETE, Version1
 from tests.lab.hosts import PATIENCE, Host, until
 from tests.lab.pki import Certificate
 from tests.lab.sockets import gevent_pair
@@ -127,10 +128,10 @@ def test_a_file_reads_lines(pair: tuple[TlsStream, TlsStream]) -> None:
 
 def test_a_full_socket_gets_the_rest_later_and_the_latest_of_many_pings_is_answered() -> None:
     one, other = gevent_pair()
-    link = Connection(PlainStream(one), server=True, wire=Version1())
+    connection = Connection(PlainStream(one), server=True, wire=Version1())
     messages = [bytes([at]) * 60_000 for at in range(40)]
-    assert not link.send(messages)
-    reader = gevent.spawn(link.recv)
+    assert not connection.send_queued([COMPLETE + message for message in messages])
+    reader = gevent.spawn(connection.recv)
     pings = Encoder(server=False)
     for number in range(100):
         other.sendall(pings.control(Opcode.PING, bytes([number])))
@@ -141,10 +142,10 @@ def test_a_full_socket_gets_the_rest_later_and_the_latest_of_many_pings_is_answe
             found += [(opcode, bytes(data)) for opcode, data in decoder.received(other.recv_into(decoder.space()))]
     assert found[: len(messages)] == [(Opcode.BINARY, message) for message in messages]
     assert found[-1] == (Opcode.PONG, bytes([99]))
-    assert link.sent.is_set()
+    connection.flush()
     reader.kill()
     other.close()
-    link.close(None)
+    connection.close(None)
 
 
 def tcp_pair(host: Host) -> tuple[socket.socket, socket.socket]:
@@ -162,12 +163,12 @@ def congestion(sock: socket.socket) -> str:
 def test_a_named_congestion_control_is_set_and_stays(host: Host) -> None:
     one, other = tcp_pair(host)
     with one, other:
-        path = Path(one, "reno")
+        control = CongestionControl(one, "reno")
         other.sendall(b"x")
-        path.look(1.0, narrow=True)
+        control.update(1.0, SocketState.BLOCKED)
         assert congestion(one) == "reno"
         assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert path.chunk > 0
+        assert control.chunk > 0
 
 
 def test_options_of_tcp_are_set_below_tls_in_tls(host: Host) -> None:
@@ -177,9 +178,9 @@ def test_options_of_tcp_are_set_below_tls_in_tls(host: Host) -> None:
         sock: Any = GeventSocket(fileno=one.detach())
         for _ in range(2):
             sock = TlsStream(PlainStream(sock), client_context(Trust(insecure=True)), server_hostname="localhost")
-        path = Path(sock, "reno")
+        control = CongestionControl(sock, "reno")
         assert congestion(sock) == "reno"
-        assert path._info()[0] > 0
+        assert control._info()[0] > 0
         sock.close()
 
 
@@ -187,8 +188,8 @@ def test_on_loopback_nothing_is_changed_without_need(host: Host) -> None:
     one, other = tcp_pair(host)
     with one, other:
         before = congestion(one)
-        path = Path(one, AUTO)
-        path.look(1.0)
+        control = CongestionControl(one, AUTO)
+        control.update(1.0, SocketState.FULL)
         assert congestion(one) == before
 
 
@@ -196,7 +197,7 @@ def test_bbr_is_left_again_where_much_passes(host: Host) -> None:
     one, other = tcp_pair(host)
     with one, other:
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
-        path, now = Path(one, AUTO), 0.0
+        control, now = CongestionControl(one, AUTO), 0.0
         one.settimeout(PATIENCE)
         reader = threading.Thread(target=lambda: all(iter(lambda: other.recv(1 << 20), b"")), daemon=True)
         reader.start()
@@ -210,18 +211,16 @@ def test_bbr_is_left_again_where_much_passes(host: Host) -> None:
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"bbr")
         except OSError:
             pytest.skip("this kernel has no BBR for us")
-        path._current = "bbr"
-        assert path.doubtful
+        control._current = "bbr"
 
         def left() -> bool:
             nonlocal now
             carry()
             now += 1.0
-            path.look(now, full=False)
+            control.update(now, SocketState.FREE)
             return congestion(one) == "reno"
 
         until(left, "BBR to be left")
-        assert not path.doubtful
         one.shutdown(socket.SHUT_WR)
         reader.join(PATIENCE)
 
@@ -229,7 +228,7 @@ def test_bbr_is_left_again_where_much_passes(host: Host) -> None:
 def test_a_socket_that_is_not_tcp_is_left_alone() -> None:
     for end in socket.socketpair():
         with end:
-            Path(end, AUTO).look(1.0, narrow=True)
+            CongestionControl(end, AUTO).update(1.0, SocketState.BLOCKED)
 
 
 def test_a_congestion_control_is_checked_by_name() -> None:
