@@ -26,7 +26,7 @@ AUTO = "auto"
 BBR = "bbr"
 
 #: include/uapi/linux/tcp.h
-TCP_USER_TIMEOUT, TCP_NOTSENT_LOWAT, TCP_CC_INFO = 18, 25, 26
+TCP_NOTSENT_LOWAT, TCP_CC_INFO = 25, 26
 #: include/uapi/asm-generic/socket.h
 SO_RCVBUFFORCE, SO_MAX_PACING_RATE = 33, 47
 #: SO_MAX_PACING_RATE for no limit.
@@ -35,9 +35,6 @@ UNLIMITED = 2**64 - 1
 #: struct tcp_info up to tcpi_delivery_rate (Linux 4.9). Two fields matter: tcpi_min_rtt in microseconds, and
 #: tcpi_delivery_rate in bytes per second.
 _TCP_INFO = struct.Struct("=148xI8xQ")
-
-#: And tcpi_notsent_bytes.
-_UNSENT = struct.Struct("=144xI")
 
 #: struct tcp_bbr_info (include/uapi/linux/inet_diag.h): the bandwidth in bytes per second, in two halves; the pacing
 #: gain in 256ths.
@@ -166,18 +163,6 @@ class CongestionControl:
         window = max(int(rate / 8 * (self._info()[0] + RECEIVED_SECONDS)), RECEIVE_WINDOW_MIN)
         with contextlib.suppress(OSError):
             self._sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, window)
-
-    def expect_acks(self, timeout: float, *, full: bool = False) -> None:
-        """Let the kernel end the connection when bytes have not been acknowledged for `timeout` seconds. To be called
-        more often than that: `full` is whether the socket does not take everything at present.
-
-        The kernel counts a peer's closed window as well, so nothing is expected while more waits to be sent.
-        """
-        with contextlib.suppress(OSError, struct.error):
-            info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNSENT.size)
-            if full or _UNSENT.unpack(info)[0]:
-                timeout = 0
-            self._sock.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, int(timeout * 1000))
 
     def _bbr_on_short_path(self) -> bool:
         return self._auto and self._current == BBR and not self._long

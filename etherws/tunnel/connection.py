@@ -75,11 +75,6 @@ class Connection:
         """When bytes came last, by monotonic(), in seconds."""
         return self._receiver.heard
 
-    @property
-    def full(self) -> bool:
-        """Whether the socket has not taken everything yet."""
-        return not self._sender.flush(0)
-
     def send(self, batch: Batch) -> bool:
         """Send the packets; return whether the socket took everything within FULL_SOCKET_TIMEOUT.
 

@@ -41,7 +41,6 @@ class Keepalive:
         connection, silence_max = self._connection, self._interval + self._timeout
         ping_at, probed = monotonic() + self._interval, math.inf
         unread_at = 0.0
-        connection.congestion.expect_acks(silence_max)
         while True:
             now = monotonic()
             if self._probe.is_set():
@@ -63,6 +62,5 @@ class Keepalive:
                 continue
             if now >= ping_at:
                 connection.ping()
-                connection.congestion.expect_acks(silence_max, full=connection.full)
                 ping_at = now + self._interval
             self._probe.wait(min(ping_at, deadline) - now)

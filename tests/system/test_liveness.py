@@ -68,7 +68,7 @@ def test_a_silent_cut_is_noticed_at_both_ends_and_mended(hosts: tuple[Host, Host
     client.says("lost ws://192.0.2.1:80")
     for process, name in ((server, "server"), (client, "client")):
         if deaf in (name, "both"):
-            assert "nothing heard for " in process.output or "timed out" in process.output
+            assert "nothing heard for " in process.output
     for host, name in zip(hosts, ("server", "client"), strict=True):
         if deaf in (name, "both"):
             host.command("nft delete table ip cut")
@@ -175,7 +175,7 @@ def test_a_client_that_reads_nothing_and_says_nothing_is_left(host: Host) -> Non
         return "left ethws0" in server.output
 
     until(left, "the server to give up")
-    assert "nothing heard for" in server.output or "timed out" in server.output
+    assert "nothing heard for" in server.output
     peer.close()
 
 
