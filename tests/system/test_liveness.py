@@ -14,14 +14,9 @@ import gevent
 import pytest
 from gevent import socket as gevent_socket
 
-from etherws.errors import ConnectionClosed
 from etherws.kernel import network_monitor
-from etherws.tunnel import connection as connection_module
 from etherws.tunnel import tap as tap_module
-from etherws.tunnel.connection import Connection
-from etherws.tunnel.stream import PlainStream
 from etherws.tunnel.tap import Tap
-from etherws.tunnel.wire import Version1
 from tests.lab.frames import frame
 from tests.lab.hosts import PATIENCE, Host, Process, until
 from tests.lab.peer import Peer, masked
@@ -226,41 +221,6 @@ def test_gunicorn_pings_as_the_environment_says(host: Host) -> None:
     while not kinds or kinds[-1] != CLOSE:
         kinds.append(peer.frame()[0])
     assert PING in kinds
-
-
-def test_a_pong_tells_the_round_trip_and_a_wrong_one_does_not() -> None:
-    near, far = gevent_socket.socketpair()
-    connection = Connection(PlainStream(near), server=True, wire=Version1())
-    peer = Connection(PlainStream(far), server=False, wire=Version1())
-    readers = [gevent.spawn(each.recv) for each in (connection, peer)]
-    try:
-        before = connection.heard
-        far.sendall(masked(PONG, b"unasked"))
-        with gevent.Timeout(PATIENCE):
-            while connection.heard == before:
-                gevent.sleep(0.001)
-        connection.ping()
-        assert connection.round_trip is None
-        with gevent.Timeout(PATIENCE):
-            while connection.round_trip is None:
-                gevent.sleep(0.001)
-        assert 0 < connection.round_trip < PATIENCE
-    finally:
-        gevent.killall(readers)
-        for each in (connection, peer):
-            each.lost(ConnectionClosed("over"))
-            each.close(None)
-
-
-def test_a_lost_peer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "FLUSH_TIMEOUT", 10 * PATIENCE)
-    near, far = gevent_socket.socketpair()
-    with far, gevent.Timeout(PATIENCE):
-        connection = Connection(PlainStream(near), server=True, wire=Version1())
-        while connection.send_queued([bytes(1000)]):
-            pass
-        connection.lost(ConnectionClosed("over"))
-        connection.close(None)
 
 
 def settle(host: Host) -> None:
