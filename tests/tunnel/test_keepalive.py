@@ -18,19 +18,20 @@ from etherws.tunnel.frames import Decoder, Opcode
 from etherws.tunnel.keepalive import Keepalive
 from etherws.tunnel.stream import PlainStream
 from etherws.tunnel.wire import Version1
-from tests.lab.hosts import PATIENCE
+from tests.lab.hosts import PATIENCE, Host
 from tests.lab.peer import masked
 
 PING = 0x89
 
 
 @contextlib.contextmanager
-def connected() -> Iterator[tuple[Connection, socket.socket]]:
+def connected(host: Host) -> Iterator[tuple[Connection, socket.socket]]:
     """A server's connection over loopback TCP with little room, and the socket of its peer."""
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        with host.namespace.inside():
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            peer = stack.enter_context(socket.socket())
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        peer = stack.enter_context(socket.socket())
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         peer.settimeout(PATIENCE)
         peer.connect(listener.getsockname())
@@ -41,10 +42,10 @@ def connected() -> Iterator[tuple[Connection, socket.socket]]:
         yield connection, peer
 
 
-def test_a_peer_that_reads_nothing_but_sends_is_alive_even_if_the_keepalive_is_late() -> None:
+def test_a_peer_that_reads_nothing_but_sends_is_alive_even_if_the_keepalive_is_late(host: Host) -> None:
     """Its closed window is no sign of death, neither for the keepalive nor for the kernel."""
     interval, timeout = 0.2, 0.3
-    with connected() as (connection, peer), gevent.Timeout(PATIENCE):
+    with connected(host) as (connection, peer), gevent.Timeout(PATIENCE):
         done = threading.Event()
 
         def speak() -> None:
@@ -85,8 +86,8 @@ def test_a_peer_that_reads_nothing_but_sends_is_alive_even_if_the_keepalive_is_l
         reading.join()
 
 
-def test_a_peer_that_says_nothing_is_lost() -> None:
-    with connected() as (connection, peer), gevent.Timeout(PATIENCE):
+def test_a_peer_that_says_nothing_is_lost(host: Host) -> None:
+    with connected(host) as (connection, peer), gevent.Timeout(PATIENCE):
         begin = connection.heard
         with pytest.raises(ConnectionClosed, match=r"nothing heard for 0\.[2-9]") as error:
             Keepalive(connection, 0.1, 0.1).run()
@@ -100,8 +101,8 @@ def test_a_peer_that_says_nothing_is_lost() -> None:
         assert kinds == [Opcode.PING, Opcode.CLOSE]
 
 
-def test_after_a_change_of_the_network_silence_is_short() -> None:
-    with connected() as (connection, peer), gevent.Timeout(PATIENCE):
+def test_after_a_change_of_the_network_silence_is_short(host: Host) -> None:
+    with connected(host) as (connection, peer), gevent.Timeout(PATIENCE):
         keepalive = Keepalive(connection, 1000, 0.2)
         reading = gevent.spawn(connection.recv)
         running = gevent.spawn(keepalive.run)
@@ -123,8 +124,8 @@ def test_after_a_change_of_the_network_silence_is_short() -> None:
             gevent.killall([reading, running])
 
 
-def test_a_local_address_that_is_gone_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    with connected() as (connection, _):
+def test_a_local_address_that_is_gone_ends_the_connection(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    with connected(host) as (connection, _):
         assert not connection.local_address_gone()
         monkeypatch.setattr(connection, "local_address_gone", lambda: True)
         keepalive = Keepalive(connection, 1000, 1000)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etherws.errors import ProtocolError
+from etherws.settings import MTU_MAX
 from etherws.tunnel.wire import (
     BATCH_BYTES,
     COMPLETE,
@@ -154,3 +155,11 @@ def test_a_buffer_is_zero_and_writable() -> None:
     assert bytes(view) == bytes(10_000)
     view[9_999] = 1
     assert view[9_999] == 1
+
+
+def test_a_message_of_64_kib_is_taken() -> None:
+    assert Version1.max_message >= 65_536
+
+
+def test_the_longest_tagged_frame_of_the_largest_mtu_is_taken_by_the_peer() -> None:
+    assert Version1.max_message >= MTU_MAX + 14 + 4
