@@ -28,6 +28,12 @@ def test_a_message_of_any_length_is_taken(size: int, server: bool) -> None:
     assert feed(decoder, frame(0x82, payload, masked=server)) == [(BINARY, payload)]
 
 
+@pytest.mark.parametrize("size", [126, 65_536])
+def test_a_header_that_comes_byte_by_byte_is_waited_for(size: int) -> None:
+    data = frame(0x82, bytes(size), masked=True)
+    assert feed(Decoder(server=True, max_message=MAX), data, range(1, 15)) == [(BINARY, bytes(size))]
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_a_server_sends_unmasked_frames(size: int) -> None:
     payload = bytes(size)
