@@ -88,6 +88,10 @@ class SocketState(Enum):
     BLOCKED = 2
 
 
+# By these names they cost no look-up in the enum for each batch.
+FREE, FULL, BLOCKED = SocketState.FREE, SocketState.FULL, SocketState.BLOCKED
+
+
 def check(name: str) -> None:
     """Raise SettingsError unless this kernel offers this process the congestion control `name`, or it is AUTO."""
     if name == AUTO:
@@ -135,13 +139,15 @@ class CongestionControl:
         While the socket is free there is nothing to adapt, with one exception: BBR on a short path. Its pacing keeps
         the socket free, and yet may be the limit.
         """
-        if now < self._next_update or (state is SocketState.FREE and not self._bbr_on_short_path()):
+        if state is FREE and (self._long or self._current != BBR or not self._auto):
+            return
+        if now < self._next_update:
             return
         self._next_update = now + UPDATE_INTERVAL
         min_rtt, rate = self._info()
         if not rate:
             return
-        if state is not SocketState.FREE:
+        if state is not FREE:
             self._set_unsent(min(max(int(rate * UNSENT_SECONDS), UNSENT_MIN), UNSENT_MAX))
         self._long = min_rtt >= LONG_ROUND_TRIP
         if self._auto:
@@ -149,7 +155,7 @@ class CongestionControl:
                 self._choose(BBR)
             elif rate > FAST_RATE:
                 self._choose(self._for_fast)
-            elif state is SocketState.BLOCKED:
+            elif state is BLOCKED:
                 self._choose(BBR)
         self._limit_pacing(now)
 
@@ -163,9 +169,6 @@ class CongestionControl:
         window = max(int(rate / 8 * (self._info()[0] + RECEIVED_SECONDS)), RECEIVE_WINDOW_MIN)
         with contextlib.suppress(OSError):
             self._sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, window)
-
-    def _bbr_on_short_path(self) -> bool:
-        return self._auto and self._current == BBR and not self._long
 
     def _limit_pacing(self, now: float) -> None:
         """Limit BBR's pacing to the bandwidth that it found, until it leaves its startup phase.

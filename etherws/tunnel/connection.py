@@ -22,7 +22,7 @@ from time import monotonic
 import gevent
 
 from etherws.errors import ConnectionClosed, printable
-from etherws.tunnel.congestion import AUTO, CongestionControl, SocketState
+from etherws.tunnel.congestion import AUTO, BLOCKED, FREE, FULL, CongestionControl
 from etherws.tunnel.frames import Decoder, Encoder, Opcode, parse_close
 from etherws.tunnel.receiver import Receiver
 from etherws.tunnel.sender import Sender
@@ -81,22 +81,24 @@ class Connection:
         If not, `batch` must stay unchanged, and nothing else be sent, until wait_writable() returns. Raises
         ConnectionClosed once the connection is closing or lost.
         """
-        self._check_open()
+        if self._closing or self._ended:
+            raise self._ended or ConnectionClosed("closing")
         if self._sender.send(self.wire.pack(batch)):
-            self.congestion.update(monotonic(), SocketState.FREE)
+            self.congestion.update(monotonic(), FREE)
             return True
-        self.congestion.update(monotonic(), SocketState.FULL)
+        self.congestion.update(monotonic(), FULL)
         return self._sender.flush(FULL_SOCKET_TIMEOUT)
 
     def send_queued(self, packets: Sequence[bytes]) -> bool:
         """Send packets that waited in a queue; return whether the socket took everything. Raises as send()."""
-        self._check_open()
+        if self._closing or self._ended:
+            raise self._ended or ConnectionClosed("closing")
         return self._sender.send(self.wire.pack_queued(packets))
 
     def wait_writable(self) -> int:
         """Block this greenlet until the full socket has room again; return how many bytes to send next."""
         self._sender.wait_writable()
-        self.congestion.update(monotonic(), SocketState.BLOCKED)
+        self.congestion.update(monotonic(), BLOCKED)
         return self.congestion.chunk
 
     def flush(self) -> None:
@@ -207,7 +209,3 @@ class Connection:
     def all_drops(self) -> Counter[str]:
         """What was dropped so far, by reason."""
         return self.drops + self.wire.drops
-
-    def _check_open(self) -> None:
-        if self._closing or self._ended:
-            raise self._ended or ConnectionClosed("closing")

@@ -7,7 +7,8 @@ kind, which needs no kernel: tests/lab/streams.py. sender.py and receiver.py use
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import gevent
@@ -77,6 +78,8 @@ class PlainStream:
         self.recv_into = sock.recv_into
         self.recv = sock.recv
         self.sendall = sock.sendall
+        # Called for each batch, so without a Python function around it.
+        self.write: Callable[[Sequence[Buffer]], int] = partial(os.writev, sock.fileno())
 
     def readable(self) -> Watcher:
         """A new watcher for bytes to read."""
@@ -89,10 +92,6 @@ class PlainStream:
     def encode(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
         """The same buffers."""
         return buffers
-
-    def write(self, encoded: Sequence[Buffer]) -> int:
-        """Write what the kernel takes."""
-        return os.writev(self.tcp.fileno(), encoded)
 
     def shutdown(self, how: int) -> None:
         """As socket.shutdown()."""

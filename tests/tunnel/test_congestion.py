@@ -17,6 +17,9 @@ from etherws.settings import Trust
 from etherws.tunnel import congestion as module
 from etherws.tunnel.congestion import (
     AUTO,
+    BLOCKED,
+    FREE,
+    FULL,
     RECEIVE_WINDOW_MIN,
     SO_RCVBUFFORCE,
     CongestionControl,
@@ -45,7 +48,7 @@ def test_a_named_congestion_control_is_set_and_stays(host: Host) -> None:
     with one, other:
         control = CongestionControl(one, "reno")
         other.sendall(b"x")
-        control.update(1.0, SocketState.BLOCKED)
+        control.update(1.0, BLOCKED)
         assert congestion(one) == "reno"
         assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert control.chunk > 0
@@ -69,7 +72,7 @@ def test_on_loopback_nothing_is_changed_without_need(host: Host) -> None:
     with one, other:
         before = congestion(one)
         control = CongestionControl(one, AUTO)
-        control.update(1.0, SocketState.FULL)
+        control.update(1.0, FULL)
         assert congestion(one) == before
 
 
@@ -97,7 +100,7 @@ def test_bbr_is_left_again_where_much_passes(host: Host) -> None:
             nonlocal now
             carry()
             now += 1.0
-            control.update(now, SocketState.FREE)
+            control.update(now, FREE)
             return congestion(one) == "reno"
 
         until(left, "BBR to be left")
@@ -108,7 +111,7 @@ def test_bbr_is_left_again_where_much_passes(host: Host) -> None:
 def test_a_socket_that_is_not_tcp_is_left_alone() -> None:
     for end in socket.socketpair():
         with end:
-            CongestionControl(end, AUTO).update(1.0, SocketState.BLOCKED)
+            CongestionControl(end, AUTO).update(1.0, BLOCKED)
 
 
 def test_a_congestion_control_is_checked_by_name() -> None:
@@ -170,9 +173,6 @@ class Kernel:
         value = self.options.get(module.SO_MAX_PACING_RATE, struct.pack("=Q", module.UNLIMITED))
         assert isinstance(value, bytes)
         return int(struct.unpack("=Q", value)[0])
-
-
-FREE, FULL, BLOCKED = SocketState.FREE, SocketState.FULL, SocketState.BLOCKED
 
 
 def test_bbr_is_taken_at_once_on_a_long_path() -> None:
