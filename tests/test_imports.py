@@ -46,7 +46,7 @@ PURE = {
     *("access/credential_files", "access/passwd", "access/policy", "access/toml_lines"),
     *("client/credentials", "client/http_auth", "client/proxy_choice"),
     *("server/forwarded", "server/handshake", "server/proxy_protocol"),
-    *("tunnel/fq_codel", "tunnel/frames", "tunnel/rate_limit", "tunnel/wire"),
+    *("tunnel/fq_codel", "tunnel/frames", "tunnel/rate_limit", "tunnel/scheduling", "tunnel/wire"),
 }
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}

@@ -94,6 +94,9 @@ def parse(text: str) -> tuple[WebSocketURI, str | None, str | None]:
 class Connector:
     """Reaches one server. `name` is what to call it in the log."""
 
+    #: What connect() makes of the stream.
+    connection = Connection
+
     def __init__(
         self,
         uri: WebSocketURI,
@@ -181,7 +184,7 @@ class Connector:
         if protocol.handshake_exc is not None:
             raise ConnectError(f"gave no proper answer to the upgrade: {printable(str(protocol.handshake_exc))}")
         version = wire.best([protocol.subprotocol or ""], newest)
-        return Connection(sock, server=False, wire=version, congestion=self._settings.congestion, early=early)
+        return self.connection(sock, server=False, wire=version, congestion=self._settings.congestion, early=early)
 
 
 def _tls_failed(exc: ssl.SSLError, *, begun: bool) -> ConnectError:

@@ -16,12 +16,12 @@ import gevent
 from gevent.event import Event
 
 from etherws.client.attempt import Connector
+from etherws.close_codes import CloseCode
 from etherws.errors import ConnectError, ConnectionClosed, EtherwsError, NetworkChanged, NotAdmitted
 from etherws.kernel import network_monitor
 from etherws.settings import DeviceSettings, Retry
 from etherws.tunnel import congestion
 from etherws.tunnel.connection import Connection
-from etherws.tunnel.frames import POLICY_VIOLATION
 from etherws.tunnel.interface import Interface
 from etherws.tunnel.session import Session
 
@@ -85,7 +85,7 @@ class Client:
         report: Callable[[str], None] | None = ready
         wait = self._retry.first
         while True:
-            device.tap.unlinked(self._settings.carrier_timeout)
+            device.tap.start_carrier_timeout(self._settings.carrier_timeout)
             least = 0.0
             try:
                 server, link = self._reach()
@@ -113,7 +113,7 @@ class Client:
                     wait = self._retry.first
                 if isinstance(reason, NetworkChanged):
                     self._hurry.set()
-                if isinstance(reason, ConnectionClosed) and reason.code == POLICY_VIOLATION:
+                if isinstance(reason, ConnectionClosed) and reason.code == CloseCode.POLICY_VIOLATION:
                     # Another client has our name: to come back at once would only throw it out in turn.
                     least, self._unwanted = self._retry.most, str(reason)
             report = None

@@ -143,7 +143,9 @@ class Application:
         self._tunnels[over] = None
         try:
             link = self._upgrade(environ, headers)
-            self._tunnels[over] = session = Session(port.tap, link, self.settings, profile.rate_up, port.sink())
+            if profile.rate_up:
+                link.limit_rate(profile.rate_up)
+            self._tunnels[over] = session = Session(port.tap, link, self.settings, port.sink())
             begin = monotonic()
             log.info("%s joined on %s, by version %d of the wire", client, port.tap.name, link.wire.number)
             reason = session.run()

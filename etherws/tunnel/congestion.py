@@ -1,8 +1,9 @@
-"""How the outer TCP connection behaves: its congestion control, and how much of it waits in the kernel.
+"""The outer TCP connection: its congestion control, and how many bytes wait in its kernel buffers.
 
-TCP over TCP is slow only where the outer TCP is. On a LAN the system's own congestion control is right; where the path
-is the limit BBR is: it neither fills the path's buffer nor takes each lost packet for a full one. Which of the two this
-is can change while the connection lives, and TCP_INFO tells.
+TCP inside TCP is slow only where the outer TCP is. On a LAN the system's own congestion control is right. Where the
+network is the limit, BBR is better: it does not fill the bottleneck's buffer, and does not slow down for each lost
+packet. Which of the two it is can change during the connection; TCP_INFO tells. connection.py reports what the socket
+does.
 
 Sources: include/uapi/linux/tcp.h, tcp(7).
 """
@@ -10,171 +11,171 @@ Sources: include/uapi/linux/tcp.h, tcp(7).
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import socket
 import struct
-from typing import Any
+from enum import Enum
+from typing import Protocol
 
 from etherws.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
-TCP_NOTSENT_LOWAT, TCP_USER_TIMEOUT = 25, 18
+#: The choice of a congestion control by what the network is like.
+AUTO = "auto"
+BBR = "bbr"
 
-#: struct tcp_info up to tcpi_delivery_rate (Linux 4.9), of which two fields matter: tcpi_min_rtt, microseconds, and
-#: tcpi_delivery_rate, bytes per second.
+#: include/uapi/linux/tcp.h
+TCP_NOTSENT_LOWAT, TCP_CC_INFO = 25, 26
+#: include/uapi/asm-generic/socket.h
+SO_RCVBUFFORCE, SO_MAX_PACING_RATE = 33, 47
+#: SO_MAX_PACING_RATE for no limit.
+UNLIMITED = 2**64 - 1
+
+#: struct tcp_info up to tcpi_delivery_rate (Linux 4.9). Two fields matter: tcpi_min_rtt in microseconds, and
+#: tcpi_delivery_rate in bytes per second.
 _TCP_INFO = struct.Struct("=148xI8xQ")
-
-#: And tcpi_notsent_bytes.
-_UNSENT = struct.Struct("=144xI")
 
 #: struct tcp_bbr_info (include/uapi/linux/inet_diag.h): the bandwidth in bytes per second, in two halves; the pacing
 #: gain in 256ths.
 _BBR_INFO = struct.Struct("=II4xI4x")
-TCP_CC_INFO, SO_MAX_PACING_RATE = 26, 47
-UNLIMITED = 2**64 - 1
 
-#: BBR paces at 2.89 times the bandwidth that it knows while it starts up, and with at most 1.25 times later.
-START_UP = 2 * 256
+#: A pacing gain, in 256ths, above which BBR is in its startup phase. It is 2.89 there, and 1.25 at most later.
+STARTUP_GAIN = 2 * 256
 
-#: Seconds without a quarter more bandwidth after which the start-up should be over.
-STARTED = 0.5
+#: Seconds without a quarter more bandwidth, after which BBR's startup phase should be over.
+STARTUP_TIMEOUT = 0.5
 
-#: Seconds of round trip from which on a path is no LAN. There a single lost segment in a hundred would leave cubic a
+#: Seconds of round trip from which on the network is no LAN. There one lost segment in a hundred would leave cubic a
 #: thirtieth of the rate (docs/performance.rst).
-FAR = 0.005
+LONG_ROUND_TRIP = 0.005
 
-AUTO = "auto"
-BBR = "bbr"
+#: Bytes per second above which the machines are the limit, not the network. There BBR's pacing costs a third of the
+#: rate.
+FAST_RATE = 125_000_000
 
-#: Bytes per second above which no path is the limit, but the machines: there BBR's pacing costs a third of the rate.
-FAST = 125_000_000
+#: Seconds of the rate that wait unsent in the kernel, and bytes: at least, at first and at most. A ping cannot overtake
+#: what waits there. With too little the connection has nothing to send before this process wakes up.
+UNSENT_SECONDS = 0.003
+UNSENT_MIN, UNSENT_FIRST, UNSENT_MAX = 4 * 1024, 32 * 1024, 1024 * 1024
 
-#: Seconds' worth of data that waits in the kernel, unsent. What waits there no ping can overtake; too little, and the
-#: connection runs dry before this process wakes up.
-WAITING = 0.003
-LEAST, FIRST, MOST = 4 * 1024, 32 * 1024, 1024 * 1024
-
-#: Of what is received at a limited rate: the seconds' worth that waits in the kernel, and the bytes at least. A ping
-#: waits as long, and a rate of 20 or 200 Mbit/s is still reached.
-STANDING, NARROWEST = 0.01, 16 * 1024
-#: include/uapi/asm-generic/socket.h
-SO_RCVBUFFORCE = 33
+#: At a limited rate: seconds of it that wait received in the kernel, and the least receive window in bytes. A ping
+#: waits as long. Rates of 20 and 200 Mbit/s are still reached.
+RECEIVED_SECONDS, RECEIVE_WINDOW_MIN = 0.01, 16 * 1024
 
 #: Seconds between two looks at TCP_INFO.
-LOOK = 0.1
+UPDATE_INTERVAL = 0.1
+
+
+class SocketOptions(Protocol):
+    """What is needed of a socket."""
+
+    def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
+        """As socket.getsockopt()."""
+
+    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None:
+        """As socket.setsockopt()."""
+
+
+class SocketState(Enum):
+    """What happened when a batch was sent."""
+
+    #: The socket took everything.
+    FREE = 0
+    #: The socket did not take everything at once.
+    FULL = 1
+    #: The socket stayed full, and has room again: the network is the limit.
+    BLOCKED = 2
+
+
+# By these names they cost no look-up in the enum for each batch.
+FREE, FULL, BLOCKED = SocketState.FREE, SocketState.FULL, SocketState.BLOCKED
 
 
 def check(name: str) -> None:
-    """Raise SettingsError unless this kernel has the congestion control `name` for us, or it is AUTO."""
+    """Raise SettingsError unless this kernel offers this process the congestion control `name`, or it is AUTO."""
     if name == AUTO:
         return
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
         try:
-            # By trying: the kernel loads a module for those who may.
+            # The kernel loads the module when a privileged process asks for it, so a try is the only test.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode())
         except (OSError, UnicodeError):
             raise SettingsError(
-                f"--congestion {name!r} is not to be had from this kernel; see"
-                " /proc/sys/net/ipv4/tcp_allowed_congestion_control, or say auto"
+                f"--congestion {name!r} is not available in this kernel; see"
+                " /proc/sys/net/ipv4/tcp_allowed_congestion_control, or use auto"
             ) from None
 
 
-class Path:
-    """The path below one connection. Does nothing where the socket is no TCP socket."""
+class CongestionControl:
+    """Adapts one TCP connection to its network. Does nothing for a socket that is not TCP."""
 
-    def __init__(self, sock: Any, choice: str = AUTO) -> None:
+    def __init__(self, sock: SocketOptions, choice: str = AUTO) -> None:
         """`choice` is a congestion control's name, or AUTO."""
         self._sock = sock
         self._auto = choice == AUTO
-        self._look_at = self._grown_at = 0.0
+        self._next_update = self._grown_at = 0.0
         self._bandwidth = 0
-        self._limit = UNLIMITED
-        #: Bytes to send in one go while the socket is full.
-        self.chunk = FIRST
-        self._current = self._congestion()
-        # Where BBR is the system's own, its pacing has its price on a LAN all the same.
-        self._unpaced = "cubic" if self._current == BBR else self._current
+        self._pacing_limit = UNLIMITED
+        #: Bytes to send at a time while the socket is full.
+        self.chunk = UNSENT_FIRST
+        self._current = self._read_current()
+        # BBR costs rate on a LAN also where it is the system's own.
+        self._for_fast = "cubic" if self._current == BBR else self._current
         with contextlib.suppress(OSError):
-            # A frame of a LAN waits for nobody.
+            # A frame must not wait until TCP has a full segment.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._keep_waiting(FIRST)
-        self._far = self._info()[0] >= FAR
+            self._set_unsent(UNSENT_FIRST)
+        self._long = self._info()[0] >= LONG_ROUND_TRIP
         if not self._auto:
             self._choose(choice)
-        elif self._far:
+        elif self._long:
             self._choose(BBR)
 
-    @property
-    def doubtful(self) -> bool:
-        """Whether BBR is on though the path is short: to be looked at even while the socket takes everything, which a
-        paced one always does."""
-        return self._auto and self._current == BBR and not self._far
+    def update(self, now: float, state: SocketState) -> None:
+        """Adapt to the network, after a batch was sent at `now` (seconds of a monotonic clock); ten times a second at
+        most.
 
-    def look(self, now: float, *, full: bool = True, narrow: bool = False) -> None:
-        """Adapt to the path, ten times a second at most. `now` is in seconds; `full`: the socket did not take
-        everything; `narrow`: and stays so. While it takes everything there is nothing to adapt, unless `doubtful`.
+        While the socket is free there is nothing to adapt, with one exception: BBR on a short path. Its pacing keeps
+        the socket free, and yet may be the limit.
         """
-        if now < self._look_at:
+        if state is FREE and (self._long or self._current != BBR or not self._auto):
             return
-        self._look_at = now + LOOK
+        if now < self._next_update:
+            return
+        self._next_update = now + UPDATE_INTERVAL
         min_rtt, rate = self._info()
         if not rate:
             return
-        if full:
-            self._keep_waiting(min(max(int(rate * WAITING), LEAST), MOST))
-        self._far = min_rtt >= FAR
+        if state is not FREE:
+            self._set_unsent(min(max(int(rate * UNSENT_SECONDS), UNSENT_MIN), UNSENT_MAX))
+        self._long = min_rtt >= LONG_ROUND_TRIP
         if self._auto:
-            if self._far:
+            if self._long:
                 self._choose(BBR)
-            elif rate > FAST:
-                self._choose(self._unpaced)
-            elif narrow:
+            elif rate > FAST_RATE:
+                self._choose(self._for_fast)
+            elif state is BLOCKED:
                 self._choose(BBR)
-        self._hold(now)
+        self._limit_pacing(now)
 
-    def narrow(self, rate: int) -> None:
-        """Have hardly more on its way here, or wait here, than the path itself holds at `rate`, in bits per second.
+    def limit_receive_window(self, rate: int) -> None:
+        """Let the peer have little more on its way, or waiting here, than the network itself holds at `rate` bits per
+        second.
 
-        The rest then waits with the peer, which sorts it by flows. Without CAP_NET_ADMIN it waits here, and pings with
-        it: what SO_RCVBUF alone may ask for can be too little for a long path.
+        The rest then waits at the peer, which queues it by flow. Without CAP_NET_ADMIN it waits here, and pings wait
+        with it: SO_RCVBUF, which needs no privilege, may be limited to less than a long path needs.
         """
-        window = max(int(rate / 8 * (self._info()[0] + STANDING)), NARROWEST)
+        window = max(int(rate / 8 * (self._info()[0] + RECEIVED_SECONDS)), RECEIVE_WINDOW_MIN)
         with contextlib.suppress(OSError):
             self._sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, window)
 
-    def expect_acks(self, patience: float, *, full: bool = False) -> None:
-        """Let the kernel end the connection once what was sent has not been acknowledged for `patience` seconds. To be
-        called more often than that: `full` says that the socket does not take everything at present.
+    def _limit_pacing(self, now: float) -> None:
+        """Limit BBR's pacing to the bandwidth that it found, until it leaves its startup phase.
 
-        A peer that has no room, and says so, is alive. The kernel would count that against it as well, so nothing is
-        expected while more waits to be sent.
-        """
-        with contextlib.suppress(OSError, struct.error):
-            info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNSENT.size)
-            if full or _UNSENT.unpack(info)[0]:
-                patience = 0
-            self._sock.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, int(patience * 1000))
-
-    def uprooted(self) -> bool:
-        """Whether the address that the connection comes from is no longer this machine's, and nothing can come."""
-        if self._sock.family not in (socket.AF_INET, socket.AF_INET6):
-            return False
-        address, _, *scope = self._sock.getsockname()
-        with socket.socket(self._sock.family, socket.SOCK_DGRAM) as other:
-            try:
-                other.bind((address, 0, *scope))
-            except OSError as exc:
-                return exc.errno == errno.EADDRNOTAVAIL
-        return False
-
-    def _hold(self, now: float) -> None:
-        """Hold BBR to the bandwidth that it found, until it believes that this is it.
-
-        It leaves its start-up only after three round trips in which there always was more to send. The bursts of TCP
-        inside TCP hardly ever give it those: it would go on at three times the path's rate, and fill every buffer.
-        Held to the rate, it soon finds the socket full, and leaves.
+        BBR leaves it only after three round trips in which there always was more to send. TCP inside TCP sends in
+        bursts, which rarely last that long: BBR would go on at three times the network's rate, and fill every buffer.
+        At the limited rate the socket is soon full for long enough.
         """
         limit = UNLIMITED
         with contextlib.suppress(OSError, struct.error):
@@ -184,13 +185,14 @@ class Path:
                 bandwidth = low | high << 32
                 if bandwidth > 1.25 * self._bandwidth:
                     self._bandwidth, self._grown_at = bandwidth, now
-                if gain > START_UP and now - self._grown_at > STARTED:
+                if gain > STARTUP_GAIN and now - self._grown_at > STARTUP_TIMEOUT:
                     limit = bandwidth
-            if limit != self._limit:
+            if limit != self._pacing_limit:
                 self._sock.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, struct.pack("=Q", limit))
-                self._limit = limit
+                self._pacing_limit = limit
 
-    def _keep_waiting(self, size: int) -> None:
+    def _set_unsent(self, size: int) -> None:
+        """Let about `size` bytes wait unsent in the kernel."""
         self.chunk = size // 2
         with contextlib.suppress(OSError):
             self._sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, size)
@@ -205,15 +207,15 @@ class Path:
         except OSError as exc:
             log.debug("no congestion control %s: %s; stays %s", name, exc.strerror, self._current)
 
-    def _congestion(self) -> str:
+    def _read_current(self) -> str:
         try:
-            return str(self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode())
+            return self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
         except OSError:
             self._auto = False
             return ""
 
     def _info(self) -> tuple[float, int]:
-        """The least round trip so far in seconds, and the bytes per second that lately arrived; zeros if unknown."""
+        """The shortest round trip so far in seconds, and the bytes per second delivered lately; zeros if unknown."""
         try:
             info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
             min_rtt, rate = _TCP_INFO.unpack(info)

@@ -1,14 +1,15 @@
-"""The WebSocket: messages out, lists of packets in, over one socket that is already upgraded.
+"""A WebSocket connection after its opening handshake: packets in, packets out.
 
-Joins the wire (packets <-> messages), the codec (messages <-> bytes) and the socket. One greenlet reads, one sends. To
-send never blocks: what the socket does not take at once the event loop sends as soon as it does, and whoever sends
-waits for that before the next message. So a control frame stands behind one message at most. Elsewhere are the opening
-handshake (server/serve.py, client/reconnect.py), and when to ping and when to give up (keepalive.py).
+Joins the wire (packets <-> messages), the sender, the receiver and the congestion control, and keeps the state between
+them: how the connection ended, and whether it is closing. One greenlet may send, another receive. The opening handshake
+is in server/handshake.py and client/attempt.py. keepalive.py decides when to ping, and when the peer is lost. Read
+next: sender.py, receiver.py.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -19,29 +20,29 @@ from collections.abc import Sequence
 from time import monotonic
 
 import gevent
-from gevent.event import Event
 
 from etherws.errors import ConnectionClosed, printable
-from etherws.tunnel.congestion import AUTO, Path
-from etherws.tunnel.frames import BINARY, CLOSE, PING, PONG, Decoder, Encoder, parse_close
+from etherws.tunnel.congestion import AUTO, BLOCKED, FREE, FULL, CongestionControl
+from etherws.tunnel.frames import Decoder, Encoder, Opcode, parse_close
+from etherws.tunnel.receiver import Receiver
+from etherws.tunnel.sender import Sender
 from etherws.tunnel.stream import Stream
-from etherws.tunnel.tap import SLICE
-from etherws.tunnel.wire import Buffer, Version1, Version2
+from etherws.tunnel.wire import Batch, Buffer, Version1, Version2
 
-#: Seconds that the last batch has to leave, and then the peer to end its side. Together with the rest of the way out
-#: they stay below the 2 s in which SIGTERM ends the process.
-FLUSH_TIMEOUT, DRAIN_TIMEOUT = 0.5, 1.0
+#: Seconds for a full socket to become free before packets are queued. On a fast path it takes less, and to sort packets
+#: by flow would only cost time.
+FULL_SOCKET_TIMEOUT = 0.002
 
-#: Answers and pings that wait while a message is on its way. Of more pings the latest is answered (RFC 6455, section
-#: 5.5.3).
-CONTROL_QUEUE = 8
+#: Seconds for the last bytes to leave, and then for the peer to end its side. With everything else at the end they stay
+#: below the 2 s in which SIGTERM ends the process.
+FLUSH_TIMEOUT, DISCARD_TIMEOUT = 0.5, 1.0
 
-#: Buffers that one system call takes without being joined first. To copy a few bytes is cheaper than to name them.
-GATHER = 2
+# Compared with each message's opcode: a plain integer is faster than a member of an IntEnum.
+_BINARY = int(Opcode.BINARY)
 
 
 class Connection:
-    """One WebSocket connection after its opening handshake."""
+    """One WebSocket connection. `drops` counts what was received and ignored, `wire` is the version that is spoken."""
 
     def __init__(
         self,
@@ -51,210 +52,160 @@ class Connection:
         wire: Version1 | Version2,
         congestion: str = AUTO,
         early: bytes = b"",
+        encoder: Encoder | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
-        """`early` are the bytes that came behind the handshake."""
+        """`server` is whether this end is the server. `congestion` is the name of a congestion control, or AUTO;
+        `early` are bytes that were received together with the handshake. `encoder` and `decoder` replace the usual
+        framing."""
         self.wire = wire
-        self.path = Path(stream.tcp, congestion)
+        self.congestion = CongestionControl(stream.tcp, congestion)
         self.drops: Counter[str] = Counter()
-        #: Set while the socket has taken everything.
-        self.sent = Event()
-        self.sent.set()
-        #: When bytes came last, by monotonic(), in seconds.
-        self.heard = monotonic()
-        #: Seconds from the last ping that was answered to its pong; None before.
+        #: Seconds from the last ping that was answered to its pong; None before the first.
         self.round_trip: float | None = None
         self._stream = stream
-        self._fd = stream.tcp.fileno()
-        self._encoder = Encoder(server=server)
-        self._decoder = Decoder(server=server, max_message=wire.max_message)
-        self._early = memoryview(early)
-        self._unsent: list[memoryview] = []
-        self._answers = 0
-        self._owed: bytes | None = None
+        self._sender = Sender(stream, encoder or Encoder(server=server))
+        self._receiver = Receiver(stream, decoder or Decoder(server=server, max_message=wire.max_message), early)
         self._pinged: tuple[bytes, float] | None = None
         self._ended: ConnectionClosed | None = None
-        self._closing = self._given_up = False
-        loop = gevent.get_hub().loop
-        self._readable, self._writable, self._room = (loop.io(self._fd, events) for events in (1, 2, 2))
-        self._waited = 0.0
-        self._dry = False
+        self._closing = self._lost = False
 
-    def send(self, messages: Sequence[Buffer]) -> bool:
-        """Send the messages; return whether the socket took everything. If not, they must stay as they are, and
-        nothing more be sent, until `sent` is set.
+    @property
+    def heard(self) -> float:
+        """When bytes came last, by monotonic(), in seconds."""
+        return self._receiver.heard
 
-        Raises ConnectionClosed once the link is closing or broken.
+    def send(self, batch: Batch) -> bool:
+        """Send the packets; return whether the socket took everything within FULL_SOCKET_TIMEOUT.
+
+        If not, `batch` must stay unchanged, and nothing else be sent, until wait_writable() returns. Raises
+        ConnectionClosed once the connection is closing or lost.
         """
         if self._closing or self._ended:
             raise self._ended or ConnectionClosed("closing")
-        self._write(self._encoder.data(messages))
-        if self._ended:
-            raise self._ended
-        return not self._unsent
+        if self._sender.send(self.wire.pack(batch)):
+            self.congestion.update(monotonic(), FREE)
+            return True
+        self.congestion.update(monotonic(), FULL)
+        return self._sender.flush(FULL_SOCKET_TIMEOUT)
 
-    def wait_writable(self) -> None:
-        """Block this greenlet until everything is sent and little waits in the kernel (congestion.py)."""
-        self.sent.wait()
-        if not self._closing and not self._ended:
-            gevent.get_hub().wait(self._room)
+    def send_queued(self, packets: Sequence[bytes]) -> bool:
+        """Send packets that waited in a queue; return whether the socket took everything. Raises as send()."""
+        if self._closing or self._ended:
+            raise self._ended or ConnectionClosed("closing")
+        return self._sender.send(self.wire.pack_queued(packets))
+
+    def wait_writable(self) -> int:
+        """Block this greenlet until the full socket has room again; return how many bytes to send next."""
+        self._sender.wait_writable()
+        self.congestion.update(monotonic(), BLOCKED)
+        return self.congestion.chunk
+
+    def flush(self) -> None:
+        """Block this greenlet until the socket has taken everything."""
+        self._sender.flush()
 
     def recv(self) -> Sequence[Buffer]:
-        """The next packets, one at least; blocks this greenlet until there are some. Valid until the next call.
+        """Block this greenlet until packets come; return them, one at least. They are valid until the next call.
 
-        Pings are answered on the way. Raises ProtocolError at the peer's first mistake, ConnectionClosed at its Close
+        Pings are answered meanwhile. Raises ProtocolError at the peer's first mistake, ConnectionClosed at its Close
         and at the end of TCP.
         """
         while True:
-            if error := self._ended or self._decoder.error:
+            if error := self._ended or self._sender.error:
                 raise error
             messages: list[Buffer] = []
-            for opcode, payload in self._decoder.received(self._recv()):
-                if opcode == BINARY:
+            for opcode, payload in self._receiver.receive():
+                if opcode == _BINARY:
                     messages.append(payload)
-                elif opcode == PING:
-                    self._answer(payload)
-                elif opcode == CLOSE:
-                    code, reason = parse_close(payload)
-                    text = f"closed by the peer, code {code or 'none'}"
-                    self._ended = ConnectionClosed(f"{text}: {printable(reason)}" if reason else text, code)
-                    break
-                elif opcode == PONG:
-                    if self._pinged and payload == self._pinged[0]:
-                        self.round_trip = monotonic() - self._pinged[1]
-                        self._pinged = None
                 else:
-                    self.drops["text"] += 1
+                    self._other(opcode, payload)
+                    if self._ended:
+                        break
             packets = self.wire.unpack(messages)
             if packets:
                 return packets
 
+    def _other(self, opcode: int, payload: Buffer) -> None:
+        """A control frame, or text."""
+        if opcode == Opcode.PING:
+            self._sender.pong(payload)
+        elif opcode == Opcode.PONG:
+            if self._pinged and payload == self._pinged[0]:
+                self.round_trip = monotonic() - self._pinged[1]
+                self._pinged = None
+        elif opcode == Opcode.CLOSE:
+            code, reason = parse_close(payload)
+            text = f"closed by the peer, code {code or 'none'}"
+            self._ended = ConnectionClosed(f"{text}: {printable(reason)}" if reason else text, code)
+        else:
+            self.drops["text"] += 1
+
+    def limit_rate(self, rate: int) -> None:
+        """Receive at most `rate` bits per second from now on."""
+        self.congestion.limit_receive_window(rate)
+        self._receiver.limit_rate(rate)
+
     def ping(self) -> None:
-        """Ask the peer for a sign of life, ahead of the next message; its pong tells the round trip."""
-        if self._closing or self._ended or not self._may_wait():
-            return
-        self._pinged = os.urandom(8), monotonic()
-        self._write([self._encoder.control(PING, self._pinged[0])])
+        """Send a ping, ahead of the next message. Its pong sets `round_trip`."""
+        payload = os.urandom(8)
+        if not self._ended and self._sender.ping(payload):
+            self._pinged = payload, monotonic()
 
     def unread(self) -> int:
-        """How many bytes of the peer's wait in the kernel (tcp(7), SIOCINQ)."""
-        return int(struct.unpack("i", fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)))[0])
+        """How many bytes from the peer wait in the kernel (tcp(7), SIOCINQ)."""
+        return int(struct.unpack("i", fcntl.ioctl(self._stream.tcp.fileno(), termios.FIONREAD, bytes(4)))[0])
+
+    def local_address_gone(self) -> bool:
+        """Whether this machine no longer has the connection's local address, so that nothing can come any more."""
+        tcp = self._stream.tcp
+        if tcp.family not in (socket.AF_INET, socket.AF_INET6):
+            return False
+        address, _, *scope = tcp.getsockname()
+        with socket.socket(tcp.family, socket.SOCK_DGRAM) as other:
+            try:
+                other.bind((address, 0, *scope))
+            except OSError as exc:
+                return exc.errno == errno.EADDRNOTAVAIL
+        return False
 
     def lost(self, reason: ConnectionClosed) -> ConnectionClosed:
-        """Give the peer up. Returns what to raise; close() then neither waits for it nor leaves TCP to try on."""
-        self._ended = self._ended or reason
-        self._given_up = True
-        # Ends by a RST. Close and FIN would stand behind what is not acknowledged; and a peer that hears us, but is not
-        # heard, must learn of it.
+        """Declare the peer lost; return the error to raise. close() then does not wait for the peer."""
+        self._ended = self._ended or self._sender.error or reason
+        self._lost = True
+        # End TCP by a RST. A Close and a FIN would wait behind bytes that nobody acknowledges. And a peer that still
+        # hears us, but is not heard, must learn of the end.
         with contextlib.suppress(OSError):
             self._stream.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return self._ended
 
     def close(self, code: int | None, reason: str = "") -> None:
-        """End the link: Close with `code`, then TCP, in 1.5 s at most. Nobody may be in recv() any more.
+        """End the connection: a Close with `code`, then TCP, in 1.5 s at most. No greenlet may be in recv() any more.
 
-        A peer that reads nothing gets the end of TCP alone.
+        A peer that reads nothing sees only the end of TCP.
         """
         if self._closing:
             return
         self._closing = True
         try:
-            self._write([self._encoder.close(code, reason)])
-            if self.sent.wait(0 if self._given_up else FLUSH_TIMEOUT):
-                with contextlib.suppress(OSError), gevent.Timeout(DRAIN_TIMEOUT, TimeoutError()):
-                    # The other side still has bytes on their way to us; closing now would make a RST of them, which
-                    # can overtake our Close. After the peer's own Close nothing more comes.
+            self._sender.close(code, reason)
+            if self._sender.flush(0 if self._lost else FLUSH_TIMEOUT):
+                with contextlib.suppress(OSError), gevent.Timeout(DISCARD_TIMEOUT, TimeoutError()):
+                    # Wait for the peer's end, and receive what it sent before. To close a socket with unread bytes
+                    # sends a RST, which can overtake our Close. After the peer's own Close nothing more comes.
                     self._stream.shutdown(socket.SHUT_WR)
-                    while not self._ended and self._stream.recv_into(self._decoder.space()):
-                        pass
+                    if not self._ended and not self._sender.error:
+                        self._receiver.discard()
         finally:
-            for watcher in (self._readable, self._writable, self._room):
-                watcher.close()
-            # Not by close() alone: a server's handler may hold a file on the socket.
+            # close() alone does not end TCP: the HTTP server may still have a file on the socket.
             with contextlib.suppress(OSError):
                 self._stream.shutdown(socket.SHUT_RDWR)
+            self._sender.release()
+            self._receiver.release()
             self._stream.close()
-            # What was raised holds on to us by its traceback, and megabytes with us until Python looks for such rings.
-            self._ended = self._decoder.error = None
+            # Its traceback would keep this object in memory, with megabytes of buffers, until a garbage collection.
+            self._ended = None
 
     def all_drops(self) -> Counter[str]:
-        """What was thrown away so far, by reason."""
+        """What was dropped so far, by reason."""
         return self.drops + self.wire.drops
-
-    def _write(self, buffers: Sequence[Buffer]) -> None:
-        try:
-            buffers = self._stream.encode(buffers)
-        except OSError as exc:
-            self._ended = self._ended or ConnectionClosed(f"connection lost: {_why(exc)}")
-            return
-        if len(buffers) > GATHER:
-            buffers = (b"".join(buffers),)
-        self._unsent += map(memoryview, buffers)
-        if self.sent.is_set():
-            self._flush()
-
-    def _flush(self) -> None:
-        """Give the socket what it takes; called by the event loop while there is more."""
-        unsent = self._unsent
-        try:
-            while unsent:
-                size = os.writev(self._fd, unsent[:GATHER])
-                while unsent and size >= len(unsent[0]):
-                    size -= len(unsent.pop(0))
-                if size:
-                    unsent[0] = unsent[0][size:]
-        except BlockingIOError:
-            if self.sent.is_set():
-                self.sent.clear()
-                self._writable.start(self._flush)
-            return
-        except OSError as exc:
-            self._ended = self._ended or ConnectionClosed(f"connection lost: {_why(exc)}")
-            unsent.clear()
-        if not self.sent.is_set():
-            self._writable.stop()
-            self.sent.set()
-            self._answers = 0
-            owed, self._owed = self._owed, None
-            if owed is not None:
-                self._answer(owed)
-
-    def _answer(self, payload: Buffer) -> None:
-        if self._closing:
-            return
-        if self._may_wait():
-            self._write([self._encoder.control(PONG, payload)])
-        else:
-            self._owed = bytes(payload)
-
-    def _may_wait(self) -> bool:
-        """Whether there is room for one more control frame behind the message that is on its way, if one is."""
-        self._answers += not self.sent.is_set()
-        return self._answers <= CONTROL_QUEUE
-
-    def _recv(self) -> int:
-        """Put bytes into the decoder's space; return how many."""
-        space = self._decoder.space()
-        if self._early:
-            size = min(len(space), len(self._early))
-            space[:size] = self._early[:size]
-            self._early = self._early[size:]
-            return size
-        # A socket that gave less than it was asked for is empty: to ask again costs a call and an exception. And a peer
-        # that sends without end must not keep the others from the event loop: waiting costs one poll, in which all
-        # that are ready get their turn; a sleep(0) would only run what is already due.
-        if (self._dry or monotonic() - self._waited > SLICE) and self._stream.dry:
-            gevent.get_hub().wait(self._readable)
-            self._waited = monotonic()
-        try:
-            size = self._stream.recv_into(space)
-        except OSError as exc:
-            raise ConnectionClosed(f"connection lost: {_why(exc)}") from exc
-        if not size:
-            raise ConnectionClosed("connection lost: the peer ended TCP without a Close")
-        self._dry = size < len(space)
-        self.heard = monotonic()
-        return size
-
-
-def _why(exc: OSError) -> str:
-    return exc.strerror or str(exc) or type(exc).__name__

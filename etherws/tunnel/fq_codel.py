@@ -1,9 +1,10 @@
 """FQ-CoDel (RFC 8290): the queue of one connection while its socket is full.
 
-Pure: packets in, packets out. Each flow of the LAN has a queue of its own, and they take turns: who sends little (a
-ping, a keystroke, a SYN) never stands behind who sends much. Within a flow CoDel (RFC 8289) drops what has waited too
-long, so that the sender slows down before the queue grows. Linux's queueing discipline of the same name cannot do this
-for us: it would sit where frames enter the device, and not see that the socket is full.
+Pure: packets in, packets out; backlog.py does the rest. Each flow of the LAN has a queue of its own, and the queues
+take turns. So a flow with few packets (a ping, a keystroke, a SYN) never waits behind one with many. Within a flow
+CoDel (RFC 8289) drops packets that have waited too long, so that the sender slows down before the queue grows. Linux's
+queueing discipline of the same name cannot do this: it would be where frames enter the device, and not see that the
+socket is full.
 """
 
 from __future__ import annotations
@@ -13,20 +14,21 @@ from math import sqrt
 
 from etherws.tunnel.wire import VNET_BYTES
 
-#: Bytes that a flow may send in its turn (RFC 8290, section 5.2.2): a full frame.
+#: Bytes that a flow may send per turn (RFC 8290, section 5.2.2): a full frame.
 QUANTUM = 1514
 
-#: Seconds that a packet may wait, and for how long that may last before packets are dropped (RFC 8289, section 4.4).
+#: Seconds that a packet may wait; and seconds for which packets may wait longer before CoDel drops any (RFC 8289,
+#: section 4.4; docs/performance.rst has the reason for 0.2).
 TARGET, INTERVAL = 0.005, 0.2
 
-#: Bytes of memory that the queue takes at most. Only a flood fills it before CoDel acts.
+#: Bytes of memory for the queue at most. Only a flood fills it before CoDel acts.
 CAP = 4 * 1024 * 1024
 
-#: Bytes that Python takes to keep a packet with its time, beyond the packet's own, and a flow. Of a flood of small
-#: packets that is the most.
-PACKET, FLOW = 128, 1536
+#: Bytes of memory that Python needs to keep a packet with its time, beyond the packet's own bytes, and to keep a flow.
+#: In a flood of small packets this is the larger part.
+PACKET_OVERHEAD, FLOW_OVERHEAD = 128, 1536
 
-#: Queues; flows share one where their hashes meet. A search through all of them stays short.
+#: Number of queues. Flows with the same hash share one. With so few, a search through all of them is short.
 QUEUES = 1024
 
 _IPV4, _IPV6, _ARP = b"\x08\x00", b"\x86\xdd", b"\x08\x06"
@@ -38,9 +40,9 @@ _EXTENSIONS = frozenset((0, 43, 60))
 
 
 def flow_of(packet: bytes) -> tuple[object, ...]:
-    """What identifies the packet's flow: VLAN tags, addresses, protocol, ports; for no IP, the Ethernet header.
+    """What identifies the packet's flow: VLAN tags, addresses, protocol and ports; without IP, the Ethernet header.
 
-    Fragments of a datagram go by addresses alone, since only the first of them has the ports.
+    Fragments of a datagram have addresses and protocol only, since only the first of them has the ports.
     """
     at = VNET_BYTES + 12
     kind = packet[at : at + 2]
@@ -57,7 +59,7 @@ def flow_of(packet: bytes) -> tuple[object, ...]:
     elif kind == _IPV6 and len(packet) >= at + 40:
         protocol, addresses, fragment = packet[at + 6], packet[at + 8 : at + 40], 0
         at += 40
-        # A datagram has a few of these; a packet that chains more is somebody's joke.
+        # A datagram has few of these. The limit keeps a packet with very many from costing time.
         for _ in range(4):
             if protocol not in _EXTENSIONS or len(packet) < at + 8:
                 break
@@ -85,31 +87,32 @@ class _Flow:
 
 
 class FlowQueue:
-    """Packets of all flows. `drops` counts those that CoDel and the cap threw away, by reason."""
+    """Packets of all flows. `bytes` is the memory that they take. `drops` counts packets that were dropped, by reason:
+    CoDel ("queue late") or CAP ("queue full")."""
 
     def __init__(self) -> None:
         self.bytes = 0
         self.drops: Counter[str] = Counter()
-        # Flows that have sent nothing lately go first; an OrderedDict is a list with removal from the middle.
+        # Flows that have sent nothing lately go first. An OrderedDict is a list from whose middle one can remove.
         self._new: OrderedDict[int, _Flow] = OrderedDict()
         self._old: OrderedDict[int, _Flow] = OrderedDict()
 
     def push(self, packet: bytes, now: float) -> None:
-        """Queue a packet that came at `now`, in seconds; past CAP the longest flows lose the older half."""
-        # Python's hash of bytes is keyed afresh in each process: nobody can aim at another's queue.
+        """Queue a packet that came at `now`, in seconds. Above CAP the longest flows lose the older half."""
+        # Python's hash of bytes has another key in each process: nobody can choose packets that share a victim's queue.
         key = hash(flow_of(packet)) % QUEUES
         flow = self._new.get(key) or self._old.get(key)
         if flow is None:
             flow = self._new[key] = _Flow()
-            self.bytes += FLOW
+            self.bytes += FLOW_OVERHEAD
         flow.packets.append((now, packet))
         flow.bytes += len(packet)
-        self.bytes += len(packet) + PACKET
+        self.bytes += len(packet) + PACKET_OVERHEAD
         if self.bytes > CAP:
             self._make_room()
 
     def pop(self, now: float) -> bytes | None:
-        """The next packet at `now`, in seconds; None once nothing is left (RFC 8290, section 4.2)."""
+        """The next packet at `now`, in seconds; None if the queue is empty (RFC 8290, section 4.2)."""
         while flows := self._new or self._old:
             key, flow = next(iter(flows.items()))
             if flow.credit <= 0:
@@ -122,11 +125,12 @@ class FlowQueue:
                 flow.credit -= len(packet)
                 return packet
             del flows[key]
-            # A flow that ran dry waits for its turn once more, or a trickle would always count as new.
+            # An empty flow stays for one more turn. If not, a flow with a packet now and then would always be a new
+            # one.
             if flows is self._new and self._old:
                 self._old[key] = flow
             else:
-                self.bytes -= FLOW
+                self.bytes -= FLOW_OVERHEAD
         return None
 
     def _codel(self, flow: _Flow, now: float) -> bytes | None:
@@ -146,14 +150,14 @@ class FlowQueue:
             self._drop(flow, "queue late")
             self._late(flow, now)
             flow.dropping = True
-            # Soon after the last time, begin with nearly the rate of drops that was right then.
+            # If it dropped not long ago, begin at nearly the rate of drops that was right then.
             recent = flow.count > 2 and now - flow.next_drop < 16 * INTERVAL
             flow.count = flow.count - 2 if recent else 1
             flow.next_drop = now + INTERVAL / sqrt(flow.count)
         return self._take(flow) if flow.packets else None
 
     def _late(self, flow: _Flow, now: float) -> bool:
-        """Whether packets have waited longer than TARGET for an INTERVAL by now (RFC 8289, section 5.6)."""
+        """Whether for an INTERVAL packets have waited longer than TARGET (RFC 8289, section 5.6)."""
         if flow.packets:
             since, packet = flow.packets[0]
         if not flow.packets or now - since < TARGET or flow.bytes - len(packet) <= QUANTUM:
@@ -165,8 +169,11 @@ class FlowQueue:
         return now >= flow.first_above
 
     def _make_room(self) -> None:
-        """Halve the longest flows until an eighth of CAP is free: a search through all of them costs as much as many
-        packets, and a flood of many flows would have one for each."""
+        """Halve the longest flows until an eighth of CAP is free.
+
+        The search through all flows costs as much as many packets: in a flood of many flows it must not be needed for
+        each packet.
+        """
         flows = [*self._new.values(), *self._old.values()]
         while self.bytes > CAP - CAP // 8:
             half = max(flow.bytes for flow in flows) // 2
@@ -177,7 +184,7 @@ class FlowQueue:
     def _take(self, flow: _Flow) -> bytes:
         _, packet = flow.packets.popleft()
         flow.bytes -= len(packet)
-        self.bytes -= len(packet) + PACKET
+        self.bytes -= len(packet) + PACKET_OVERHEAD
         return packet
 
     def _drop(self, flow: _Flow, why: str) -> None:

@@ -1,8 +1,8 @@
-"""Whether the peer is still there: pings, and an end to a link from which nothing has come for too long.
+"""Whether the peer is still there: pings, and the end of a connection on which nothing came for too long.
 
-Life is what is received, any byte of it: a pong behind megabytes of frames, or a peer that answers no ping but talks,
-is alive, and so is one that reads nothing but speaks. What is sent proves nothing: a path cut one way takes it all.
-Frames never pass here; connection.py notes when it last read some bytes.
+A sign of life is any byte that is received: a pong, or half a frame. So a peer is alive too that answers no ping but
+sends, or that reads nothing but sends. Bytes that are sent prove nothing: a path that is cut in one direction still
+takes them. No frame passes here; receiver.py notes when bytes came last.
 """
 
 from __future__ import annotations
@@ -16,48 +16,51 @@ from gevent.event import Event
 from etherws.errors import ConnectionClosed, NetworkChanged
 from etherws.tunnel.connection import Connection
 
-#: Seconds in which something should come back once the path may have changed, beside four round trips: a ping is small,
-#: but may be lost once. Whoever is given up too soon is found again within another second; a path that is gone is not.
-ANSWER = 2.0
+#: Seconds for a sign of life after the network may have changed, beside four round trips. A ping is small, but it may
+#: be lost once. If a peer is declared lost too early, the client connects again within a second; if the path is gone,
+#: waiting does not help.
+PROBE_TIMEOUT = 2.0
 
 
 class Keepalive:
-    """Watches one link."""
+    """Watches one connection."""
 
-    def __init__(self, link: Connection, interval: float, timeout: float) -> None:
-        """A ping every `interval` seconds, and `timeout` seconds more for something to come back."""
-        self._link, self._interval, self._timeout = link, interval, timeout
+    def __init__(self, connection: Connection, interval: float, timeout: float) -> None:
+        """Send a ping every `interval` seconds. The peer is lost after `interval` and `timeout` seconds of silence."""
+        self._connection, self._interval, self._timeout = connection, interval, timeout
         self._probe = Event()
 
     def probe(self) -> None:
-        """The path may have changed: ping now, and be content with no less than a byte within a second or two."""
+        """The network may have changed: ping now, and expect a sign of life within PROBE_TIMEOUT, or `timeout` if that
+        is shorter."""
         self._probe.set()
 
     def run(self) -> NoReturn:
-        """Ping for ever. Raises ConnectionClosed once nothing has been heard for `interval` and `timeout` together, and
-        NetworkChanged for soon after a probe()."""
-        link, patience = self._link, self._interval + self._timeout
-        link.path.expect_acks(patience)
-        due, probed = monotonic() + self._interval, math.inf
+        """Watch without end. Raises ConnectionClosed when nothing came for `interval` and `timeout` together, and
+        NetworkChanged when nothing came after a probe()."""
+        connection, silence_max = self._connection, self._interval + self._timeout
+        ping_at, probed = monotonic() + self._interval, math.inf
+        unread_at = 0.0
         while True:
             now = monotonic()
             if self._probe.is_set():
                 self._probe.clear()
-                if link.path.uprooted():
-                    raise link.lost(NetworkChanged("the address that it came from is gone"))
-                due = probed = now
-            if link.heard > probed:
+                if connection.local_address_gone():
+                    raise connection.lost(NetworkChanged("the address that it came from is gone"))
+                ping_at = probed = now
+            heard = max(connection.heard, unread_at)
+            if heard > probed:
                 probed = math.inf
-            end = min(link.heard + patience, probed + min(self._timeout, ANSWER + 4 * (link.round_trip or 0)))
-            if now >= end:
-                # What waits to be read is life too: this process may have been stopped, or short of time.
-                if not link.unread():
+            probe_timeout = min(self._timeout, PROBE_TIMEOUT + 4 * (connection.round_trip or 0))
+            deadline = min(heard + silence_max, probed + probe_timeout)
+            if now >= deadline:
+                # Bytes that were not read yet are a sign of life: this process may have been stopped, or be too busy.
+                if not connection.unread():
                     kind = ConnectionClosed if probed == math.inf else NetworkChanged
-                    raise link.lost(kind(f"nothing heard for {round(now - link.heard, 1):g} s"))
-                link.heard = now
+                    raise connection.lost(kind(f"nothing heard for {round(now - heard, 1):g} s"))
+                unread_at = now
                 continue
-            if now >= due:
-                link.ping()
-                link.path.expect_acks(patience, full=not link.sent.is_set())
-                due = now + self._interval
-            self._probe.wait(min(due, end) - now)
+            if now >= ping_at:
+                connection.ping()
+                ping_at = now + self._interval
+            self._probe.wait(min(ping_at, deadline) - now)

@@ -1,20 +1,24 @@
-"""How long to wait after so many bytes, so as to keep to a rate. Knows time and sizes only; session.py waits."""
+"""How long to wait after so many bytes, to keep to a rate.
+
+Pure: knows sizes and times only; receiver.py does the waiting. docs/policy.rst says why the kernel cannot do it.
+"""
 
 from __future__ import annotations
 
-#: Seconds of the rate that may come at once after a pause, and that a wait that was too long is made up for.
+#: Seconds of the rate that may come at once after a pause. As much is made up for after a wait that was too long.
 CREDIT = 0.01
 
 
 class Pacer:
-    """A token bucket that may go into debt: what has come is let through, and the wait for it is afterwards."""
+    """A token bucket that may have a debt: bytes pass at once, and the wait for them comes afterwards."""
 
     def __init__(self, rate: int) -> None:
         """`rate` is in bits per second."""
-        self._seconds = 8 / rate
+        self._seconds_per_byte = 8 / rate
+        # Until when the bytes so far have been waited for.
         self._paid = 0.0
 
     def wait(self, size: int, now: float) -> float:
-        """The seconds to wait after `size` bytes that were let through at `now` (seconds of a monotonic clock)."""
-        self._paid = max(self._paid, now - CREDIT) + size * self._seconds
+        """The seconds to wait after `size` bytes, which passed at `now` (seconds of a monotonic clock)."""
+        self._paid = max(self._paid, now - CREDIT) + size * self._seconds_per_byte
         return max(0.0, self._paid - now)

@@ -1,66 +1,108 @@
-"""A connection's bytes, plain or in TLS: what http.py on the server, dial.py on the client and connection.py ask of it.
+"""The bytes of a connection, plain or in TLS: what the WebSocket and both ends' HTTP need of a socket.
 
-Read next: tls.py, the other kind of stream. Tests have a third, which needs no kernel: tests/lab/streams.py.
+`Stream` is the protocol, `PlainStream` a connection without TLS; tls.py has the one with TLS. The tests have a third
+kind, which needs no kernel: tests/lab/streams.py. sender.py and receiver.py use it; read them next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
+import gevent
 from gevent.socket import socket as GeventSocket
 
+from etherws.errors import ConnectionClosed
 from etherws.tunnel.wire import Buffer
+
+if TYPE_CHECKING:
+    # Waits for one kind of event, such as room in a socket: by start(callback), stop() and close(), or by gevent's
+    # hub.wait(watcher). The type is in gevent's stubs alone.
+    from gevent._types import _Watcher as Watcher
+
+#: Events of an I/O watcher (libev, ev.h: EV_READ, EV_WRITE).
+_READ, _WRITE = 1, 2
 
 
 class Stream(Protocol):
-    """A connected stream socket of gevent's, and TLS over it if there is any. Errors are OSError."""
+    """A connected stream socket of gevent, alone or with TLS on top. All errors are OSError."""
 
     @property
     def tcp(self) -> GeventSocket:
-        """The TCP or UNIX socket below: for its options, for watchers, and for its end."""
+        """The TCP or UNIX socket at the bottom, for its options and its addresses."""
 
     @property
-    def dry(self) -> bool:
-        """Whether all that the kernel gave so far has been received: more must be waited for there."""
+    def drained(self) -> bool:
+        """Whether all bytes that the kernel delivered so far have been received: only the kernel can have more."""
+
+    def readable(self) -> Watcher:
+        """A new watcher for bytes to read from the kernel."""
+
+    def writable(self) -> Watcher:
+        """A new watcher for room to write to the kernel."""
 
     def recv_into(self, space: Buffer) -> int:
-        """Receive into `space`; block this greenlet until there is something; return how many bytes, 0 at the end."""
+        """Receive into `space`, one byte at least; block this greenlet until there is one. Return how many bytes, 0 at
+        the end of the stream."""
 
     def recv(self, size: int) -> bytes:
-        """As recv_into(), for up to `size` bytes."""
+        """Receive up to `size` bytes, as recv_into() does."""
 
     def sendall(self, data: Buffer) -> None:
-        """Send all of it; block this greenlet meanwhile."""
+        """Send all of `data`; block this greenlet until it is written."""
 
     def encode(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
-        """What to write to the socket below so as to send `buffers`."""
+        """The bytes for write() that carry `buffers`: in TLS, the records. Each must be written, in this order."""
+
+    def write(self, encoded: Sequence[Buffer]) -> int:
+        """Write bytes that encode() returned, without blocking. Return how many the kernel took; BlockingIOError if
+        none."""
 
     def shutdown(self, how: int) -> None:
-        """As socket.shutdown(); the end of sending is told in TLS too."""
+        """As socket.shutdown(). In TLS the end of sending is also sent to the peer as a close_notify alert."""
 
     def close(self) -> None:
-        """Close the socket below."""
+        """Close the socket at the bottom."""
 
 
 class PlainStream:
     """A connection without TLS."""
 
     #: Nothing is kept above the kernel.
-    dry = True
+    drained = True
 
     def __init__(self, sock: GeventSocket) -> None:
         self.tcp = sock
         self.recv_into = sock.recv_into
         self.recv = sock.recv
         self.sendall = sock.sendall
+        # Called for each batch, so without a Python function around it.
+        self.write: Callable[[Sequence[Buffer]], int] = partial(os.writev, sock.fileno())
+
+    def readable(self) -> Watcher:
+        """A new watcher for bytes to read."""
+        return gevent.get_hub().loop.io(self.tcp.fileno(), _READ)
+
+    def writable(self) -> Watcher:
+        """A new watcher for room to write; TCP_NOTSENT_LOWAT says how much (congestion.py)."""
+        return gevent.get_hub().loop.io(self.tcp.fileno(), _WRITE)
 
     def encode(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
-        """The same."""
+        """The same buffers."""
         return buffers
 
+    def shutdown(self, how: int) -> None:
+        """As socket.shutdown()."""
+        self.tcp.shutdown(how)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.tcp.close()
+
     def __getattr__(self, name: str) -> Any:
-        # What else an HTTP server asks of a socket: makefile, settimeout, getpeername and so on.
+        # An HTTP server needs more of a socket: makefile, settimeout, getpeername and so on.
         return getattr(self.tcp, name)
 
 
@@ -70,3 +112,8 @@ def read_exactly(stream: Stream | GeventSocket, size: int) -> bytes:
     while len(data) < size and (more := stream.recv(size - len(data))):
         data += more
     return data
+
+
+def connection_lost(exc: OSError) -> ConnectionClosed:
+    """The error for a connection whose stream failed by `exc`."""
+    return ConnectionClosed(f"connection lost: {exc.strerror or str(exc) or type(exc).__name__}")

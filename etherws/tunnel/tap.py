@@ -1,8 +1,8 @@
-"""The TAP: a network interface whose other end is this process. Packets come and go in batches.
+"""The TAP: a network interface whose other end is this process. Packets are read and written in batches.
 
-Creates or takes over the device (pytun does the TUNSETIFF) and moves packets; interfaces.py does the rest of netlink.
-Never blocks the event loop: the descriptor is non-blocking, and waiting goes through gevent. A packet is a frame with
-its virtio_net_hdr before it: see wire.py.
+Creates the device, or takes it over (pytun does the TUNSETIFF), and moves packets. kernel/interfaces.py does what
+netlink is needed for. The event loop never blocks: the descriptor is non-blocking, and gevent does the waiting. A
+packet is a frame with its virtio_net_hdr before it: see wire.py.
 
 Sources: Linux, Documentation/networking/tuntap.rst, drivers/net/tun.c, include/uapi/linux/if_tun.h.
 """
@@ -23,6 +23,7 @@ import pytun
 
 from etherws.errors import DeviceError, DeviceLost
 from etherws.kernel import interfaces
+from etherws.tunnel.scheduling import TURN_SECONDS
 from etherws.tunnel.wire import BATCH_BYTES, VNET_BYTES, Batch, Buffer
 
 log = logging.getLogger(__name__)
@@ -35,18 +36,14 @@ TUNSETVNETLE = 0x400454DC
 TUNSETCARRIER = 0x400454E2
 TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN = 1, 2, 4, 8
 
-
-#: What a peer takes that speaks version 2, best first: a kernel refuses the flags that it does not know.
+#: What may be left undone for a peer that speaks version 2, best first: a kernel refuses flags that it does not know.
 OFFLOADS = (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6, TUN_F_CSUM, 0)
 
-#: How many numbers a pattern such as ethws%d is tried with; more than the 1,023 ports of a bridge.
+#: How many numbers are tried for a pattern such as ethws%d; more than the 1,023 ports of a bridge.
 PATTERN_MAX = 4096
 
-#: Packets in a batch, below which the device is taken to be empty for now.
-FEW = 2
-
-#: Seconds for which one greenlet may go on without waiting, while others have something to do.
-SLICE = 0.002
+#: After a batch of fewer packets the device is probably empty for now.
+FEW_PACKETS = 2
 
 _HINTS = {
     errno.ENOENT: "load the kernel's driver by 'modprobe tun'; in a container, pass the device in",
@@ -59,13 +56,13 @@ _HINTS = {
 
 
 class Tap:
-    """One TAP, up and non-blocking. `name` is what the kernel called it when it was opened, `index` its number."""
+    """One TAP, up and non-blocking. `name` is its name from the kernel when it was opened, `index` its number."""
 
     def __init__(self, pattern: str = "ethws%d", mtu: int | None = None) -> None:
-        """Open the first device that fits `pattern`, setting its MTU in bytes if one is given.
+        """Open the first device that fits `pattern`, and set its MTU in bytes if there is one.
 
-        A persistent device that nobody holds is taken over, and stays when this process leaves it; any other goes
-        away on close(). Raises DeviceError.
+        A persistent device that no process has open is taken over, and remains after close(); any other is removed by
+        close(). Raises DeviceError.
         """
         self._device = _open(pattern)
         try:
@@ -81,7 +78,7 @@ class Tap:
         self.drops: Counter[str] = Counter()
         self._readable = gevent.get_hub().loop.io(self._fd, 1)
         self._waited = 0.0
-        #: Takes the carrier away later; see unlinked().
+        #: Switches the carrier off later; see start_carrier_timeout().
         self._carrier_timer: gevent.Greenlet[..., None] | None = None
 
     def alive(self) -> bool:
@@ -93,10 +90,10 @@ class Tap:
         return True
 
     def begin(self, *, offload: bool) -> None:
-        """Be ready for a new session, whose peer's kernel does what ours leaves undone (or not: then ours does it). The
-        interface has its carrier.
+        """Prepare for a new session: set the offloads and the carrier. With `offload` the peer's kernel fills in
+        checksums and cuts super-frames; without, this kernel does.
 
-        Throws away what has waited in the ring since before there was a link: news of minutes ago misleads.
+        Drops what waits in the TAP's queue since the last session: frames that are minutes old would mislead.
         """
         for flags in OFFLOADS if offload else (0,):
             try:
@@ -111,20 +108,17 @@ class Tap:
             except OSError:
                 break
         self.drops.clear()
-        self._stop_carrier_timer()
+        self._stop_carrier_timeout()
         self.carrier(True)
 
-    def unlinked(self, timeout: float) -> None:
-        """There is no session now: take the carrier away after `timeout` seconds, unless begin() is called before.
-
-        0 leaves the carrier on. If this is called again before begin(), the time of the first call counts.
-        """
+    def start_carrier_timeout(self, timeout: float) -> None:
+        """There is no session now: switch the carrier off in `timeout` seconds, unless begin() is called before.
+        Nothing happens if `timeout` is 0, or the time runs already."""
         if timeout and self._carrier_timer is None:
             self._carrier_timer = gevent.spawn_later(timeout, self.carrier, False)
 
     def carrier(self, on: bool) -> None:
-        """Switch the interface's carrier on or off, as bridges, bonds and routes see it. Before Linux 5.0 it is always
-        on."""
+        """Switch the carrier on or off, as bridges, bonds and routes see it. Before Linux 5.0 it is always on."""
         try:
             fcntl.ioctl(self._fd, TUNSETCARRIER, struct.pack("i", on))
             log.debug("%s: carrier %s", self.name, "on" if on else "off")
@@ -132,19 +126,20 @@ class Tap:
             log.debug("%s: carrier stays as it is: %s", self.name, exc.strerror)
 
     def read_batch(self, batch: Batch) -> None:
-        """Replace `batch`'s packets by those that wait in the device, at least one, up to BATCH_BYTES.
+        """Replace `batch`'s packets by those that wait in the device: one at least, BATCH_BYTES and one packet more at
+        most. Blocks this greenlet until there is one.
 
         Raises DeviceLost once the device is gone.
         """
-        # After few packets no more are there yet: to ask again costs a call and an exception. And a sender that never
-        # lets the ring run dry must not keep the others from the event loop.
-        if len(batch.spans) < FEW or monotonic() - self._waited > SLICE:
+        # After few packets there are probably no more yet: to ask again would cost a system call and an exception. And
+        # a sender that never stops must let other connections have their turn.
+        if len(batch.spans) < FEW_PACKETS or monotonic() - self._waited > TURN_SECONDS:
             self._wait()
         while not self.poll_batch(batch):
             self._wait()
 
     def poll_batch(self, batch: Batch) -> bool:
-        """As read_batch(), but without waiting: whether there were any."""
+        """As read_batch(), but without waiting; return whether there were any packets."""
         fd, view, gap, readv = self._fd, batch.view, batch.GAP, os.readv
         spans: list[tuple[int, int]] = []
         end = 0
@@ -161,7 +156,7 @@ class Tap:
         return bool(spans)
 
     def write_batch(self, packets: Sequence[Buffer]) -> None:
-        """Give each packet to the kernel; one that it refuses is dropped and counted.
+        """Give each packet to the kernel. A packet that it refuses is dropped and counted.
 
         Raises DeviceLost once the device is gone.
         """
@@ -172,24 +167,24 @@ class Tap:
             except OSError as exc:
                 if exc.errno == errno.EBADFD:
                     raise self._lost(exc) from exc
-                # EIO: the interface is down; EINVAL: no frame to the kernel's mind; ENOBUFS, EAGAIN: no room.
+                # EIO: the interface is down; EINVAL: the kernel finds the frame invalid; ENOBUFS, EAGAIN: no room.
                 self.drops[errno.errorcode.get(exc.errno or 0, "write")] += 1
 
     def on_readable(self, call: Callable[[], object] | None) -> None:
-        """Have `call` called whenever packets wait, by the event loop; or, by None, no more."""
+        """Let the event loop call `call` each time when packets wait; or, with None, no longer."""
         if call is None:
             self._readable.stop()
         else:
             self._readable.start(call)
 
     def close(self) -> None:
-        """Let go of the device; unless it is persistent, the kernel then removes it."""
+        """Close the device; the kernel then removes it, unless it is persistent."""
         self._readable.close()
-        self._stop_carrier_timer()
-        # The kernel takes tens of milliseconds to take an interface apart; others' frames go on meanwhile.
+        self._stop_carrier_timeout()
+        # The kernel needs tens of milliseconds to remove an interface. In a thread, other connections go on meanwhile.
         gevent.get_hub().threadpool.apply(self._device.close)
 
-    def _stop_carrier_timer(self) -> None:
+    def _stop_carrier_timeout(self) -> None:
         if self._carrier_timer is not None:
             self._carrier_timer.kill(block=False)
             self._carrier_timer = None
@@ -203,7 +198,8 @@ class Tap:
 
 
 def _set_header(fd: int, name: str) -> None:
-    """The header before each frame, and no offloads yet. Sticky on a persistent device: its last owner may differ."""
+    """Set the header before each frame, and switch the offloads off. A persistent device still has what its last owner
+    set."""
     try:
         fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_BYTES))
         fcntl.ioctl(fd, TUNSETVNETLE, struct.pack("i", 1))
@@ -213,13 +209,13 @@ def _set_header(fd: int, name: str) -> None:
 
 
 def _open(pattern: str) -> pytun.TunTapDevice:
-    """The first device that fits `pattern` and that this process can have."""
+    """The first device that fits `pattern` and that this process can open."""
     for name in _names(pattern):
         try:
             return pytun.TunTapDevice(name=name, flags=pytun.IFF_TAP | pytun.IFF_NO_PI | pytun.IFF_VNET_HDR)
         except (pytun.Error, OSError) as exc:
             number = exc.args[0] if exc.args and isinstance(exc.args[0], int) else 0
-            # Taken, or no TAP: a pattern has more names to try.
+            # In use, or no TAP: try the pattern's next name.
             if number in (errno.EBUSY, errno.EINVAL) and name != pattern:
                 continue
             what = "/dev/net/tun" if number in (errno.ENOENT, errno.ENODEV, errno.EACCES) else name
@@ -230,7 +226,7 @@ def _open(pattern: str) -> pytun.TunTapDevice:
 
 
 def _names(pattern: str) -> Iterator[str]:
-    """Names in the order of their numbers. Not the kernel's own %d: that passes over a persistent device."""
+    """Names in the order of their numbers. The kernel's own %d would never choose a persistent device that exists."""
     if "%d" not in pattern:
         yield pattern
         return

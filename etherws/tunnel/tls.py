@@ -1,9 +1,9 @@
-"""TLS over a gevent socket, by way of memory: what server/serve.py, worker.py and client/reconnect.py wrap a connection
-in.
+"""A connection's bytes in TLS: what the server, gunicorn's worker and the client put around a plain stream.
 
-ssl.SSLSocket reads one record of 16 KiB with each call to the kernel, and writes likewise. Here OpenSSL works on
-memory (ssl.MemoryBIO), and the socket is read and written in pieces as large as the kernel has them: an eighth more
-throughput, and the same kind of non-blocking write for ws and wss. It looks like a socket, as far as HTTP needs one.
+ssl.SSLSocket reads and writes one record of 16 KiB per system call. Here OpenSSL works on memory (ssl.MemoryBIO), and
+the socket is read and written in pieces as large as the kernel has them: 12 % more throughput, and the same kind of
+non-blocking write for ws and wss. The class also has the methods of a socket that HTTP needs. Certificates and
+contexts come from access/certificates.py. Read next: stream.py, which explains each method.
 """
 
 from __future__ import annotations
@@ -20,32 +20,35 @@ from gevent.socket import socket as GeventSocket
 from etherws.tunnel.stream import Stream
 from etherws.tunnel.wire import Buffer, buffer
 
-#: Bytes asked of the kernel at once.
-READ_BYTES = 256 * 1024
+#: Bytes that one system call reads at most: as many as the WebSocket's decoder asks for (frames.py).
+TLS_READ_BYTES = 256 * 1024
 
-#: The most that one TLS record holds (RFC 8446, section 5.1). What fits into one is joined first.
-RECORD_BYTES = 16 * 1024
+#: Bytes of plain text in one TLS record at most (RFC 8446, section 5.1). Buffers that fit into one are joined first.
+TLS_RECORD_BYTES = 16 * 1024
 
 
 class TlsStream:
-    """One TLS connection. Errors of the socket and of TLS are OSError, as with ssl.SSLSocket."""
+    """A TLS connection on top of another stream. Errors of TLS are ssl.SSLError, which is an OSError."""
 
     def __init__(self, below: Stream, context: ssl.SSLContext, *, server_hostname: str | None = None) -> None:
-        """A client's if a `server_hostname` is given, to verify; else a server's. `below` may be TLS itself, to a proxy
-        that has TLS."""
+        """The client's end if there is a `server_hostname`, which the certificate must have; else the server's end.
+        `below` may be in TLS itself: a proxy with TLS."""
         self._below = below
-        #: The connection below all TLS.
+        #: The socket at the bottom.
         self.tcp: GeventSocket = below.tcp
+        self.readable, self.writable = below.readable, below.writable
+        self.write = below.write
+        self.close = below.close
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_hostname is None, server_hostname=server_hostname
         )
-        self._space = buffer(READ_BYTES)
-        #: Whether nothing can be decrypted before more comes from the wire.
-        self.dry = True
+        self._space = buffer(TLS_READ_BYTES)
+        #: Whether nothing more can be decrypted before the stream below has more bytes.
+        self.drained = True
 
     def do_handshake(self) -> None:
-        """Shake hands; blocks this greenlet. Raises OSError, also when the certificate does not verify."""
+        """Do the TLS handshake; blocks this greenlet. Raises OSError, also when the certificate does not verify."""
         while True:
             try:
                 self._tls.do_handshake()
@@ -53,7 +56,7 @@ class TlsStream:
                 self._flush()
                 self._feed()
             except ssl.SSLError:
-                # The alert that says why.
+                # OpenSSL has written an alert that tells the peer why.
                 self._flush()
                 raise
             else:
@@ -61,17 +64,17 @@ class TlsStream:
                 return
 
     def getpeercert(self, binary_form: bool = False) -> Any:
-        """As ssl.SSLSocket.getpeercert(); None or empty if the peer showed none, or it was not verified."""
+        """As ssl.SSLSocket.getpeercert(); None or empty if the peer sent no certificate, or it was not verified."""
         return self._tls.getpeercert(binary_form)
 
-    def cipher(self) -> Any:
-        """As ssl.SSLSocket.cipher(): None before the two have agreed on one."""
+    def cipher(self) -> tuple[str, str, int] | None:
+        """As ssl.SSLSocket.cipher(): None until both ends have agreed on one."""
         return self._tls.cipher()
 
     def encode(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
-        """The records that carry `buffers`, after whatever TLS itself had to say: an answer to a key update (RFC 8446,
+        """The records that carry `buffers`. TLS's own records come first: its answer to a key update (RFC 8446,
         section 4.6.3) goes with the next data."""
-        if sum(map(len, buffers)) <= RECORD_BYTES:
+        if sum(map(len, buffers)) <= TLS_RECORD_BYTES:
             buffers = (b"".join(buffers),)
         for data in buffers:
             if len(data):
@@ -79,28 +82,29 @@ class TlsStream:
         return self._below.encode((self._outgoing.read(),))
 
     def recv_into(self, space: Buffer) -> int:
-        """Decrypt into `space`, as much as there is without waiting, but at least something; 0 at the end."""
+        """Decrypt into `space` as much as there is without waiting, one byte at least; 0 after the peer's
+        close_notify."""
         view = memoryview(space)
         size = 0
         while size < len(view):
-            if self.dry:
+            if self.drained:
                 if size:
-                    self.dry = self._below.dry
+                    self.drained = self._below.drained
                     return size
                 self._feed()
             try:
                 got = self._tls.read(len(view) - size, view[size:])
             except ssl.SSLWantReadError:
-                self.dry = True
+                self.drained = True
             else:
                 if not got:
-                    # The end, told in TLS; nothing follows it.
+                    # The peer's close_notify: nothing follows it.
                     return size
                 size += got  # type: ignore[operator]
-                # Known without asking TLS: an exception costs more than a small frame.
-                self.dry = not self._incoming.pending
+                # Do not ask TLS itself: its SSLWantReadError costs more time than a small frame.
+                self.drained = not self._incoming.pending
         # TLS may hold the rest of a record.
-        self.dry = False
+        self.drained = False
         return size
 
     def recv(self, size: int) -> bytes:
@@ -114,7 +118,7 @@ class TlsStream:
             self.tcp.sendall(piece)
 
     def shutdown(self, how: int) -> None:
-        """As socket.shutdown(); the end of sending is told in TLS too (RFC 8446, section 6.1)."""
+        """As socket.shutdown(); the end of sending is sent as a close_notify alert too (RFC 8446, section 6.1)."""
         if how != socket.SHUT_RD:
             with contextlib.suppress(ssl.SSLError, ValueError):
                 self._tls.unwrap()
@@ -122,24 +126,24 @@ class TlsStream:
         self._below.shutdown(how)
 
     def makefile(self, mode: str = "rb", bufsize: int = -1) -> io.BufferedReader:
-        """A file to read from, which is all that an HTTP server asks for."""
+        """A file to read from. An HTTP server needs no other."""
         return io.BufferedReader(_Reader(self))
 
     def __getattr__(self, name: str) -> Any:
-        # What TLS does not change: fileno, getpeername, setsockopt, settimeout, close and so on. And _sock, the socket
-        # below gevent's, which pywsgi reads without waiting before it hangs up.
+        # An HTTP server needs more of a socket, which is the same in TLS: fileno, getpeername, settimeout and so on.
+        # And _sock, the socket inside gevent's: pywsgi reads it without waiting before it closes the connection.
         return getattr(self.tcp, name)
 
     def _feed(self) -> None:
-        """Hand the next bytes of the wire to TLS; blocks this greenlet until there are some."""
+        """Give the next bytes of the stream below to TLS; blocks this greenlet until there are some."""
         size = self._below.recv_into(self._space)
         if not size:
             end = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer ended TCP without a TLS close_notify")
-            # As those have that OpenSSL raises.
+            # OpenSSL's own errors have it too.
             end.reason = end.strerror or ""
             raise end
         self._incoming.write(self._space[:size])
-        self.dry = False
+        self.drained = False
 
     def _flush(self) -> None:
         data = self._outgoing.read()
@@ -148,6 +152,8 @@ class TlsStream:
 
 
 class _Reader(io.RawIOBase):
+    """The raw file below makefile()."""
+
     def __init__(self, sock: TlsStream) -> None:
         self._sock = sock
 

@@ -1,7 +1,7 @@
 """Both ends of the tunnel as echoes, for test suites that speak WebSocket but no Ethernet.
 
-A tunnel drops TEXT, cuts what it receives into records, and answers nothing. Here the same link, session, codec and
-handshakes run between a wire that leaves messages as they are and a device that sends back what it is given.
+A tunnel drops TEXT, cuts what it receives into records, and answers nothing. Here the same connection, session, framing
+and handshakes run between a wire that leaves messages as they are and a device that sends back what it is given.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from etherws.server import handshake
 from etherws.server.http import UPGRADE, Handler
 from etherws.settings import DeviceSettings, Trust
 from etherws.tunnel.connection import Connection
-from etherws.tunnel.frames import BINARY, TEXT, Decoder, Encoder
+from etherws.tunnel.frames import FIN, Decoder, Encoder, Opcode
 from etherws.tunnel.session import Session
+from etherws.tunnel.stream import Stream
 from etherws.tunnel.wire import Batch, Buffer, Version1
 
 #: The longest message of Autobahn's section 9.
@@ -29,20 +30,25 @@ LONGEST = 16 * 1024 * 1024
 
 
 class Wire(Version1):
-    """Messages as they are. The first byte, which the codec below adds and takes away, is the opcode."""
+    """Messages as they are. The first byte, which the codec below adds and removes, is the opcode."""
 
     max_message = LONGEST
+
+    def pack_queued(self, packets: Sequence[Buffer]) -> list[Buffer]:
+        return list(packets)
 
     def unpack(self, messages: Sequence[Buffer]) -> Sequence[Buffer]:
         return messages
 
 
 class EchoDecoder(Decoder):
-    """Shows TEXT as BINARY, for the link takes nothing else."""
+    """Shows TEXT as BINARY, since a connection drops everything else."""
 
     def received(self, size: int) -> list[tuple[int, Buffer]]:
         return [
-            (BINARY, bytes([opcode]) + payload) if opcode in (TEXT, BINARY) else (opcode, payload)
+            (int(Opcode.BINARY), bytes([opcode]) + payload)
+            if opcode in (Opcode.TEXT, Opcode.BINARY)
+            else (opcode, payload)
             for opcode, payload in super().received(size)
         ]
 
@@ -53,18 +59,33 @@ class EchoEncoder(Encoder):
     def data(self, messages: Sequence[Buffer]) -> list[Buffer]:
         out = super().data([memoryview(message)[1:] for message in messages])
         for at, message in enumerate(messages):
-            out[2 * at] = bytes([0x80 | message[0]]) + bytes(out[2 * at])[1:]
+            out[2 * at] = bytes([FIN | message[0]]) + bytes(out[2 * at])[1:]
         return out
+
+
+class EchoConnection(Connection):
+    """A connection with the wire and the codec of this module."""
+
+    def __init__(self, stream: Stream, *, server: bool, early: bytes = b"", **_: Any) -> None:
+        encoder = EchoEncoder(server=server)
+        decoder = EchoDecoder(server=server, max_message=LONGEST)
+        super().__init__(stream, server=server, wire=Wire(), early=early, encoder=encoder, decoder=decoder)
+
+
+class EchoConnector(Connector):
+    """Connects with such a connection."""
+
+    connection = EchoConnection
 
 
 class Device:
     """In the TAP's place: what is written to it goes back to the peer."""
 
-    def __init__(self, link: Connection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.drops: Counter[str] = Counter()
-        self._link = link
+        self._connection = connection
 
-    def unlinked(self, patience: float) -> None:
+    def start_carrier_timeout(self, timeout: float) -> None:
         """It has no carrier to lose."""
 
     def begin(self, *, offload: bool) -> None:
@@ -75,31 +96,23 @@ class Device:
         Event().wait()
         raise AssertionError
 
-    def write_batch(self, packets: Sequence[Buffer]) -> None:
+    def write_batch(self, packets: Sequence[Any]) -> None:
         """Echo."""
-        self._link.send(packets)
-        self._link.sent.wait()
+        self._connection.send_queued(packets)
+        self._connection.flush()
 
 
-def equip(link: Connection, *, server: bool) -> Connection:
-    """Give the link the wire and the codec of this module."""
-    link.wire = Wire()
-    link._encoder = EchoEncoder(server=server)
-    link._decoder = EchoDecoder(server=server, max_message=LONGEST)
-    return link
-
-
-def echo(link: Connection) -> None:
+def echo(connection: Connection) -> None:
     """Run a session until either side ends it."""
-    device: Any = Device(link)
-    session = Session(device, link, DeviceSettings(ping_interval=0))
+    device: Any = Device(connection)
+    session = Session(device, connection, DeviceSettings(ping_interval=0))
     session.close(session.run())
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     """The server's side, as a WSGI application."""
-    sock, early = environ[UPGRADE](handshake.accept(environ))
-    echo(equip(Connection(sock, server=True, wire=Wire(), early=early), server=True))
+    stream, early = environ[UPGRADE](handshake.accept(environ))
+    echo(EchoConnection(stream, server=True, early=early))
     return []
 
 
@@ -113,5 +126,4 @@ def server(port: int = 0) -> WSGIServer:
 def connect(uri: str) -> Connection:
     """The client's side, connected."""
     where, _, _ = parse(uri)
-    connector = Connector(where, DeviceSettings(wire=1), route=Route(), trust=Trust(), login=Login())
-    return equip(connector.connect(), server=False)
+    return EchoConnector(where, DeviceSettings(wire=1), route=Route(), trust=Trust(), login=Login()).connect()

@@ -30,7 +30,7 @@ from etherws.errors import ProtocolError
 from etherws.server.http import UPGRADE, Handler
 from etherws.settings import DeviceSettings, ServerSettings
 from etherws.tunnel.connection import Connection
-from etherws.tunnel.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Decoder, parse_close
+from etherws.tunnel.frames import Decoder, Opcode, parse_close
 from etherws.tunnel.session import Session
 from etherws.tunnel.stream import PlainStream
 from etherws.tunnel.wire import Version1, Version2
@@ -40,6 +40,10 @@ from tests.lab.peer import GOOD
 from tests.lab.websocket import feed, frame
 
 MAX = 1_000
+
+BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT = (
+    Opcode[name] for name in ("BINARY", "CLOSE", "CONTINUATION", "PING", "PONG", "TEXT")
+)
 
 #: Frames that are mostly right: near the edge is where two readings of the RFC could differ.
 FIRSTS = [0x82] * 6 + [0x81, 0x81, 0x02, 0x01, 0x00, 0x80, 0x80, 0x89, 0x89, 0x8A, 0x88, 0x09, 0x83, 0xC2]
@@ -166,7 +170,7 @@ class Sink:
     def begin(self, *, offload: bool) -> None:
         """Nothing to prepare."""
 
-    def unlinked(self, patience: float) -> None:
+    def start_carrier_timeout(self, timeout: float) -> None:
         """It has no carrier to lose."""
 
     def read_batch(self, batch: object) -> None:

@@ -328,5 +328,5 @@ def test_a_congestion_control_that_is_not_there_is_refused(host: Host, side: str
     uri = ["ws://192.0.2.1/"] if side == "client" else []
     process = host.etherws(side, "--foreground", "--congestion", "warp9", *uri)
     assert process.ends() == 1
-    assert "--congestion 'warp9' is not to be had from this kernel" in process.output
+    assert "--congestion 'warp9' is not available in this kernel" in process.output
     assert "ethws0" not in host.links()

@@ -117,11 +117,11 @@ RULES = {
     "reserved bit": (masked(0xC2, bytes(14)), 1002, "reserved bit"),
     "reserved opcode": (masked(0x83, bytes(14)), 1002, "reserved opcode 0x3"),
     "16 GiB announced": (b"\x82\xff\x00\x00\x00\x04\x00\x00\x00\x00", 1009, "message of 17179869184 bytes"),
-    "65,601 bytes announced": (b"\x82\xff" + (65_601).to_bytes(8, "big"), 1009, "65600 are taken at most"),
+    "65,601 bytes announced": (b"\x82\xff" + (65_601).to_bytes(8, "big"), 1009, "the limit is 65600"),
     "endless fragments": (
         masked(0x02, bytes(40_000)) + masked(0x00, bytes(40_000)),
         1009,
-        "fragment of 40000 bytes; 25600 are taken",
+        "fragment of 40000 bytes; the limit is 25600",
     ),
     "length not minimal": (b"\x82\xfe\x00\x0e", 1002, "shortest form"),
     "lone continuation": (masked(0x80, bytes(14)), 1002, "continuation of no message"),

@@ -67,6 +67,12 @@ def test_flows_are_told_apart() -> None:
     assert len(set(flows)) == len(DIFFERENT) - 1
 
 
+def test_of_many_extension_headers_only_the_first_are_read() -> None:
+    chain = (0, 60, 43, 0, 60)
+    assert flow_of(ipv6(1, 1000, *chain)) == flow_of(ipv6(1, 1001, *chain))
+    assert flow_of(ipv6(1, 1000, *chain)) != flow_of(ipv6(2, 1000, *chain))
+
+
 def test_the_size_of_a_packet_does_not_matter_to_its_flow() -> None:
     assert flow_of(ipv4(1, 1000, 60)) == flow_of(ipv4(1, 1000, 1500))
 
@@ -128,6 +134,29 @@ def test_a_short_wait_drops_nothing_and_a_long_one_does() -> None:
         if now < INTERVAL:
             assert not queue.drops, at
     assert queue.drops["queue late"] > 50
+
+
+def dropping(packets: int, now: float) -> FlowQueue:
+    """A queue with so many packets of one flow, which has just dropped one, at `now`."""
+    queue = FlowQueue()
+    for _ in range(packets + 3):
+        queue.push(ipv4(1, 1000, 1514), now - INTERVAL - TARGET)
+    assert queue.pop(now - INTERVAL)
+    assert queue.pop(now)
+    assert queue.drops == {"queue late": 1}
+    return queue
+
+
+def test_drops_end_when_so_much_was_sent_that_the_queue_is_short() -> None:
+    queue = dropping(5, 1.0)
+    assert len(drain(queue, 1.0)) == 5
+    assert queue.drops == {"queue late": 1}
+
+
+def test_drops_end_when_a_drop_makes_the_queue_short() -> None:
+    queue = dropping(3, 1.0)
+    assert len(drain(queue, 1.0 + 10 * INTERVAL)) == 2
+    assert queue.drops == {"queue late": 2}
 
 
 def test_a_queue_that_stays_short_is_left_alone() -> None:

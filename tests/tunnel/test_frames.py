@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etherws.errors import ProtocolError
-from etherws.tunnel.frames import BINARY, CLOSE, PING, PONG, TEXT, Decoder, Encoder, header, parse_close
+from etherws.tunnel.frames import READ_BYTES, Decoder, Encoder, Opcode, header, parse_close
 from tests.lab.websocket import feed, frame, xor
 
 MAX = 70_000
+
+BINARY, CLOSE, PING, PONG, TEXT = Opcode.BINARY, Opcode.CLOSE, Opcode.PING, Opcode.PONG, Opcode.TEXT
 
 
 SIZES = [0, 1, 13, 14, 125, 126, 127, 128, 1514, 65535, 65536, MAX]
@@ -22,6 +26,12 @@ def test_a_message_of_any_length_is_taken(size: int, server: bool) -> None:
     payload = bytes(at % 251 for at in range(size))
     decoder = Decoder(server=server, max_message=MAX)
     assert feed(decoder, frame(0x82, payload, masked=server)) == [(BINARY, payload)]
+
+
+@pytest.mark.parametrize("size", [126, 65_536])
+def test_a_header_that_comes_byte_by_byte_is_waited_for(size: int) -> None:
+    data = frame(0x82, bytes(size), masked=True)
+    assert feed(Decoder(server=True, max_message=MAX), data, range(1, 15)) == [(BINARY, bytes(size))]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -111,12 +121,12 @@ BROKEN = {
     "16-bit length below 126": (b"\x82\xfe\x00\x7d", 1002, "shortest form"),
     "64-bit length below 65,536": (b"\x82\xff" + (65_535).to_bytes(8, "big"), 1002, "shortest form"),
     "length with the top bit": (b"\x82\xff" + (1 << 63).to_bytes(8, "big"), 1002, "shortest form"),
-    "a byte too many": (frame(0x82, b"", masked=True, length=MAX + 1)[:10], 1009, "70001 bytes; 70000"),
-    "exabytes": (b"\x82\xff" + ((1 << 63) - 1).to_bytes(8, "big"), 1009, "are taken at most"),
+    "a byte too many": (frame(0x82, b"", masked=True, length=MAX + 1)[:10], 1009, "70001 bytes; the limit is 70000"),
+    "exabytes": (b"\x82\xff" + ((1 << 63) - 1).to_bytes(8, "big"), 1009, "the limit is 70000"),
     "fragments too many": (
         frame(0x02, bytes(MAX), masked=True) + frame(0x80, b"a", masked=True),
         1009,
-        "fragment of 1 bytes; 0 are taken",
+        "fragment of 1 bytes; the limit is 0",
     ),
     "continuation of nothing": (frame(0x80, b"", masked=True), 1002, "continuation of no message"),
     "message in a message": (
@@ -204,3 +214,78 @@ def test_bytes_of_strangers_give_messages_or_a_protocol_error(data: bytes, cuts:
         assert exc.code in (1002, 1007, 1009)
     else:
         assert all(len(payload) <= 1_000 for _, payload in events)
+
+
+def test_fragments_of_just_the_limit_are_taken_and_binary_need_not_be_utf8() -> None:
+    data = b"\x02\x7e\x03\xe7" + b"\xff" * 999 + b"\x80\x01\xfe"
+    assert feed(Decoder(server=False, max_message=1000), data) == [(BINARY, b"\xff" * 999 + b"\xfe")]
+
+
+@pytest.mark.parametrize("first", [*range(0x83, 0x88), *range(0x8B, 0x90), 0x03, 0x0F], ids=hex)
+def test_every_reserved_opcode_is_refused(first: int) -> None:
+    with pytest.raises(ProtocolError, match=f"reserved opcode {first & 15:#x}") as error:
+        feed(Decoder(server=False, max_message=1000), bytes([first, 0]))
+    assert error.value.code == 1002
+
+
+@pytest.mark.parametrize("first", [0x88, 0x89, 0x8A], ids=["close", "ping", "pong"])
+def test_every_control_frame_of_over_125_bytes_is_refused_by_its_second_byte(first: int) -> None:
+    with pytest.raises(ProtocolError, match="over 125") as error:
+        feed(Decoder(server=False, max_message=1000), bytes([first, 126]))
+    assert error.value.code == 1002
+
+
+@pytest.mark.parametrize("server", [True, False], ids=["at the server", "at the client"])
+def test_there_is_always_room_for_one_more_read(server: bool) -> None:
+    # 8 bytes of length, and but one byte of the payload missing: the most that ever waits.
+    data = b"".join(Encoder(server=not server).data([bytes(65_536)]))
+    decoder = Decoder(server=server, max_message=65_536)
+    events: list[tuple[int, bytes]] = []
+    for start in range(0, len(data) - 1, READ_BYTES):
+        events += feed(decoder, data[start : min(start + READ_BYTES, len(data) - 1)])
+    assert events == []
+    assert len(decoder.space()) >= READ_BYTES
+    assert feed(decoder, data[-1:]) == [(BINARY, bytes(65_536))]
+
+
+def test_a_control_frame_may_carry_125_bytes() -> None:
+    assert Encoder(server=True).control(PING, b"x" * 125) == b"\x89\x7d" + b"x" * 125
+
+
+def test_each_control_frame_of_a_client_has_a_key_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = iter([b"\1\2\3\4", b"\5\6\7\x08"])
+    monkeypatch.setattr(os, "urandom", lambda size: next(keys)[:size])
+    encoder = Encoder(server=False)
+    assert encoder.control(PING, b"\0\0") == b"\x89\x82\1\2\3\4\1\2"
+    assert encoder.close() == b"\x88\x80\5\6\7\x08"
+
+
+@pytest.mark.parametrize("code", [1000, 1003, 1007, 1014, 3000, 4999])
+def test_a_close_code_at_a_border_is_legal(code: int) -> None:
+    assert parse_close(code.to_bytes(2, "big")) == (code, "")
+
+
+@pytest.mark.parametrize("payload", [b"\x03", b"\x03\xe7", b"\x03\xed"], ids=["one byte", "999", "1005"])
+def test_an_illegal_close_is_a_protocol_error_by_its_code_too(payload: bytes) -> None:
+    with pytest.raises(ProtocolError) as error:
+        parse_close(payload)
+    assert error.value.code == 1002
+
+
+@pytest.mark.parametrize("limit", [0, 1, 100, 124], ids=lambda limit: f"limit {limit}")
+def test_the_limit_holds_below_126_bytes_too(limit: int) -> None:
+    assert feed(Decoder(server=False, max_message=limit), bytes([0x82, limit]) + bytes(limit)) == [
+        (BINARY, bytes(limit))
+    ]
+    with pytest.raises(ProtocolError) as error:
+        feed(Decoder(server=False, max_message=limit), bytes([0x82, limit + 1]) + bytes(limit + 1))
+    assert error.value.code == 1009
+
+
+def test_an_error_stays_the_same_error() -> None:
+    decoder = Decoder(server=False, max_message=1000)
+    with pytest.raises(ProtocolError) as first:
+        feed(decoder, b"\x01\x01\xc3\x80\x01(")
+    with pytest.raises(ProtocolError) as again:
+        feed(decoder, b"\0")
+    assert (again.value.code, str(again.value)) == (first.value.code, str(first.value))

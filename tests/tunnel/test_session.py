@@ -37,32 +37,32 @@ ENDS = ["the peer ends TCP", "the peer resets TCP", "the peer reads nothing", "t
 def test_nothing_of_a_session_outlives_it(host: Host, no_collection: None, end: str) -> None:
     near, far = socket.socketpair()
     with host.namespace.inside(), contextlib.closing(Tap("session0")) as tap, gevent.Timeout(PATIENCE):
-        link = Connection(PlainStream(near), server=True, wire=Version1())
-        session = Session(tap, link, DeviceSettings())
+        connection = Connection(PlainStream(near), server=True, wire=Version1())
+        session = Session(tap, connection, DeviceSettings())
         running = gevent.spawn(session.run)
         gevent.idle()
         if end == "the peer ends TCP":
             far.close()
         elif end == "the peer resets TCP":
             # By what it has not read.
-            assert link.send([b"frame"])
+            assert connection.send_queued([bytes(100)])
             far.close()
         elif end == "the peer reads nothing":
             # Both ways fail then.
-            while link.send([bytes(1000)]):
+            while connection.send_queued([bytes(1000)]):
                 pass
             far.close()
-            link.wait_writable()
+            connection.wait_writable()
             with pytest.raises(ConnectionClosed):
-                link.send([b"frame"])
+                connection.send_queued([bytes(100)])
         elif end == "the peer is lost":
-            session._finish(link.lost(ConnectionClosed("over")))
+            session._finish(connection.lost(ConnectionClosed("over")))
         else:
             session.stop()
         reason = running.get()
         session.close(reason)
         far.close()
-        left = [weakref.ref(each) for each in (session, link, session._queue)]
-        del session, link, running, reason
+        left = [weakref.ref(each) for each in (session, connection, session._backlog)]
+        del session, connection, running, reason
         gevent.idle()
         assert [each() for each in left] == [None] * 3

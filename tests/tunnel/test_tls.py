@@ -1,29 +1,22 @@
-"""TLS by way of memory, and what is set on a TCP socket, on sockets of this process."""
+"""TLS by way of memory, on sockets of this process."""
 
 from __future__ import annotations
 
 import random
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
 import pytest
-from gevent.socket import socket as GeventSocket
 from gevent.socket import wait_read
 
 from etherws.access.certificates import client_context, server_context
-from etherws.errors import SettingsError
 from etherws.settings import Trust
-from etherws.tunnel.congestion import AUTO, Path, check
-from etherws.tunnel.connection import CONTROL_QUEUE, Connection
-from etherws.tunnel.frames import BINARY, PING, PONG, Decoder, Encoder
 from etherws.tunnel.stream import PlainStream
 from etherws.tunnel.tls import TlsStream
-from etherws.tunnel.wire import Version1
-from tests.lab.hosts import PATIENCE, Host, until
+from tests.lab.hosts import PATIENCE
 from tests.lab.pki import Certificate
 from tests.lab.sockets import gevent_pair
 
@@ -75,7 +68,7 @@ def test_who_waits_for_the_wire_only_while_it_is_dry_misses_nothing(pair: tuple[
     def receive() -> bytes:
         found, space = b"", bytearray(50_000)
         while len(found) < len(sent):
-            if other.dry:
+            if other.drained:
                 wait_read(other.fileno(), PATIENCE)
             found += space[: other.recv_into(space)]
         return found
@@ -123,117 +116,3 @@ def test_a_file_reads_lines(pair: tuple[TlsStream, TlsStream]) -> None:
     file = other.makefile("rb", -1)
     assert [file.readline() for _ in range(3)] == [b"GET / HTTP/1.1\r\n", b"Host: x\r\n", b"\r\n"]
     assert file.peek() == b"rest"
-
-
-def test_a_full_socket_gets_the_rest_later_and_the_latest_of_many_pings_is_answered() -> None:
-    one, other = gevent_pair()
-    link = Connection(PlainStream(one), server=True, wire=Version1())
-    messages = [bytes([at]) * 60_000 for at in range(40)]
-    assert not link.send(messages)
-    reader = gevent.spawn(link.recv)
-    pings = Encoder(server=False)
-    for number in range(100):
-        other.sendall(pings.control(PING, bytes([number])))
-    gevent.sleep(0)
-    decoder, found = Decoder(server=False, max_message=65_600), []
-    with gevent.Timeout(PATIENCE):
-        while len(found) < len(messages) + CONTROL_QUEUE + 1:
-            found += [(opcode, bytes(data)) for opcode, data in decoder.received(other.recv_into(decoder.space()))]
-    assert found[: len(messages)] == [(BINARY, message) for message in messages]
-    assert found[-1] == (PONG, bytes([99]))
-    assert link.sent.is_set()
-    reader.kill()
-    other.close()
-    link.close(None)
-
-
-def tcp_pair(host: Host) -> tuple[socket.socket, socket.socket]:
-    """Two ends of a TCP connection over the loopback of a machine."""
-    with host.namespace.inside(), socket.create_server(("127.0.0.1", 0)) as listener:
-        one = socket.create_connection(listener.getsockname())
-        return one, listener.accept()[0]
-
-
-def congestion(sock: socket.socket) -> str:
-    """The socket's congestion control."""
-    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
-
-
-def test_a_named_congestion_control_is_set_and_stays(host: Host) -> None:
-    one, other = tcp_pair(host)
-    with one, other:
-        path = Path(one, "reno")
-        other.sendall(b"x")
-        path.look(1.0, narrow=True)
-        assert congestion(one) == "reno"
-        assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        assert path.chunk > 0
-
-
-def test_options_of_tcp_are_set_below_tls_in_tls(host: Host) -> None:
-    one, other = tcp_pair(host)
-    with one, other:
-        one.setblocking(False)
-        sock: Any = GeventSocket(fileno=one.detach())
-        for _ in range(2):
-            sock = TlsStream(PlainStream(sock), client_context(Trust(insecure=True)), server_hostname="localhost")
-        path = Path(sock, "reno")
-        assert congestion(sock) == "reno"
-        assert path._info()[0] > 0
-        sock.close()
-
-
-def test_on_loopback_nothing_is_changed_without_need(host: Host) -> None:
-    one, other = tcp_pair(host)
-    with one, other:
-        before = congestion(one)
-        path = Path(one, AUTO)
-        path.look(1.0)
-        assert congestion(one) == before
-
-
-def test_bbr_is_left_again_where_much_passes(host: Host) -> None:
-    one, other = tcp_pair(host)
-    with one, other:
-        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
-        path, now = Path(one, AUTO), 0.0
-        one.settimeout(PATIENCE)
-        reader = threading.Thread(target=lambda: all(iter(lambda: other.recv(1 << 20), b"")), daemon=True)
-        reader.start()
-
-        def carry() -> None:
-            one.sendall(bytes(4 << 20))
-
-        carry()
-        # As if the path had been narrow for a moment.
-        try:
-            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"bbr")
-        except OSError:
-            pytest.skip("this kernel has no BBR for us")
-        path._current = "bbr"
-        assert path.doubtful
-
-        def left() -> bool:
-            nonlocal now
-            carry()
-            now += 1.0
-            path.look(now, full=False)
-            return congestion(one) == "reno"
-
-        until(left, "BBR to be left")
-        assert not path.doubtful
-        one.shutdown(socket.SHUT_WR)
-        reader.join(PATIENCE)
-
-
-def test_a_socket_that_is_not_tcp_is_left_alone() -> None:
-    for end in socket.socketpair():
-        with end:
-            Path(end, AUTO).look(1.0, narrow=True)
-
-
-def test_a_congestion_control_is_checked_by_name() -> None:
-    check(AUTO)
-    check("reno")
-    with pytest.raises(SettingsError, match="warp9"):
-        check("warp9")

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etherws.errors import ProtocolError
+from etherws.settings import MTU_MAX
 from etherws.tunnel.wire import (
     BATCH_BYTES,
     COMPLETE,
@@ -41,7 +42,7 @@ def test_version_1_has_a_frame_in_each_message() -> None:
     wire = Version1()
     batch = filled([COMPLETE + frame for frame in FRAMES])
     assert [bytes(message) for message in wire.pack(batch)] == FRAMES
-    assert wire.pack_kept([COMPLETE + frame for frame in FRAMES]) == FRAMES
+    assert wire.pack_queued([COMPLETE + frame for frame in FRAMES]) == FRAMES
     assert wire.unpack(FRAMES) == [COMPLETE + frame for frame in FRAMES]
     assert not wire.drops
 
@@ -50,7 +51,7 @@ def test_version_1_never_sends_what_is_unfinished() -> None:
     wire = Version1()
     packets = [COMPLETE + FRAMES[0], vnet(flags=1) + FRAMES[1], vnet(gso=1) + FRAMES[2], vnet(flags=2) + FRAMES[1]]
     assert [bytes(message) for message in wire.pack(filled(packets))] == [FRAMES[0], FRAMES[1]]
-    assert wire.pack_kept(packets) == [FRAMES[0], FRAMES[1]]
+    assert wire.pack_queued(packets) == [FRAMES[0], FRAMES[1]]
     assert wire.drops == {"unfinished": 4}
 
 
@@ -77,9 +78,9 @@ def test_version_2_has_the_whole_batch_in_one_message() -> None:
     packets = [COMPLETE + FRAMES[0], vnet(1, 1, 54, 1448, 34, 16) + FRAMES[2]]
     (message,) = wire.pack(filled(packets))
     assert bytes(message) == record(packets[0]) + record(packets[1])
-    assert wire.pack_kept(packets) == [bytes(message)]
+    assert wire.pack_queued(packets) == [bytes(message)]
     assert [bytes(packet) for packet in wire.unpack([message])] == packets
-    assert wire.pack(Batch()) == wire.pack_kept([]) == wire.unpack([]) == wire.unpack([b""]) == []
+    assert wire.pack(Batch()) == wire.pack_queued([]) == wire.unpack([]) == wire.unpack([b""]) == []
 
 
 @pytest.mark.parametrize("packet", GOOD, ids=range(len(GOOD)))
@@ -103,7 +104,7 @@ def test_whatever_is_packed_is_unpacked(frames: list[bytes], cuts: list[bool]) -
     packets = [COMPLETE + frame for frame in frames]
     for wire in (Version1(), Version2()):
         assert [bytes(packet) for packet in wire.unpack(wire.pack(filled(packets)))] == packets
-        assert [bytes(packet) for packet in wire.unpack(wire.pack_kept(packets))] == packets
+        assert [bytes(packet) for packet in wire.unpack(wire.pack_queued(packets))] == packets
 
 
 @given(st.binary(max_size=400))
@@ -154,3 +155,11 @@ def test_a_buffer_is_zero_and_writable() -> None:
     assert bytes(view) == bytes(10_000)
     view[9_999] = 1
     assert view[9_999] == 1
+
+
+def test_a_message_of_64_kib_is_taken() -> None:
+    assert Version1.max_message >= 65_536
+
+
+def test_the_longest_tagged_frame_of_the_largest_mtu_is_taken_by_the_peer() -> None:
+    assert Version1.max_message >= MTU_MAX + 14 + 4

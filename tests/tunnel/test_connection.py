@@ -1,0 +1,276 @@
+"""One connection: what it makes of each frame, how it ends, and what it does while its socket is full."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable
+
+import gevent
+import pytest
+from gevent import socket as gevent_socket
+
+from etherws.errors import ConnectionClosed, ProtocolError
+from etherws.tunnel import connection as module
+from etherws.tunnel.connection import Connection
+from etherws.tunnel.frames import Decoder, Encoder, Opcode
+from etherws.tunnel.sender import CONTROL_QUEUE
+from etherws.tunnel.stream import PlainStream
+from etherws.tunnel.wire import COMPLETE, Batch, Version1, Version2
+from tests.lab.hosts import PATIENCE
+from tests.lab.sockets import gevent_pair
+from tests.lab.streams import FakeStream
+from tests.lab.websocket import feed, frame
+
+FRAME = bytes(range(60))
+
+
+def connection(stream: FakeStream, *, early: bytes = b"") -> Connection:
+    """A server's."""
+    return Connection(stream, server=True, wire=Version1(), early=early)
+
+
+def from_peer(first: int, payload: bytes) -> bytes:
+    """A frame of a client's."""
+    return frame(first, payload, masked=True)
+
+
+def sent(stream: FakeStream) -> list[tuple[int, bytes]]:
+    """Everything that was sent, decoded."""
+    return feed(Decoder(server=False, max_message=1 << 20), bytes(stream.sent))
+
+
+def packets(found: Connection) -> list[bytes]:
+    with gevent.Timeout(PATIENCE):
+        return [bytes(packet) for packet in found.recv()]
+
+
+def filled(*frames: bytes) -> Batch:
+    """A batch as the TAP would fill it."""
+    batch, end = Batch(), 0
+    for each in frames:
+        start = end + batch.GAP
+        end = start + len(COMPLETE + each)
+        batch.view[start:end] = COMPLETE + each
+        batch.spans.append((start, end))
+    return batch
+
+
+def test_packets_go_in_and_out() -> None:
+    stream = FakeStream(from_peer(0x82, FRAME) * 2)
+    one = connection(stream, early=from_peer(0x82, FRAME[:20]))
+    assert packets(one) == [COMPLETE + FRAME[:20]]
+    assert packets(one) == [COMPLETE + FRAME] * 2
+    assert one.send(filled(FRAME, FRAME[:14]))
+    assert one.send_queued([COMPLETE + FRAME])
+    assert sent(stream) == [(Opcode.BINARY, FRAME), (Opcode.BINARY, FRAME[:14]), (Opcode.BINARY, FRAME)]
+
+
+def test_a_full_socket_is_waited_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = FakeStream(room=10)
+    one = connection(stream)
+    assert not one.send(filled(FRAME))
+    stream.room = 1000
+    assert one.wait_writable() == one.congestion.chunk
+    # With room in time it was not full.
+    monkeypatch.setattr(module, "FULL_SOCKET_TIMEOUT", PATIENCE)
+    stream.room = 10
+    sending = gevent.spawn(one.send, filled(FRAME))
+    gevent.sleep(0)
+    assert not sending.ready()
+    stream.room = 1000
+    assert sending.get(timeout=PATIENCE) is True
+    assert sent(stream) == [(Opcode.BINARY, FRAME)] * 2
+
+
+def test_pings_are_answered_and_text_and_short_messages_are_dropped() -> None:
+    data = [from_peer(0x89, b"?"), from_peer(0x81, b"text"), from_peer(0x82, b"short"), from_peer(0x8A, b"unasked")]
+    stream = FakeStream(b"".join(data), from_peer(0x82, FRAME))
+    one = connection(stream)
+    assert packets(one) == [COMPLETE + FRAME]
+    assert sent(stream) == [(Opcode.PONG, b"?")]
+    assert one.all_drops() == {"text": 1, "runt": 1}
+    assert one.round_trip is None
+
+
+def test_a_pong_tells_the_round_trip_and_a_wrong_one_does_not() -> None:
+    stream = FakeStream()
+    one = connection(stream)
+    one.ping()
+    ((opcode, payload),) = sent(stream)
+    assert opcode == Opcode.PING
+    stream.feed(from_peer(0x8A, b"another") + from_peer(0x82, FRAME))
+    packets(one)
+    assert one.round_trip is None
+    stream.feed(from_peer(0x8A, payload) + from_peer(0x82, FRAME))
+    packets(one)
+    assert one.round_trip is not None
+    assert 0 < one.round_trip < PATIENCE
+    # The same pong again tells nothing.
+    before = one.round_trip
+    stream.feed(from_peer(0x8A, payload) + from_peer(0x82, FRAME))
+    packets(one)
+    assert one.round_trip == before
+
+
+@pytest.mark.parametrize(
+    ("payload", "code", "words"),
+    [(b"", None, "code none$"), (b"\x03\xe9", 1001, "code 1001$"), (b"\x03\xe9a\nb", 1001, "code 1001: a.b$")],
+)
+def test_a_close_ends_it_both_ways(payload: bytes, code: int | None, words: str) -> None:
+    stream = FakeStream(from_peer(0x88, payload) + from_peer(0x82, FRAME))
+    one = connection(stream)
+    for call in (one.recv, one.recv, lambda: one.send(filled(FRAME)), lambda: one.send_queued([COMPLETE + FRAME])):
+        with pytest.raises(ConnectionClosed, match=words) as error:
+            call()
+        assert error.value.code == code
+    one.ping()
+    assert not stream.sent
+    # Nothing of the peer's is waited for any more.
+    one.close(code)
+    assert stream.reads == 1
+    assert [opcode for opcode, _ in sent(stream)] == [Opcode.CLOSE]
+
+
+def test_what_came_with_a_close_is_delivered_first() -> None:
+    one = connection(FakeStream(from_peer(0x82, FRAME) + from_peer(0x88, b"")))
+    assert packets(one) == [COMPLETE + FRAME]
+    with pytest.raises(ConnectionClosed):
+        one.recv()
+
+
+def test_a_wrong_close_is_a_mistake() -> None:
+    with pytest.raises(ProtocolError, match="close code 1005"):
+        connection(FakeStream(from_peer(0x88, b"\x03\xed"))).recv()
+
+
+def test_a_wrong_record_is_a_mistake() -> None:
+    one = Connection(FakeStream(from_peer(0x82, b"no record")), server=True, wire=Version2())
+    with pytest.raises(ProtocolError, match="record cut short"):
+        one.recv()
+
+
+def test_a_failure_to_send_ends_receiving_too() -> None:
+    stream = FakeStream(from_peer(0x89, b"?"), from_peer(0x82, FRAME))
+    stream.fail(BrokenPipeError(32, "Broken pipe"))
+    one = connection(stream)
+    with pytest.raises(ConnectionClosed, match="Broken pipe"):
+        one.recv()
+    assert stream.reads == 1
+
+
+def test_the_end_is_told_and_the_peers_waited_for() -> None:
+    stream = FakeStream(from_peer(0x82, FRAME), b"")
+    one = connection(stream)
+    one.close(1001, "bye")
+    one.close(1002)
+    assert sent(stream) == [(Opcode.CLOSE, b"\x03\xe9bye")]
+    assert stream.reads == 2
+    assert stream.ends == [socket.SHUT_WR, socket.SHUT_RDWR, "close"]
+    assert stream.watchers_closed
+    with pytest.raises(ConnectionClosed, match="closing"):
+        one.send(filled(FRAME))
+
+
+def fails(stream: FakeStream, limits: pytest.MonkeyPatch) -> None:
+    """It resets TCP."""
+    stream.feed(ConnectionResetError(104, "Connection reset by peer"))
+
+
+def reads_nothing(stream: FakeStream, limits: pytest.MonkeyPatch) -> None:
+    """And its window is closed."""
+    stream.room = 0
+    limits.setattr(module, "FLUSH_TIMEOUT", 0.01)
+
+
+def goes_on(stream: FakeStream, limits: pytest.MonkeyPatch) -> None:
+    """It never ends its side."""
+    limits.setattr(module, "DISCARD_TIMEOUT", 0.01)
+    limits.setattr(stream, "recv_into", lambda space: gevent.sleep(0.001) or 1)
+
+
+@pytest.mark.parametrize("peer", [fails, reads_nothing, goes_on])
+def test_no_peer_can_hold_up_the_end(
+    peer: Callable[[FakeStream, pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = FakeStream()
+    one = connection(stream)
+    peer(stream, monkeypatch)
+    with gevent.Timeout(PATIENCE):
+        one.close(None)
+    assert stream.ends[-2:] == [socket.SHUT_RDWR, "close"]
+
+
+def test_a_lost_peer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FLUSH_TIMEOUT", 10 * PATIENCE)
+    stream = FakeStream(room=0)
+    one = connection(stream)
+    assert not one.send_queued([COMPLETE + FRAME])
+    reason = ConnectionClosed("over")
+    assert one.lost(reason) is reason
+    assert one.lost(ConnectionClosed("again")) is reason
+    with gevent.Timeout(PATIENCE):
+        one.close(None)
+    assert stream.tcp.options[socket.SOL_SOCKET, socket.SO_LINGER] == struct.pack("ii", 1, 0)
+    assert stream.reads == 0
+
+
+def test_a_lost_peer_is_not_waited_for_on_a_real_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FLUSH_TIMEOUT", 10 * PATIENCE)
+    near, far = gevent_socket.socketpair()
+    with far, gevent.Timeout(PATIENCE):
+        one = Connection(PlainStream(near), server=True, wire=Version1())
+        while one.send_queued([bytes(1000)]):
+            pass
+        one.lost(ConnectionClosed("over"))
+        one.close(None)
+
+
+def test_the_first_failure_is_the_reason() -> None:
+    stream = FakeStream()
+    one = connection(stream)
+    stream.fail(BrokenPipeError(32, "Broken pipe"))
+    with pytest.raises(ConnectionClosed):
+        one.send(filled(FRAME))
+    assert "Broken pipe" in str(one.lost(ConnectionClosed("later")))
+
+
+def test_a_limited_rate_is_the_receivers_and_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[tuple[str, int]] = []
+    one = connection(FakeStream())
+    monkeypatch.setattr(one.congestion, "limit_receive_window", lambda rate: limits.append(("window", rate)))
+    monkeypatch.setattr(one._receiver, "limit_rate", lambda rate: limits.append(("receiver", rate)))
+    one.limit_rate(1_000_000)
+    assert limits == [("window", 1_000_000), ("receiver", 1_000_000)]
+
+
+def test_what_waits_in_the_kernel_is_counted_and_a_local_socket_keeps_its_address() -> None:
+    near, far = gevent_pair()
+    with far, near:
+        one = Connection(PlainStream(near), server=True, wire=Version1())
+        assert one.unread() == 0
+        far.sendall(b"seven b")
+        assert one.unread() == 7
+        assert not one.local_address_gone()
+
+
+def test_a_full_socket_gets_the_rest_later_and_the_latest_of_many_pings_is_answered() -> None:
+    one, other = gevent_pair()
+    sending = Connection(PlainStream(one), server=True, wire=Version1())
+    messages = [bytes([at]) * 60_000 for at in range(40)]
+    assert not sending.send_queued([COMPLETE + message for message in messages])
+    reader = gevent.spawn(sending.recv)
+    pings = Encoder(server=False)
+    for number in range(100):
+        other.sendall(pings.control(Opcode.PING, bytes([number])))
+    gevent.sleep(0)
+    decoder, found = Decoder(server=False, max_message=65_600), []
+    with gevent.Timeout(PATIENCE):
+        while len(found) < len(messages) + CONTROL_QUEUE + 1:
+            found += [(opcode, bytes(data)) for opcode, data in decoder.received(other.recv_into(decoder.space()))]
+    assert found[: len(messages)] == [(Opcode.BINARY, message) for message in messages]
+    assert found[-1] == (Opcode.PONG, bytes([99]))
+    sending.flush()
+    reader.kill()
+    other.close()
+    sending.close(None)
