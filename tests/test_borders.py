@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 
 import pytest
 
-from etherws.errors import ProtocolError, SettingsError
-from etherws.settings import MTU_MAX, Retry, ServerSettings
+from etherws.errors import ProtocolError
+from etherws.settings import MTU_MAX
 from etherws.tunnel.frames import BINARY, PING, READ_BYTES, Decoder, Encoder, parse_close
 from etherws.tunnel.wire import Version1
 
@@ -79,20 +78,6 @@ def test_a_message_of_64_kib_is_taken() -> None:
     assert Version1.max_message >= 65_536
 
 
-@pytest.mark.parametrize(
-    "values",
-    [{"device": "é" * 8}, {"device": "a\tb"}, {"device": "a\nb"}, {"device": "."}, {"bridge": ""}, {"path": "/#a"}],
-    ids=["16 bytes in 8 letters", "tab", "newline", "dot", "empty bridge", "fragment"],
-)
-def test_more_bad_values_are_refused(values: dict[str, str]) -> None:
-    with pytest.raises(SettingsError, match=f"--{next(iter(values))}"):
-        ServerSettings(**values)
-
-
-def test_the_first_wait_may_be_the_longest() -> None:
-    assert Retry(first=30.0, most=30.0).first == 30.0
-
-
 def test_the_longest_tagged_frame_of_the_largest_mtu_is_taken_by_the_peer() -> None:
     assert Version1.max_message >= MTU_MAX + 14 + 4
 
@@ -114,24 +99,3 @@ def test_an_error_stays_the_same_error() -> None:
     with pytest.raises(ProtocolError) as again:
         fed(decoder, b"")
     assert (again.value.code, str(again.value)) == (first.value.code, str(first.value))
-
-
-@pytest.mark.parametrize("option", ["device", "bridge"])
-@pytest.mark.parametrize(
-    "name",
-    [os.fsdecode(b"eth\xff"), "a\0b", "\u00e0", "a\u00a0"],
-    ids=["not UTF-8", "NUL", "a letter with byte a0", "no-break space is refused already"],
-)
-def test_a_name_that_the_kernel_cannot_take_is_a_settings_error(option: str, name: str) -> None:
-    with pytest.raises(SettingsError, match=f"--{option}"):
-        ServerSettings(**{option: name})
-
-
-def test_an_mtu_of_thousands_of_digits_is_a_settings_error() -> None:
-    with pytest.raises(SettingsError):
-        ServerSettings.from_environ({"ETHERWS_SERVER_MTU": "9" * 5000})
-
-
-def test_a_timeout_that_is_no_number_is_refused() -> None:
-    with pytest.raises(SettingsError, match="--connect-timeout"):
-        Retry(timeout=math.nan)

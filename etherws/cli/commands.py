@@ -214,7 +214,7 @@ def client(
     **options: Any,
 ) -> None:
     """Connect ethws0 to a server, and again whenever it is lost. Goes on in the background."""
-    from etherws.access.certificates import pins
+    from etherws.access.certificates import parse_pins
     from etherws.client import attempt as connecting
     from etherws.client import reconnect as running
 
@@ -224,7 +224,7 @@ def client(
         raise click.UsageError("which server? Say --uri ws://HOST/")
     settings = DeviceSettings(**_pick(DeviceSettings, options))
     retry = Retry(retry_interval, max_retry_interval, connect_timeout, refused)
-    trust = Trust(**_pick(Trust, options), pins=pins(pinnedpubkey) if pinnedpubkey else frozenset())
+    trust = Trust(**_pick(Trust, options), pins=parse_pins(pinnedpubkey) if pinnedpubkey else frozenset())
     route, headers = _route(**options), [parse_header(text) for text in header]
     connectors = []
     for each in uri or (str(positional),):

@@ -155,7 +155,7 @@ class Connector:
                 sock.close()
 
     def _check_pin(self, sock: TlsStream) -> None:
-        if self._trust.pins and (pin := certificates.pin(sock.getpeercert(True))) not in self._trust.pins:
+        if self._trust.pins and (pin := certificates.pin_of(sock.getpeercert(True))) not in self._trust.pins:
             raise ConnectError(f"its key is not the pinned one but {pin}; is that the right server? See --pinnedpubkey")
 
     def _upgrade(self, sock: Any) -> Connection:

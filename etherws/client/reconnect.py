@@ -83,7 +83,7 @@ class Client:
     def _keep(self, device: Standing, ready: Callable[[str], None]) -> EtherwsError | None:
         """Connect, carry, and again. The log has one line when the server is lost, and one when it is there."""
         report: Callable[[str], None] | None = ready
-        wait = self._retry.first
+        wait = self._retry.first_wait
         while True:
             device.tap.unlinked(self._settings.carrier_timeout)
             least = 0.0
@@ -91,10 +91,10 @@ class Client:
                 server, link = self._reach()
             except ConnectError as exc:
                 refused = isinstance(exc, NotAdmitted)
-                if refused and not self._retry.refused:
+                if refused and not self._retry.after_refusal:
                     return exc
                 # Who is refused once will be again: no sooner than need be, and no lock-out by our doing.
-                least = self._retry.most if refused else exc.wait
+                least = self._retry.longest_wait if refused else exc.wait
                 if report:
                     report(f"{device.tap.name} is up, but cannot connect to {exc}; trying on")
                 elif refused and self._unwanted != str(exc):
@@ -110,17 +110,17 @@ class Client:
                 if self._stopping:
                     return None
                 if monotonic() - begin > STEADY:
-                    wait = self._retry.first
+                    wait = self._retry.first_wait
                 if isinstance(reason, NetworkChanged):
                     self._hurry.set()
                 if isinstance(reason, ConnectionClosed) and reason.code == POLICY_VIOLATION:
                     # Another client has our name: to come back at once would only throw it out in turn.
-                    least, self._unwanted = self._retry.most, str(reason)
+                    least, self._unwanted = self._retry.longest_wait, str(reason)
             report = None
             # Jitter, or all clients of a server that restarts come back at once.
             hurry = self._hurry.wait(random.uniform(0.5, 1.0) * wait + least)
             self._hurry.clear()
-            wait = self._retry.first if hurry else min(2 * wait, self._retry.most)
+            wait = self._retry.first_wait if hurry else min(2 * wait, self._retry.longest_wait)
 
     def _reach(self) -> tuple[str, Connection]:
         """The first server that takes us, in their order. Raises ConnectError with what each of them failed of;

@@ -236,7 +236,7 @@ def test_unusable_tls_files_are_named(host: Host, certificate: Certificate, tmp_
     fails(serve(other.key, certificate.cert), "is not the key of")
     fails(serve(tmp_path / "missing", certificate.cert), "cannot read --keyfile", "No such file")
     fails(serve(certificate.key, tmp_path / "missing"), "cannot read --certfile", "No such file")
-    fails(serve(certificate.key, junk), "no PEM key and certificate")
+    fails(serve(certificate.key, junk), "not a key and a certificate in PEM form")
     assert host.etherws("client", "wss://127.0.0.1/", "--cacert", str(junk)).ends() == 1
     assert host.etherws("client", "wss://127.0.0.1/", "--cacert", str(tmp_path / "missing")).ends() == 1
 
@@ -278,8 +278,8 @@ def test_a_bad_uri_is_refused(host: Host, uri: str, words: str) -> None:
     ("arguments", "words"),
     [
         (["server", "--device", "a-name-too-long-for-linux"], "longer than 15"),
-        (["server", "--device", "a/b"], "no interface name"),
-        (["server", "--bridge", "a b"], "no interface name"),
+        (["server", "--device", "a/b"], "not a valid interface name"),
+        (["server", "--bridge", "a b"], "not a valid interface name"),
         (["server", "--mtu", "67"], "out of range"),
         (["server", "--mtu", "65522"], "out of range"),
         (["server", "--path", "lab"], "begin with /"),

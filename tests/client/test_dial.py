@@ -427,8 +427,8 @@ def test_connected_elsewhere_the_name_stays_that_of_the_uri(way: Way, certificat
     ("arguments", "words"),
     [
         (["-4", "-6"], "--ipv4 or --ipv6, not both"),
-        (["-H", "Upgrade: x"], "--header Upgrade belongs to the handshake"),
-        (["-H", "X"], "--header is no header"),
+        (["-H", "Upgrade: x"], "--header Upgrade is a part of the WebSocket handshake"),
+        (["-H", "X"], "--header is malformed"),
         (["--connect-to", "server"], "--connect-to 'server': write HOST:PORT"),
         (["-x", "ftp://proxy"], "--proxy 'ftp://proxy': no proxy of that kind"),
     ],
