@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 from gevent.event import Event
 from gevent.pywsgi import WSGIServer
 
-from etherws.client.attempt import Connector, parse
-from etherws.client.credentials import Login
-from etherws.client.proxy_choice import Route
+from etherws.client.attempt import RemoteServer, split_uri
+from etherws.client.credentials import Credentials
+from etherws.client.proxy_choice import ProxyChoice
 from etherws.server import handshake
 from etherws.server.http import UPGRADE, Handler
 from etherws.settings import DeviceSettings, Trust
@@ -112,6 +112,8 @@ def server(port: int = 0) -> WSGIServer:
 
 def connect(uri: str) -> Connection:
     """The client's side, connected."""
-    where, _, _ = parse(uri)
-    connector = Connector(where, DeviceSettings(wire=1), route=Route(), trust=Trust(), login=Login())
-    return equip(connector.connect(), server=False)
+    where, _, _ = split_uri(uri)
+    remote = RemoteServer(
+        where, DeviceSettings(wire=1), proxy_choice=ProxyChoice(), trust=Trust(), credentials=Credentials()
+    )
+    return equip(remote.connect(), server=False)

@@ -77,8 +77,8 @@ SERVERS: dict[str, tuple[dict[str, Any], Callable[[ssl.SSLContext], None], list[
         "its key is not the pinned one but sha256//",
     ),
     "another name by --sni": ({}, lambda _: None, ["--sni", "else.example"], "Hostname mismatch"),
-    "TLS 1.0": ({}, only(ssl.TLSVersion.TLSv1), [], "it speaks no TLS 1.2 or later"),
-    "TLS 1.1": ({}, only(ssl.TLSVersion.TLSv1_1), [], "it speaks no TLS 1.2 or later"),
+    "TLS 1.0": ({}, only(ssl.TLSVersion.TLSv1), [], "it has no TLS 1.2 or later"),
+    "TLS 1.1": ({}, only(ssl.TLSVersion.TLSv1_1), [], "it has no TLS 1.2 or later"),
     "old ciphers": ({}, old_cipher, [], "no cipher in common"),
 }
 
@@ -177,11 +177,15 @@ def start(host: Host, authority: Authority, *options: str) -> Process:
 
 #: Case: what the client's certificate is (None: it has none), what the server says, what the client says.
 CLIENTS: dict[str, tuple[dict[str, Any] | None, str, str]] = {
-    "no certificate": (None, "peer did not return a certificate", "it wants a certificate of this client"),
-    "self-signed": ({"signed": False}, "self-signed certificate", "it does not know the authority of --certfile"),
-    "another authority": ({"other": True}, "unable to get local issuer", "it does not know the authority of"),
+    "no certificate": (None, "peer did not return a certificate", "it wants a certificate from this client"),
+    "self-signed": (
+        {"signed": False},
+        "self-signed certificate",
+        "it does not know the authority that signed --certfile",
+    ),
+    "another authority": ({"other": True}, "unable to get local issuer", "it does not know the authority that signed"),
     "expired": ({"days": (-9, -1)}, "certificate has expired", "--certfile has expired; renew it"),
-    "not yet valid": ({"days": (1, 9)}, "certificate is not yet valid", "it does not take --certfile"),
+    "not yet valid": ({"days": (1, 9)}, "certificate is not yet valid", "it does not accept --certfile"),
     "for servers only": ({"usage": "server"}, "unsuitable certificate purpose", "--certfile is of a kind that"),
     "revoked": ({"names": ("mallory",)}, "certificate revoked", "--certfile was revoked; get a new one"),
     "without a name": ({"names": (), "common": ""}, "has no name", "answered 403 Forbidden"),
@@ -225,7 +229,7 @@ def test_a_client_without_a_good_certificate_is_refused(
     assert "Traceback" not in server.output
 
 
-def test_a_certificate_names_its_owner(host: Host, authority: Authority) -> None:
+def test_a_certificate_names_its_identity_of(host: Host, authority: Authority) -> None:
     server = start(host, authority, "--client-ca", str(authority.cert), "--bridge", "br0")
     for names, common, name in (
         (("alice.example", "bob.example"), "carol", "alice.example"),
