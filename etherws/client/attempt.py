@@ -22,10 +22,11 @@ from websockets.uri import WebSocketURI, parse_uri
 
 from etherws import __version__
 from etherws.access import certificates
+from etherws.addresses import authority
 from etherws.client.credentials import Credentials
 from etherws.client.dial import Dialer
 from etherws.client.http_answer import HttpAnswer, read_answer
-from etherws.client.proxy_choice import ProxyChoice, authority
+from etherws.client.proxy_choice import ProxyChoice
 from etherws.errors import ConnectError, NotAdmitted, SettingsError, printable
 from etherws.reloadable import Reloadable
 from etherws.settings import DeviceSettings, Trust

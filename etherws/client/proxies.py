@@ -12,12 +12,13 @@ import secrets
 from collections.abc import Callable
 
 from etherws import __version__
+from etherws.addresses import authority
 from etherws.client import http_auth
 from etherws.client.http_answer import HttpAnswer, read_answer
 from etherws.client.http_auth import Challenge
-from etherws.client.proxy_choice import Proxy, authority
+from etherws.client.proxy_choice import Proxy
 from etherws.errors import ConnectError, printable
-from etherws.tunnel.stream import Stream
+from etherws.tunnel.stream import Stream, read_exactly
 
 #: Requests for one connection: one without credentials, one with them, one more if the proxy's nonce was too old.
 REQUESTS_MAX = 3
@@ -111,7 +112,7 @@ def socks5_connect(proxy: Proxy, host: str, port: int, stream: Stream) -> None:
     """
     methods = b"\0" if proxy.user is None else b"\0\2"
     stream.sendall(bytes([5, len(methods)]) + methods)
-    version, method = _receive_exactly(stream, 2)
+    version, method = _receive(stream, 2)
     if version != 5:
         raise ConnectError("gave an answer that is not SOCKS5; is that a SOCKS5 proxy?")
     if method not in methods:
@@ -124,16 +125,16 @@ def socks5_connect(proxy: Proxy, host: str, port: int, stream: Stream) -> None:
     if method == 2:
         user, password = (proxy.user or "").encode(), proxy.password.encode()
         stream.sendall(bytes([1, len(user)]) + user + bytes([len(password)]) + password)
-        if _receive_exactly(stream, 2)[1] != 0:
+        if _receive(stream, 2)[1] != 0:
             raise ConnectError("does not accept this user and password")
     stream.sendall(b"\5\1\0" + _socks_address(host) + port.to_bytes(2, "big"))
-    reply = _receive_exactly(stream, 2)[1]
+    reply = _receive(stream, 2)[1]
     if reply != 0:
         raise ConnectError(f"cannot reach {authority(host, port)}: {_SOCKS_REPLIES.get(reply, f'reply {reply}')}")
     # The rest is the address that the proxy uses, of variable length, and its port. Nobody needs them.
-    kind = _receive_exactly(stream, 2)[1]
-    size = {1: 4, 4: 16}.get(kind) or _receive_exactly(stream, 1)[0]
-    _receive_exactly(stream, size + 2)
+    kind = _receive(stream, 2)[1]
+    size = {1: 4, 4: 16}.get(kind) or _receive(stream, 1)[0]
+    _receive(stream, size + 2)
 
 
 def _socks_address(host: str) -> bytes:
@@ -148,11 +149,9 @@ def _socks_address(host: str) -> bytes:
     return bytes([1 if address.version == 4 else 4]) + address.packed
 
 
-def _receive_exactly(stream: Stream, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        more = stream.recv(size - len(data))
-        if not more:
-            raise ConnectError("ended the connection within its answer; is that a SOCKS5 proxy?")
-        data += more
+def _receive(stream: Stream, size: int) -> bytes:
+    """Exactly `size` bytes. Raises ConnectError if the proxy closes the connection before."""
+    data = read_exactly(stream, size)
+    if len(data) < size:
+        raise ConnectError("ended the connection within its answer; is that a SOCKS5 proxy?")
     return data

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
+from etherws.addresses import authority
 from etherws.errors import SettingsError
 
 #: Scheme of a proxy's URL: the port if the URL has none (as with curl). With both SOCKS5 schemes the proxy looks the
@@ -141,11 +142,6 @@ def parse_connect_to(text: str) -> tuple[str, int]:
     except ValueError:
         pass
     raise SettingsError(f"{shown}: write HOST:PORT")
-
-
-def authority(host: str, port: int) -> str:
-    """HOST:PORT as in a URL: an IPv6 address gets brackets (RFC 3986, section 3.2.2)."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _checked_host(name: str | None, shown: str) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from etherws.client.proxy_choice import Proxy, ProxyChoice, authority, needs_no_proxy, parse_connect_to
+from etherws.addresses import authority
+from etherws.client.proxy_choice import Proxy, ProxyChoice, needs_no_proxy, parse_connect_to
 from etherws.errors import SettingsError
 
 A, B, C, D = (f"http://{name}:1" for name in "abcd")
