@@ -1,22 +1,25 @@
 """Every error that etherws raises on purpose, under one root.
 
-A message says what failed, on what, and what to try. Only cli/commands.py prints one or exits because of one.
+A message says what failed, on what, and what to try. Only cli/commands.py prints an error or exits because of one.
 
     EtherwsError
-    +-- SettingsError     an option's value cannot be used
-    |   +-- CredentialsError  a password or token file cannot be read or changed
-    |   +-- PolicyError   a policy file cannot be read or used
-    +-- DeviceError       a TAP or bridge cannot be made or changed
-    |   +-- DeviceLost    the TAP was deleted while it was in use
-    +-- NoPort            the server has no TAP for one more client (HTTP 503)
-    +-- Refused           the opening handshake is refused, with an HTTP status
-    +-- ListenError       the server cannot listen, or cannot use its certificate
-    +-- ProxyError        what a trusted reverse proxy says of its client cannot be used
-    +-- ConnectError      the client's attempt to reach the server failed
-    |   +-- NotAdmitted   the server wants other credentials than it got
-    +-- DaemonError       the process cannot go on in the background
-    +-- ProtocolError     the peer broke a rule of RFC 6455 or of the wire; carries the close code
-    +-- ConnectionClosed        the WebSocket has ended; carries the close code, if there was one
+    +-- SettingsError          an option's value cannot be used
+    |   +-- CredentialsError   a password or token file cannot be read, used or changed
+    |   +-- PolicyError        a policy file cannot be read or used
+    +-- TomlError              a text is not TOML; has the line
+    +-- DeviceError            a TAP or bridge cannot be made, found or changed
+    |   +-- DeviceLost         the TAP was deleted while it was in use
+    +-- NoPort                 the server has no TAP for another client (HTTP 503)
+    +-- ListenError            the server cannot listen, or cannot use its certificate
+    +-- ProxyError             what a trusted reverse proxy says about its client cannot be used
+    +-- ConnectError           the client's attempt to reach the server failed
+    |   +-- NotAdmitted        the server refused the client's credentials
+    +-- DaemonError            the process cannot go on in the background
+    +-- DemoError              a step of the demo failed
+    +-- Refused                the opening handshake is refused, with an HTTP status
+    +-- ProtocolError          the peer broke a rule of RFC 6455 or of the wire format; has the close code
+    +-- ConnectionClosed       the WebSocket has ended; has the close code, if there was one
+        +-- NetworkChanged     the machine's network has changed; connect again at once
 """
 
 from __future__ import annotations
@@ -25,12 +28,13 @@ from collections.abc import Iterable
 
 
 def printable(text: str) -> str:
-    """A stranger's words, short and without what would drive a terminal or begin a line in a log."""
+    """A stranger's text for a message: at most 200 characters, without those that control a terminal or begin a new
+    line in the log."""
     return "".join(char if char.isprintable() else "?" for char in text)[:200]
 
 
 class EtherwsError(Exception):
-    """The root. ``str()`` of it is a sentence for the user; `exit_status` what the process ends with for it."""
+    """The root. ``str()`` gives a sentence for the user. `exit_status` is the process's, if the error ends it."""
 
     exit_status = 1
 
@@ -40,11 +44,19 @@ class SettingsError(EtherwsError):
 
 
 class CredentialsError(SettingsError):
-    """A file of passwords or tokens, or an entry for it, cannot be used. Shows neither hash nor password."""
+    """A file of passwords or tokens, or an entry for it, cannot be used. The message shows no hash and no password."""
 
 
 class PolicyError(SettingsError):
-    """A policy file cannot be read, or says what cannot be used; then the message begins with FILE:LINE."""
+    """A policy file cannot be read, or has a mistake; for a mistake the message begins with FILE:LINE."""
+
+
+class TomlError(EtherwsError):
+    """A text is not TOML. `line` is where the mistake is, counted from 1; the message does not name it."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 class DeviceError(EtherwsError):
@@ -56,7 +68,7 @@ class DeviceLost(DeviceError):
 
 
 class NoPort(EtherwsError):
-    """The server has no TAP for one more client; it answers 503."""
+    """The server has no TAP for another client; it answers 503."""
 
 
 class ListenError(EtherwsError):
@@ -64,34 +76,37 @@ class ListenError(EtherwsError):
 
 
 class ProxyError(EtherwsError):
-    """What a trusted reverse proxy says of its client makes no sense; the proxy's own address counts."""
+    """What a trusted reverse proxy says about its client cannot be used; the proxy's own address counts."""
 
 
 class ConnectError(EtherwsError):
-    """The client could not reach the server, or what answered is no etherws server.
+    """The client could not reach the server, or what answered is not an etherws server.
 
-    `wait` is how many seconds the server asks to be left alone for.
+    `wait` is how many seconds the server asks the client to wait, 0 if it does not ask.
     """
 
     wait = 0.0
 
 
 class NotAdmitted(ConnectError):
-    """The server refused the client's credentials, or its lack of them."""
+    """The server refused the client's credentials, or wants some and got none."""
 
     #: EX_NOPERM of sysexits.h.
     exit_status = 77
 
 
 class DaemonError(EtherwsError):
-    """The process cannot go on in the background, or its PID file is taken."""
+    """The process cannot go on in the background, or another process has its PID file."""
+
+
+class DemoError(EtherwsError):
+    """A step of the demo failed, or this machine lacks what the demo needs."""
 
 
 class Refused(EtherwsError):
     """The opening handshake is refused before the 101.
 
-    `status` is the HTTP status line without the version ("400 Bad Request"), `headers` what must go
-    with it.
+    `status` is the HTTP status line without the version ("400 Bad Request"), `headers` are the headers to send with it.
     """
 
     def __init__(self, status: str, message: str, headers: Iterable[tuple[str, str]] = ()) -> None:
@@ -101,7 +116,7 @@ class Refused(EtherwsError):
 
 
 class ProtocolError(EtherwsError):
-    """The peer broke a rule. `code` is the close code that it is told (RFC 6455, section 7.4.1)."""
+    """The peer broke a rule. `code` is the close code to send (RFC 6455, section 7.4.1)."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -111,7 +126,7 @@ class ProtocolError(EtherwsError):
 class ConnectionClosed(EtherwsError):
     """The WebSocket has ended.
 
-    `code` is the peer's close code; None when it gave none, or when TCP ended without a Close.
+    `code` is the peer's close code; None if it sent none, or if TCP ended without a Close frame.
     """
 
     def __init__(self, message: str, code: int | None = None) -> None:
@@ -120,4 +135,4 @@ class ConnectionClosed(EtherwsError):
 
 
 class NetworkChanged(ConnectionClosed):
-    """This machine's network has changed, and by the old way nothing comes any more: a new one can be had at once."""
+    """This machine's network has changed, and nothing arrives by the old connection. A new one can be made at once."""

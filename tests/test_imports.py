@@ -30,7 +30,8 @@ ROOMS: dict[str, set[str]] = {
     "access": {"settings"},
     "tunnel": {"kernel/interfaces", "settings", "close_codes"},
     "client": {
-        *("tunnel", "access/certificates", "kernel", "settings", "addresses", "close_codes", "reloadable"),
+        *("tunnel", "access/certificates", "kernel/network_monitor", "settings", "addresses", "close_codes"),
+        "reloadable",
     },
     "server": {"tunnel", "kernel", "access", "settings", "addresses", "close_codes", "reloadable"},
     "wsgi": {"server", "settings"},
@@ -44,7 +45,7 @@ ROOMS: dict[str, set[str]] = {
 PURE = {
     *("__init__", "errors", "addresses", "close_codes", "reloadable", "settings"),
     *("access/credential_files", "access/passwd", "access/policy", "access/toml_lines"),
-    *("client/credentials", "client/http_auth", "client/proxy_choice"),
+    *("client/backoff", "client/credentials", "client/http_answer", "client/http_auth", "client/proxy_choice"),
     *("server/forwarded", "server/handshake", "server/proxy_protocol"),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/rate_limit", "tunnel/scheduling", "tunnel/wire"),
 }
@@ -54,7 +55,7 @@ OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", 
 #: A library: the modules that may import it.
 DOORS = {
     "pytun": {"tunnel/tap"},
-    "click": {"cli/admin", "cli/commands", "cli/demo"},
+    "click": {"cli/admin", "cli/commands", "cli/demo", "cli/options"},
     "pyroute2": {"kernel/device_errors", "kernel/interfaces", "kernel/netns", "kernel/nftables", "cli/demo"},
     "geventwebsocket": {"server/http"},
     "gunicorn": {"worker"},

@@ -1,14 +1,15 @@
-"""Settings: what is taken, and what is refused by name."""
+"""Settings: which values are accepted, and which are refused with the name of the option."""
 
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import pytest
 
 from etherws.errors import SettingsError
-from etherws.settings import DeviceSettings, Retry, ServerSettings, parse_header
+from etherws.settings import DeviceSettings, Retry, ServerSettings, Trust, duration, parse_header
 
 
 @pytest.mark.parametrize(
@@ -31,17 +32,17 @@ def test_good_values_are_kept(values: dict[str, Any]) -> None:
     [
         ({"device": "x" * 16}, "--device .* longer than 15"),
         ({"device": "ethernetcards%d%d"}, "--device"),
-        ({"device": ""}, "no interface name"),
-        ({"device": "a b"}, "no interface name"),
-        ({"device": "a/b"}, "no interface name"),
-        ({"device": "a:b"}, "no interface name"),
-        ({"device": ".."}, "no interface name"),
-        ({"bridge": "br%d"}, "--bridge .* no interface name"),
+        ({"device": ""}, "not a valid interface name"),
+        ({"device": "a b"}, "not a valid interface name"),
+        ({"device": "a/b"}, "not a valid interface name"),
+        ({"device": "a:b"}, "not a valid interface name"),
+        ({"device": ".."}, "not a valid interface name"),
+        ({"bridge": "br%d"}, "--bridge .* not a valid interface name"),
         ({"mtu": 67}, "--mtu 67 is out of range"),
         ({"mtu": 65_522}, "--mtu 65522 is out of range"),
-        ({"path": "lab"}, "--path 'lab' is no path"),
-        ({"path": "/lab?x"}, "is no path"),
-        ({"path": "/a b"}, "is no path"),
+        ({"path": "lab"}, "--path 'lab' is not a path"),
+        ({"path": "/lab?x"}, "is not a path"),
+        ({"path": "/a b"}, "is not a path"),
         ({"trusted_proxy": ("10.0.0.0/8", "10.0.0.1/8")}, "--trusted-proxy '10.0.0.1/8'"),
         ({"proxy_protocol": True}, "--proxy-protocol needs --trusted-proxy"),
     ],
@@ -69,7 +70,7 @@ def test_proxies_come_from_the_environment() -> None:
 
 
 @pytest.mark.parametrize("mtu", ["many", "-1", "1.5", "\u00b2"])
-def test_an_mtu_in_the_environment_that_is_no_number_is_refused(mtu: str) -> None:
+def test_an_mtu_in_the_environment_that_is_not_a_number_is_refused(mtu: str) -> None:
     with pytest.raises(SettingsError, match="ETHERWS_SERVER_MTU"):
         ServerSettings.from_environ({"ETHERWS_SERVER_MTU": mtu})
 
@@ -82,7 +83,7 @@ def test_a_time_to_wait_for_the_peer_is_bounded(key: str, value: float) -> None:
         ServerSettings(**{key: value})
 
 
-def test_nothing_need_be_waited_for_but_an_answer() -> None:
+def test_only_the_ping_timeout_must_not_be_zero() -> None:
     settings = DeviceSettings(ping_interval=0, carrier_timeout=0)
     assert (settings.ping_interval, settings.carrier_timeout) == (0, 0)
     with pytest.raises(SettingsError, match="--ping-timeout 0 s"):
@@ -93,12 +94,12 @@ def test_times_in_the_environment_have_units() -> None:
     names = {"PING_INTERVAL": "500ms", "PING_TIMEOUT": "2.5", "CARRIER_TIMEOUT": "1m"}
     found = ServerSettings.from_environ({f"ETHERWS_SERVER_{key}": value for key, value in names.items()})
     assert (found.ping_interval, found.ping_timeout, found.carrier_timeout) == (0.5, 2.5, 60.0)
-    with pytest.raises(SettingsError, match="ETHERWS_SERVER_PING_TIMEOUT: 'soon' is no duration; write 20s"):
+    with pytest.raises(SettingsError, match="ETHERWS_SERVER_PING_TIMEOUT: 'soon' is not a duration; write 20s"):
         ServerSettings.from_environ({"ETHERWS_SERVER_PING_TIMEOUT": "soon"})
 
 
 @pytest.mark.parametrize("values", [{"wire": 0}, {"wire": 3}, {"congestion": ""}, {"congestion": "b/r"}], ids=str)
-def test_what_is_no_wire_or_congestion_control_is_refused(values: dict[str, Any]) -> None:
+def test_unknown_wires_and_congestion_controls_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=f"--{next(iter(values))}"):
         DeviceSettings(**values)
 
@@ -107,7 +108,7 @@ def test_devices_and_waits_have_defaults() -> None:
     assert DeviceSettings().device == "ethws%d"
     times = DeviceSettings().ping_interval, DeviceSettings().ping_timeout, DeviceSettings().carrier_timeout
     assert times == (20.0, 10.0, 30.0)
-    assert (Retry().first, Retry().most, Retry().timeout) == (0.5, 30.0, 10.0)
+    assert (Retry().first_wait, Retry().longest_wait, Retry().attempt_timeout) == (0.5, 30.0, 10.0)
 
 
 @pytest.mark.parametrize("values", [(0.0, 1.0, 1.0), (2.0, 1.0, 1.0), (1.0, 1.0, 0.0)])
@@ -124,29 +125,116 @@ def test_waits_that_make_no_sense_are_refused(values: tuple[float, float, float]
         ("X:", ("X", "")),
     ],
 )
-def test_a_header_is_taken_apart(text: str, expected: tuple[str, str]) -> None:
+def test_a_header_is_parsed(text: str, expected: tuple[str, str]) -> None:
     assert parse_header(text) == expected
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("s3cr3t", "--header is no header; write 'Name: value'"),
-        (": s3cr3t", "is no header"),
-        ("X : s3cr3t", "is no header"),
-        ("X\r\nY: s3cr3t", "is no header"),
-        ("X: s3cr3t\r\nY: z", "--header X: there is an unprintable"),
+        ("s3cr3t", "--header is malformed; write 'Name: value'"),
+        (": s3cr3t", "is malformed"),
+        ("X : s3cr3t", "is malformed"),
+        ("X\r\nY: s3cr3t", "is malformed"),
+        ("X: s3cr3t\r\nY: z", "--header X: its value has an unprintable"),
         ("X: s3cr3t\n", "unprintable"),
         ("X: s3cr3t\0", "unprintable"),
         ("X: s3cr3t\udcff", "unprintable"),
-        ("upgrade: s3cr3t", "--header upgrade belongs to the handshake"),
-        ("Connection: s3cr3t", "belongs to the handshake"),
-        ("Sec-WebSocket-Protocol: s3cr3t", "belongs to the handshake"),
-        ("Content-Length: 7", "belongs to the handshake"),
+        ("upgrade: s3cr3t", "--header upgrade is a part of the WebSocket handshake"),
+        ("Connection: s3cr3t", "is a part of the WebSocket handshake"),
+        ("Sec-WebSocket-Protocol: s3cr3t", "is a part of the WebSocket handshake"),
+        ("Content-Length: 7", "is a part of the WebSocket handshake"),
     ],
 )
-def test_a_header_that_will_not_do_is_refused_and_not_shown(text: str, words: str) -> None:
+def test_an_unusable_header_is_refused_and_not_shown(text: str, words: str) -> None:
     with pytest.raises(SettingsError) as caught:
         parse_header(text)
     assert words in str(caught.value)
     assert "s3cr3t" not in str(caught.value)
+
+
+# The last value that is accepted, the first that is not.
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"device": "é" * 8}, {"device": "a\tb"}, {"device": "a\nb"}, {"device": "."}, {"bridge": ""}, {"path": "/#a"}],
+    ids=["16 bytes in 8 letters", "tab", "newline", "dot", "empty bridge", "fragment"],
+)
+def test_more_bad_values_are_refused(values: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match=f"--{next(iter(values))}"):
+        ServerSettings(**values)
+
+
+def test_the_first_wait_may_be_the_longest() -> None:
+    assert Retry(first_wait=30.0, longest_wait=30.0).first_wait == 30.0
+
+
+@pytest.mark.parametrize("option", ["device", "bridge"])
+@pytest.mark.parametrize(
+    "name",
+    [os.fsdecode(b"eth\xff"), "a\0b", "\u00e0", "a\u00a0"],
+    ids=["not UTF-8", "NUL", "a letter with byte a0", "no-break space is refused already"],
+)
+def test_a_name_that_the_kernel_cannot_take_is_a_settings_error(option: str, name: str) -> None:
+    with pytest.raises(SettingsError, match=f"--{option}"):
+        ServerSettings(**{option: name})
+
+
+def test_an_mtu_of_thousands_of_digits_is_a_settings_error() -> None:
+    with pytest.raises(SettingsError):
+        ServerSettings.from_environ({"ETHERWS_SERVER_MTU": "9" * 5000})
+
+
+def test_a_timeout_that_is_not_a_number_is_refused() -> None:
+    with pytest.raises(SettingsError, match="--connect-timeout"):
+        Retry(attempt_timeout=math.nan)
+
+
+@pytest.mark.parametrize(
+    "origin", ["*", "null", "https://example.com", "HTTP://example.com:8080/", "moz-extension://abc", "a+b.c-1://x"]
+)
+def test_origins_are_accepted(origin: str) -> None:
+    assert ServerSettings(allow_origin=(origin,)).allow_origin == (origin,)
+
+
+@pytest.mark.parametrize("origin", ["", "example.com", "https://", "https://example.com/path", "https:// x", "1://x"])
+def test_what_is_not_an_origin_is_refused(origin: str) -> None:
+    with pytest.raises(SettingsError, match=r"--allow-origin .* is not an origin; write https://HOST, or \* for all"):
+        ServerSettings(allow_origin=("*", origin))
+
+
+def test_a_port_is_kept_for_no_time_or_longer() -> None:
+    assert ServerSettings(resume_timeout=0).resume_timeout == 0
+    with pytest.raises(SettingsError, match=r"--resume-timeout -0\.1 s must not be below zero"):
+        ServerSettings(resume_timeout=-0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("20", 20.0), ("20s", 20.0), ("500ms", 0.5), ("5m", 300.0), ("1.5h", 5400.0), ("0", 0.0)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "1 s", "-1", "1d", ".5", "1.", "1e3", "\u0661", "1s\n"])
+def test_what_is_not_a_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration; write 20s, 500ms, 5m or a number of seconds"):
+        duration(text)
+
+
+def test_trust_names_its_files() -> None:
+    assert Trust().files == (None, None, None)
+    assert Trust("a", certfile="b", keyfile="c").files == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"keyfile": "k"}, "--keyfile needs --certfile as well"),
+        ({"insecure": True, "cacert": "c"}, "--insecure verifies nothing, so --cacert has no effect"),
+    ],
+)
+def test_trust_that_makes_no_sense_is_refused(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        Trust(**values)

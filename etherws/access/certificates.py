@@ -1,8 +1,8 @@
-"""TLS contexts of both ends, and what is read from a peer's certificate: whose it is, and its pin.
+"""TLS contexts for both ends, and what we read from a peer's certificate: its identity and its pin.
 
-What a connection does with a context is tunnel/tls.py's. Both ends keep to Mozilla's intermediate profile: TLS 1.2 and
-1.3, forward secrecy, authenticated ciphers; ALPN says http/1.1, since a proxy that agreed on HTTP/2 would lose the
-upgrade.
+Both ends of a tunnel use Mozilla's intermediate profile: TLS 1.2 and 1.3, forward secrecy, authenticated ciphers. ALPN
+offers only http/1.1: with HTTP/2 there is no upgrade to WebSocket. Read next: tunnel/tls.py, which uses a context for a
+connection.
 """
 
 from __future__ import annotations
@@ -18,36 +18,37 @@ from typing import Any
 from etherws.errors import ListenError, SettingsError
 from etherws.settings import Trust
 
-#: environ[CERTIFICATE] is the client's verified certificate, as getpeercert() gives it; set by server/http.py.
+#: environ[CERTIFICATE] is the client's verified certificate, in getpeercert()'s form; server/http.py sets it.
 CERTIFICATE = "etherws.certificate"
 
-#: TLS 1.2 (Mozilla's "Server Side TLS", version 5.7, intermediate), without finite-field DH, which would need
-#: parameters that nobody makes. Security level 2 refuses keys of under 112 bits of strength and SHA-1 signatures.
+#: The ciphers of TLS 1.2: Mozilla's "Server Side TLS", version 5.7, intermediate, without finite-field DH, for which
+#: the administrator would have to make parameters. Security level 2 refuses keys below 112 bits of strength, and
+#: signatures with SHA-1.
 CIPHERS = (
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
     "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:@SECLEVEL=2"
 )
 
-_REVOCATIONS = b"-----BEGIN X509 CRL-----"
+_CRL_HEADER = b"-----BEGIN X509 CRL-----"
 
-#: What a file of a directory of authorities is called.
+#: How the files in a directory of authorities are named.
 _SUFFIXES = (".pem", ".crt", ".cer")
 
 
 def server_context(certfile: str, keyfile: str, client_ca: str | None = None) -> ssl.SSLContext:
-    """A server's context. With `client_ca`, a PEM file of authorities, each client must show a certificate of theirs;
-    if there is a CRL in that file, one that is not revoked.
+    """A server's context. With `client_ca`, a PEM file of authorities, each client must show a certificate that one of
+    them signed; if the file has a CRL as well, the certificate must not be revoked.
 
-    Raises ListenError that names the file at fault.
+    Raises ListenError, which names the file.
     """
-    context = _context(ssl.PROTOCOL_TLS_SERVER)
+    context = _tunnel_context(ssl.PROTOCOL_TLS_SERVER)
     try:
-        _own(context, certfile, keyfile)
+        _load_certificate(context, certfile, keyfile)
         if client_ca:
-            authorities = _read("--client-ca", client_ca)
-            _trust(context, "--client-ca", client_ca)
+            authorities = _read_file("--client-ca", client_ca)
+            _load_authorities(context, "--client-ca", client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
-            if _REVOCATIONS in authorities:
+            if _CRL_HEADER in authorities:
                 context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     except SettingsError as exc:
         raise ListenError(str(exc)) from exc
@@ -55,72 +56,88 @@ def server_context(certfile: str, keyfile: str, client_ca: str | None = None) ->
 
 
 def client_context(trust: Trust) -> ssl.SSLContext:
-    """A client's context: verifies against `trust.cacert`, a PEM file or a directory of them, else against the system's
-    store, and has its own certificate if there is one. Raises SettingsError that names the file at fault."""
-    context = _context(ssl.PROTOCOL_TLS_CLIENT)
+    """A client's context. It verifies the server by `trust.cacert` (a PEM file, or a directory of them) or else by the
+    system's store, and shows the client's own certificate if there is one.
+
+    Raises SettingsError, which names the file.
+    """
+    context = _tunnel_context(ssl.PROTOCOL_TLS_CLIENT)
     if trust.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif trust.cacert:
-        _trust(context, "--cacert", trust.cacert)
+        _load_authorities(context, "--cacert", trust.cacert)
     else:
         context.load_default_certs()
     if trust.certfile:
-        _own(context, trust.certfile, trust.keyfile or trust.certfile)
+        _load_certificate(context, trust.certfile, trust.keyfile or trust.certfile)
     return context
 
 
-def owner(certificate: Mapping[str, Any]) -> str | None:
-    """Whose the certificate is: the first DNS name, mail address or URI of its SAN, else its CN.
+def proxy_context() -> ssl.SSLContext:
+    """The client's context for an https:// proxy, which is not ours: TLS 1.2 or later with OpenSSL's own choice of
+    ciphers, verified by the system's store."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.load_default_certs()
+    return context
 
-    `certificate` is a verified one, as ssl.SSLSocket.getpeercert() gives it. None if it names nobody.
+
+def identity_of(certificate: Mapping[str, Any]) -> str | None:
+    """The client's name in its certificate: the first DNS name, mail address or URI of the SAN, else the CN.
+
+    `certificate` must be verified, and in the form of ssl.SSLSocket.getpeercert(). None if it has no such name.
     """
     for kind, name in certificate.get("subjectAltName", ()):
         if kind in ("DNS", "email", "URI") and name:
             return str(name)
     names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName" and value]
-    # The most specific comes last (X.501).
+    # The most specific name comes last (X.501).
     return str(names[-1]) if names else None
 
 
-def pins(text: str) -> frozenset[str]:
-    """The pins of ``--pinnedpubkey``: sha256//BASE64, several with ``;`` between, or the name of a PEM or DER file with
-    a public key, as curl has it. Raises SettingsError."""
+def parse_pins(text: str) -> frozenset[str]:
+    """The pins in the value of ``--pinnedpubkey``. As with curl, that is sha256//BASE64, or several of them with ``;``
+    between, or the name of a PEM or DER file with a public key. Raises SettingsError."""
     if not text.startswith("sha256//"):
-        return frozenset([_pin_of_key(_read("--pinnedpubkey", text), text)])
+        return frozenset([_pin_of_key_file(_read_file("--pinnedpubkey", text), text)])
     found = text.split(";")
     for pin in found:
         if not re.fullmatch(r"sha256//[A-Za-z0-9+/]{43}=", pin):
-            raise SettingsError(f"--pinnedpubkey {pin!r} is no pin; write sha256// and the 44 characters of its base64")
+            raise SettingsError(
+                f"--pinnedpubkey {pin!r} is not a pin; write sha256// and the 44 characters of its base64"
+            )
     return frozenset(found)
 
 
-def pin(der: bytes) -> str:
-    """The pin of a certificate's public key (RFC 7469, section 2.4); `der` is the certificate."""
+def pin_of(der: bytes) -> str:
+    """The pin of a certificate's public key (RFC 7469, section 2.4); `der` is the certificate in DER form."""
     from cryptography import x509
 
-    return _pin(x509.load_der_x509_certificate(der).public_key())
+    return _pin_of_key(x509.load_der_x509_certificate(der).public_key())
 
 
-def _pin_of_key(data: bytes, path: str) -> str:
+def _pin_of_key_file(data: bytes, path: str) -> str:
     from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
 
     try:
-        return _pin((load_pem_public_key if data.startswith(b"-----BEGIN ") else load_der_public_key)(data))
+        return _pin_of_key((load_pem_public_key if data.startswith(b"-----BEGIN ") else load_der_public_key)(data))
     except ValueError as exc:
         raise SettingsError(
-            f"--pinnedpubkey {path}: no public key in PEM or DER form in it; see 'openssl x509 -pubkey'"
+            f"--pinnedpubkey {path}: it has no public key in PEM or DER form; see 'openssl x509 -pubkey'"
         ) from exc
 
 
-def _pin(key: Any) -> str:
+def _pin_of_key(key: Any) -> str:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return "sha256//" + base64.b64encode(hashlib.sha256(spki).digest()).decode()
 
 
-def _context(protocol: Any) -> ssl.SSLContext:
+def _tunnel_context(protocol: Any) -> ssl.SSLContext:
+    """What both ends of a tunnel have in common."""
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
@@ -129,14 +146,14 @@ def _context(protocol: Any) -> ssl.SSLContext:
     return context
 
 
-def _own(context: ssl.SSLContext, certfile: str, keyfile: str) -> None:
-    """Give the context its own certificate and key."""
+def _load_certificate(context: ssl.SSLContext, certfile: str, keyfile: str) -> None:
+    """Load the certificate and key that this side shows. Raises SettingsError."""
 
     def no_password() -> str:
         raise SettingsError(f"--keyfile {keyfile} is encrypted; decrypt it first ('openssl pkey')")
 
     for option, path in (("--keyfile", keyfile), ("--certfile", certfile)):
-        _read(option, path)
+        _read_file(option, path)
     try:
         context.load_cert_chain(certfile, keyfile, password=no_password)
     except ssl.SSLError as exc:
@@ -146,28 +163,30 @@ def _own(context: ssl.SSLContext, certfile: str, keyfile: str) -> None:
             raise SettingsError(
                 f"--certfile {certfile} is too weak; make one with a key of 2,048 bits RSA or 256 bits EC, and SHA-256"
             ) from exc
-        raise SettingsError(f"--keyfile {keyfile}, --certfile {certfile}: no PEM key and certificate") from exc
+        raise SettingsError(
+            f"--keyfile {keyfile}, --certfile {certfile}: they are not a key and a certificate in PEM form"
+        ) from exc
 
 
-def _trust(context: ssl.SSLContext, option: str, path: str) -> None:
-    """Have the context trust the authorities in a PEM file, or in the files of a directory."""
+def _load_authorities(context: ssl.SSLContext, option: str, path: str) -> None:
+    """Trust the authorities in a PEM file, or in the files of a directory. Raises SettingsError."""
     if not Path(path).is_dir():
-        _read(option, path)
+        _read_file(option, path)
         try:
             context.load_verify_locations(path)
         except ssl.SSLError as exc:
-            raise SettingsError(f"cannot use {option} {path}: no certificate in PEM form in it") from exc
+            raise SettingsError(f"cannot use {option} {path}: it has no certificate in PEM form") from exc
         return
-    # By the hashes of their names, as OpenSSL wants them, and by the suffix, as people lay them there.
+    # OpenSSL finds files that are named by a hash (c_rehash). Other files we load ourselves, by their suffix.
     context.load_verify_locations(capath=path)
     for file in sorted(Path(path).iterdir()):
         if file.suffix in _SUFFIXES or re.fullmatch(r"[0-9a-f]{8}\.\d+", file.name):
-            _trust(context, option, str(file))
+            _load_authorities(context, option, str(file))
     if not context.get_ca_certs():
-        raise SettingsError(f"cannot use {option} {path}: no file called *.pem, *.crt or *.cer in that directory")
+        raise SettingsError(f"cannot use {option} {path}: the directory has no file named *.pem, *.crt or *.cer")
 
 
-def _read(option: str, path: str) -> bytes:
+def _read_file(option: str, path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as exc:

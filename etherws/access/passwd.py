@@ -1,8 +1,7 @@
-"""Changing files of passwords and tokens: what `etherws passwd` does. The files and their checks are
-credential_files.py's.
+"""Change files of passwords and tokens: what `etherws passwd` does. Read next: credential_files.py, which reads them.
 
 A file is replaced as a whole or not at all, and two writers wait for each other. Comments, blank lines and the entries
-of others stay as they are, those that the server refuses too, so that they can be renewed one by one.
+of other names stay as they are; so do entries that the server refuses, so that one can renew them one by one.
 """
 
 from __future__ import annotations
@@ -21,90 +20,90 @@ from etherws.access.credential_files import (
     COST,
     COST_MAX,
     COST_MIN,
-    PASSWORD_BYTES,
-    Kind,
+    PASSWORD_MAX,
+    FileKind,
     StrPath,
     check_name,
-    entries,
-    read,
+    parse_entries,
+    read_lines,
 )
 from etherws.errors import CredentialsError
 
 
 def set_password(path: StrPath, name: str, password: str, cost: int = COST) -> bool:
-    """Add the name with this password, or change its password; True if it is new. Raises CredentialsError."""
+    """Add the name with this password, or change its password; True if the name is new. Raises CredentialsError."""
     check_name("the name", name)
     if not COST_MIN <= cost <= COST_MAX:
         raise CredentialsError(f"a cost of {cost} is out of range; choose {COST_MIN} to {COST_MAX}")
-    secret = _usable(password)
-    known = bcrypt.hashpw(secret, bcrypt.gensalt(cost)).decode()
-    # $2b$ under the name that `htpasswd -B` gives it, which every Apache knows.
-    entry = f"{name}:$2y${known[4:]}"
-    with _rewriting(path, create=True) as lines:
-        old = _take(path, lines, name, "password")
-        lines.insert(old[0] if old else len(lines), entry)
-    return not old
+    secret = _password_bytes(password)
+    hashed = bcrypt.hashpw(secret, bcrypt.gensalt(cost)).decode()
+    # bcrypt writes $2b$. `htpasswd -B` calls the same $2y$, which every version of Apache knows.
+    entry = f"{name}:$2y${hashed[4:]}"
+    with _rewrite(path, create=True) as lines:
+        removed = _remove_entries(path, lines, name, "password")
+        lines.insert(removed[0] if removed else len(lines), entry)
+    return not removed
 
 
 def add_token(path: StrPath, name: str) -> str:
-    """Give the name one more token; return it, which is then nowhere else. Raises CredentialsError."""
+    """Give the name one more token; return the token, which is stored nowhere. Raises CredentialsError."""
     check_name("the name", name)
     token = secrets.token_urlsafe(32)
-    with _rewriting(path, create=True) as lines:
-        # For its errors.
-        list(entries(path, lines, "token"))
+    with _rewrite(path, create=True) as lines:
+        # Only for the errors.
+        list(parse_entries(path, lines, "token"))
         lines.append(f"{name}:sha256:{hashlib.sha256(token.encode()).hexdigest()}")
     return token
 
 
 def remove(path: StrPath, name: str) -> bool:
     """Delete all entries of the name from a file of either kind; False if it has none. Raises CredentialsError."""
-    with _rewriting(path, create=False) as lines:
-        return bool(_take(path, lines, name, None))
+    with _rewrite(path, create=False) as lines:
+        return bool(_remove_entries(path, lines, name, None))
 
 
-def _usable(password: str) -> bytes:
-    """The password's bytes, if Passwords.check() can ever find them right."""
+def _password_bytes(password: str) -> bytes:
+    """The password in UTF-8. Raises CredentialsError for one that Passwords.check() never accepts."""
     try:
         secret = password.encode()
     except UnicodeEncodeError:
-        raise CredentialsError("the password is no UTF-8; choose another") from None
+        raise CredentialsError("the password is not UTF-8; choose another") from None
     if not secret:
         raise CredentialsError("the password is empty; choose another")
-    if len(secret) > PASSWORD_BYTES:
-        raise CredentialsError(f"the password is longer than {PASSWORD_BYTES} bytes; choose a shorter one")
+    if len(secret) > PASSWORD_MAX:
+        raise CredentialsError(f"the password is longer than {PASSWORD_MAX} bytes; choose a shorter one")
     if b"\0" in secret:
         raise CredentialsError("the password has a NUL; choose another")
     return secret
 
 
-def _take(path: StrPath, lines: list[str], name: str, kind: Kind | None) -> list[int]:
-    """Take the name's entries out of `lines`; return where they were, in ascending order."""
-    found = [index for index, _, other, _ in entries(path, lines, kind) if other == name]
+def _remove_entries(path: StrPath, lines: list[str], name: str, kind: FileKind | None) -> list[int]:
+    """Remove the name's entries from `lines`; return their former indexes, in ascending order."""
+    found = [entry.line for entry in parse_entries(path, lines, kind) if entry.name == name]
     for index in reversed(found):
         del lines[index]
     return found
 
 
 @contextlib.contextmanager
-def _rewriting(path: StrPath, *, create: bool) -> Iterator[list[str]]:
-    """The file's lines, to be changed inside; the file has them afterwards, unless an exception came.
+def _rewrite(path: StrPath, *, create: bool) -> Iterator[list[str]]:
+    """The file's lines, for the caller to change. They are written at the end, unless an exception was raised.
 
-    A link is followed and stays. Raises CredentialsError.
+    A symbolic link is followed, and stays. Raises CredentialsError.
     """
-    # The lock is on the folder: the file itself is another one after each change, and nothing is left lying about.
+    # The lock is on the folder: each change makes a new file, and a lock file would be left behind.
     target = os.path.realpath(path)
     try:
         with _locked(os.path.dirname(target)) as folder:
             exists = not create or os.path.lexists(target)
-            before = read(path)[0] if exists else []
+            before = read_lines(path)[0] if exists else []
             if before and not before[-1]:
                 del before[-1]
             lines = before.copy()
             yield lines
             if lines != before:
                 _replace(target, "".join(line + "\n" for line in lines).encode(), os.stat(target) if exists else None)
-                # The new name is on the disk only when the folder is.
+                # The file's new name is on the disk only after the folder was written.
                 os.fsync(folder)
     except OSError as exc:
         raise CredentialsError(
@@ -114,7 +113,7 @@ def _rewriting(path: StrPath, *, create: bool) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def _locked(folder: str) -> Iterator[int]:
-    """The folder, open, once no other writer has it; the kernel lets go when the process ends, however it does."""
+    """The folder's descriptor, with a lock that only one writer has. The kernel releases it when the process ends."""
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -124,9 +123,9 @@ def _locked(folder: str) -> Iterator[int]:
 
 
 def _replace(target: str, content: bytes, like: os.stat_result | None) -> None:
-    """Put `content` into the file's place, with the owner and mode of `like`, or the user's own and 0600."""
-    # mkstemp() opens it to its owner alone, so that the content is never more open than it was.
-    descriptor, fresh = tempfile.mkstemp(prefix=".etherws-", dir=os.path.dirname(target))
+    """Replace the file by one with `content`, with the owner and mode of `like`, or else the user's and 0600."""
+    # mkstemp() gives only the owner access, so the content is never more open than before.
+    descriptor, temporary = tempfile.mkstemp(prefix=".etherws-", dir=os.path.dirname(target))
     try:
         with open(descriptor, "wb") as file:
             if like:
@@ -135,7 +134,7 @@ def _replace(target: str, content: bytes, like: os.stat_result | None) -> None:
             file.write(content)
             file.flush()
             os.fsync(descriptor)
-        os.replace(fresh, target)
+        os.replace(temporary, target)
     except BaseException:
-        os.unlink(fresh)
+        os.unlink(temporary)
         raise

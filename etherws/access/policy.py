@@ -1,8 +1,8 @@
-"""What each client may do on the LAN: the policy file, read and checked.
+"""What each client may do on the LAN: read and check the policy file.
 
-Pure: says what applies to whom, and enforces nothing. A policy is TOML: a table [default] for everyone, and tables
-[client."NAME"] that change it for one identity. A mistake is reported with the line that it is on. The file's reference
-is docs/policy.rst; toml_lines.py finds the lines, and settings.py knows what names and MTUs there are.
+Pure: says what applies to whom; kernel/port_filter.py enforces it. A policy is TOML: a table [default] for everyone,
+and tables [client."NAME"] that change it for one identity. A mistake is reported with its line. The file's reference is
+docs/policy.rst. Read next: toml_lines.py, which finds the lines; settings.py, which checks names and MTUs.
 """
 
 from __future__ import annotations
@@ -16,24 +16,25 @@ from decimal import Decimal
 from typing import Any
 
 from etherws.access import toml_lines
-from etherws.errors import PolicyError, SettingsError, printable
+from etherws.errors import PolicyError, SettingsError, TomlError, printable
 from etherws.settings import MTU_MAX, MTU_MIN, check_name
 
 #: Bytes of a policy file: room for thousands of clients.
 SIZE_MAX = 1 << 20
 
-#: net/bridge/br_private.h, BR_MAX_PORTS: a bridge has no ports for more.
+#: net/bridge/br_private.h, BR_MAX_PORTS: a bridge has no more ports than this.
 CONNECTIONS_MAX = 1024
 
-#: Source addresses of one client: far more than one hypervisor has machines.
+#: Source addresses of one client: far more than one hypervisor has virtual machines.
 MACS_MAX = 65_536
 
-#: Bits per second. At the lowest a full frame takes 0.8 s, just less than TCP's first time-out (RFC 6298, section 2).
+#: Bits per second. At the lowest rate a full frame takes 0.8 s, less than TCP's first time-out of 1 s (RFC 6298,
+#: section 2).
 RATE_MIN, RATE_MAX = 16_000, 1_000_000_000_000
 
 _UNITS = {"k": 1_000, "M": 1_000_000, "G": 1_000_000_000}
 
-#: What can be dropped that comes from a client.
+#: Kinds of frames from a client that can be dropped.
 GUARDS = frozenset({"bpdu", "dhcp-server", "router-advertisement"})
 
 
@@ -41,10 +42,10 @@ GUARDS = frozenset({"bpdu", "dhcp-server", "router-advertisement"})
 class Profile:
     """What applies to one client.
 
-    `connect` is False for one who is refused. `bridge`, `device` and `mtu` are as in DeviceSettings; None leaves them
-    to the server's options. `connections` may be open at once. `macs` is how many source addresses may be in use, or
-    which ("02:00:00:00:00:01"). `rate_up`, from the client to the LAN, and `rate_down` are in bits per second, None
-    without a limit. `isolated` clients cannot reach each other. `drop` has names out of GUARDS.
+    `connect` is False for a client that is refused. `bridge`, `device` and `mtu` are as in DeviceSettings; with None
+    the server's options apply. `connections` may be open at once. `macs` is the number of source addresses that may be
+    in use, or the set of them ("02:00:00:00:00:01"). `rate_up`, from the client to the LAN, and `rate_down` are in bits
+    per second; None is no limit. `isolated` clients cannot reach each other. `drop` has names from GUARDS.
     """
 
     connect: bool = True
@@ -59,7 +60,7 @@ class Profile:
     drop: frozenset[str] = frozenset()
 
     def summary(self) -> str:
-        """One line for people."""
+        """One line for the user."""
         if not self.connect:
             return "refused"
         places = {"bridge": self.bridge, "device": self.device, "MTU": self.mtu}
@@ -78,22 +79,22 @@ class Profile:
 
 @dataclass(frozen=True)
 class Policy:
-    """Who gets which profile: `clients` by identity, and `default` everyone else."""
+    """Which profile applies to whom: `clients` by identity, `default` to everyone else."""
 
     default: Profile
     clients: Mapping[str, Profile]
 
     def profile(self, identity: str | None) -> Profile:
-        """The profile of this user or certificate; None stands for a client who has not said who it is."""
+        """The profile of this identity; None is a client without one (no user, no certificate)."""
         return self.default if identity is None else self.clients.get(identity, self.default)
 
 
-#: What applies without a policy file.
+#: The policy that applies without a policy file.
 DEFAULT = Policy(Profile(), {})
 
 
 def load(path: str | os.PathLike[str]) -> Policy:
-    """The policy in the file at `path`; raises PolicyError."""
+    """The policy in the file at `path`. Raises PolicyError."""
     name = os.fspath(path)
     try:
         with open(path, "rb") as file:
@@ -103,7 +104,7 @@ def load(path: str | os.PathLike[str]) -> Policy:
     if len(raw) > SIZE_MAX:
         raise PolicyError(f"policy {name} is larger than {SIZE_MAX} bytes; is it the right file?")
     try:
-        # Some editors begin a file with a byte order mark.
+        # "-sig": some editors write a byte order mark at the beginning.
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         line = raw.count(b"\n", 0, exc.start) + 1
@@ -112,16 +113,17 @@ def load(path: str | os.PathLike[str]) -> Policy:
 
 
 def parse(text: str, name: str) -> Policy:
-    """The policy that `text` says; `name` is the file's in the PolicyError that a mistake raises."""
-    document = toml_lines.loads(text, name)
+    """The policy in `text`. Raises PolicyError, which begins with the file's `name` and the line."""
     try:
-        return _policy(document)
-    except _Wrong as exc:
+        return _policy(toml_lines.loads(text))
+    except TomlError as exc:
+        raise PolicyError(f"{name}:{exc.line}: {exc}") from None
+    except _Mistake as exc:
         raise PolicyError(f"{name}:{toml_lines.line_of(text, exc.path)}: {exc}") from None
 
 
-class _Wrong(Exception):
-    """A mistake in what the file says; `path` are the keys that lead to it."""
+class _Mistake(Exception):
+    """A wrong key or value; `path` are the keys that lead to it."""
 
     def __init__(self, path: tuple[str, ...], message: str) -> None:
         super().__init__(message)
@@ -131,23 +133,23 @@ class _Wrong(Exception):
 def _policy(document: dict[str, Any]) -> Policy:
     for key in document:
         if key in _KEYS:
-            raise _Wrong((key,), f'{key} is in no table; put it below [default] or [client."NAME"]')
+            raise _Mistake((key,), f'{key} is outside of the tables; put it below [default] or [client."NAME"]')
         if key not in ("default", "client"):
-            raise _Wrong((key,), _unknown("table", key, ("default", "client")))
+            raise _Mistake((key,), _unknown("table", key, ("default", "client")))
     default = _profile(("default",), document.get("default", {}), Profile())
     clients = document.get("client", {})
     if not isinstance(clients, dict):
-        raise _Wrong(("client",), 'client is no table; write [client."NAME"] above a client\'s keys')
+        raise _Mistake(("client",), 'client is not a table; write [client."NAME"] above a client\'s keys')
     if "" in clients:
-        raise _Wrong(("client", ""), 'a client without a name; write [client."NAME"]')
+        raise _Mistake(("client", ""), 'a client without a name; write [client."NAME"]')
     return Policy(default, {name: _profile(("client", name), table, default) for name, table in clients.items()})
 
 
 def _profile(path: tuple[str, ...], table: Any, base: Profile) -> Profile:
-    """`base`, changed by the keys of a table."""
+    """`base` with the values of a table in place of its own."""
     if not isinstance(table, dict):
-        raise _Wrong(
-            path, f'{_quoted(path[-1])} is no table; write [default] or [client."NAME"] above a client\'s keys'
+        raise _Mistake(
+            path, f'{_quoted(path[-1])} is not a table; write [default] or [client."NAME"] above a client\'s keys'
         )
     found: dict[str, Any] = {}
     for key, value in table.items():
@@ -155,34 +157,34 @@ def _profile(path: tuple[str, ...], table: Any, base: Profile) -> Profile:
             if key in _KEYS:
                 found[key.replace("-", "_")] = _KEYS[key](key, value)
             elif isinstance(value, dict):
-                raise SettingsError(f"unknown table {_quoted(key)}; put a name that has dots into quotes")
+                raise SettingsError(f"unknown table {_quoted(key)}; put a name with dots in quotes")
             else:
                 raise SettingsError(_unknown("key", key, _KEYS))
         except SettingsError as exc:
-            raise _Wrong((*path, key), str(exc)) from None
+            raise _Mistake((*path, key), str(exc)) from None
     return replace(base, **found)
 
 
 def _flag(key: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise SettingsError(f"{key} is neither true nor false; write one of them without quotes")
+        raise SettingsError(f"{key} is not true or false; write one of them without quotes")
     return value
 
 
 def _name(key: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise SettingsError(f"{key} is no text; put the name into quotes")
+        raise SettingsError(f"{key} is not a text; put the name in quotes")
     name = value.replace("%d", "0", 1) if key == "device" else value
-    # Cut, so that the message is short; what is cut off is far beyond the limit.
+    # Shortened for the message; the limit of a name is far below.
     check_name(key, name[:64])
     return value
 
 
 def _number(low: int, high: int) -> Callable[[str, Any], int]:
     def check(key: str, value: Any) -> int:
-        # A bool is an int to isinstance(). The value is not shown: it may have more digits than Python prints.
+        # Not isinstance(): a bool is an int. The value is not shown: it may have more digits than Python prints.
         if type(value) is not int or not low <= value <= high:
-            raise SettingsError(f"{key} is no number from {low} to {high}; choose one, without quotes")
+            raise SettingsError(f"{key} must be a number from {low} to {high}; write it without quotes")
         return value
 
     return check
@@ -192,15 +194,15 @@ def _macs(key: str, value: Any) -> int | frozenset[str]:
     if not isinstance(value, list):
         return _number(1, MACS_MAX)(key, value)
     if not value:
-        raise SettingsError(f"{key} is empty; name an address, or refuse the client by connect = false")
+        raise SettingsError(f"{key} is empty; name an address, or refuse the client with connect = false")
     return frozenset(_mac(key, item) for item in _texts(key, value))
 
 
 def _mac(key: str, text: str) -> str:
     address = text.lower().replace("-", ":")
     if not re.fullmatch("[0-9a-f]{2}(:[0-9a-f]{2}){5}", address):
-        raise SettingsError(f'{_quoted(text)} in {key} is no MAC address; write it as "02:00:00:00:00:01"')
-    # IEEE 802.3, section 3.2.3: the lowest bit of the first byte marks a group, which nothing is sent from.
+        raise SettingsError(f'{_quoted(text)} in {key} is not a MAC address; write it as "02:00:00:00:00:01"')
+    # IEEE 802.3, section 3.2.3: the lowest bit of the first byte marks a group address, which no frame is sent from.
     if int(address[:2], 16) & 1 or address == "00:00:00:00:00:00":
         raise SettingsError(f"{address} in {key} is not the address of one machine; name one with an even first byte")
     return address
@@ -212,7 +214,7 @@ def _rate(key: str, value: Any) -> int | None:
     found = re.fullmatch(r"([0-9]{1,10}(?:\.[0-9]{1,9})?) ?([kMG])bit/s", value) if isinstance(value, str) else None
     if not found:
         raise SettingsError(
-            f'{key} is no rate; write a number and kbit/s, Mbit/s or Gbit/s, as in "100 Mbit/s", or "unlimited"'
+            f'{key} is not a rate; write a number and kbit/s, Mbit/s or Gbit/s, as in "100 Mbit/s", or "unlimited"'
         )
     rate = int(Decimal(found[1]) * _UNITS[found[2]])
     if not RATE_MIN <= rate <= RATE_MAX:
@@ -229,12 +231,12 @@ def _drop(key: str, value: Any) -> frozenset[str]:
 
 def _texts(key: str, value: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise SettingsError(f"{key} is no list of texts; put each into quotes, and all into brackets")
+        raise SettingsError(f"{key} is not a list of texts; put each in quotes, and all in brackets")
     return value
 
 
-#: Every key of a table, and what checks its value: given the key and the value, it returns what Profile has for it, or
-#: raises SettingsError.
+#: Every key of a table, and the function that checks its value: it gets the key and the value, and returns the value of
+#: the Profile's field. It raises SettingsError.
 _KEYS: dict[str, Callable[[str, Any], Any]] = {
     "connect": _flag,
     "bridge": _name,
@@ -255,4 +257,4 @@ def _quoted(text: str) -> str:
 
 def _unknown(kind: str, word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word[:64], known, 1, 0.5)
-    return f"unknown {kind} {_quoted(word)}; " + (f"is it {near[0]}?" if near else f"choose of {', '.join(known)}")
+    return f"unknown {kind} {_quoted(word)}; " + (f"is it {near[0]}?" if near else f"choose one of {', '.join(known)}")

@@ -1,6 +1,7 @@
-"""The process: in the background or in front, its PID file, its signals, and its word to systemd.
+"""The process: in the background or in the foreground, its PID file, its signals, and its message to systemd.
 
-A background start is over for the user only once the daemon says that it is ready, or why it is not.
+A start in the background returns to the user only when the daemon is ready, or has failed. What runs in the process is
+a function that commands.py passes in.
 """
 
 from __future__ import annotations
@@ -21,96 +22,100 @@ from etherws.errors import DaemonError, EtherwsError
 
 log = logging.getLogger(__name__)
 
-#: Where syslog listens (syslog(3)); there is none in most containers.
+#: syslog's socket (syslog(3)); most containers have none.
 SYSLOG = "/dev/log"
 
-Main = Callable[[Callable[[str], None], Event], None]
+#: What runs in the process: a function of `ready`, which it calls with a message as soon as it works, and of `stop`, an
+#: event after which it returns.
+Service = Callable[[Callable[[str], None], Event], None]
 
 
-def stays_in_front() -> bool:
-    """Whether whoever started this process watches it: systemd (sd_notify(3)), or a container as its PID 1."""
+def is_supervised() -> bool:
+    """Whether something watches this process, so that it must stay in the foreground: systemd (sd_notify(3)), or a
+    container, in which it is PID 1."""
     return bool(os.environ.get("NOTIFY_SOCKET")) or os.getpid() == 1
 
 
-def in_front(main: Main, pidfile: str | None = None) -> None:
-    """Run `main` here until it returns. Raises what it raises."""
+def run_in_foreground(service: Service, pidfile: str | None = None) -> None:
+    """Run the service in this process until it returns. Raises what it raises."""
 
     def ready(message: str) -> None:
         log.info("%s", message)
-        _notify("READY=1")
+        _notify_systemd("READY=1")
 
-    with _pid_in(pidfile):
-        main(ready, _stop_event())
+    with _pid_file(pidfile):
+        service(ready, _stop_event())
 
 
-def in_background(main: Main, pidfile: str | None = None) -> str:
-    """Run `main` in a process of its own; return the message with which it declared itself ready.
+def run_in_background(service: Service, pidfile: str | None = None) -> str:
+    """Run the service in a process of its own; return its message as soon as it is ready.
 
-    Raises DaemonError with what it failed of before that. In the daemon itself, this does not return.
+    Raises DaemonError with the error if it fails before that. In the new process this function does not return.
     """
-    reading, writing = os.pipe()
+    report_reader, report_writer = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(reading)
-        # A session of its own, and not its leader: no terminal can ever take hold of it (setsid(2)).
+        os.close(report_reader)
+        # A session of its own, and not as its leader: so the process can never get a controlling terminal (setsid(2)).
         os.setsid()
         if os.fork() == 0:
-            _daemon(main, os.path.abspath(pidfile) if pidfile else None, writing)
+            _run_daemon(service, os.path.abspath(pidfile) if pidfile else None, report_writer)
         os._exit(0)
-    os.close(writing)
+    os.close(report_writer)
     os.waitpid(child, 0)
-    with os.fdopen(reading, encoding="utf-8") as report:
+    with os.fdopen(report_reader, encoding="utf-8") as report:
         status, message = report.read(3), report.read()
     if status != "000":
-        failed = DaemonError(message or "the process in the background died at its start")
+        failed = DaemonError(message or "the process in the background ended during its start")
         failed.exit_status = int(status or 1)
         raise failed
     return message
 
 
-def _daemon(main: Main, pidfile: str | None, report: int) -> None:
-    """The daemon's whole life; ends the process."""
+def _run_daemon(service: Service, pidfile: str | None, report_pipe: int) -> None:
+    """All that the daemon does; ends the process. The parent waits for a report: three digits of exit status, and a
+    message."""
     status = 0
-    waiting = True
+    reported = False
 
-    def answer(status: int, message: str) -> None:
-        nonlocal waiting
-        os.write(report, f"{status:03}{message}".encode())
-        os.close(report)
-        waiting = False
+    def report(status: int, message: str) -> None:
+        nonlocal reported
+        os.write(report_pipe, f"{status:03}{message}".encode())
+        os.close(report_pipe)
+        reported = True
 
     def ready(message: str) -> None:
-        # Whoever reads our output to its end is not to wait for ours.
+        # A program that reads the output of the start until its end must not wait for the daemon.
         null = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):
             os.dup2(null, standard)
         os.close(null)
         os.chdir("/")
         log.info("%s", message)
-        answer(0, message)
+        report(0, message)
 
     try:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         _log_to_syslog()
-        with _pid_in(pidfile):
-            main(ready, _stop_event())
+        with _pid_file(pidfile):
+            service(ready, _stop_event())
     except EtherwsError as exc:
         status = exc.exit_status
-        if waiting:
-            answer(status, str(exc))
-        else:
+        if reported:
             log.error("%s", exc)
+        else:
+            report(status, str(exc))
     except BaseException:
         status = 1
-        log.exception("this should not have happened")
+        log.exception("unexpected error; please report it")
     finally:
         os._exit(status)
 
 
 def _log_to_syslog() -> None:
-    # What cannot be logged because syslog has gone is no reason for a traceback in the user's terminal.
+    # If syslog ends, logging must not print tracebacks to the user's terminal.
     logging.raiseExceptions = False
-    # The socket may be there and nobody behind it; since Python 3.11 that shows only here.
+    # The socket may exist without a listener; since Python 3.11 only createSocket() reports that.
     with contextlib.suppress(OSError):
         handler = logging.handlers.SysLogHandler(SYSLOG)
         getattr(handler, "createSocket", lambda: None)()
@@ -119,7 +124,7 @@ def _log_to_syslog() -> None:
 
 
 def _stop_event() -> Event:
-    """An event that SIGTERM and SIGINT set."""
+    """An event that is set by SIGTERM and SIGINT."""
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stop.set)
@@ -127,8 +132,8 @@ def _stop_event() -> Event:
 
 
 @contextlib.contextmanager
-def _pid_in(path: str | None) -> Iterator[None]:
-    """Keep this process's number in the file `path`, locked, for as long as it runs."""
+def _pid_file(path: str | None) -> Iterator[None]:
+    """Keep this process's ID in a locked file while the block runs. Raises DaemonError if another process has it."""
     if path is None:
         yield
         return
@@ -141,7 +146,9 @@ def _pid_in(path: str | None) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
             other = os.read(file, 20).decode(errors="replace").strip()
-            raise DaemonError(f"--pidfile {path} belongs to process {other}, which runs; stop that first") from exc
+            raise DaemonError(
+                f"--pidfile {path} belongs to process {other}, which still runs; stop that first"
+            ) from exc
         os.ftruncate(file, 0)
         os.write(file, f"{os.getpid()}\n".encode())
         try:
@@ -153,10 +160,10 @@ def _pid_in(path: str | None) -> Iterator[None]:
         os.close(file)
 
 
-def _notify(state: str) -> None:
-    """Tell systemd, if it listens (sd_notify(3))."""
+def _notify_systemd(state: str) -> None:
+    """Send systemd a state, if it started this process with Type=notify (sd_notify(3))."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address:
-        # A leading @ stands for the zero byte of an abstract address (unix(7)).
+        # A leading @ means the zero byte of an abstract address (unix(7)).
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.sendto(state.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)

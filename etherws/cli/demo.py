@@ -1,8 +1,8 @@
-"""The demo: the README's picture in network namespaces, its commands run for real, and traffic sent through it.
+"""``etherws demo``: build the README's picture in network namespaces, run its commands, and send traffic through it.
 
-Touches nothing outside its namespaces, and starts no program but ``etherws``: the bridge commands are shown as a user
-types them, and done by netlink. It reads from top to bottom: the steps, the picture, the traffic, the user's screen.
-Read next: kernel/netns.py, which has the namespaces, and commands.py, which has the commands that run here.
+Changes nothing outside its namespaces, and starts no program but ``etherws``: the bridge commands are shown as a user
+types them, and done by netlink. The order in this file: the steps, the picture, the traffic, the user's screen. Read
+next: kernel/netns.py, which has the namespaces; commands.py, which has the commands that run here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 import click
 from pyroute2.netlink.exceptions import NetlinkError
 
-from etherws.errors import EtherwsError
+from etherws.errors import DemoError
 from etherws.kernel.netns import ENDING, Namespace, enter_user_namespace, privileged
 
 PICTURE = """
@@ -32,39 +32,36 @@ PICTURE = """
           Hypervisor1 --- eth0 --- R --- eth0 --- Hypervisor2
 """
 
-#: Seconds that a command, an answer or the end of a process may take, on a busy machine; a tenth of it is usual.
-PATIENCE = 10.0
-#: Bytes of ICMP payload in an IP packet of 1,500: less 20 of IP header and 8 of ICMP header.
-FULL_SIZE = 1500 - 20 - 8
+#: Seconds that a command, an answer or the end of a process may take. A tenth is usual; a busy machine needs more.
+TIMEOUT = 10.0
 
-
-class DemoError(EtherwsError):
-    """A step of the demo failed, or this machine lacks what it needs."""
+#: Bytes of ICMP payload in an IP packet of 1,500 bytes: 20 are the IP header, 8 the ICMP header.
+FULL_PAYLOAD = 1500 - 20 - 8
 
 
 def run(seconds: float = 3.0) -> None:
-    """Build the link, send traffic through it, and take it apart; TCP is measured for `seconds`.
+    """Build the tunnel, send traffic through it, and remove everything; TCP is measured for `seconds`.
 
-    Raises DemoError if a step fails. Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt. All after the clean-up.
+    Raises DemoError if a step fails, and KeyboardInterrupt after Ctrl-C, SIGTERM or SIGHUP; both after the clean-up.
     """
     began = time.monotonic()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # Not every encoding has the tick.
+        sys.stdout.reconfigure(errors="replace")  # Some encodings do not have the tick.
     click.echo(PICTURE)
     with _interruptible(), contextlib.ExitStack() as stack:
         with _step("two hypervisors, their VMs, a router"):
             if not privileged():
                 enter_user_namespace()
             one, two, vm1, vm2 = build(stack)
-        stack.callback(_end, one, two)
-        _connect("Hypervisor1", one, "server")
-        _connect("Hypervisor2", two, "client", "--uri", "ws://192.0.2.1/")
+        stack.callback(_end_processes, one, two)
+        _set_up("Hypervisor1", one, "server")
+        _set_up("Hypervisor2", two, "client", "--uri", "ws://192.0.2.1/")
         click.echo("\nfrom VM1 to VM2")
         with _step("ping") as notes:
             trips = vm1.run(ping, "10.0.0.2", 5, 56)
             notes += [*(f"{trip:.2f}" for trip in trips), "ms"]
         with _step("1,500 bytes of IP, don't fragment"):
-            vm1.run(ping, "10.0.0.2", 1, FULL_SIZE)
+            vm1.run(ping, "10.0.0.2", 1, FULL_PAYLOAD)
         rate = throughput(vm1, vm2, "10.0.0.2", seconds)
         click.echo(f"\n  round trip          {min(trips):.2f} ms at best, {sum(trips) / len(trips):.2f} ms on average")
         click.echo("  full-size packet    passed whole")
@@ -73,9 +70,9 @@ def run(seconds: float = 3.0) -> None:
 
 
 def build(stack: contextlib.ExitStack) -> tuple[Namespace, Namespace, Namespace, Namespace]:
-    """The picture without the tunnel: hypervisors 1 and 2, VMs 1 and 2. They are gone with `stack`.
+    """Build the picture without the tunnel: hypervisors 1 and 2, VMs 1 and 2. Closing `stack` removes them.
 
-    The hypervisors, 192.0.2.1 and 198.51.100.2, have a router between; nothing joins the VMs, 10.0.0.1 and .2, yet.
+    A router joins the hypervisors, 192.0.2.1 and 198.51.100.2. Nothing joins the VMs, 10.0.0.1 and 10.0.0.2, yet.
     """
     one, two, vm1, vm2, router = (stack.enter_context(Namespace()) for _ in range(5))
     for machine in (one, two, vm1, vm2, router):
@@ -91,18 +88,20 @@ def build(stack: contextlib.ExitStack) -> tuple[Namespace, Namespace, Namespace,
         vm.configure("eth0", f"10.0.0.{number}/24")
     with router.inside():
         try:
-            # The kernel shows each task its own namespace there.
+            # In /proc/sys/net each process sees its own namespace.
             Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
         except OSError as exc:
-            raise DemoError(f"no IPv4 forwarding: {exc.strerror}; in a container, let it write to /proc/sys") from exc
+            raise DemoError(
+                f"cannot switch on IPv4 forwarding: {exc.strerror}; in a container, allow it to write to /proc/sys"
+            ) from exc
     return one, two, vm1, vm2
 
 
-def _connect(name: str, hypervisor: Namespace, *arguments: str) -> None:
-    """What a user types on one side: ``etherws`` for real, the bridge by netlink."""
+def _set_up(name: str, hypervisor: Namespace, *arguments: str) -> None:
+    """Do what a user types on one side: run ``etherws``, and make the bridge by netlink."""
     click.echo(f"\non {name}")
     with _step(f"# etherws {' '.join(arguments)}") as notes:
-        # Before it a server warns, rightly, that everybody is let in.
+        # The last line only: before it the server warns that it lets everyone in.
         notes.append(etherws(hypervisor, *arguments).splitlines()[-1])
     with _step("# brctl addbr br0"), hypervisor.netlink() as route:
         route.link("add", ifname="br0", kind="bridge")
@@ -115,12 +114,12 @@ def _connect(name: str, hypervisor: Namespace, *arguments: str) -> None:
 
 
 def etherws(hypervisor: Namespace, *arguments: str) -> str:
-    """Run ``etherws`` until it returns, which leaves it going on in the background; return what it said."""
-    # Settings of the user's own must not reach it; nor may it take systemd's start of the demo for its own.
+    """Run ``etherws`` until it goes into the background; return its output. Raises DemoError if it fails."""
+    # The user's own settings must not apply; nor NOTIFY_SOCKET, if systemd started the demo.
     env = {key: value for key, value in os.environ.items() if not key.startswith(("ETHERWS_", "NOTIFY_"))}
     env = {key: value for key, value in env.items() if not key.lower().endswith("_proxy")}
-    # No pipe: what goes on in the background, should it hang, would hold the end of it.
-    with open(os.memfd_create("said"), "w+", encoding="utf-8", errors="replace") as output:
+    # A file and not a pipe: a process that hangs in the background would keep the pipe open.
+    with open(os.memfd_create("output"), "w+", encoding="utf-8", errors="replace") as output:
         argv = [sys.executable, "-m", "etherws", *arguments]
         with hypervisor.inside():
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env)
@@ -128,35 +127,38 @@ def etherws(hypervisor: Namespace, *arguments: str) -> str:
         with process, contextlib.ExitStack() as stack:
             stack.callback(process.kill)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                status = process.wait(PATIENCE)
+                status = process.wait(TIMEOUT)
         output.seek(0)
-        said = output.read().strip()
-    if status != 0 or "cannot" in said:
-        end = f"ended with status {status}" if status is not None else f"did not return within {PATIENCE:g} s"
-        raise DemoError(f"{end}, saying: {said or 'nothing'}")
-    return said
+        text = output.read().strip()
+    if status != 0 or "cannot" in text:
+        end = f"ended with status {status}" if status is not None else f"did not return within {TIMEOUT:g} s"
+        raise DemoError(f"{end}, with the output: {text or 'none'}")
+    return text
 
 
 def ping(address: str, count: int, size: int) -> list[float]:
-    """The milliseconds that `count` ICMP echoes of `size` bytes took, none of them fragmented (icmp(7), RFC 792)."""
+    """Send `count` ICMP echo requests of `size` bytes, unfragmented; return the round trips in milliseconds (RFC 792).
+
+    Raises DemoError if not all of them are answered in time.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
-        # IP_MTU_DISCOVER, IP_PMTUDISC_PROBE (include/uapi/linux/in.h): don't fragment, and believe no cached path MTU.
+        # IP_MTU_DISCOVER, IP_PMTUDISC_PROBE (include/uapi/linux/in.h): don't fragment, and ignore a cached path MTU.
         sock.setsockopt(socket.IPPROTO_IP, 10, 3)
         sock.connect((address, 0))
         sock.settimeout(1)
         payload = bytes(index & 0xFF for index in range(size))
         trips: list[float] = []
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         sequence = 0
         while len(trips) < count:
             if time.monotonic() > deadline:
-                raise DemoError(f"{len(trips)} of {count} answers from {address} within {PATIENCE:g} s")
+                raise DemoError(f"{len(trips)} of {count} answers from {address} within {TIMEOUT:g} s")
             sequence += 1
             request, expected = _echo(8, sequence, payload), _echo(0, sequence, payload)
             sent = time.perf_counter()
             sock.send(request)
             with contextlib.suppress(TimeoutError):
-                # Behind the IP header, whose length is in words of 4 bytes.
+                # The ICMP message follows the IP header, whose length is in words of 4 bytes.
                 while (reply := sock.recv(65536))[(reply[0] & 15) * 4 :] != expected:
                     pass
                 trips.append((time.perf_counter() - sent) * 1000)
@@ -164,7 +166,7 @@ def ping(address: str, count: int, size: int) -> list[float]:
 
 
 def _echo(kind: int, sequence: int, payload: bytes) -> bytes:
-    """An ICMP echo, request (8) or reply (0), with its checksum; `payload` is of even length."""
+    """An ICMP echo request (kind 8) or reply (0), with its checksum. `payload` must have an even length."""
     message = struct.pack("!BBHHH", kind, 0, 0, os.getpid() & 0xFFFF, sequence) + payload
     total = sum(word for (word,) in struct.iter_unpack("!H", message))
     total = (total & 0xFFFF) + (total >> 16)
@@ -172,7 +174,7 @@ def _echo(kind: int, sequence: int, payload: bytes) -> bytes:
 
 
 def throughput(sender: Namespace, receiver: Namespace, address: str, seconds: float) -> float:
-    """Mbit/s that one TCP connection carries from `sender` to `receiver`, shown as it goes."""
+    """The Mbit/s that one TCP connection carries from `sender` to `receiver`, with a progress bar. Raises DemoError."""
     received = 0
 
     def drain() -> None:
@@ -186,9 +188,9 @@ def throughput(sender: Namespace, receiver: Namespace, address: str, seconds: fl
         try:
             with receiver.inside():
                 listener = stack.enter_context(socket.create_server((address, 5001)))
-            listener.settimeout(PATIENCE)
+            listener.settimeout(TIMEOUT)
             with sender.inside():
-                near = stack.enter_context(socket.create_connection((address, 5001), PATIENCE))
+                near = stack.enter_context(socket.create_connection((address, 5001), TIMEOUT))
             far = stack.enter_context(listener.accept()[0])
             reader = threading.Thread(target=drain)
             reader.start()
@@ -203,7 +205,7 @@ def throughput(sender: Namespace, receiver: Namespace, address: str, seconds: fl
                     bar.update(100 - bar.pos)
                 return received * 8e-6 / (time.monotonic() - began)
             finally:
-                # Wakes the reader, whatever has become of the tunnel.
+                # Ends the reader, even if the tunnel is broken.
                 with contextlib.suppress(OSError):
                     far.shutdown(socket.SHUT_RDWR)
                 reader.join()
@@ -213,7 +215,8 @@ def throughput(sender: Namespace, receiver: Namespace, address: str, seconds: fl
 
 @contextlib.contextmanager
 def _step(text: str) -> Iterator[list[str]]:
-    """Show a step as it happens. What is put into the list is shown behind the tick; errors become DemoError."""
+    """Show a step while it runs. The words that the block puts into the list are shown after the tick. OSError and
+    netlink errors become DemoError."""
     click.echo(f"  {text:<42}", nl=False)
     notes: list[str] = []
     try:
@@ -221,7 +224,7 @@ def _step(text: str) -> Iterator[list[str]]:
     except BaseException as exc:
         click.secho("\u2717", fg="red")
         if isinstance(exc, NetlinkError):
-            hint = "; load the kernel's drivers by 'modprobe -a veth bridge'" if exc.code == errno.EOPNOTSUPP else ""
+            hint = "; load the kernel's drivers with 'modprobe -a veth bridge'" if exc.code == errno.EOPNOTSUPP else ""
             raise DemoError(f"{text}: {os.strerror(exc.code)}{hint}") from exc
         if isinstance(exc, OSError | DemoError):
             raise DemoError(f"{text}: {getattr(exc, 'strerror', None) or exc}") from exc
@@ -231,7 +234,7 @@ def _step(text: str) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP do what Ctrl-C does."""
+    """Make SIGTERM and SIGHUP do what Ctrl-C does."""
     before = [(number, signal.signal(number, signal.default_int_handler)) for number in ENDING]
     try:
         yield
@@ -240,12 +243,12 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _end(*hypervisors: Namespace) -> None:
-    """End what runs on these. Found by their namespace: a start that was interrupted has no PID file yet."""
+def _end_processes(*hypervisors: Namespace) -> None:
+    """End the processes in these namespaces. No PID file is used: after an interrupted start there is none."""
     for number in ENDING:
-        # A second Ctrl-C must not leave processes behind.
+        # A second Ctrl-C must not interrupt the clean-up.
         signal.signal(number, signal.SIG_IGN)
     with _step("clean-up"):
-        in_time = [hypervisor.end(PATIENCE / 2) for hypervisor in hypervisors]
+        in_time = [hypervisor.end(TIMEOUT / 2) for hypervisor in hypervisors]
         if not all(in_time):
-            raise DemoError(f"etherws outlived SIGTERM by {PATIENCE / 2:g} s, and was killed")
+            raise DemoError(f"etherws did not end within {TIMEOUT / 2:g} s after SIGTERM, and was killed")

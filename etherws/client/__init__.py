@@ -1,1 +1,4 @@
-"""The client's way to its server: dial, proxy, TLS, upgrade, and again. Start reading at reconnect.py."""
+"""The client: reach a server (proxy, TCP, TLS, WebSocket upgrade), and reach it again after a loss.
+
+Start reading at reconnect.py.
+"""

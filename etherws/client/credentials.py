@@ -1,7 +1,7 @@
-"""Who the client says it is: user and password, or a token, and where they come from.
+"""The client's credentials: a user and password, or a token, and where they come from.
 
-A secret is never part of a repr, an error or the log. What lies in a file is read at each attempt to connect, so that a
-new password needs no restart.
+A secret is never part of a repr, an error or the log. Files are read again at each attempt to connect, so that a new
+password needs no restart. Read next: attempt.py, which sends the Authorization header.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from setproctitle import setproctitle
 
 from etherws.errors import SettingsError
 
-#: Bytes of a file with a password or token. The server takes no longer ones.
+#: Characters of a password or token in a file. The server accepts no longer ones.
 SECRET_MAX = 1024
 
 
 @dataclass(frozen=True, repr=False)
-class Login:
-    """Credentials: `user` with a password, or a token; each secret as it is, or the name of a file with it."""
+class Credentials:
+    """`user` with a password, or a token. Each secret is given itself, or as the name of a file that holds it.
+
+    Raises SettingsError if they do not go together, or if a file cannot be used.
+    """
 
     user: str | None = None
     password: str | None = None
@@ -32,9 +35,9 @@ class Login:
 
     def __post_init__(self) -> None:
         if self.user is not None and (":" in self.user or not self.user):
-            raise SettingsError(f"--user {self.user!r}: a user's name is not empty and has no colon")
+            raise SettingsError(f"--user {self.user!r}: a user name must not be empty and must have no colon")
         if self.user is not None and (self.token or self.token_file):
-            raise SettingsError("a user's name and a token are two ways to log in; leave one of them out")
+            raise SettingsError("a user name and a token are two ways to log in; use only one of them")
         if self.user is None and (self.password or self.password_file):
             raise SettingsError("a password needs a user: give --user NAME")
         self.authorization()
@@ -43,34 +46,38 @@ class Login:
         return bool(self.user or self.token or self.token_file)
 
     def authorization(self) -> str | None:
-        """The value of the Authorization header (RFC 7617, RFC 6750); None for no credentials.
+        """The value of the Authorization header (RFC 7617, RFC 6750); None without credentials.
 
         Raises SettingsError if a file cannot be used.
         """
         if self.user is not None:
-            password = _secret("--password-file", self.password_file) if self.password_file else self.password or ""
+            password = self.password or ""
+            if self.password_file:
+                password = _read_secret("--password-file", self.password_file)
             return "Basic " + base64.b64encode(f"{self.user}:{password}".encode()).decode()
-        token = _secret("--token-file", self.token_file) if self.token_file else self.token
+        token = _read_secret("--token-file", self.token_file) if self.token_file else self.token
         if token and not all("!" <= char <= "~" for char in token):
-            raise SettingsError("the token has characters that no token has; was the right file named?")
+            raise SettingsError("the token has characters that no token can have; is it the right file?")
         return f"Bearer {token}" if token else None
 
 
-def split(text: str) -> tuple[str, str | None]:
-    """NAME[:PASSWORD] in two."""
+def split_user(text: str) -> tuple[str, str | None]:
+    """The user and the password in NAME[:PASSWORD]; None for no password."""
     name, colon, password = text.partition(":")
     return name, password if colon else None
 
 
-def password_in(url: str) -> str | None:
-    """The password in a URL's user information, as it is written there; whatever could be one if it is malformed."""
+def password_in_url(url: str) -> str | None:
+    """The password in a URL, as it is written there. If the URL is malformed: what may be the password."""
     user, _, _ = url.partition("://")[2].rpartition("@")
-    return split(user)[1]
+    return split_user(user)[1]
 
 
-def hide(secrets: Iterable[str | None]) -> None:
-    """Take secrets that were given on the command line out of it, where everybody on this machine can read it
-    (proc(5), cmdline). Whoever looked before saw them."""
+def hide_from_process_list(secrets: Iterable[str | None]) -> None:
+    """Replace secrets in this process's command line, which every user of this machine can read (proc(5), cmdline).
+
+    A program that read it before this call has seen them.
+    """
     with open("/proc/self/cmdline", "rb") as file:
         arguments = [os.fsdecode(argument) for argument in file.read().split(b"\0")[:-1]]
     hidden = arguments
@@ -80,13 +87,13 @@ def hide(secrets: Iterable[str | None]) -> None:
         setproctitle(shlex.join(hidden))
 
 
-def from_environ(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """The password and the token in ETHERWS_CLIENT_PASSWORD and ETHERWS_CLIENT_TOKEN, which are no options."""
+def secrets_in_environ(environ: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """The password in ETHERWS_CLIENT_PASSWORD and the token in ETHERWS_CLIENT_TOKEN. No options belong to them."""
     return environ.get("ETHERWS_CLIENT_PASSWORD") or None, environ.get("ETHERWS_CLIENT_TOKEN") or None
 
 
-def _secret(option: str, path: str) -> str:
-    """The first line of a file."""
+def _read_secret(option: str, path: str) -> str:
+    """The first line of a file. Raises SettingsError."""
     try:
         with open(path, encoding="utf-8") as file:
             line = file.readline(SECRET_MAX + 1).rstrip("\r\n")

@@ -1,6 +1,6 @@
-"""HTTP authentication, a client's part: what a 401 or 407 asks for, and the answer by user and password.
+"""HTTP authentication, the client's side: parse a 401's or 407's challenges, and answer them with user and password.
 
-Pure. Basic (RFC 7617), and Digest (RFC 7616) by MD5 and SHA-256 with qop=auth.
+Pure. Has Basic (RFC 7617), and Digest (RFC 7616) with MD5 and SHA-256 and qop=auth. proxies.py uses it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-#: What stands between commas; a comma in quotes is none (RFC 9110, section 5.6.4).
-#: A quote that does not end goes on to the end, so that a stranger's costs one pass.
+from etherws.settings import HTTP_TOKEN
+
+#: What stands between commas; a comma in quotes does not count (RFC 9110, section 5.6.4). A quote without its end goes
+#: on to the end of the text. So one pass is enough, whatever a stranger sends.
 _ITEM = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.?)*(?:"|\Z))+', re.DOTALL)
 
 #: ``scheme name=value``, ``scheme token``, ``scheme`` or a further ``name=value`` (RFC 9110, section 11.3).
-_TOKEN = r"[!#$%&'*+.^_`|~\w-]+"
-_PART = re.compile(rf'(?:({_TOKEN})\s+)?({_TOKEN})\s*=\s*("(?:[^"\\]|\\.)*"|[^\s"]*)', re.ASCII)
-_SCHEME = re.compile(rf"({_TOKEN})(?:\s.*)?", re.ASCII)
+_PARAMETER = re.compile(rf'(?:({HTTP_TOKEN})\s+)?({HTTP_TOKEN})\s*=\s*("(?:[^"\\]|\\.)*"|[^\s"]*)', re.ASCII)
+_SCHEME = re.compile(rf"({HTTP_TOKEN})(?:\s.*)?", re.ASCII)
 
-#: The algorithms of RFC 7616 that can be had, the strongest first.
+#: The algorithms of RFC 7616 that this module has, the strongest first.
 _HASHES: dict[str, Callable[[bytes], str]] = {
     "sha-256": lambda data: hashlib.sha256(data).hexdigest(),
     "md5": lambda data: hashlib.md5(data, usedforsecurity=False).hexdigest(),
@@ -28,33 +29,34 @@ _HASHES: dict[str, Callable[[bytes], str]] = {
 
 
 class Challenge(NamedTuple):
-    """One way to authenticate that was offered; the names of its parameters are in lower case."""
+    """One way to authenticate that the server or proxy offers; the names of its parameters are in lower case."""
 
     scheme: str
     parameters: dict[str, str]
 
 
 def parse(values: Iterable[str]) -> list[Challenge]:
-    """The challenges in the values of all WWW-Authenticate or Proxy-Authenticate headers. What is none is left out."""
-    found: list[Challenge] = []
+    """The challenges in the values of all WWW-Authenticate or Proxy-Authenticate headers. Malformed items are left
+    out."""
+    challenges: list[Challenge] = []
     for value in values:
         for item in _ITEM.findall(value):
             text = item.strip()
-            if part := _PART.fullmatch(text):
-                if part[1]:
-                    found.append(Challenge(part[1], {}))
-                if found:
-                    found[-1].parameters[part[2].lower()] = _unquoted(part[3])
+            if parameter := _PARAMETER.fullmatch(text):
+                if parameter[1]:
+                    challenges.append(Challenge(parameter[1], {}))
+                if challenges:
+                    challenges[-1].parameters[parameter[2].lower()] = _unquote(parameter[3])
             elif scheme := _SCHEME.fullmatch(text):
-                found.append(Challenge(scheme[1], {}))
-    return found
+                challenges.append(Challenge(scheme[1], {}))
+    return challenges
 
 
 def answer(
     challenges: Sequence[Challenge], user: str, password: str, *, method: str, uri: str, cnonce: str
 ) -> str | None:
-    """The Authorization or Proxy-Authorization header's value, by the strongest way offered; None if there is none that
-    this module has. `method` and `uri` are the request line's; `cnonce` is to be random, and new each time.
+    """The value of the Authorization or Proxy-Authorization header, for the strongest of the challenges; None if this
+    module has none of them. `method` and `uri` are those of the request line; `cnonce` must be random and new.
     """
     for algorithm in _HASHES:
         for scheme, parameters in challenges:
@@ -68,31 +70,38 @@ def answer(
 
 
 def _digest(
-    asked: dict[str, str], hashed: Callable[[bytes], str], user: str, password: str, method: str, uri: str, cnonce: str
+    challenge: dict[str, str],
+    hash_hex: Callable[[bytes], str],
+    user: str,
+    password: str,
+    method: str,
+    uri: str,
+    cnonce: str,
 ) -> str | None:
-    """RFC 7616, section 3.4; None without qop=auth, or without what must be there."""
-    if "auth" not in re.split(r"[\s,]+", asked.get("qop", "").lower()) or not asked.keys() >= {"realm", "nonce"}:
+    """The answer to a Digest challenge (RFC 7616, section 3.4); None if it has no realm, nonce or qop=auth."""
+    if "auth" not in re.split(r"[\s,]+", challenge.get("qop", "").lower()) or not challenge.keys() >= {
+        "realm",
+        "nonce",
+    }:
         return None
 
     def hash_of(*parts: str) -> str:
-        return hashed(":".join(parts).encode(errors="surrogateescape"))
+        return hash_hex(":".join(parts).encode(errors="surrogateescape"))
 
-    response = hash_of(
-        hash_of(user, asked["realm"], password), asked["nonce"], "00000001", cnonce, "auth", hash_of(method, uri)
-    )
-    quoted = {"username": user, "realm": asked["realm"], "nonce": asked["nonce"], "uri": uri, "response": response}
-    quoted["cnonce"] = cnonce
-    if "opaque" in asked:
-        quoted["opaque"] = asked["opaque"]
-    fields = [f"{name}={_quoted(value)}" for name, value in quoted.items()]
-    if "algorithm" in asked:
-        fields.append(f"algorithm={asked['algorithm']}")
+    realm, nonce = challenge["realm"], challenge["nonce"]
+    response = hash_of(hash_of(user, realm, password), nonce, "00000001", cnonce, "auth", hash_of(method, uri))
+    quoted = {"username": user, "realm": realm, "nonce": nonce, "uri": uri, "response": response, "cnonce": cnonce}
+    if "opaque" in challenge:
+        quoted["opaque"] = challenge["opaque"]
+    fields = [f"{name}={_quote(value)}" for name, value in quoted.items()]
+    if "algorithm" in challenge:
+        fields.append(f"algorithm={challenge['algorithm']}")
     return "Digest " + ", ".join([*fields, "qop=auth", "nc=00000001"])
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'
 
 
-def _unquoted(text: str) -> str:
+def _unquote(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text[1:-1]) if text[:1] == '"' else text

@@ -1,133 +1,118 @@
-"""What is said to a proxy: HTTP CONNECT, with Basic or Digest, and SOCKS5.
+"""Ask a proxy for a connection to the server: HTTP CONNECT, with Basic or Digest, and SOCKS5.
 
-Every answer is read to its last byte and no further: what a proxy sends behind it comes from the server, and stays in
-the socket. The deadline is the caller's. Read next: http_auth.py, dial.py.
+Each answer is read to its last byte and not further: what follows it comes from the server, and stays in the socket.
+The deadline is the caller's. Read next: http_answer.py, http_auth.py; dial.py, the caller.
 Sources: RFC 9110, section 9.3.6; RFC 1928; RFC 1929.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import re
 import secrets
 from collections.abc import Callable
-from http import HTTPStatus
 
 from etherws import __version__
+from etherws.addresses import authority
 from etherws.client import http_auth
+from etherws.client.http_answer import HttpAnswer, read_answer
 from etherws.client.http_auth import Challenge
-from etherws.client.proxy_choice import Proxy, authority
+from etherws.client.proxy_choice import Proxy
 from etherws.errors import ConnectError, printable
-from etherws.tunnel.stream import Stream
+from etherws.tunnel.stream import Stream, read_exactly
 
-#: Bytes of a proxy's answer, headers included.
-ANSWER_MAX = 16 * 1024
-
-#: Requests for one tunnel: to learn what the proxy wants, to answer, and to answer again if its nonce was too old.
-ROUNDS = 3
-
-_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |\r)")
+#: Requests for one connection: one without credentials, one with them, one more if the proxy's nonce was too old.
+REQUESTS_MAX = 3
 
 _HINTS = {
-    403: "it does not let this client reach {to}",
+    403: "it does not let this client reach {target}",
     404: "is that a proxy?",
     405: "is that a proxy?",
-    502: "it cannot reach {to}",
-    503: "it cannot reach {to}",
-    504: "it gets no answer from {to}",
+    502: "it cannot reach {target}",
+    503: "it cannot reach {target}",
+    504: "it gets no answer from {target}",
 }
 
 #: RFC 1928, section 6.
-_REPLIES = {
+_SOCKS_REPLIES = {
     1: "general failure",
     2: "not allowed by its rules",
     3: "network unreachable",
     4: "host unreachable",
     5: "connection refused",
     6: "TTL expired",
-    7: "it knows no CONNECT",
-    8: "it knows no such kind of address",
+    7: "it does not support CONNECT",
+    8: "it does not support this type of address",
 }
 
 
-def tunnel(proxy: Proxy, host: str, port: int, connect: Callable[[], Stream]) -> Stream:
-    """A socket that the HTTP proxy has connected to `host`; `connect` makes one to the proxy, fresh for each request,
-    since many proxies hang up after a 407. Raises ConnectError, or OSError as the socket does.
+def http_connect(proxy: Proxy, host: str, port: int, connect: Callable[[], Stream]) -> Stream:
+    """A stream that the HTTP proxy has connected to `host` and `port`.
+
+    `connect` makes a new connection to the proxy, one for each request: many proxies close it after a 407. Raises
+    ConnectError, or OSError from the stream.
     """
-    to, said = authority(host, port), ""
-    for _ in range(ROUNDS):
-        sock = connect()
+    target, authorization = authority(host, port), ""
+    for _ in range(REQUESTS_MAX):
+        stream = connect()
         try:
-            status, head = _ask(sock, to, said)
+            answer = _request(stream, target, authorization)
         except BaseException:
-            sock.close()
+            stream.close()
             raise
-        if 200 <= status < 300:
-            return sock
-        sock.close()
-        if status != 407:
-            phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "unknown status"
-            hint = _HINTS.get(status, "")
-            raise ConnectError(f"answered {status} {phrase}" + (hint and "; " + hint.format(to=to)))
-        said = _authorize(proxy, to, _challenges(head), said)
+        if answer.status is not None and 200 <= answer.status < 300:
+            return stream
+        stream.close()
+        if answer.status is None:
+            raise ConnectError("gave an answer that is not HTTP; is that an HTTP proxy?")
+        if answer.status != 407:
+            hint = _HINTS.get(answer.status, "")
+            raise ConnectError(f"answered {answer.status_text}" + (hint and "; " + hint.format(target=target)))
+        challenges = http_auth.parse(answer.values("Proxy-Authenticate"))
+        authorization = _authorize(proxy, target, challenges, authorization)
     raise ConnectError("asks for the user and password again and again")
 
 
-def _ask(sock: Stream, to: str, authorization: str) -> tuple[int, bytes]:
-    """Send the request; return the status and the whole head of the answer."""
-    lines = [f"CONNECT {to} HTTP/1.1", f"Host: {to}", f"User-Agent: etherws/{__version__}"]
+def _request(stream: Stream, target: str, authorization: str) -> HttpAnswer:
+    """Send a CONNECT request and read the answer."""
+    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}", f"User-Agent: etherws/{__version__}"]
     if authorization:
         lines.append(f"Proxy-Authorization: {authorization}")
-    sock.sendall("\r\n".join([*lines, "", ""]).encode(errors="surrogateescape"))
-    head = bytearray()
-    while not head.endswith(b"\r\n\r\n"):
-        if len(head) >= ANSWER_MAX:
-            raise ConnectError(f"answered with headers of over {ANSWER_MAX} bytes; is that a proxy?")
-        byte = sock.recv(1)
-        if not byte:
-            raise ConnectError("ended the connection without an answer; is that an HTTP proxy?")
-        head += byte
-    status = _STATUS.match(head)
-    if not status:
-        raise ConnectError("gave an answer that is not HTTP; is that an HTTP proxy?")
-    return int(status[1]), bytes(head)
+    stream.sendall("\r\n".join([*lines, "", ""]).encode(errors="surrogateescape"))
+    return read_answer(stream.recv, hint="is that an HTTP proxy?", exact=True)
 
 
-def _challenges(head: bytes) -> list[Challenge]:
-    lines = head.decode(errors="surrogateescape").split("\r\n")
-    fields = [line.partition(":") for line in lines[1:]]
-    return http_auth.parse(value for name, _, value in fields if name.lower() == "proxy-authenticate")
+def _authorize(proxy: Proxy, target: str, challenges: list[Challenge], before: str) -> str:
+    """The Proxy-Authorization header that answers a 407. `before` is the one that was already sent, or empty.
 
-
-def _authorize(proxy: Proxy, to: str, offered: list[Challenge], before: str) -> str:
-    """What to say to a 407; `before` is what was said already. Raises ConnectError that names what is offered."""
-    schemes = ", ".join(dict.fromkeys(printable(scheme) for scheme, _ in offered)) or "no way"
-    said = http_auth.answer(
-        offered, proxy.user or "", proxy.password, method="CONNECT", uri=to, cnonce=secrets.token_hex(16)
+    Raises ConnectError, which names what the proxy offers.
+    """
+    offered = ", ".join(dict.fromkeys(printable(scheme) for scheme, _ in challenges)) or "no way"
+    authorization = http_auth.answer(
+        challenges, proxy.user or "", proxy.password, method="CONNECT", uri=target, cnonce=secrets.token_hex(16)
     )
-    if said is None:
-        ntlm = {scheme.lower() for scheme, _ in offered} & {"ntlm", "negotiate"}
+    if authorization is None:
+        ntlm = {scheme.lower() for scheme, _ in challenges} & {"ntlm", "negotiate"}
         hint = "run px or cntlm on this machine, and name that as the proxy" if ntlm else "etherws has Basic and Digest"
-        raise ConnectError(f"answered 407: it offers {schemes} to authenticate; {hint}")
+        raise ConnectError(f"answered 407: it offers {offered} to authenticate; {hint}")
     if proxy.user is None:
         raise ConnectError(
-            f"answered 407: it offers {schemes} to authenticate; write the user and password into its URL,"
+            f"answered 407: it offers {offered} to authenticate; write the user and password into its URL,"
             f" {proxy.scheme}://USER:PASSWORD@{authority(proxy.host, proxy.port)}"
         )
-    stale = any(parameters.get("stale", "").lower() == "true" for _, parameters in offered)
+    stale = any(parameters.get("stale", "").lower() == "true" for _, parameters in challenges)
     if before and not stale:
-        raise ConnectError(f"does not take this user and password; it offers {schemes}")
-    return said
+        raise ConnectError(f"does not accept this user and password; it offers {offered}")
+    return authorization
 
 
-def socks5(proxy: Proxy, host: str, port: int, sock: Stream) -> None:
-    """Let the SOCKS5 proxy at the other end of `sock` connect it to `host`, whose name it looks up itself.
+def socks5_connect(proxy: Proxy, host: str, port: int, stream: Stream) -> None:
+    """Have the SOCKS5 proxy at the other end of `stream` connect it to `host` and `port`. The proxy looks the name up.
 
-    Raises ConnectError, or OSError as the socket does.
+    Raises ConnectError, or OSError from the stream.
     """
     methods = b"\0" if proxy.user is None else b"\0\2"
-    sock.sendall(bytes([5, len(methods)]) + methods)
-    version, method = _exactly(sock, 2)
+    stream.sendall(bytes([5, len(methods)]) + methods)
+    version, method = _receive(stream, 2)
     if version != 5:
         raise ConnectError("gave an answer that is not SOCKS5; is that a SOCKS5 proxy?")
     if method not in methods:
@@ -136,39 +121,37 @@ def socks5(proxy: Proxy, host: str, port: int, sock: Stream) -> None:
                 "asks for a user and password; write them into its URL,"
                 f" socks5://USER:PASSWORD@{authority(proxy.host, proxy.port)}"
             )
-        raise ConnectError("wants to authenticate by none of what etherws has: nothing, or user and password")
+        raise ConnectError("offers no way to authenticate that etherws has: none, or user and password")
     if method == 2:
         user, password = (proxy.user or "").encode(), proxy.password.encode()
-        sock.sendall(bytes([1, len(user)]) + user + bytes([len(password)]) + password)
-        if _exactly(sock, 2)[1] != 0:
-            raise ConnectError("does not take this user and password")
-    sock.sendall(b"\5\1\0" + _address(host) + port.to_bytes(2, "big"))
-    reply = _exactly(sock, 2)[1]
+        stream.sendall(bytes([1, len(user)]) + user + bytes([len(password)]) + password)
+        if _receive(stream, 2)[1] != 0:
+            raise ConnectError("does not accept this user and password")
+    stream.sendall(b"\5\1\0" + _socks_address(host) + port.to_bytes(2, "big"))
+    reply = _receive(stream, 2)[1]
     if reply != 0:
-        raise ConnectError(f"cannot reach {authority(host, port)}: {_REPLIES.get(reply, f'reply {reply}')}")
-    # What it is bound to: an address or a name, and a port.
-    kind = _exactly(sock, 2)[1]
-    size = {1: 4, 4: 16}.get(kind) or _exactly(sock, 1)[0]
-    _exactly(sock, size + 2)
+        raise ConnectError(f"cannot reach {authority(host, port)}: {_SOCKS_REPLIES.get(reply, f'reply {reply}')}")
+    # The rest is the address that the proxy uses, of variable length, and its port. Nobody needs them.
+    kind = _receive(stream, 2)[1]
+    size = {1: 4, 4: 16}.get(kind) or _receive(stream, 1)[0]
+    _receive(stream, size + 2)
 
 
-def _address(host: str) -> bytes:
-    """RFC 1928, section 5."""
+def _socks_address(host: str) -> bytes:
+    """The type and the address (RFC 1928, section 5)."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         name = host.encode("ascii")
         if len(name) > 255:
-            raise ConnectError("SOCKS5 has no room for a name of over 255 bytes") from None
+            raise ConnectError("the server's name is longer than 255 bytes, which SOCKS5 does not allow") from None
         return bytes([3, len(name)]) + name
     return bytes([1 if address.version == 4 else 4]) + address.packed
 
 
-def _exactly(sock: Stream, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        more = sock.recv(size - len(data))
-        if not more:
-            raise ConnectError("ended the connection within its answer; is that a SOCKS5 proxy?")
-        data += more
+def _receive(stream: Stream, size: int) -> bytes:
+    """Exactly `size` bytes. Raises ConnectError if the proxy closes the connection before."""
+    data = read_exactly(stream, size)
+    if len(data) < size:
+        raise ConnectError("ended the connection within its answer; is that a SOCKS5 proxy?")
     return data

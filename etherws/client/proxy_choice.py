@@ -1,6 +1,6 @@
-"""Which way to the server: straight, or through a proxy, by the options and the environment, as curl decides it.
+"""Choose the way to the server: directly, or through a proxy. Options and environment count as with curl.
 
-Pure: looks no name up and connects to nothing. Read next: dial.py.
+Pure: looks no name up and connects to nothing. Read next: dial.py, which connects.
 Sources: curl(1), --proxy, --noproxy and ENVIRONMENT; RFC 3986, section 3.2.
 """
 
@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
+from etherws.addresses import authority
 from etherws.errors import SettingsError
 
-#: Scheme of a proxy's URL: the port where the URL has none (curl's choice). With either of the last two the proxy looks
-#: the server's name up.
+#: Scheme of a proxy's URL: the port if the URL has none (as with curl). With both SOCKS5 schemes the proxy looks the
+#: server's name up.
 PORTS = {"http": 1080, "https": 443, "socks5": 1080, "socks5h": 1080}
 
-#: RFC 1929 has one byte for the length of either.
+#: Bytes of a user name, and of a password: RFC 1929 has one byte for each length.
 CREDENTIAL_MAX = 255
 
 _HOST = re.compile(r"[\w.:%-]+", re.ASCII)
@@ -26,7 +27,7 @@ _HOST = re.compile(r"[\w.:%-]+", re.ASCII)
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy: `scheme` is http, https or socks5; `source` names the option or the variable that it comes from."""
+    """A proxy: `scheme` is http, https or socks5; `source` is the option or variable that its URL comes from."""
 
     scheme: str
     host: str
@@ -40,34 +41,39 @@ class Proxy:
 
     @classmethod
     def parse(cls, url: str, source: str) -> Proxy:
-        """A proxy by its URL, [SCHEME://][USER:PASSWORD@]HOST[:PORT]. Raises SettingsError, which shows no password."""
+        """The proxy of a URL, [SCHEME://][USER:PASSWORD@]HOST[:PORT]. Raises SettingsError, which shows no password."""
         shown = f"{source} {url.rpartition('@')[2]!r}"
         try:
             parts = urlsplit(url if "://" in url else f"http://{url}")
             port = parts.port
             user, password = (value and unquote(value, errors="strict") for value in (parts.username, parts.password))
         except ValueError:
-            raise SettingsError(f"{shown} is no URL of a proxy; write http://HOST:PORT") from None
+            raise SettingsError(f"{shown} is not a proxy's URL; write http://HOST:PORT") from None
         if parts.scheme not in PORTS:
-            raise SettingsError(f"{shown}: no proxy of that kind; choose {', '.join(PORTS)}")
+            raise SettingsError(f"{shown}: unknown kind of proxy; choose one of {', '.join(PORTS)}")
         if parts.path not in ("", "/") or parts.query or parts.fragment:
             raise SettingsError(f"{shown} has a path; write {parts.scheme}://HOST:PORT")
         scheme = parts.scheme.removesuffix("h")
         for value in (user or "", password or ""):
             if not value.isprintable():
-                raise SettingsError(f"{shown}: there is an unprintable character in its user or password")
+                raise SettingsError(f"{shown}: its user or password has an unprintable character")
             if len(value.encode()) > CREDENTIAL_MAX:
                 raise SettingsError(f"{shown}: its user or password is longer than {CREDENTIAL_MAX} bytes")
         if scheme != "socks5" and ":" in (user or ""):
-            raise SettingsError(f"{shown}: there is a colon in its user, which HTTP does not allow (RFC 7617)")
-        return cls(scheme, _host(parts.hostname, shown), port or PORTS[parts.scheme], user, password or "", source)
+            raise SettingsError(f"{shown}: its user has a colon, which HTTP does not allow (RFC 7617)")
+        return cls(
+            scheme, _checked_host(parts.hostname, shown), port or PORTS[parts.scheme], user, password or "", source
+        )
 
 
 @dataclass(frozen=True)
-class Route:
-    """What the user says about the way: `proxy` a URL, or "" for none whatever the environment says; `noproxy` hosts
-    that are reached without; `connect_to` what is connected to instead of the URI's host and port; `family` 4 or 6 to
-    use only that version of IP; `environ` the environment."""
+class ProxyChoice:
+    """The options and the environment that decide how to reach a server.
+
+    `proxy` is a URL, or "" for no proxy even if the environment names one. `noproxy` lists hosts that are reached
+    without a proxy. `connect_to` is a host and port to connect to instead of the URI's. `family` is 4 or 6 for only
+    that version of IP, 0 for both. `environ` is the environment.
+    """
 
     proxy: str | None = field(default=None, repr=False)
     noproxy: str | None = None
@@ -75,42 +81,45 @@ class Route:
     family: int = 0
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
-    def through(self, host: str, secure: bool) -> tuple[Proxy | None, str]:
-        """The proxy on the way to `host` of a ws:// URI, or wss:// if `secure`; and why, in words for the log, empty
-        where nobody named a proxy. Raises SettingsError when its URL cannot be used.
+    def proxy_for(self, host: str, secure: bool) -> tuple[Proxy | None, str]:
+        """The proxy to use for `host` of a ws:// URI, or of a wss:// URI if `secure`; None for a direct connection.
+
+        Also the reason, as text for the log; empty if neither an option nor a variable names a proxy. Raises
+        SettingsError if the proxy's URL cannot be used.
         """
         url, source = self.proxy, "--proxy"
         if url is None:
-            url, source = _first(self.environ, *_variables(secure))
+            url, source = _first_set(self.environ, *_proxy_variables(secure))
         if not url:
             return None, ""
-        noproxy, excepted_by = self.noproxy, "--noproxy"
+        noproxy, exception = self.noproxy, "--noproxy"
         if noproxy is None:
-            noproxy, excepted_by = _first(self.environ, "no_proxy", "NO_PROXY")
-        if excepted(host, noproxy):
-            return None, f"straight to {host} in spite of {source}, by {excepted_by}"
+            noproxy, exception = _first_set(self.environ, "no_proxy", "NO_PROXY")
+        if needs_no_proxy(host, noproxy):
+            return None, f"directly to {host}: {exception} excludes it from the proxy in {source}"
         proxy = Proxy.parse(url, source)
-        # It becomes a part of a request.
-        _host(host, f"the URI's {host!r}")
-        return proxy, f"through the proxy {proxy}, by {source}"
+        # The host becomes a part of a request to the proxy.
+        _checked_host(host, f"the URI's {host!r}")
+        return proxy, f"through the proxy {proxy} (from {source})"
 
 
-def _variables(secure: bool) -> tuple[str, ...]:
-    # HTTP_PROXY is left out: to a CGI program that is what a stranger sent as the header Proxy.
+def _proxy_variables(secure: bool) -> tuple[str, ...]:
+    # Without HTTP_PROXY: in a CGI program it holds the header "Proxy" of a request, which a stranger sent.
     own = ("wss_proxy", "WSS_PROXY", "https_proxy", "HTTPS_PROXY") if secure else ("ws_proxy", "WS_PROXY", "http_proxy")
     return (*own, "all_proxy", "ALL_PROXY")
 
 
-def _first(environ: Mapping[str, str], *names: str) -> tuple[str, str]:
-    """The first of the variables that is set and not empty, and its name."""
+def _first_set(environ: Mapping[str, str], *names: str) -> tuple[str, str]:
+    """The value and the name of the first variable that is set and not empty."""
     return next(((environ[name], name) for name in names if environ.get(name)), ("", ""))
 
 
-def excepted(host: str, names: str) -> bool:
-    """Whether `host` is among the names: hosts, domains with all below them, addresses, networks, or only a ``*``."""
+def needs_no_proxy(host: str, names: str) -> bool:
+    """Whether a no_proxy list matches `host`. It has hosts and domains (with all names below them), addresses and
+    networks; or it is only ``*``, which matches every host."""
     if names.strip() == "*":
         return True
-    address, host = _address(host), host.lower().rstrip(".")
+    address, host = _ip_address(host), host.lower().rstrip(".")
     for name in re.split(r"[\s,]+", names.lower()):
         if address:
             try:
@@ -124,33 +133,29 @@ def excepted(host: str, names: str) -> bool:
 
 
 def parse_connect_to(text: str) -> tuple[str, int]:
-    """HOST:PORT, an IPv6 address in brackets. Raises SettingsError."""
+    """The host and port in HOST:PORT, with an IPv6 address in brackets. Raises SettingsError."""
     shown = f"--connect-to {text!r}"
     try:
         parts = urlsplit(f"//{text}")
         if parts.port and parts.netloc == text and parts.username is None:
-            return _host(parts.hostname, shown), parts.port
+            return _checked_host(parts.hostname, shown), parts.port
     except ValueError:
         pass
     raise SettingsError(f"{shown}: write HOST:PORT")
 
 
-def authority(host: str, port: int) -> str:
-    """HOST:PORT as in a URL."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _host(name: str | None, shown: str) -> str:
+def _checked_host(name: str | None, shown: str) -> str:
+    """The host in ASCII (IDNA). Raises SettingsError, beginning with `shown`."""
     try:
         host = (name or "").encode("idna").decode()
     except UnicodeError:
         host = ""
     if not _HOST.fullmatch(host):
-        raise SettingsError(f"{shown} names no host")
+        raise SettingsError(f"{shown} has no valid host")
     return host
 
 
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _ip_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(host)
     except ValueError:

@@ -1,13 +1,12 @@
-"""``etherws client``: reach a server, carry frames, and reach one again, for ever.
+"""``etherws client``: connect to a server, carry frames until the connection is lost, wait, and connect again.
 
-Read next: attempt.py, which is one attempt, and tunnel/session.py, which carries. network_monitor.py hears of the
-machine's network.
+The loop is Client._keep_connected(). Read next: attempt.py, which is one attempt; tunnel/session.py, which carries the
+frames; kernel/network_monitor.py, which reports changes of the machine's network; backoff.py, how long to wait.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 import signal
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -15,7 +14,8 @@ from time import monotonic
 import gevent
 from gevent.event import Event
 
-from etherws.client.attempt import Connector
+from etherws.client.attempt import RemoteServer
+from etherws.client.backoff import Backoff
 from etherws.close_codes import CloseCode
 from etherws.errors import ConnectError, ConnectionClosed, EtherwsError, NetworkChanged, NotAdmitted
 from etherws.kernel import network_monitor
@@ -27,104 +27,98 @@ from etherws.tunnel.session import Session
 
 log = logging.getLogger(__name__)
 
-#: A session of this many seconds was a success: the next attempt starts with the shortest wait again.
-STEADY = 10.0
+#: Seconds after which a session counts as stable: the next attempt then starts with the shortest wait again.
+STABLE_SESSION = 10.0
 
-#: Seconds that a session has to say good-bye, of the 2 s in which SIGTERM ends the process.
+#: Seconds that a session has for its closing handshake, of the 2 s in which SIGTERM ends the process.
 STOP_TIMEOUT = 1.7
 
 
 class Client:
-    """A TAP, and what keeps it connected."""
+    """A TAP, and the loop that keeps it connected."""
 
-    def __init__(self, servers: Sequence[Connector], settings: DeviceSettings, retry: Retry) -> None:
-        """`servers` are tried in their order, after each loss from the first."""
+    def __init__(self, servers: Sequence[RemoteServer], settings: DeviceSettings, retry: Retry) -> None:
+        """`servers` are tried in their order, starting with the first after each loss."""
         self._servers, self._settings, self._retry = servers, settings, retry
         self._session: Session | None = None
         self._stopping = False
-        self._unwanted = ""
-        self._hurry = Event()
+        # Why the server refused us at the last attempt; empty if it did not.
+        self._refusal = ""
+        self._retry_now = Event()
 
-    def retry(self, *, asked: bool = True) -> None:
-        """Try at once, with the shortest wait to follow; or, if connected, have the server give a sign of life soon.
+    def retry(self, *, by_user: bool = True) -> None:
+        """Connect at once, and go on with the shortest wait. If connected: check soon whether the server is there.
 
-        If nobody `asked`, but the path may have changed: not where we were refused. That had nothing to do with it.
+        Without `by_user` (the network has changed) a server that refused us is not asked sooner: the network was not
+        the reason.
         """
         if self._session:
             self._session.probe()
-        elif asked or not self._unwanted:
-            self._hurry.set()
+        elif by_user or not self._refusal:
+            self._retry_now.set()
 
     def run(self, ready: Callable[[str], None], stop: Event) -> None:
-        """Keep the tunnel up until `stop` is set. `ready` is told, once, how the first attempt went. SIGHUP, or a
-        change of the machine's network, is as retry().
+        """Keep the tunnel up until `stop` is set. `ready` is called once, with the result of the first attempt. SIGHUP
+        and changes of the machine's network do what retry() does.
 
-        Raises DeviceError if the TAP cannot be made, at the start or after it was deleted; SettingsError if this kernel
-        has no such congestion control; NotAdmitted if the servers refuse us and that is not to be tried again.
+        Raises DeviceError if the TAP cannot be made, at the start or after it was deleted; SettingsError if the kernel
+        does not have the congestion control; NotAdmitted if the servers refuse us and `retry.after_refusal` is off.
         """
         congestion.check(self._settings.congestion)
         device = Interface(self._settings)
-        watcher = gevent.spawn(network_monitor.watch, lambda: device.tap.name, lambda: self.retry(asked=False))
+        watcher = gevent.spawn(network_monitor.watch, lambda: device.tap.name, lambda: self.retry(by_user=False))
         gevent.signal_handler(signal.SIGHUP, self.retry)
         try:
-            keeper: gevent.Greenlet[..., EtherwsError | None] = gevent.spawn(self._keep, device, ready)
-            gevent.wait((keeper, stop), count=1)
+            loop: gevent.Greenlet[..., EtherwsError | None] = gevent.spawn(self._loop, device, ready)
+            gevent.wait((loop, stop), count=1)
             self._stopping = True
             if self._session:
                 self._session.stop()
-                keeper.join(timeout=STOP_TIMEOUT)
-            keeper.kill()
-            if isinstance(keeper.value, EtherwsError):
-                raise keeper.value
+                loop.join(timeout=STOP_TIMEOUT)
+            loop.kill()
+            if isinstance(loop.value, EtherwsError):
+                raise loop.value
         finally:
             watcher.kill()
             device.close()
 
-    def _keep(self, device: Interface, ready: Callable[[str], None]) -> EtherwsError | None:
-        """Connect, carry, and again. The log has one line when the server is lost, and one when it is there."""
-        report: Callable[[str], None] | None = ready
-        wait = self._retry.first
-        while True:
-            device.tap.start_carrier_timeout(self._settings.carrier_timeout)
-            least = 0.0
-            try:
-                server, link = self._reach()
-            except ConnectError as exc:
-                refused = isinstance(exc, NotAdmitted)
-                if refused and not self._retry.refused:
-                    return exc
-                # Who is refused once will be again: no sooner than need be, and no lock-out by our doing.
-                least = self._retry.most if refused else exc.wait
-                if report:
-                    report(f"{device.tap.name} is up, but cannot connect to {exc}; trying on")
-                elif refused and self._unwanted != str(exc):
-                    log.warning("cannot connect to %s", exc)
-                self._unwanted = str(exc) if refused else ""
-            else:
-                begin, self._unwanted = monotonic(), ""
-                (report or log.info)(f"{device.tap.name} is up, connected to {server}")
-                try:
-                    reason = self._carry(device, server, link)
-                except EtherwsError as exc:
-                    return exc
-                if self._stopping:
-                    return None
-                if monotonic() - begin > STEADY:
-                    wait = self._retry.first
-                if isinstance(reason, NetworkChanged):
-                    self._hurry.set()
-                if isinstance(reason, ConnectionClosed) and reason.code == CloseCode.POLICY_VIOLATION:
-                    # Another client has our name: to come back at once would only throw it out in turn.
-                    least, self._unwanted = self._retry.most, str(reason)
-            report = None
-            # Jitter, or all clients of a server that restarts come back at once.
-            hurry = self._hurry.wait(random.uniform(0.5, 1.0) * wait + least)
-            self._hurry.clear()
-            wait = self._retry.first if hurry else min(2 * wait, self._retry.most)
+    def _loop(self, device: Interface, ready: Callable[[str], None]) -> EtherwsError | None:
+        """As _keep_connected(), but return the error: gevent prints a traceback of one that leaves a greenlet."""
+        try:
+            self._keep_connected(device, ready)
+        except EtherwsError as exc:
+            return exc
+        return None
 
-    def _reach(self) -> tuple[str, Connection]:
-        """The first server that takes us, in their order. Raises ConnectError with what each of them failed of;
-        NotAdmitted if all of them refuse us."""
+    def _keep_connected(self, device: Interface, ready: Callable[[str], None]) -> None:
+        """Connect, carry frames, wait, and again, until run() stops it. Raises the error that ends the client.
+
+        The log has one line when the connection is lost, and one when it is there again.
+        """
+        backoff = Backoff(self._retry)
+        first_attempt = True
+        while not self._stopping:
+            device.tap.start_carrier_timeout(self._settings.carrier_timeout)
+            try:
+                server, connection = self._connect()
+            except ConnectError as exc:
+                if isinstance(exc, NotAdmitted) and not self._retry.after_refusal:
+                    raise
+                if first_attempt:
+                    ready(f"{device.tap.name} is up, but cannot connect to {exc}; retrying")
+                extra_wait = self._note_failure(exc, log_refusal=not first_attempt)
+            else:
+                (ready if first_attempt else log.info)(f"{device.tap.name} is up, connected to {server}")
+                extra_wait = self._carry(device, server, connection, backoff)
+            first_attempt = False
+            if not self._stopping:
+                self._wait(backoff, extra_wait)
+
+    def _connect(self) -> tuple[str, Connection]:
+        """The first server that lets us in, and the connection to it.
+
+        Raises ConnectError with the reason of each server; NotAdmitted if all of them refuse us.
+        """
         failures = []
         for server in self._servers:
             try:
@@ -137,9 +131,39 @@ class Client:
         failure.wait = min(exc.wait for _, exc in failures)
         raise failure
 
-    def _carry(self, device: Interface, server: str, link: Connection) -> EtherwsError:
-        self._hurry.clear()
-        self._session = session = Session(device.tap, link, self._settings)
+    def _note_failure(self, error: ConnectError, *, log_refusal: bool) -> float:
+        """Remember whether the server refused us, log a new refusal; return the seconds to wait in addition."""
+        if not isinstance(error, NotAdmitted):
+            self._refusal = ""
+            return error.wait
+        if log_refusal and self._refusal != str(error):
+            log.warning("cannot connect to %s", error)
+        self._refusal = str(error)
+        # It will most likely refuse us again. Many attempts would only lock us out.
+        return self._retry.longest_wait
+
+    def _carry(self, device: Interface, server: str, connection: Connection, backoff: Backoff) -> float:
+        """Carry frames until the connection is lost; return the seconds to wait in addition before the next attempt.
+
+        Raises DeviceError if the TAP was deleted and cannot be made again.
+        """
+        self._refusal = ""
+        self._retry_now.clear()
+        began = monotonic()
+        reason = self._run_session(device, server, connection)
+        if monotonic() - began > STABLE_SESSION:
+            backoff.reset()
+        if isinstance(reason, NetworkChanged):
+            self._retry_now.set()
+        if isinstance(reason, ConnectionClosed) and reason.code == CloseCode.POLICY_VIOLATION:
+            # Another client has our name. If we came back at once, we would end its connection, and it then ours.
+            self._refusal = str(reason)
+            return self._retry.longest_wait
+        return 0.0
+
+    def _run_session(self, device: Interface, server: str, connection: Connection) -> EtherwsError:
+        """Run one session to its end; return why it ended. The TAP is there again afterwards, or DeviceError comes."""
+        self._session = session = Session(device.tap, connection, self._settings)
         reason: EtherwsError | None = None
         try:
             reason = session.run()
@@ -150,3 +174,9 @@ class Client:
             session.close(reason)
             self._session = None
             device.check()
+
+    def _wait(self, backoff: Backoff, extra: float) -> None:
+        """Wait before the next attempt. A call of retry() ends the wait, and the next one is the shortest again."""
+        if self._retry_now.wait(backoff.next(extra)):
+            backoff.reset()
+        self._retry_now.clear()

@@ -142,12 +142,12 @@ class Application:
         over = Event()
         self._tunnels[over] = None
         try:
-            link = self._upgrade(environ, headers)
+            connection = self._upgrade(environ, headers)
             if profile.rate_up:
-                link.limit_rate(profile.rate_up)
-            self._tunnels[over] = session = Session(port.tap, link, self.settings, port.sink())
+                connection.limit_rate(profile.rate_up)
+            self._tunnels[over] = session = Session(port.tap, connection, self.settings, port.sink())
             begin = monotonic()
-            log.info("%s joined on %s, by version %d of the wire", client, port.tap.name, link.wire.number)
+            log.info("%s joined on %s, by version %d of the wire", client, port.tap.name, connection.wire.number)
             reason = session.run()
             text = f"{reason}{session.summary(port.filter.drops())}"
             log.info("%s left %s after %.0f s: %s", client, port.tap.name, monotonic() - begin, text)

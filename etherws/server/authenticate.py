@@ -109,7 +109,7 @@ class Authenticator:
         self._check_origin(environ)
         identity = None
         if certificates.CERTIFICATE in environ:
-            identity = certificates.owner(environ[certificates.CERTIFICATE])
+            identity = certificates.identity_of(environ[certificates.CERTIFICATE])
             if identity is None:
                 raise Refused("403 Forbidden", "the client's certificate has no name: neither a SAN nor a CN")
         if self.asks_login:
@@ -173,7 +173,7 @@ class Authenticator:
         """The identity that the credentials belong to; None if they are wrong."""
         if kind == "bearer":
             assert self._tokens is not None
-            return self._tokens.get().owner(credentials)
+            return self._tokens.get().name_of(credentials)
         assert self._passwords is not None
         name, password = _basic(credentials)
         if self._pool is None:

@@ -133,55 +133,55 @@ def test_mac_addresses_are_kept_in_one_form() -> None:
 @pytest.mark.parametrize(
     ("mistake", "words"),
     [
-        ("connect = 0", "connect is neither true nor false"),
-        ('isolated = "true"', "isolated is neither true nor false"),
-        ('bridge = "a name too long"', "bridge 'a name too long' is no interface name"),
+        ("connect = 0", "connect is not true or false"),
+        ('isolated = "true"', "isolated is not true or false"),
+        ('bridge = "a name too long"', "bridge 'a name too long' is not a valid interface name"),
         ('bridge = "abcdefghijklmnop"', "bridge 'abcdefghijklmnop' is longer than 15 bytes"),
-        ('bridge = "br%d"', "bridge 'br%d' is no interface name"),
-        ("bridge = 7", "bridge is no text"),
-        ('device = "a/b"', "device 'a/b' is no interface name"),
-        ('device = "%d%d"', "device '0%d' is no interface name"),
-        ("device = []", "device is no text"),
+        ('bridge = "br%d"', "bridge 'br%d' is not a valid interface name"),
+        ("bridge = 7", "bridge is not a text"),
+        ('device = "a/b"', "device 'a/b' is not a valid interface name"),
+        ('device = "%d%d"', "device '0%d' is not a valid interface name"),
+        ("device = []", "device is not a text"),
         (f'device = "{"x" * 100_000}"', f"device '{'x' * 64}' is longer than 15 bytes"),
-        ("mtu = 67", "mtu is no number from 68 to 65521"),
-        ("mtu = 65522", "mtu is no number from 68 to 65521"),
-        ('mtu = "1400"', "mtu is no number from 68"),
-        ("mtu = 1400.0", "mtu is no number from 68"),
-        (f"mtu = 0x{'f' * 100_000}", "mtu is no number from 68"),
-        ("connections = 0", "connections is no number from 1 to 1024"),
-        ("connections = true", "connections is no number from 1 to 1024"),
-        ("macs = 0", "macs is no number from 1 to 65536"),
-        (f"macs = {MACS_MAX + 1}", "macs is no number"),
-        ('macs = "02:00:00:00:00:01"', "macs is no number"),
+        ("mtu = 67", "mtu must be a number from 68 to 65521"),
+        ("mtu = 65522", "mtu must be a number from 68 to 65521"),
+        ('mtu = "1400"', "mtu must be a number from 68"),
+        ("mtu = 1400.0", "mtu must be a number from 68"),
+        (f"mtu = 0x{'f' * 100_000}", "mtu must be a number from 68"),
+        ("connections = 0", "connections must be a number from 1 to 1024"),
+        ("connections = true", "connections must be a number from 1 to 1024"),
+        ("macs = 0", "macs must be a number from 1 to 65536"),
+        (f"macs = {MACS_MAX + 1}", "macs must be a number"),
+        ('macs = "02:00:00:00:00:01"', "macs must be a number"),
         ("macs = []", "macs is empty"),
-        ("macs = [3]", "macs is no list of texts"),
-        ('macs = ["02:00:00:00:00"]', "'02:00:00:00:00' in macs is no MAC address"),
-        ('macs = ["02:00:00:00:00:01\\n"]', "is no MAC address"),
-        ('macs = ["0200.0000.0001"]', "is no MAC address"),
+        ("macs = [3]", "macs is not a list of texts"),
+        ('macs = ["02:00:00:00:00"]', "'02:00:00:00:00' in macs is not a MAC address"),
+        ('macs = ["02:00:00:00:00:01\\n"]', "is not a MAC address"),
+        ('macs = ["0200.0000.0001"]', "is not a MAC address"),
         ('macs = ["01:00:5e:00:00:01"]', "01:00:5e:00:00:01 in macs is not the address of one machine"),
         ('macs = ["FF:FF:FF:FF:FF:FF"]', "ff:ff:ff:ff:ff:ff in macs is not the address of one machine"),
         ('macs = ["00:00:00:00:00:00"]', "is not the address of one machine"),
-        ('macs = [\n\n  "02:00:00:00:00:01", # ]\n  "x",\n]', "'x' in macs is no MAC address"),
-        ("rate-up = 100", "rate-up is no rate"),
-        ('rate-up = "100"', "rate-up is no rate"),
-        ('rate-up = "100 mbit/s"', "rate-up is no rate"),
-        ('rate-up = "100 Mbps"', "rate-up is no rate"),
-        ('rate-up = "100 MB/s"', "rate-up is no rate"),
-        ('rate-up = "-1 Mbit/s"', "rate-up is no rate"),
-        ('rate-up = "\u0661 Mbit/s"', "rate-up is no rate"),
-        ('rate-up = "1 Mbit/s\\n"', "rate-up is no rate"),
+        ('macs = [\n\n  "02:00:00:00:00:01", # ]\n  "x",\n]', "'x' in macs is not a MAC address"),
+        ("rate-up = 100", "rate-up is not a rate"),
+        ('rate-up = "100"', "rate-up is not a rate"),
+        ('rate-up = "100 mbit/s"', "rate-up is not a rate"),
+        ('rate-up = "100 Mbps"', "rate-up is not a rate"),
+        ('rate-up = "100 MB/s"', "rate-up is not a rate"),
+        ('rate-up = "-1 Mbit/s"', "rate-up is not a rate"),
+        ('rate-up = "\u0661 Mbit/s"', "rate-up is not a rate"),
+        ('rate-up = "1 Mbit/s\\n"', "rate-up is not a rate"),
         ('rate-down = "15.9 kbit/s"', "rate-down '15.9 kbit/s' is out of range"),
         ('rate-down = "1000.1 Gbit/s"', "rate-down '1000.1 Gbit/s' is out of range"),
-        ('rate-down = """\n1 kbit/s\n"""', "rate-down is no rate"),
-        ('drop = "bpdu"', "drop is no list of texts"),
+        ('rate-down = """\n1 kbit/s\n"""', "rate-down is not a rate"),
+        ('drop = "bpdu"', "drop is not a list of texts"),
         ('drop = ["dhcp"]', "unknown entry of drop 'dhcp'; is it dhcp-server?"),
-        ('drop = ["arp"]', "unknown entry of drop 'arp'; choose of bpdu, dhcp-server, router-advertisement"),
-        ("drop = [[]]", "drop is no list of texts"),
+        ('drop = ["arp"]', "unknown entry of drop 'arp'; choose one of bpdu, dhcp-server, router-advertisement"),
+        ("drop = [[]]", "drop is not a list of texts"),
         ("isolate = true", "unknown key 'isolate'; is it isolated?"),
         ("rate_up = 3", "unknown key 'rate_up'; is it rate-up?"),
-        ('"\\u001b[2J" = 1', "unknown key '\\x1b[2J'; choose of connect, bridge, device"),
+        ('"\\u001b[2J" = 1', "unknown key '\\x1b[2J'; choose one of connect, bridge, device"),
         (f"{'mtu' * 100_000} = 1", "unknown key 'mtumtu"),
-        ("example.org.mtu = 3", "unknown table 'example'; put a name that has dots into quotes"),
+        ("example.org.mtu = 3", "unknown table 'example'; put a name with dots in quotes"),
     ],
     ids=lambda value: value[:40],
 )
@@ -202,20 +202,20 @@ def test_mistakes_in_a_table(mistake: str, words: str, end: str) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        ("\nmtu = 3", 2, "mtu is in no table; put it below [default]"),
+        ("\nmtu = 3", 2, "mtu is outside of the tables; put it below [default]"),
         ("[clients.bob]\nmtu = 1000", 1, "unknown table 'clients'; is it client?"),
         ("[default]\n[default.sub]\nmtu = 1000", 2, "unknown table 'sub'"),
-        ("\n[other]", 2, "unknown table 'other'; choose of default, client"),
-        ("default = 3", 1, "'default' is no table"),
-        ("[[default]]", 1, "'default' is no table"),
-        ("\nclient = [\n3]", 2, "client is no table"),
-        ("[client]\nmtu = 1400", 2, "'mtu' is no table"),
-        ("[client.bob]\n[[client.eve]]", 2, "'eve' is no table"),
-        ("[client.www]\n\n[client.www.example]\nmtu = 1400", 3, "unknown table 'example'; put a name that has dots"),
+        ("\n[other]", 2, "unknown table 'other'; choose one of default, client"),
+        ("default = 3", 1, "'default' is not a table"),
+        ("[[default]]", 1, "'default' is not a table"),
+        ("\nclient = [\n3]", 2, "client is not a table"),
+        ("[client]\nmtu = 1400", 2, "'mtu' is not a table"),
+        ("[client.bob]\n[[client.eve]]", 2, "'eve' is not a table"),
+        ("[client.www]\n\n[client.www.example]\nmtu = 1400", 3, "unknown table 'example'; put a name with dots"),
         ("[default]\n\nclient.bob.mtu = 3\n", 3, "unknown table 'client'"),
-        ("[client]\n\nbob.mtu = 1000\neve.mtu = 3\n", 4, "mtu is no number"),
-        ('[client]\nbob = {drop = ["bpdu"], mtu = 3}', 2, "mtu is no number"),
-        # What is no TOML.
+        ("[client]\n\nbob.mtu = 1000\neve.mtu = 3\n", 4, "mtu must be a number"),
+        ('[client]\nbob = {drop = ["bpdu"], mtu = 3}', 2, "mtu must be a number"),
+        # Text that is not TOML.
         ("[default]\nmtu = \n", 2, "Invalid value at column 7"),
         ("[default]\nmtu = 1000\nmtu = 1000", 3, "Cannot overwrite a value at column"),
         ("[default]\n\n[default]\n", 3, "Cannot declare"),
@@ -246,7 +246,7 @@ def test_the_line_is_found_in_a_long_file() -> None:
     addresses = "".join(f'  "02:00:00:00:{number >> 8:02x}:{number & 255:02x}", # {number}\n' for number in range(5000))
     clients = "".join(f'[client."{number}"]\nmtu = 1000\n' for number in range(5000))
     text = f"{clients}[default]\nmacs = [\n{addresses}]\nmtu = 1\n"
-    with pytest.raises(PolicyError, match=r"^p:15004: mtu is no number"):
+    with pytest.raises(PolicyError, match=r"^p:15004: mtu must be a number"):
         parse(text, "p")
 
 
@@ -316,14 +316,17 @@ def test_the_command_shows_no_control_characters(tmp_path: Path) -> None:
 def test_the_command_refuses_a_mistake_in_one_line(tmp_path: Path) -> None:
     file = tmp_path / "policy.toml"
     file.write_text("[default]\nmtu = 3\n")
-    for path, words in ((file, f"{file}:2: mtu is no number from 68 to 65521; "), (tmp_path, "cannot read policy ")):
+    for path, words in (
+        (file, f"{file}:2: mtu must be a number from 68 to 65521; "),
+        (tmp_path, "cannot read policy "),
+    ):
         done = check(path)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith(f"Error: {words}")
         assert done.stderr.count("\n") == 1
 
 
-# What nobody thought of.
+# Random policies and random texts.
 
 NAMES = st.text("abcXYZ019.-_", min_size=1, max_size=15).filter(lambda name: name not in (".", ".."))
 MACS = st.binary(min_size=5, max_size=5).map(lambda raw: f"02:{raw.hex(':')}")

@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 from gevent.event import Event
 from gevent.pywsgi import WSGIServer
 
-from etherws.client.attempt import Connector, parse
-from etherws.client.credentials import Login
-from etherws.client.proxy_choice import Route
+from etherws.client.attempt import RemoteServer, split_uri
+from etherws.client.credentials import Credentials
+from etherws.client.proxy_choice import ProxyChoice
 from etherws.server import handshake
 from etherws.server.http import UPGRADE, Handler
 from etherws.settings import DeviceSettings, Trust
@@ -72,7 +72,7 @@ class EchoConnection(Connection):
         super().__init__(stream, server=server, wire=Wire(), early=early, encoder=encoder, decoder=decoder)
 
 
-class EchoConnector(Connector):
+class EchoServer(RemoteServer):
     """Connects with such a connection."""
 
     connection = EchoConnection
@@ -125,5 +125,7 @@ def server(port: int = 0) -> WSGIServer:
 
 def connect(uri: str) -> Connection:
     """The client's side, connected."""
-    where, _, _ = parse(uri)
-    return EchoConnector(where, DeviceSettings(wire=1), route=Route(), trust=Trust(), login=Login()).connect()
+    where, _, _ = split_uri(uri)
+    settings = DeviceSettings(wire=1)
+    remote = EchoServer(where, settings, proxy_choice=ProxyChoice(), trust=Trust(), credentials=Credentials())
+    return remote.connect()

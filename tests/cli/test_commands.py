@@ -65,7 +65,7 @@ def test_the_readme_of_0_2_typed_as_it_stands(
             host.set_link(name, state="up")
         output, pid = background(host, tmp_path, *arguments)
         pids.append(pid)
-        # At the prompt, the interface is there and up: the next line relies on it.
+        # When the command returns, the interface exists and is up: the next commands need it.
         assert host.links()["ethws0"].get("flags") & 1
         assert "ethws0 is up, " in output
         host.command("brctl addbr br0")
@@ -101,9 +101,9 @@ def test_a_signal_ends_both_sides_with_a_close(hosts: tuple[Host, Host], number:
         assert "ethws0" not in client.links()
 
 
-def test_an_unreachable_server_is_reported_and_tried_on(host: Host, tmp_path: Path) -> None:
+def test_an_unreachable_server_is_reported_and_retried(host: Host, tmp_path: Path) -> None:
     output, pid = background(host, tmp_path, "client", "ws://127.0.0.1:9/")
-    assert output == "ethws0 is up, but cannot connect to ws://127.0.0.1:9: Connection refused; trying on\n"
+    assert output == "ethws0 is up, but cannot connect to ws://127.0.0.1:9: Connection refused; retrying\n"
     assert "ethws0" in host.links()
     terminate(pid)
     assert "ethws0" not in host.links()
@@ -236,7 +236,7 @@ def test_unusable_tls_files_are_named(host: Host, certificate: Certificate, tmp_
     fails(serve(other.key, certificate.cert), "is not the key of")
     fails(serve(tmp_path / "missing", certificate.cert), "cannot read --keyfile", "No such file")
     fails(serve(certificate.key, tmp_path / "missing"), "cannot read --certfile", "No such file")
-    fails(serve(certificate.key, junk), "no PEM key and certificate")
+    fails(serve(certificate.key, junk), "not a key and a certificate in PEM form")
     assert host.etherws("client", "wss://127.0.0.1/", "--cacert", str(junk)).ends() == 1
     assert host.etherws("client", "wss://127.0.0.1/", "--cacert", str(tmp_path / "missing")).ends() == 1
 
@@ -278,8 +278,8 @@ def test_a_bad_uri_is_refused(host: Host, uri: str, words: str) -> None:
     ("arguments", "words"),
     [
         (["server", "--device", "a-name-too-long-for-linux"], "longer than 15"),
-        (["server", "--device", "a/b"], "no interface name"),
-        (["server", "--bridge", "a b"], "no interface name"),
+        (["server", "--device", "a/b"], "not a valid interface name"),
+        (["server", "--bridge", "a b"], "not a valid interface name"),
         (["server", "--mtu", "67"], "out of range"),
         (["server", "--mtu", "65522"], "out of range"),
         (["server", "--path", "lab"], "begin with /"),
@@ -320,7 +320,7 @@ def test_insecure_warns_at_every_start(host: Host, tmp_path: Path) -> None:
 def test_without_rights_the_message_names_them(host: Host, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
-    # Python's own files may lie where another user cannot read; the check is the kernel's, on the capability.
+    # The process stays root, which can read Python's files; the kernel checks only the capability.
     code = "import ctypes, runpy, sys; ctypes.CDLL(None).prctl(24, 12, 0, 0, 0);" + (
         "import os; os.setgroups([]); [ctypes.CDLL(None).prctl(24, cap, 0, 0, 0) for cap in range(41)];"
         "os.execv(sys.executable, [sys.executable, '-m', 'etherws', 'server', '--port', '0'])"

@@ -1,5 +1,5 @@
-"""Out through proxies, on three machines: real squid and SOCKS servers, and proxies that misbehave; and the first of
-several addresses that answers.
+"""Connections through proxies, on three machines: real squid and SOCKS servers, and proxies that misbehave; and to the
+first of several addresses that answers.
 
     client 198.51.100.2 -- 198.51.100.1 proxy 192.0.2.2 -- 192.0.2.1 server      no way but through the proxy
 """
@@ -22,8 +22,8 @@ import gevent
 import pytest
 
 from etherws.client import http_auth
-from etherws.client.dial import first_of, interleaved
-from etherws.client.proxies import socks5, tunnel
+from etherws.client.dial import connect_first, interleave
+from etherws.client.proxies import http_connect, socks5_connect
 from etherws.client.proxy_choice import Proxy
 from etherws.errors import ConnectError
 from tests.lab.frames import KINDS, frame
@@ -176,7 +176,7 @@ def test_frames_pass_through_every_kind_of_proxy(way: Way, certificate: Certific
     client = way.dial(*uri(way, secure, certificate), **{variable: url, "SSL_CERT_FILE": str(certificate.cert)})
     output = client.says("connected to ws")
     shown = url.replace(f"{LOGIN}@", "").replace("socks5h", "socks5")
-    assert f"through the proxy {shown}, by {variable}\n" in output
+    assert f"through the proxy {shown} (from {variable})\n" in output
     frames_pass(way.client, way.server)
     client.stop()
     assert "s3cr3t" not in client.output
@@ -191,8 +191,8 @@ def test_frames_pass_through_every_kind_of_proxy(way: Way, certificate: Certific
             "answered 407: it offers Basic, Digest to authenticate; write the user and password into its URL,"
             " http://USER:PASSWORD@198.51.100.1:3128",
         ),
-        (f"{BASIC}\n{MEMBERS}", "ether:wrong@", "does not take this user and password; it offers Basic"),
-        (f"{DIGEST}\n{MEMBERS}", "ether:wrong@", "does not take this user and password; it offers Digest"),
+        (f"{BASIC}\n{MEMBERS}", "ether:wrong@", "does not accept this user and password; it offers Basic"),
+        (f"{DIGEST}\n{MEMBERS}", "ether:wrong@", "does not accept this user and password; it offers Digest"),
         (f"{NTLM}\n{MEMBERS}", f"{LOGIN}@", "it offers NTLM to authenticate; run px or cntlm on this machine"),
         (f"{NTLM}\n{MEMBERS}", "", "it offers NTLM to authenticate; run px or cntlm on this machine"),
     ],
@@ -206,7 +206,7 @@ def test_a_407_names_what_the_proxy_offers(way: Way, access: str, login: str, wo
     assert "s3cr3t" not in client.output
 
 
-def test_what_squid_cannot_or_may_not_reach_is_told(way: Way) -> None:
+def test_what_squid_cannot_or_may_not_reach_is_reported(way: Way) -> None:
     way.squid()
     for server, words in (
         ("192.0.2.1", "answered 503 Service Unavailable; it cannot reach 192.0.2.1:80"),
@@ -219,7 +219,7 @@ def test_what_squid_cannot_or_may_not_reach_is_told(way: Way) -> None:
 
 def test_a_socks_proxy_looks_the_name_up_itself(way: Way, certificate: Certificate) -> None:
     way.socks()
-    # On the proxy, that is the proxy.
+    # On the proxy, "localhost" is the proxy itself.
     options = "--keyfile", str(certificate.key), "--certfile", str(certificate.cert)
     way.proxy.etherws("server", "--foreground", *options).says("listening on wss://")
     client = way.dial("wss://localhost/", "--cacert", str(certificate.cert), "-x", "socks5://198.51.100.1")
@@ -232,11 +232,11 @@ def test_a_socks_proxy_looks_the_name_up_itself(way: Way, certificate: Certifica
     ("login", "options", "words"),
     [
         ("", ["-u", "a", "-P", "b"], "asks for a user and password; write them into its URL, socks5://USER:PASSWORD@"),
-        ("a:wrong@", ["-u", "a", "-P", "b"], "does not take this user and password"),
+        ("a:wrong@", ["-u", "a", "-P", "b"], "does not accept this user and password"),
         ("", [], "cannot reach 192.0.2.1:80: connection refused"),
     ],
 )
-def test_what_a_socks_proxy_refuses_is_told(way: Way, login: str, options: list[str], words: str) -> None:
+def test_what_a_socks_proxy_refuses_is_reported(way: Way, login: str, options: list[str], words: str) -> None:
     way.socks(*options)
     client = way.dial("ws://192.0.2.1/", all_proxy=f"socks5://{login}198.51.100.1:1080")
     client.says(f"cannot connect to ws://192.0.2.1:80: the proxy socks5://198.51.100.1:1080: {words}")
@@ -254,7 +254,7 @@ def test_an_https_proxy_is_verified(way: Way) -> None:
         client.stop()
 
 
-def test_the_proxy_is_told_once_and_without_it_there_is_no_way(way: Way) -> None:
+def test_the_proxy_is_logged_once_and_without_it_the_server_is_unreachable(way: Way) -> None:
     proxy = "http://198.51.100.1:3128"
     client = way.dial("ws://192.0.2.1/", "--debug", "--retry-interval", "10ms", http_proxy=proxy)
     # Nobody listens there.
@@ -264,7 +264,9 @@ def test_the_proxy_is_told_once_and_without_it_there_is_no_way(way: Way) -> None
     for options in (["--proxy", ""], ["--noproxy", "10.0.0.0/8,192.0.2.0/24"]):
         client = way.dial("ws://192.0.2.1/", *options, http_proxy=proxy)
         client.says("cannot connect to ws://192.0.2.1:80: Network is unreachable")
-        assert ("straight to 192.0.2.1 in spite of http_proxy, by --noproxy" in client.output) == (len(options[1]) > 0)
+        assert ("directly to 192.0.2.1: --noproxy excludes it from the proxy in http_proxy" in client.output) == (
+            len(options[1]) > 0
+        )
         client.stop()
 
 
@@ -272,7 +274,7 @@ def test_a_password_of_a_proxy_is_seen_nowhere(way: Way) -> None:
     url = f"http://{LOGIN}@198.51.100.1:3128"
     for options, env in ((["-x", url], {}), ([], {"ETHERWS_CLIENT_PROXY": url})):
         client = way.dial("ws://192.0.2.1/", *options, **env)
-        client.says("through the proxy http://198.51.100.1:3128, by --proxy")
+        client.says("through the proxy http://198.51.100.1:3128 (from --proxy)")
         client.says("cannot connect")
         secret = LOGIN.partition(":")[2]
         assert secret not in client.output
@@ -281,7 +283,7 @@ def test_a_password_of_a_proxy_is_seen_nowhere(way: Way) -> None:
 
 
 BAD_PROXIES: dict[str, tuple[Talk, str]] = {
-    "hangs": (hang, "no answer of the proxy {url} within 0.3 s"),
+    "hangs": (hang, "no answer from the proxy {url} within 0.3 s"),
     "hangs up": (answer(b""), "the proxy {url}: ended the connection without an answer"),
     "answers rubbish": (answer(b"220 mail.example ESMTP\r\n\r\n"), "the proxy {url}: gave an answer that is not HTTP"),
     "has endless headers": (answer(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000), "headers of over 16384 bytes"),
@@ -300,7 +302,7 @@ BAD_PROXIES: dict[str, tuple[Talk, str]] = {
 
 
 @pytest.mark.parametrize("case", BAD_PROXIES)
-def test_a_proxy_that_misbehaves_is_named_and_tried_again(host: Host, case: str) -> None:
+def test_a_proxy_that_misbehaves_is_named_and_retried(host: Host, case: str) -> None:
     talk, words = BAD_PROXIES[case]
     with serve(host, talk) as port:
         url = f"http://127.0.0.1:{port}"
@@ -318,7 +320,7 @@ Stream = Callable[[bytes], tuple[Any, Any]]
 
 @pytest.fixture
 def stream() -> Iterator[Stream]:
-    """Makes a socket whose other end has sent this and ended; and that end."""
+    """Makes a socket whose other end has sent these bytes and closed its side; and the other end."""
     with contextlib.ExitStack() as stack:
 
         def make(said: bytes) -> tuple[Any, Any]:
@@ -332,7 +334,7 @@ def stream() -> Iterator[Stream]:
 
 def test_what_a_proxy_sends_behind_its_answer_is_left_to_the_tunnel(stream: Stream) -> None:
     one, other = stream(b"HTTP/1.1 200 Fine\r\nContent-Length: 5\r\n\r\nearly")
-    assert tunnel(Proxy("http", "proxy", 80), "2001:db8::1", 443, lambda: one).recv(100) == b"early"
+    assert http_connect(Proxy("http", "proxy", 80), "2001:db8::1", 443, lambda: one).recv(100) == b"early"
     request = other.recv(1000).decode()
     assert request.startswith("CONNECT [2001:db8::1]:443 HTTP/1.1\r\nHost: [2001:db8::1]:443\r\nUser-Agent: etherws/")
     assert request.endswith("\r\n\r\n")
@@ -349,7 +351,7 @@ def test_what_a_proxy_sends_behind_its_answer_is_left_to_the_tunnel(stream: Stre
 )
 def test_socks_as_in_the_rfc(stream: Stream, bound: bytes, host: str, asked: bytes) -> None:
     one, other = stream(b"\5\0" + b"\5\0\0" + bound + b"early")
-    socks5(Proxy("socks5", "proxy", 1080), host, 443, one)
+    socks5_connect(Proxy("socks5", "proxy", 1080), host, 443, one)
     assert one.recv(100) == b"early"
     assert other.recv(1000) == b"\5\1\0" + b"\5\1\0" + asked + b"\1\xbb"
 
@@ -359,9 +361,9 @@ def test_socks_as_in_the_rfc(stream: Stream, bound: bytes, host: str, asked: byt
     [
         (b"", "ended the connection within its answer"),
         (b"HTTP/1.1 400 Bad Request", "gave an answer that is not SOCKS5"),
-        (b"\5\xff", "wants to authenticate by none of what etherws has"),
-        (b"\5\1", "wants to authenticate by none of what etherws has"),
-        (b"\5\2\1\1", "does not take this user and password"),
+        (b"\5\xff", "offers no way to authenticate that etherws has"),
+        (b"\5\1", "offers no way to authenticate that etherws has"),
+        (b"\5\2\1\1", "does not accept this user and password"),
         (b"\5\0\5\0\0\3\xffshort", "ended the connection within its answer"),
         (b"\5\0\5\x63", "cannot reach server:443: reply 99"),
     ],
@@ -369,13 +371,13 @@ def test_socks_as_in_the_rfc(stream: Stream, bound: bytes, host: str, asked: byt
 def test_a_socks_proxy_that_misbehaves(stream: Stream, said: bytes, words: str) -> None:
     one, _ = stream(said)
     with pytest.raises(ConnectError, match=words):
-        socks5(Proxy("socks5", "proxy", 1080, "user", "password"), "server", 443, one)
+        socks5_connect(Proxy("socks5", "proxy", 1080, "user", "password"), "server", 443, one)
 
 
-def test_a_name_that_socks_has_no_room_for_is_refused(stream: Stream) -> None:
+def test_a_name_that_is_too_long_for_socks_is_refused(stream: Stream) -> None:
     one, _ = stream(b"\5\0")
-    with pytest.raises(ConnectError, match="no room for a name"):
-        socks5(Proxy("socks5", "proxy", 1080), "x." * 130, 443, one)
+    with pytest.raises(ConnectError, match="longer than 255 bytes"):
+        socks5_connect(Proxy("socks5", "proxy", 1080), "x." * 130, 443, one)
 
 
 def test_a_stale_nonce_is_answered_anew(stream: Stream) -> None:
@@ -383,14 +385,14 @@ def test_a_stale_nonce_is_answered_anew(stream: Stream) -> None:
     ways = [stream(offer % (1, b"")), stream(offer % (2, b", stale=TRUE")), stream(b"HTTP/1.1 200 Fine\r\n\r\n")]
     fresh = iter(ways)
     proxy = Proxy("http", "proxy", 80, "user", "password")
-    assert tunnel(proxy, "server", 443, lambda: next(fresh)[0]) is ways[2][0]
+    assert http_connect(proxy, "server", 443, lambda: next(fresh)[0]) is ways[2][0]
     requests = [other.recv(1000).decode() for _, other in ways]
     assert [request.count("Proxy-Authorization: Digest") for request in requests] == [0, 1, 1]
     assert 'nonce="2"' in requests[2]
     assert http_auth.parse([requests[2].split("Proxy-Authorization:")[1].strip()])[0].parameters["uri"] == "server:443"
 
 
-def test_headers_are_added_and_the_host_is_theirs_to_say(host: Host) -> None:
+def test_headers_are_added_and_can_replace_the_host(host: Host) -> None:
     requests: list[bytes] = []
 
     def talk(connection: socket.socket, request: bytes) -> None:
@@ -411,7 +413,7 @@ def test_headers_are_added_and_the_host_is_theirs_to_say(host: Host) -> None:
     assert sum(line.lower().startswith(("host:", "user-agent:")) for line in lines) == 2
 
 
-def test_connected_elsewhere_the_name_stays_that_of_the_uri(way: Way, certificate: Certificate) -> None:
+def test_with_connect_to_the_name_is_still_that_of_the_uri(way: Way, certificate: Certificate) -> None:
     way.squid()
     secure = uri(way, True, certificate)[1:]
     options = "--connect-to", "192.0.2.1:443", "-x", "http://198.51.100.1:3128"
@@ -426,23 +428,23 @@ def test_connected_elsewhere_the_name_stays_that_of_the_uri(way: Way, certificat
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["-4", "-6"], "--ipv4 or --ipv6, not both"),
-        (["-H", "Upgrade: x"], "--header Upgrade belongs to the handshake"),
-        (["-H", "X"], "--header is no header"),
+        (["-4", "-6"], "give --ipv4 or --ipv6, not both"),
+        (["-H", "Upgrade: x"], "--header Upgrade is a part of the WebSocket handshake"),
+        (["-H", "X"], "--header is malformed"),
         (["--connect-to", "server"], "--connect-to 'server': write HOST:PORT"),
-        (["-x", "ftp://proxy"], "--proxy 'ftp://proxy': no proxy of that kind"),
+        (["-x", "ftp://proxy"], "--proxy 'ftp://proxy': unknown kind of proxy"),
     ],
 )
-def test_options_that_will_not_do_are_refused_at_the_start(host: Host, arguments: list[str], words: str) -> None:
+def test_unusable_options_are_refused_at_the_start(host: Host, arguments: list[str], words: str) -> None:
     client = host.etherws("client", "ws://server.invalid/", *arguments)
     assert client.ends() != 0
     assert words in client.output
 
 
-def test_a_variable_that_will_not_do_is_refused_at_the_start(host: Host) -> None:
+def test_an_unusable_variable_is_refused_at_the_start(host: Host) -> None:
     client = host.etherws("client", "wss://server.invalid/", env={"https_proxy": "http://u:s3cr3t@proxy:x"})
     assert client.ends() == 1
-    assert "https_proxy 'proxy:x' is no URL of a proxy" in client.output
+    assert "https_proxy 'proxy:x' is not a proxy's URL" in client.output
 
 
 def addresses(*ends: tuple[str, int]) -> list[Any]:
@@ -453,9 +455,9 @@ def addresses(*ends: tuple[str, int]) -> list[Any]:
 
 def test_families_take_turns() -> None:
     found = addresses(("::1", 1), ("::2", 1), ("::3", 1), ("192.0.2.1", 1), ("192.0.2.2", 1))
-    assert [address[4][0] for address in interleaved(found)] == ["::1", "192.0.2.1", "::2", "192.0.2.2", "::3"]
-    assert interleaved(found[3:]) == found[3:]
-    assert interleaved([]) == []
+    assert [address[4][0] for address in interleave(found)] == ["::1", "192.0.2.1", "::2", "192.0.2.2", "::3"]
+    assert interleave(found[3:]) == found[3:]
+    assert interleave([]) == []
 
 
 @pytest.fixture
@@ -480,17 +482,17 @@ def test_the_first_address_that_answers_is_taken_and_the_others_closed(half: tup
     found = addresses(("::1", port), ("::1", 1), ("127.0.0.2", port), ("127.0.0.66", port), ("127.0.0.1", port))
     before = set(os.listdir("/proc/self/fd"))
     with host.namespace.inside(), gevent.Timeout(PATIENCE):
-        sock = first_of(found)
+        sock = connect_first(found)
     assert sock.getpeername() == ("127.0.0.1", port)
     sock.close()
     assert set(os.listdir("/proc/self/fd")) <= before
 
 
-def test_who_gives_up_leaves_nothing_open(half: tuple[Host, int]) -> None:
+def test_a_time_out_leaves_nothing_open(half: tuple[Host, int]) -> None:
     host, port = half
     before = set(os.listdir("/proc/self/fd"))
     with host.namespace.inside(), pytest.raises(gevent.Timeout), gevent.Timeout(0.6):
-        first_of(addresses(("::1", port), ("127.0.0.66", port)))
+        connect_first(addresses(("::1", port), ("127.0.0.66", port)))
     assert set(os.listdir("/proc/self/fd")) <= before
 
 
@@ -503,12 +505,12 @@ def test_who_gives_up_leaves_nothing_open(half: tuple[Host, int]) -> None:
         ([("2001:db8::1", 1), ("192.0.2.9", 1)], "^(Network is unreachable|Cannot assign requested address) by"),
     ],
 )
-def test_of_several_errors_the_most_telling_is_told(host: Host, ends: list[tuple[str, int]], words: str) -> None:
+def test_of_several_errors_the_most_useful_is_reported(host: Host, ends: list[tuple[str, int]], words: str) -> None:
     with host.namespace.inside(), pytest.raises(ConnectError, match=words):
-        first_of(addresses(*ends))
+        connect_first(addresses(*ends))
 
 
-def test_ipv6_that_leads_nowhere_costs_no_connection(half: tuple[Host, int], tmp_path: Path) -> None:
+def test_broken_ipv6_does_not_prevent_the_connection(half: tuple[Host, int], tmp_path: Path) -> None:
     host, _ = half
     names = tmp_path / "hosts"
     names.write_text("::1 both.test\n127.0.0.1 both.test\n")
@@ -520,7 +522,7 @@ def test_ipv6_that_leads_nowhere_costs_no_connection(half: tuple[Host, int], tmp
 
     host.command("unshare -m true")
     with serve(host, talk) as port:
-        # Of TCP alone, IPv6 would take minutes to fail.
+        # With IPv6 alone, TCP would need minutes to fail.
         for options, words in (
             ([], "connected to ws://both.test"),
             (["-4"], "connected to ws://both.test"),

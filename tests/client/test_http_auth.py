@@ -75,7 +75,7 @@ def test_basic_as_in_the_rfc() -> None:
         ['Digest realm="x", nonce="y", qop="auth", algorithm=SHA-512-256'],
     ],
 )
-def test_what_this_module_has_not(values: list[str]) -> None:
+def test_challenges_that_this_module_cannot_answer(values: list[str]) -> None:
     assert said(*values) is None
 
 
@@ -97,12 +97,12 @@ def test_what_this_module_has_not(values: list[str]) -> None:
         (["", " , ", '"', "é é"], []),
     ],
 )
-def test_challenges_are_taken_apart(values: list[str], expected: list[Challenge]) -> None:
+def test_challenges_are_parsed(values: list[str], expected: list[Challenge]) -> None:
     assert parse(values) == expected
 
 
 @pytest.mark.parametrize("text", ['"', '"\\', 'a="\\', "a ", "a", ",", "a=", " ", 'a "\\" '])
-def test_a_long_header_is_taken_apart_in_one_go(text: str) -> None:
+def test_a_long_header_is_parsed_in_one_pass(text: str) -> None:
     # Quadratic, this would take minutes.
     parse([text * (500_000 // len(text))])
 
@@ -111,3 +111,10 @@ def test_quotes_in_a_name_stay_in_their_field() -> None:
     text = said(MD5, user='a", realm="b\\')
     assert text
     assert 'username="a\\", realm=\\"b\\\\", realm="http-auth@example.org"' in text
+
+
+def test_a_digest_answers_only_with_what_was_asked() -> None:
+    text = said('Digest realm="r", nonce="n", qop="auth"')
+    assert text
+    assert "algorithm" not in text
+    assert "opaque" not in text

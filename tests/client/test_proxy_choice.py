@@ -1,4 +1,4 @@
-"""Which way: curl's rules as tables, and what is refused by name."""
+"""The choice of a proxy: curl's rules as tables, and what is refused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from etherws.client.proxy_choice import Proxy, Route, authority, excepted, parse_connect_to
+from etherws.addresses import authority
+from etherws.client.proxy_choice import Proxy, ProxyChoice, needs_no_proxy, parse_connect_to
 from etherws.errors import SettingsError
 
 A, B, C, D = (f"http://{name}:1" for name in "abcd")
@@ -33,17 +34,17 @@ ENVIRONMENTS: list[tuple[dict[str, str], str, str]] = [
 ]
 
 
-def chosen(route: Route, secure: bool) -> str:
+def chosen(choice: ProxyChoice, secure: bool) -> str:
     """The proxy's name and where it comes from."""
-    proxy, why = route.through("server", secure)
+    proxy, why = choice.proxy_for("server", secure)
     assert (proxy is None) or str(proxy) in why
     return f"{proxy.host} {proxy.source}" if proxy else ""
 
 
 @pytest.mark.parametrize(("environ", "plain", "secure"), ENVIRONMENTS)
 def test_the_environment_is_read_by_the_rules_of_curl(environ: dict[str, str], plain: str, secure: str) -> None:
-    assert chosen(Route(environ=environ), False) == plain
-    assert chosen(Route(environ=environ), True) == secure
+    assert chosen(ProxyChoice(environ=environ), False) == plain
+    assert chosen(ProxyChoice(environ=environ), True) == secure
 
 
 @pytest.mark.parametrize(
@@ -59,29 +60,29 @@ def test_the_environment_is_read_by_the_rules_of_curl(environ: dict[str, str], p
     ],
 )
 def test_options_come_before_the_environment(options: dict[str, Any], expected: str) -> None:
-    assert chosen(Route(**options, environ={"all_proxy": A, "no_proxy": "nobody"}), True) == expected
+    assert chosen(ProxyChoice(**options, environ={"all_proxy": A, "no_proxy": "nobody"}), True) == expected
 
 
 def test_noproxy_replaces_the_variable() -> None:
     environ = {"all_proxy": A, "no_proxy": "server"}
-    assert chosen(Route(noproxy="", environ=environ), False) == "a all_proxy"
-    assert chosen(Route(proxy=B, environ=environ), False) == ""
+    assert chosen(ProxyChoice(noproxy="", environ=environ), False) == "a all_proxy"
+    assert chosen(ProxyChoice(proxy=B, environ=environ), False) == ""
 
 
 @pytest.mark.parametrize(
-    ("route", "words"),
+    ("choice", "words"),
     [
-        (Route(), ""),
-        (Route("http://proxy"), "through the proxy http://proxy:1080, by --proxy"),
-        (Route("http://proxy", "server"), "straight to server in spite of --proxy, by --noproxy"),
+        (ProxyChoice(), ""),
+        (ProxyChoice("http://proxy"), "through the proxy http://proxy:1080 (from --proxy)"),
+        (ProxyChoice("http://proxy", "server"), "directly to server: --noproxy excludes it from the proxy in --proxy"),
         (
-            Route(environ={"https_proxy": A, "NO_PROXY": "*"}),
-            "straight to server in spite of https_proxy, by NO_PROXY",
+            ProxyChoice(environ={"https_proxy": A, "NO_PROXY": "*"}),
+            "directly to server: NO_PROXY excludes it from the proxy in https_proxy",
         ),
     ],
 )
-def test_the_reason_is_told(route: Route, words: str) -> None:
-    assert route.through("server", True)[1] == words
+def test_the_reason_is_given(choice: ProxyChoice, words: str) -> None:
+    assert choice.proxy_for("server", True)[1] == words
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_the_reason_is_told(route: Route, words: str) -> None:
     ],
 )
 def test_what_needs_no_proxy(host: str, names: str, expected: bool) -> None:
-    assert excepted(host, names) is expected
+    assert needs_no_proxy(host, names) is expected
 
 
 @pytest.mark.parametrize(
@@ -148,25 +149,25 @@ SECRET = "s3cr3t"
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("", "'' names no host"),
-        ("http://", "'http://' names no host"),
-        (f"http://u:{SECRET}@", "'' names no host"),
-        (f"http://u:{SECRET}@pro xy", "'pro xy' names no host"),
-        (f"http://u:{SECRET}@a..b", "names no host"),
-        (f"http://u:{SECRET}@proxy:port", "is no URL of a proxy; write http://HOST:PORT"),
-        (f"http://u:{SECRET}@proxy:99999", "is no URL of a proxy"),
-        (f"http://u:{SECRET}@[proxy", "is no URL of a proxy"),
-        (f"http://u:{SECRET}%ff@proxy", "is no URL of a proxy"),
-        (f"socks4://u:{SECRET}@proxy", "no proxy of that kind; choose http, https, socks5, socks5h"),
+        ("", "'' has no valid host"),
+        ("http://", "'http://' has no valid host"),
+        (f"http://u:{SECRET}@", "'' has no valid host"),
+        (f"http://u:{SECRET}@pro xy", "'pro xy' has no valid host"),
+        (f"http://u:{SECRET}@a..b", "has no valid host"),
+        (f"http://u:{SECRET}@proxy:port", "is not a proxy's URL; write http://HOST:PORT"),
+        (f"http://u:{SECRET}@proxy:99999", "is not a proxy's URL"),
+        (f"http://u:{SECRET}@[proxy", "is not a proxy's URL"),
+        (f"http://u:{SECRET}%ff@proxy", "is not a proxy's URL"),
+        (f"socks4://u:{SECRET}@proxy", "unknown kind of proxy; choose one of http, https, socks5, socks5h"),
         (f"http://u:{SECRET}@proxy/pac", "has a path"),
         (f"http://u:{SECRET}@proxy?x", "has a path"),
-        (f"http://u:{SECRET}%0d%0aX@proxy", "unprintable character in its user or password"),
-        (f"http://%00:{SECRET}@proxy", "unprintable character in its user or password"),
-        (f"http://a%3Ab:{SECRET}@proxy", "a colon in its user"),
+        (f"http://u:{SECRET}%0d%0aX@proxy", "its user or password has an unprintable character"),
+        (f"http://%00:{SECRET}@proxy", "its user or password has an unprintable character"),
+        (f"http://a%3Ab:{SECRET}@proxy", "its user has a colon"),
         (f"http://u:{SECRET * 50}@proxy", "longer than 255 bytes"),
     ],
 )
-def test_a_proxy_that_is_none_is_refused_by_its_source_and_its_password_not_shown(url: str, words: str) -> None:
+def test_a_malformed_proxy_is_refused_with_its_source_and_without_its_password(url: str, words: str) -> None:
     with pytest.raises(SettingsError, match=r"^https_proxy '") as caught:
         Proxy.parse(url, "https_proxy")
     assert words in str(caught.value)
@@ -175,14 +176,14 @@ def test_a_proxy_that_is_none_is_refused_by_its_source_and_its_password_not_show
 
 def test_no_repr_shows_a_password() -> None:
     url = f"http://user:{SECRET}@proxy"
-    route = Route(url, environ={"https_proxy": url})
-    assert SECRET not in repr(route) + repr(route.through("server", True))
+    choice = ProxyChoice(url, environ={"https_proxy": url})
+    assert SECRET not in repr(choice) + repr(choice.proxy_for("server", True))
 
 
-def test_what_would_be_more_than_a_host_in_a_request_is_refused() -> None:
+def test_a_host_that_would_change_the_request_is_refused() -> None:
     for host in ("a b", "a\x0b", "a/b", ""):
-        with pytest.raises(SettingsError, match="names no host"):
-            Route(A).through(host, False)
+        with pytest.raises(SettingsError, match="has no valid host"):
+            ProxyChoice(A).proxy_for(host, False)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The client against servers that are none, or misbehave: what it says, and that it goes on trying."""
+"""The client against servers that misbehave, or are no WebSocket servers: what it logs, and that it retries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.lab.pki import Certificate
 from tests.lab.servers import Talk, answer, hang, serve, switching
 
 REFUSALS: dict[str, tuple[Talk, str]] = {
-    "speaks no HTTP": (answer(b"220 mail.example ESMTP\r\n\r\n"), "gave no proper answer"),
+    "speaks no HTTP": (answer(b"220 mail.example ESMTP\r\n\r\n"), "gave no valid answer"),
     "hangs up": (answer(b""), "ended the connection without an answer"),
     "says nothing": (hang, "no answer within 0.3 s"),
     "404": (answer(b"HTTP/1.1 404 Not Found\r\n\r\n"), "answered 404 Not Found; is the path right?"),
@@ -34,14 +34,14 @@ REFUSALS: dict[str, tuple[Talk, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_a_server_that_is_none_is_reported_and_tried_again(host: Host, case: str) -> None:
+def test_what_is_not_an_etherws_server_is_reported_and_retried(host: Host, case: str) -> None:
     talk, words = REFUSALS[case]
     with serve(host, talk) as port:
         client = host.etherws(
             "client", "--foreground", "--debug", f"ws://127.0.0.1:{port}/",
             "--connect-timeout", "300ms", "--retry-interval", "10ms",
         )  # fmt: skip
-        # One line for the user; the further attempts only for those who debug.
+        # One line for the user; further attempts are logged only at the debug level.
         client.says(words, times=4)
         assert client.output.count("INFO") == 1
         assert "ethws0" in host.links()
@@ -49,8 +49,8 @@ def test_a_server_that_is_none_is_reported_and_tried_again(host: Host, case: str
         client.stop()
 
 
-def test_a_server_that_hangs_up_in_the_tls_handshake_is_tried_again(host: Host) -> None:
-    # As a proxy does that has nothing behind it.
+def test_a_server_that_closes_in_the_tls_handshake_is_retried(host: Host) -> None:
+    # A proxy does that if it has no server behind it.
     with serve(host, answer(b"")) as port:
         client = host.etherws(
             "client", "--foreground", "--debug", f"wss://127.0.0.1:{port}/", "--retry-interval", "10ms"
@@ -77,7 +77,7 @@ def test_a_wrong_101_is_refused(host: Host, header: str) -> None:
 
     with serve(host, talk) as port:
         client = host.etherws("client", "--foreground", f"ws://127.0.0.1:{port}/")
-        client.says("gave no proper answer to the upgrade")
+        client.says("gave no valid answer to the upgrade")
         client.stop()
 
 
@@ -111,7 +111,7 @@ BAD_FRAMES = {
 
 
 @pytest.mark.parametrize("case", BAD_FRAMES)
-def test_a_server_that_breaks_a_rule_is_told_the_code_and_left(host: Host, case: str) -> None:
+def test_a_server_that_breaks_a_rule_gets_the_close_code(host: Host, case: str) -> None:
     data, words, code = BAD_FRAMES[case]
     heard: list[bytes] = []
 
@@ -125,7 +125,7 @@ def test_a_server_that_breaks_a_rule_is_told_the_code_and_left(host: Host, case:
     with serve(host, talk) as port:
         client = host.etherws("client", "--foreground", f"ws://127.0.0.1:{port}/", "--retry-interval", "10ms")
         client.says(words)
-        # And again: one bad server does not end the client.
+        # It connects again: a bad server does not end the client.
         client.says(words, times=2)
         client.stop()
     assert code in [close_code(stream) for stream in heard]

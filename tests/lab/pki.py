@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import ssl
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from etherws.access import certificates
 
 NOW = datetime.datetime.now(datetime.timezone.utc)
 
@@ -115,3 +118,14 @@ def _name(name: str) -> x509.GeneralName:
 def make_certificate(folder: Path) -> Certificate:
     """A fresh self-signed certificate."""
     return Authority(folder).issue(signed=False)
+
+
+def public_key(pair: Certificate) -> bytes:
+    """A certificate's public key, PEM."""
+    key = x509.load_pem_x509_certificate(pair.cert.read_bytes()).public_key()
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def pin_of(pair: Certificate) -> str:
+    """A certificate's pin, sha256//BASE64."""
+    return certificates.pin_of(ssl.PEM_cert_to_DER_cert(pair.cert.read_text()))

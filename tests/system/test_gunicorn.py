@@ -14,7 +14,7 @@ import pytest
 
 import etherws
 from etherws.access import passwd
-from etherws.access.certificates import pin
+from etherws.access.certificates import pin_of
 from tests.lab.frames import frame
 from tests.lab.hosts import PATIENCE, Host, until
 from tests.lab.joining import joining
@@ -148,7 +148,7 @@ def test_a_worker_that_cannot_hand_over_its_socket_says_which_can(host: Host) ->
 def test_bad_settings_stop_gunicorn_with_a_message(host: Host) -> None:
     running = gunicorn(host, "-b", "127.0.0.1:80", ETHERWS_SERVER_MTU="many")
     assert running.ends() != 0
-    assert "ETHERWS_SERVER_MTU 'many' is no number" in running.output
+    assert "ETHERWS_SERVER_MTU 'many' is not a number" in running.output
     assert "Traceback" not in running.output
 
 
@@ -232,7 +232,7 @@ def test_certificates_passwords_and_policy_are_demanded_there_too(
     context = ssl.create_default_context(cafile=str(authority.cert))
     context.load_cert_chain(card.cert, card.key)
     with context.wrap_socket(sock, server_hostname="localhost") as wrapped:
-        assert pin(wrapped.getpeercert(True) or b"") == pin(ssl.PEM_cert_to_DER_cert(other.cert.read_text()))
+        assert pin_of(wrapped.getpeercert(True) or b"") == pin_of(ssl.PEM_cert_to_DER_cert(other.cert.read_text()))
     assert "lost" not in right.output
 
 

@@ -262,7 +262,7 @@ def test_a_waiting_client_is_woken(hosts: tuple[Host, Host], wake: Callable[[Pro
     one, other = hosts
     settle(other)
     client = other.etherws("client", "--foreground", "--debug", "ws://192.0.2.1/", *IDLE)
-    client.says("cannot connect to ws://192.0.2.1:80: Connection refused; trying on")
+    client.says("cannot connect to ws://192.0.2.1:80: Connection refused; retrying")
     until(lambda: other.links()["ethws0"]["flags"] & 1, "ethws0 to be up")
     one.etherws("server", "--foreground").says("listening")
     wake(client, other)
@@ -391,7 +391,7 @@ def test_servers_are_named_by_options_of_their_own(host: Host) -> None:
     client.says("c0 is up, connected to ws://127.0.0.1:80")
     client = host.etherws("client", "ws://127.0.0.1/", "--uri", "ws://127.0.0.1/", "--uri", "ws://127.0.0.2/")
     assert client.ends() != 0
-    assert "name several by --uri alone" in client.output
+    assert "to name several use only --uri" in client.output
 
 
 def carrier(host: Host, name: str = "ethws0") -> object:

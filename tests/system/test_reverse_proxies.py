@@ -375,4 +375,4 @@ def test_a_proxy_with_nothing_behind_it_is_told_from_etherws(
     wait_for(far, nginx_ended(near, site))
     options = ("client", "--foreground", "wss://localhost/lan", "--cacert", str(certificate.cert))
     client = far.run(sys.executable, "-c", WITH_HOSTS, site.write("hosts", "192.0.2.1 localhost\n"), *options)
-    client.says("answered 502 Bad Gateway; a proxy is there, but cannot reach etherws behind it")
+    client.says("answered 502 Bad Gateway; a proxy answers, but cannot reach etherws behind it")

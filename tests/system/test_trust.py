@@ -13,12 +13,11 @@ from typing import Any
 
 import pytest
 
-from etherws.access.certificates import owner, pin, pins
-from etherws.errors import SettingsError
+from etherws.access import certificates
 from tests.lab.hosts import PATIENCE, Host, Process, until
 from tests.lab.joining import joining, last_line
 from tests.lab.peer import Peer, request
-from tests.lab.pki import Authority, Certificate
+from tests.lab.pki import Authority, Certificate, pin_of, public_key
 from tests.lab.refusals import Tell
 from tests.lab.servers import answer, serve, switching
 
@@ -78,8 +77,8 @@ SERVERS: dict[str, tuple[dict[str, Any], Callable[[ssl.SSLContext], None], list[
         "its key is not the pinned one but sha256//",
     ),
     "another name by --sni": ({}, lambda _: None, ["--sni", "else.example"], "Hostname mismatch"),
-    "TLS 1.0": ({}, only(ssl.TLSVersion.TLSv1), [], "it speaks no TLS 1.2 or later"),
-    "TLS 1.1": ({}, only(ssl.TLSVersion.TLSv1_1), [], "it speaks no TLS 1.2 or later"),
+    "TLS 1.0": ({}, only(ssl.TLSVersion.TLSv1), [], "it has no TLS 1.2 or later"),
+    "TLS 1.1": ({}, only(ssl.TLSVersion.TLSv1_1), [], "it has no TLS 1.2 or later"),
     "old ciphers": ({}, old_cipher, [], "no cipher in common"),
 }
 
@@ -105,20 +104,6 @@ def test_a_server_that_is_not_to_be_trusted_is_left(
         client.says(words, times=3)
         tell(f"server: {case}", "", last_line(client), "retries, ever slower")
         client.stop()
-
-
-def public_key(pair: Certificate) -> bytes:
-    """A certificate's public key, PEM."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    key = x509.load_pem_x509_certificate(pair.cert.read_bytes()).public_key()
-    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-
-
-def pin_of(pair: Certificate) -> str:
-    """A certificate's pin."""
-    return pin(ssl.PEM_cert_to_DER_cert(pair.cert.read_text()))
 
 
 def test_a_server_that_is_to_be_trusted_is_taken(host: Host, authority: Authority, tmp_path: Path) -> None:
@@ -156,15 +141,15 @@ def test_a_server_that_is_to_be_trusted_is_taken(host: Host, authority: Authorit
     ("options", "words"),
     [
         (["--cacert", "/nonexistent"], "cannot read --cacert /nonexistent: No such file or directory"),
-        (["--cacert", "{junk}"], "no certificate in PEM form in it"),
-        (["--cacert", "{empty}"], "no file called *.pem, *.crt or *.cer"),
-        (["--pinnedpubkey", "sha256//short"], "is no pin"),
+        (["--cacert", "{junk}"], "it has no certificate in PEM form"),
+        (["--cacert", "{empty}"], "no file named *.pem, *.crt or *.cer"),
+        (["--pinnedpubkey", "sha256//short"], "is not a pin"),
         (["--pinnedpubkey", "/nonexistent"], "cannot read --pinnedpubkey"),
         (["--pinnedpubkey", "{junk}"], "no public key in PEM or DER form"),
         (["--certfile", "/nonexistent"], "cannot read --keyfile /nonexistent"),
-        (["--certfile", "{junk}"], "no PEM key and certificate"),
+        (["--certfile", "{junk}"], "not a key and a certificate in PEM form"),
         (["--keyfile", "{junk}"], "--keyfile needs --certfile as well"),
-        (["--insecure", "--cacert", "{junk}"], "verifies nothing, so --cacert is of no use"),
+        (["--insecure", "--cacert", "{junk}"], "verifies nothing, so --cacert has no effect"),
     ],
 )
 def test_options_that_cannot_be_used_are_named(host: Host, tmp_path: Path, options: list[str], words: str) -> None:
@@ -192,11 +177,15 @@ def start(host: Host, authority: Authority, *options: str) -> Process:
 
 #: Case: what the client's certificate is (None: it has none), what the server says, what the client says.
 CLIENTS: dict[str, tuple[dict[str, Any] | None, str, str]] = {
-    "no certificate": (None, "peer did not return a certificate", "it wants a certificate of this client"),
-    "self-signed": ({"signed": False}, "self-signed certificate", "it does not know the authority of --certfile"),
-    "another authority": ({"other": True}, "unable to get local issuer", "it does not know the authority of"),
+    "no certificate": (None, "peer did not return a certificate", "it wants a certificate from this client"),
+    "self-signed": (
+        {"signed": False},
+        "self-signed certificate",
+        "it does not know the authority that signed --certfile",
+    ),
+    "another authority": ({"other": True}, "unable to get local issuer", "it does not know the authority that signed"),
     "expired": ({"days": (-9, -1)}, "certificate has expired", "--certfile has expired; renew it"),
-    "not yet valid": ({"days": (1, 9)}, "certificate is not yet valid", "it does not take --certfile"),
+    "not yet valid": ({"days": (1, 9)}, "certificate is not yet valid", "it does not accept --certfile"),
     "for servers only": ({"usage": "server"}, "unsuitable certificate purpose", "--certfile is of a kind that"),
     "revoked": ({"names": ("mallory",)}, "certificate revoked", "--certfile was revoked; get a new one"),
     "without a name": ({"names": (), "common": ""}, "has no name", "answered 403 Forbidden"),
@@ -240,7 +229,7 @@ def test_a_client_without_a_good_certificate_is_refused(
     assert "Traceback" not in server.output
 
 
-def test_a_certificate_names_its_owner(host: Host, authority: Authority) -> None:
+def test_a_certificate_names_its_identity_of(host: Host, authority: Authority) -> None:
     server = start(host, authority, "--client-ca", str(authority.cert), "--bridge", "br0")
     for names, common, name in (
         (("alice.example", "bob.example"), "carol", "alice.example"),
@@ -309,7 +298,7 @@ def test_files_are_read_again_and_a_broken_one_is_not_used(host: Host, authority
             sock.settimeout(PATIENCE)
             sock.connect(("127.0.0.1", 443))
             with context.wrap_socket(sock, server_hostname="localhost") as wrapped:
-                return pin(wrapped.getpeercert(True) or b"")
+                return certificates.pin_of(wrapped.getpeercert(True) or b"")
 
     first, second = authority.issue(), authority.issue()
     put(first)
@@ -336,21 +325,3 @@ def test_files_are_read_again_and_a_broken_one_is_not_used(host: Host, authority
     # Each was said once, and nobody was disturbed.
     assert server.output.count("is not the key of") == 1
     assert "lost" not in client.output
-
-
-def test_pins_are_read_as_curl_reads_them(authority: Authority, tmp_path: Path) -> None:
-    pair = authority.issue()
-    file = tmp_path / "key"
-    file.write_bytes(public_key(pair))
-    assert pins(str(file)) == pins(pin_of(pair)) == {pin_of(pair)}
-    file.write_bytes(ssl.PEM_cert_to_DER_cert(public_key(pair).decode().replace("PUBLIC KEY", "CERTIFICATE")))
-    assert pins(str(file)) == {pin_of(pair)}
-    for bad in ("sha256//", "sha1//AAAA", f"{pin_of(pair)};", "sha256//" + "A" * 44):
-        with pytest.raises(SettingsError, match="--pinnedpubkey"):
-            pins(bad)
-
-
-def test_a_certificate_that_names_nobody_has_no_owner() -> None:
-    assert owner({}) is None
-    assert owner({"subjectAltName": (("IP Address", "192.0.2.1"),), "subject": ((("organizationName", "x"),),)}) is None
-    assert owner({"subject": ((("commonName", "ca"),), (("commonName", "alice"),))}) == "alice"

@@ -1,0 +1,26 @@
+"""The options: each has a variable in the environment, named as the option."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from etherws.cli.commands import client, server
+from etherws.cli.options import Duration
+
+
+@pytest.mark.parametrize("command", [client, server], ids=lambda command: command.name)
+def test_the_variable_of_each_option_has_its_name(command: click.Command) -> None:
+    # click derives the variable from the parameter: ETHERWS_CLIENT_ and the name in capitals.
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    assert len(options) > 20
+    for option in options:
+        names = {name.removeprefix("--").replace("-", "_") for name in option.opts if name.startswith("--")}
+        assert option.name in names
+        assert option.help
+
+
+def test_a_duration_is_in_seconds() -> None:
+    assert Duration().convert("5m", None, None) == 300.0
+    with pytest.raises(click.BadParameter, match="'soon' is not a duration"):
+        Duration().convert("soon", None, None)
