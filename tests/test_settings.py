@@ -79,7 +79,7 @@ def test_an_mtu_in_the_environment_that_is_no_number_is_refused(mtu: str) -> Non
 def test_a_time_to_wait_for_the_peer_is_bounded(key: str, value: float) -> None:
     option = "--" + key.replace("_", "-")
     with pytest.raises(SettingsError, match=f"{option} .* s is out of range; choose 0.1 to 86400 s"):
-        ServerSettings(**{key: value})
+        ServerSettings(**{key: value})  # type: ignore[arg-type]
 
 
 def test_nothing_need_be_waited_for_but_an_answer() -> None:

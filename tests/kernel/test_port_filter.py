@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from etherws.errors import DeviceError
-from etherws.kernel import interfaces, port_filter
+from etherws.kernel import interfaces, nftables, port_filter
 from etherws.tunnel.tap import Tap
 from etherws.tunnel.wire import VNET_BYTES
 from tests.lab.hosts import OURS, Frames, Host, until
@@ -324,7 +324,7 @@ def test_the_next_client_has_its_own_rules_only(lan: Host) -> None:
         assert passes(*ends, VERDICTS["RA"][0])
         port_filter.apply("port", index, Rules())
         assert passes(*ends, frame(ARP, sender=source(3)))
-        assert not port_filter.nftables.tables()
+        assert not nftables.tables()
 
 
 def test_rules_hold_for_a_tap_in_no_bridge(host: Host) -> None:
@@ -338,7 +338,7 @@ def test_rules_hold_for_a_tap_in_no_bridge(host: Host) -> None:
         with pytest.raises(DeviceError, match="--bridge"):
             port_filter.apply(tap.name, tap.index, Rules(macs=1, rate_down=10**6, isolated=True))
         # All or nothing.
-        assert not port_filter.nftables.tables()
+        assert not nftables.tables()
         assert all(qdisc["handle"] != interfaces.SHAPER for qdisc in _qdiscs(host, tap.index))
         frames.close()
         tap.close()
@@ -354,7 +354,7 @@ def test_what_a_killed_server_left_is_swept_and_nothing_else(lan: Host) -> None:
             port_filter.apply(name, index_of(lan, name), Rules(macs=1))
         lan.delete_link("ethws7")
         port_filter.sweep()
-        assert sorted(port_filter.nftables.tables()) == ["etherws", "etherws-port", "mine"]
+        assert sorted(nftables.tables()) == ["etherws", "etherws-port", "mine"]
 
 
 def test_a_port_that_went_before_its_rules_is_no_error(lan: Host) -> None:
@@ -363,12 +363,12 @@ def test_a_port_that_went_before_its_rules_is_no_error(lan: Host) -> None:
         port_filter.apply("port", index, Rules(macs=1, drop=GUARDS, rate_down=10**7, isolated=True))
         lan.delete_link("port")
         port_filter.clear("port", index)
-        assert not port_filter.nftables.tables()
+        assert not nftables.tables()
         assert port_filter.drops("port") == {}
         # A kernel takes rules for interfaces that are still to come.
         with pytest.raises(DeviceError, match="port is gone"):
             port_filter.apply("port", index, Rules(macs=1))
-        assert not port_filter.nftables.tables()
+        assert not nftables.tables()
 
 
 def test_a_namesake_that_came_since_keeps_its_rules(lan: Host) -> None:
@@ -379,13 +379,13 @@ def test_a_namesake_that_came_since_keeps_its_rules(lan: Host) -> None:
             route.link("add", ifname="port", kind="tuntap", mode="tap")
         port_filter.apply("port", index_of(lan, "port"), Rules(macs=1))
         port_filter.clear("port", before)
-        assert list(port_filter.nftables.tables()) == ["etherws-port"]
+        assert list(nftables.tables()) == ["etherws-port"]
 
 
 def test_the_kernel_is_asked_before_it_is_needed(host: Host) -> None:
     with host.namespace.inside():
         port_filter.check()
-        assert not port_filter.nftables.tables()
+        assert not nftables.tables()
 
 
 def test_without_the_right_to_filter_the_mend_is_told(host: Host) -> None:

@@ -238,7 +238,7 @@ def http() -> Iterator[Callable[[Any], object]]:
     hub = gevent.get_hub()
     before, hub.exception_stream = hub.exception_stream, io.StringIO()
     try:
-        yield lambda sock: server.handle(sock, ("192.0.2.1", 1))
+        yield lambda sock: server.handle(sock, ("192.0.2.1", 1))  # type: ignore[arg-type]
         assert hub.exception_stream.getvalue() == ""
     finally:
         hub.exception_stream = before
