@@ -1,4 +1,4 @@
-"""Fixtures: the machines of lab.py, certificates, and a network of the tests' own."""
+"""Fixtures: the machines of lab/hosts.py, certificates, and a network of the tests' own."""
 
 from __future__ import annotations
 
