@@ -25,6 +25,8 @@ PATIENCE = 20.0
 
 SOL_PACKET, PACKET_AUXDATA = 263, 8
 TP_STATUS_VLAN_VALID = 0x10
+#: include/uapi/linux/if.h
+IFF_UP = 1
 
 #: The first bytes of every source address that tests send from, to tell their frames from the kernel's.
 OURS = b"\x02\xee"
@@ -202,7 +204,8 @@ class Host:
                 route.link("set", index=route.link_lookup(ifname=port)[0], master=index)
 
     def frames(self, name: str) -> Frames:
-        """Raw frames on an interface."""
+        """Raw frames on an interface, which is waited for until it is up: before, its socket has an error to tell."""
+        until(lambda: name in (links := self.links()) and links[name]["flags"] & IFF_UP, f"{name} to be up")
         with self.namespace.inside():
             frames = Frames(name)
         self._sockets.append(frames)

@@ -26,6 +26,9 @@ from bench.scenarios import FIGURES, Figure
 
 ROOT = Path(__file__).parents[2]
 
+#: A measurement loads the machine, so there is only one at a time.
+pytestmark = pytest.mark.xdist_group("bench")
+
 
 @pytest.fixture
 def root() -> None:

@@ -269,6 +269,7 @@ def test_silent_connections_hold_up_nobody(host: Host, patient_clients: list[Pee
     Peer(host).upgraded()
 
 
+@pytest.mark.long
 def test_ten_thousand_connects_leak_nothing(host: Host, server: Process) -> None:
     # A few that fill caches, then count.
     def connect(times: int) -> None:
