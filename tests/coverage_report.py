@@ -75,7 +75,7 @@ def test_file(module: str) -> Path:
 def alone(arguments: list[str]) -> bool:
     """Measure each pure module by its own test file; whether nothing is missing."""
     good = True
-    # Every import runs the package's own __init__.py, which has no branch.
+    # Every import runs the package's own etherws/__init__.py, which has no branch.
     for module in sorted(PURE - {"__init__"}):
         tests = test_file(module)
         if not tests.exists():

@@ -518,7 +518,8 @@ def test_ipv6_that_leads_nowhere_costs_no_connection(half: tuple[Host, int], tmp
         connection.sendall(switching(request))
         connection.recv(1)
 
-    host.command("unshare -m true")
+    host.program("unshare")
+    host.needs_mounts()
     with serve(host, talk) as port:
         # Of TCP alone, IPv6 would take minutes to fail.
         for options, words in (

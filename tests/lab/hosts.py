@@ -145,6 +145,15 @@ class Host:
         """Start ``etherws``."""
         return self.run(sys.executable, "-m", "etherws", *arguments, **options)
 
+    def needs_mounts(self) -> None:
+        """Skip the test where a process can have no mounts of its own."""
+        code = (
+            "import ctypes, sys; libc = ctypes.CDLL(None);"
+            "sys.exit(libc.unshare(0x20000) or libc.mount(b'none', b'/', None, 0x44000, None))"
+        )
+        if self.run(sys.executable, "-c", code).ends() != 0:
+            pytest.skip("mounts cannot be kept from the rest of the machine here, as in a chroot")
+
     def etherws_without_tun(self, *arguments: str) -> Process:
         """Start ``etherws`` where there is no /dev/net/tun: in a mount namespace of its own."""
         if os.geteuid() != 0:

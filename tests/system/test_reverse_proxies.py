@@ -274,6 +274,7 @@ def test_a_tunnel_goes_through_and_the_site_stays(
     hosts: tuple[Host, Host], site: Site, certificate: Certificate, case: Case
 ) -> None:
     near, far = hosts
+    far.needs_mounts()
     proxy = case.proxy(near, site)
     server = near.etherws("server", "--foreground", *(site.here(word) for word in commands()[case.command]))
     server.says("listening")
