@@ -373,6 +373,7 @@ def test_a_proxy_with_nothing_behind_it_is_told_from_etherws(
     hosts: tuple[Host, Host], site: Site, certificate: Certificate
 ) -> None:
     near, far = hosts
+    far.needs_mounts()
     wait_for(far, nginx_ended(near, site))
     options = ("client", "--foreground", "wss://localhost/lan", "--cacert", str(certificate.cert))
     client = far.run(sys.executable, "-c", WITH_HOSTS, site.write("hosts", "192.0.2.1 localhost\n"), *options)
