@@ -1,14 +1,25 @@
 # make demo         a link between two virtual hypervisors, in network namespaces
-# make test         lint, types and every test
+# make test         lint and every test
+# make quick        the tests that need no network namespaces, in seconds
+# make lint         style, format and types
+# make format       put the code into the one format
+# make coverage     every test again, and which lines and branches none of them runs
 # make fuzz         what strangers may send, for some minutes
 # make conformance  the Autobahn test suite on both ends, where there is a Python 2.7
 # make bench        etherws beside its peers, as root
+# make release      source archive and wheel in dist/, checked, installed and tried
+# make clean        remove everything that make made
 #
 # Each installs what it needs: Python packages into .venv, Debian's packages when run as root.
+# ARGS="..." adds arguments to pytest, to the demo or to the benchmark.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Each worker has a network namespace of its own. There is one more than there are processors, since tests wait for
+# processes and networks most of the time. Tests of a group follow each other on one worker.
+PYTEST := $(BIN)/python -m pytest --numprocesses $(shell expr $$(nproc) + 1) --dist loadgroup
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # program:package of Debian and Ubuntu, for the tests and the benchmark. Tests whose program is missing are skipped.
 TEST_PROGRAMS := ip:iproute2 ping:iputils-ping iperf3:iperf3 brctl:bridge-utils ifconfig:net-tools openssl:openssl \
@@ -20,21 +31,35 @@ BENCH_PROGRAMS := $(TEST_PROGRAMS) cc:gcc c99:libc6-dev openvpn:openvpn vtund:vt
 PROXY_PROGRAMS := nginx:nginx /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream \
 	haproxy:haproxy caddy:caddy apache2:apache2-bin
 
-.PHONY: demo test fuzz conformance bench clean
+.PHONY: help demo test quick lint format coverage programs fuzz conformance bench release clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -7
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 demo: $(VENV)/demo.done
 	$(BIN)/etherws demo $(ARGS)
 
-test: $(VENV)/test.done
-	@sh contrib/apt-programs $(TEST_PROGRAMS) $(PROXY_PROGRAMS) || true
+test: lint programs
+	$(PYTEST) $(ARGS)
+
+quick: $(VENV)/test.done
+	$(PYTEST) --quiet -m "not namespaces" --hypothesis-profile=quick $(ARGS)
+
+lint: $(VENV)/test.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(ARGS)
+
+format: $(VENV)/test.done
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+coverage: $(VENV)/test.done programs
+	$(BIN)/python -m tests.coverage_report $(ARGS)
+
+programs:
+	@sh contrib/apt-programs $(TEST_PROGRAMS) $(PROXY_PROGRAMS) || true
 
 fuzz: $(VENV)/test.done
 	$(BIN)/python -m pytest --hypothesis-profile=fuzz tests/system/test_fuzz.py $(ARGS)
@@ -46,8 +71,14 @@ bench: $(VENV)/bench.done
 	@sh contrib/apt-programs $(BENCH_PROGRAMS) || true
 	$(BIN)/python bench/run.py $(ARGS)
 
+release: $(VENV)/release.done
+	rm -rf build dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/python -m tests.release dist
+
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Debian keeps venv's own pip in a package of its own.
 $(BIN)/python:
@@ -55,13 +86,17 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/demo.done: $(BIN)/python requirements.txt setup.py
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e .
-	@touch $@
-
-$(VENV)/bench.done: $(VENV)/test.done bench/requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r bench/requirements.txt
+	$(PIP_INSTALL) -r requirements.txt -e .
 	@touch $@
 
 $(VENV)/test.done: $(VENV)/demo.done tests/requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	$(PIP_INSTALL) -r tests/requirements.txt
+	@touch $@
+
+$(VENV)/bench.done: $(VENV)/test.done bench/requirements.txt
+	$(PIP_INSTALL) -r bench/requirements.txt
+	@touch $@
+
+$(VENV)/release.done: $(VENV)/test.done tests/requirements-release.txt
+	$(PIP_INSTALL) -r tests/requirements-release.txt
 	@touch $@

@@ -16,6 +16,7 @@ setup(
     license="BSD-2-Clause",
     python_requires=">=3.10",
     packages=find_packages(include=["etherws", "etherws.*"]),
+    package_data={"etherws": ["py.typed"]},
     install_requires=[
         "bcrypt>=4.0.1",
         "click>=8.1.7",
@@ -32,7 +33,7 @@ setup(
     extras_require={
         # gunicorn's own extra brings what its gevent workers import.
         "gunicorn": ["gunicorn[gevent]>=23"],
-        "tests": ["coverage", "hypothesis", "mypy", "pytest", "ruff", "types-gevent"],
+        "tests": ["coverage", "hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "types-gevent"],
     },
     entry_points={"console_scripts": ["etherws = etherws.cli:main"]},
     classifiers=[
@@ -40,5 +41,7 @@ setup(
         "Topic :: System :: Networking",
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 15)),
+        "Typing :: Typed",
     ],
 )

@@ -1,4 +1,4 @@
-"""Fixtures: the machines of lab.py, certificates, and a network of the tests' own."""
+"""Fixtures: the machines of lab/hosts.py, certificates, and a network of the tests' own."""
 
 from __future__ import annotations
 
@@ -14,10 +14,27 @@ from tests.lab.hosts import Host, cable
 from tests.lab.pki import Authority, Certificate, make_certificate
 from tests.lab.refusals import Tell
 
-# `make test` is quick; `make fuzz`, which names the other, takes its time.
-settings.register_profile("test", max_examples=300, deadline=None)
-settings.register_profile("fuzz", max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# `make test` takes the same examples each time: what fails there fails again, and comes of a change. `make fuzz` takes
+# others each time, and many. How long an example takes says nothing on a busy machine, so no profile judges it.
+settings.register_profile(
+    "test", max_examples=300, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("quick", settings.get_profile("test"), max_examples=30)
+settings.register_profile("fuzz", settings.get_profile("test"), max_examples=10_000, derandomize=False)
 settings.load_profile("test")
+
+#: Fixtures of tests that need network namespaces; others of tests/ are made of these.
+NAMESPACES = {"network", "root"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need network namespaces, for `make quick` to leave out; put the long ones first, so that no
+    worker is alone with one at the end."""
+    for item in items:
+        if isinstance(item, pytest.Function) and NAMESPACES & set(item.fixturenames):
+            item.add_marker("namespaces")
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(autouse=True)

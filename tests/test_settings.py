@@ -80,7 +80,7 @@ def test_an_mtu_in_the_environment_that_is_not_a_number_is_refused(mtu: str) -> 
 def test_a_time_to_wait_for_the_peer_is_bounded(key: str, value: float) -> None:
     option = "--" + key.replace("_", "-")
     with pytest.raises(SettingsError, match=f"{option} .* s is out of range; choose 0.1 to 86400 s"):
-        ServerSettings(**{key: value})
+        ServerSettings(**{key: value})  # type: ignore[arg-type]
 
 
 def test_only_the_ping_timeout_must_not_be_zero() -> None:
@@ -161,7 +161,7 @@ def test_an_unusable_header_is_refused_and_not_shown(text: str, words: str) -> N
     [{"device": "é" * 8}, {"device": "a\tb"}, {"device": "a\nb"}, {"device": "."}, {"bridge": ""}, {"path": "/#a"}],
     ids=["16 bytes in 8 letters", "tab", "newline", "dot", "empty bridge", "fragment"],
 )
-def test_more_bad_values_are_refused(values: dict[str, str]) -> None:
+def test_more_bad_values_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=f"--{next(iter(values))}"):
         ServerSettings(**values)
 
@@ -177,8 +177,9 @@ def test_the_first_wait_may_be_the_longest() -> None:
     ids=["not UTF-8", "NUL", "a letter with byte a0", "no-break space is refused already"],
 )
 def test_a_name_that_the_kernel_cannot_take_is_a_settings_error(option: str, name: str) -> None:
+    names: dict[str, Any] = {option: name}
     with pytest.raises(SettingsError, match=f"--{option}"):
-        ServerSettings(**{option: name})
+        ServerSettings(**names)
 
 
 def test_an_mtu_of_thousands_of_digits_is_a_settings_error() -> None:

@@ -151,7 +151,7 @@ def test_every_check_is_the_same_work(file: Path, monkeypatch: pytest.MonkeyPatc
         work.append(int(known[4:6]))
         return real(password, known)
 
-    monkeypatch.setattr(credential_files.bcrypt, "checkpw", counting)
+    monkeypatch.setattr(bcrypt, "checkpw", counting)
     for lines, costs in (
         ([f"a:{hashed('secret', 5)}"], [5]),
         ([f"a:{hashed('secret', 4)}", f"b:{hashed('secret', 7)}", f"c:{hashed('secret', 5)}"], [4, 5, 7]),
@@ -228,13 +228,14 @@ def test_token_files_that_are_refused(file: Path, content: str, words: str) -> N
 
 # Either kind of file
 
-Load = Callable[[Path], object]
+Load = Callable[[Path], Passwords | Tokens]
 
 
 @pytest.fixture(params=[Passwords.load, Tokens.load], ids=["passwords", "tokens"])
 def load(request: pytest.FixtureRequest) -> Load:
     """Either kind's reader."""
-    return request.param
+    reader: Load = request.param
+    return reader
 
 
 def test_comments_and_blank_lines(file: Path, load: Load) -> None:

@@ -208,8 +208,10 @@ def test_writers_at_once_lose_nothing(file: Path) -> None:
         for name in "abc"
     ]
     for writer in writers:
+        assert writer.stdout
         assert writer.stdout.readline() == "ready\n"
     for writer in writers:
+        assert writer.stdin
         writer.stdin.write("\n")
         writer.stdin.flush()
     for writer in writers:

@@ -124,7 +124,7 @@ def test_rates(value: str, rate: int | None) -> None:
 
 def test_mac_addresses_are_kept_in_one_form() -> None:
     profile = parse('[default]\nmacs = ["02-00-00-AB-CD-EF", "02:00:00:ab:cd:ef", "00:00:5E:00:53:01"]', "p").default
-    assert profile.macs == {"02:00:00:ab:cd:ef", "00:00:5e:00:53:01"}
+    assert profile.macs == frozenset({"02:00:00:ab:cd:ef", "00:00:5e:00:53:01"})
 
 
 # Mistakes: in a table on line 3, the value that begins on line 5.

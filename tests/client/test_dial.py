@@ -520,7 +520,8 @@ def test_broken_ipv6_does_not_prevent_the_connection(half: tuple[Host, int], tmp
         connection.sendall(switching(request))
         connection.recv(1)
 
-    host.command("unshare -m true")
+    host.program("unshare")
+    host.needs_mounts()
     with serve(host, talk) as port:
         # With IPv6 alone, TCP would need minutes to fail.
         for options, words in (

@@ -25,6 +25,8 @@ PATIENCE = 20.0
 
 SOL_PACKET, PACKET_AUXDATA = 263, 8
 TP_STATUS_VLAN_VALID = 0x10
+#: include/uapi/linux/if.h
+IFF_UP = 1
 
 #: The first bytes of every source address that tests send from, to tell their frames from the kernel's.
 OURS = b"\x02\xee"
@@ -143,6 +145,15 @@ class Host:
         """Start ``etherws``."""
         return self.run(sys.executable, "-m", "etherws", *arguments, **options)
 
+    def needs_mounts(self) -> None:
+        """Skip the test where a process can have no mounts of its own."""
+        code = (
+            "import ctypes, sys; libc = ctypes.CDLL(None);"
+            "sys.exit(libc.unshare(0x20000) or libc.mount(b'none', b'/', None, 0x44000, None))"
+        )
+        if self.run(sys.executable, "-c", code).ends() != 0:
+            pytest.skip("mounts cannot be kept from the rest of the machine here, as in a chroot")
+
     def etherws_without_tun(self, *arguments: str) -> Process:
         """Start ``etherws`` where there is no /dev/net/tun: in a mount namespace of its own."""
         if os.geteuid() != 0:
@@ -202,7 +213,8 @@ class Host:
                 route.link("set", index=route.link_lookup(ifname=port)[0], master=index)
 
     def frames(self, name: str) -> Frames:
-        """Raw frames on an interface."""
+        """Raw frames on an interface, which is waited for until it is up: before, its socket has an error to tell."""
+        until(lambda: name in (links := self.links()) and links[name]["flags"] & IFF_UP, f"{name} to be up")
         with self.namespace.inside():
             frames = Frames(name)
         self._sockets.append(frames)

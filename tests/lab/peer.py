@@ -22,7 +22,7 @@ GOOD = {
 }
 
 
-def request(first: str = "GET / HTTP/1.1", **changes: str | None) -> bytes:
+def request(first: str = "GET / HTTP/1.1", /, **changes: str | None) -> bytes:
     """An upgrade request that is right but for the changes; None leaves a header out."""
     headers: dict[str, str | None] = {**GOOD, **{name.replace("_", "-"): value for name, value in changes.items()}}
     lines = [first, *(f"{name}: {value}" for name, value in headers.items() if value is not None)]

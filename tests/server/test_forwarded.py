@@ -21,7 +21,7 @@ ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(
 )
 
 
-def followed(peer: str = "10.0.0.1", trusted: Networks = PROXIES, **headers: str) -> dict[str, Any]:
+def followed(peer: str = "10.0.0.1", trusted: Networks = PROXIES, /, **headers: str) -> dict[str, Any]:
     """The environment of a request from `peer` after follow()."""
     environ: dict[str, Any] = {"REMOTE_ADDR": peer, "REMOTE_PORT": "1", "wsgi.url_scheme": "http"}
     environ.update({f"HTTP_{name.upper()}": value for name, value in headers.items()})

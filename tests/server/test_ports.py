@@ -10,7 +10,7 @@ import pytest
 
 from etherws.access.policy import Profile
 from etherws.errors import DeviceError, NoPort
-from etherws.kernel import nftables, port_filter
+from etherws.kernel import interfaces, nftables, port_filter
 from etherws.kernel.port_filter import FilterState
 from etherws.server import ports as ports_module
 from etherws.server.port import CHANGES, ClientKey, Port, State
@@ -95,7 +95,7 @@ def test_a_further_client_gets_a_port_of_its_own_which_goes_with_it(server: Serv
 def test_clients_that_come_at_once_get_ports_of_their_own(server: Server) -> None:
     coming = [gevent.spawn(server.join, NAMELESS) for _ in range(5)]
     gevent.joinall(coming, raise_error=True)
-    assert {client.value.tap.name for client in coming} == {f"ethws{number}" for number in range(5)}
+    assert {client.get().tap.name for client in coming} == {f"ethws{number}" for number in range(5)}
 
 
 def test_without_a_bridge_there_is_one_port(host: Host) -> None:
@@ -160,7 +160,11 @@ def test_a_client_that_returns_while_its_old_session_still_ends_gets_its_port(se
 
 def test_an_old_session_that_is_lost_while_it_is_told_to_end_parks_the_port_for_the_new_one(server: Server) -> None:
     server.join(BOB)
-    port = server.ports.take(TOKEN, USUAL, lambda: gevent.spawn(server.ports.park, port))
+
+    def leave() -> None:
+        gevent.spawn(server.ports.park, port)
+
+    port = server.ports.take(TOKEN, USUAL, leave)
     assert server.join(TOKEN) is port
     gevent.idle()
     assert (port.state, port.timer) == (State.IN_USE, None)
@@ -322,7 +326,7 @@ def test_a_client_whose_rules_cannot_be_put_in_gets_no_port(host: Host, monkeypa
         host.bridge("br0", "ethws0")
         first = server.join(BOB)
         assert first.tap.name == "ethws0"
-        monkeypatch.setattr(port_filter.interfaces, "set_rate", _refuse)
+        monkeypatch.setattr(interfaces, "set_rate", _refuse)
         with pytest.raises(DeviceError, match="does not allow that"):
             server.join(ALICE, Profile(rate_down=10**6))
         assert server.names() == {"ethws0"}
@@ -393,7 +397,8 @@ def test_a_server_that_stops_removes_every_port_and_refuses_clients(server: Serv
 
 def test_sessions_that_end_while_the_server_stops_do_not_disturb_it(server: Server) -> None:
     used = [server.join(NAMELESS) for _ in range(4)]
-    ends = [gevent.spawn(server.ports.close), *(gevent.spawn(server.ports.free, port) for port in used)]
+    ends: list[gevent.Greenlet[..., None]] = [gevent.spawn(server.ports.close)]
+    ends += [gevent.spawn(server.ports.free, port) for port in used]
     gevent.joinall(ends, raise_error=True)
     assert {port.state for port in used} == {State.GONE}
     assert server.names() == set()
@@ -412,7 +417,7 @@ def test_a_client_whose_rules_are_put_in_while_the_server_stops_is_refused(
         if fails:
             raise DeviceError("the server is stopping, and the interface is gone")
 
-    monkeypatch.setattr(port_filter.interfaces, "set_rate", stop)
+    monkeypatch.setattr(interfaces, "set_rate", stop)
     with pytest.raises(DeviceError if fails else NoPort, match="the server is stopping"):
         server.join(NAMELESS, Profile(rate_down=10**6))
     server.ports = Ports(DeviceSettings(bridge="br0"))

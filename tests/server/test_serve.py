@@ -41,7 +41,7 @@ def start(host: Host) -> Iterator[Start]:
     def started(*args: Any, **options: Any) -> Any:
         servers.append(Server(("127.0.0.1", 0), *args, **options))
         servers[-1].start()
-        return socket.create_connection(servers[-1].address)
+        return socket.create_connection(servers[-1].address)  # type: ignore[arg-type]
 
     with host.namespace.inside(), gevent.Timeout(20):
         yield started

@@ -26,6 +26,9 @@ from bench.scenarios import FIGURES, Figure
 
 ROOT = Path(__file__).parents[2]
 
+#: A measurement loads the machine, so there is only one at a time.
+pytestmark = pytest.mark.xdist_group("bench")
+
 
 @pytest.fixture
 def root() -> None:
@@ -34,10 +37,16 @@ def root() -> None:
         pytest.skip("only root can name network namespaces")
     name = f"ewtest-{os.getpid()}"
     try:
-        subprocess.run(["ip", "netns", "add", name], check=True, capture_output=True)
-        subprocess.run(["ip", "netns", "del", name], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as exc:
+        subprocess.run(["ip", "netns", "add", name], check=True, capture_output=True, text=True)
+        try:
+            # It mounts, which a chroot does not allow.
+            subprocess.run(["ip", "-n", name, "link"], check=True, capture_output=True, text=True)
+        finally:
+            subprocess.run(["ip", "netns", "del", name], check=True, capture_output=True, text=True)
+    except OSError as exc:
         pytest.skip(f"no named network namespaces here: {exc}")
+    except subprocess.CalledProcessError as exc:
+        pytest.skip(f"no named network namespaces here, as in a chroot: {exc.stderr.strip()}")
 
 
 def measure(folder: Path, peers: str, scenarios: str) -> dict[str, dict[str, Any]]:

@@ -113,7 +113,7 @@ def theirs(data: bytes, server: bool) -> tuple[Events, int | None]:
     )
     protocol.receive_data(data)
     events = Events()
-    kind, parts = BINARY, [b""]
+    kind, parts = int(BINARY), [b""]
     for event in protocol.events_received():
         assert isinstance(event, Frame)
         opcode, payload = int(event.opcode), bytes(event.data)
@@ -242,7 +242,7 @@ def http() -> Iterator[Callable[[Any], object]]:
     hub = gevent.get_hub()
     before, hub.exception_stream = hub.exception_stream, io.StringIO()
     try:
-        yield lambda sock: server.handle(sock, ("192.0.2.1", 1))
+        yield lambda sock: server.handle(sock, ("192.0.2.1", 1))  # type: ignore[arg-type]
         assert hub.exception_stream.getvalue() == ""
     finally:
         hub.exception_stream = before

@@ -114,7 +114,7 @@ def test_a_server_that_falls_silent_is_left(host: Host) -> None:
         client.stop()
 
 
-SIGNS = {
+SIGNS: dict[str, Callable[[bytes], bytes]] = {
     "its pong": lambda payload: masked(PONG, payload),
     "another pong": lambda _: masked(PONG, b"unasked"),
     "a ping": lambda _: masked(PING, b""),
@@ -217,7 +217,7 @@ def test_gunicorn_pings_as_the_environment_says(host: Host) -> None:
     running.says("Booting worker")
     until(lambda: "ethws0" in host.links(), "ethws0 to appear")
     peer = Peer(host).upgraded()
-    kinds = []
+    kinds: list[int] = []
     while not kinds or kinds[-1] != CLOSE:
         kinds.append(peer.frame()[0])
     assert PING in kinds

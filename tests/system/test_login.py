@@ -191,7 +191,7 @@ def test_a_limiter_counts_by_address_and_forgets() -> None:
 
 
 def test_many_logins_at_once_are_bounded_and_block_nobody(host: Host, files: Files) -> None:
-    passwd.set_password(files.passwords, "slow", PASSWORD, cost=12)
+    passwd.set_password(files.passwords, "slow", PASSWORD, cost=8)
     server = start(host, *files.options, "--bridge", "br0")
     inside = Peer(host)
     inside.say(request(Authorization=f"Bearer {files.token}"))

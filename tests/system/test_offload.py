@@ -188,7 +188,7 @@ def checksum_of_syn(peer: Peer, host: Host) -> int:
             break
     sock.close()
     segment = payload[34:]
-    total = sum(struct.unpack(f">{len(segment) // 2}H", segment)) + 6 + len(segment)
+    total: int = sum(struct.unpack(f">{len(segment) // 2}H", segment)) + 6 + len(segment)
     total += sum(struct.unpack(">4H", payload[26:34]))
     return ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
 

@@ -274,6 +274,7 @@ def test_a_tunnel_goes_through_and_the_site_stays(
     hosts: tuple[Host, Host], site: Site, certificate: Certificate, case: Case
 ) -> None:
     near, far = hosts
+    far.needs_mounts()
     proxy = case.proxy(near, site)
     server = near.etherws("server", "--foreground", *(site.here(word) for word in commands()[case.command]))
     server.says("listening")
@@ -372,6 +373,7 @@ def test_a_proxy_with_nothing_behind_it_is_told_from_etherws(
     hosts: tuple[Host, Host], site: Site, certificate: Certificate
 ) -> None:
     near, far = hosts
+    far.needs_mounts()
     wait_for(far, nginx_ended(near, site))
     options = ("client", "--foreground", "wss://localhost/lan", "--cacert", str(certificate.cert))
     client = far.run(sys.executable, "-c", WITH_HOSTS, site.write("hosts", "192.0.2.1 localhost\n"), *options)

@@ -99,7 +99,10 @@ def test_a_client_of_0_2_and_browsers_are_let_in(host: Host, server: Process) ->
         assert b"Protocol:" not in head
         assert b"Extensions" not in head
         peer.say(masked(0x88, b"\x03\xe8"))
-        assert peer.frame() == (0x88, b"\x03\xe8")
+        # The kernel may send frames of its own, as for IPv6.
+        while (got := peer.frame())[0] == 0x82:
+            pass
+        assert got == (0x88, b"\x03\xe8")
         assert peer.rest() == b""
         server.says("left ethws0")
         until(lambda: server.output.count("joined") == server.output.count("left"), "the session to end")
@@ -269,6 +272,7 @@ def test_silent_connections_hold_up_nobody(host: Host, patient_clients: list[Pee
     Peer(host).upgraded()
 
 
+@pytest.mark.long
 def test_ten_thousand_connects_leak_nothing(host: Host, server: Process) -> None:
     # A few that fill caches, then count.
     def connect(times: int) -> None:
@@ -290,7 +294,7 @@ def test_ten_thousand_connects_leak_nothing(host: Host, server: Process) -> None
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(300)
+        worker.join(600)
     until(lambda: set(host.links()) == {"lo", "br0", "ethws0"}, "the interfaces to go")
     until(lambda: server.descriptors() <= descriptors, "the descriptors to go")
     assert len(os.listdir(f"/proc/{server.pid}/task")) <= threads + 10

@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +128,8 @@ def test_a_server_that_is_to_be_trusted_is_taken(host: Host, authority: Authorit
     ):
         context = tls(pair)
         asked: list[str | None] = []
-        context.sni_callback = lambda _, name, __, asked=asked: asked.append(name)  # type: ignore[misc]
-        with serve(host, connects, lambda sock, context=context: context.wrap_socket(sock, server_side=True)) as port:
+        context.sni_callback = lambda _, name, __, asked=asked: asked.append(name)
+        with serve(host, connects, partial(context.wrap_socket, server_side=True)) as port:
             client = host.etherws("client", "--foreground", f"wss://localhost:{port}/", *options)
             output = client.says("connected to wss://localhost")
             # Loudly, unless a pin says who it is.

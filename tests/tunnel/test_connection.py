@@ -186,7 +186,12 @@ def reads_nothing(stream: FakeStream, limits: pytest.MonkeyPatch) -> None:
 def goes_on(stream: FakeStream, limits: pytest.MonkeyPatch) -> None:
     """It never ends its side."""
     limits.setattr(module, "DISCARD_TIMEOUT", 0.01)
-    limits.setattr(stream, "recv_into", lambda space: gevent.sleep(0.001) or 1)
+
+    def recv_into(space: memoryview) -> int:
+        gevent.sleep(0.001)
+        return 1
+
+    limits.setattr(stream, "recv_into", recv_into)
 
 
 @pytest.mark.parametrize("peer", [fails, reads_nothing, goes_on])
@@ -264,7 +269,8 @@ def test_a_full_socket_gets_the_rest_later_and_the_latest_of_many_pings_is_answe
     for number in range(100):
         other.sendall(pings.control(Opcode.PING, bytes([number])))
     gevent.sleep(0)
-    decoder, found = Decoder(server=False, max_message=65_600), []
+    decoder = Decoder(server=False, max_message=65_600)
+    found: list[tuple[int, bytes]] = []
     with gevent.Timeout(PATIENCE):
         while len(found) < len(messages) + CONTROL_QUEUE + 1:
             found += [(opcode, bytes(data)) for opcode, data in decoder.received(other.recv_into(decoder.space()))]

@@ -38,7 +38,8 @@ def connected(host: Host) -> Iterator[tuple[Connection, socket.socket]]:
         accepted = listener.accept()[0]
         accepted.setblocking(False)
         connection = Connection(PlainStream(GeventSocket(fileno=accepted.detach())), server=True, wire=Version1())
-        stack.callback(lambda: (connection.lost(ConnectionClosed("over")), connection.close(None)))
+        stack.callback(connection.close, None)
+        stack.callback(connection.lost, ConnectionClosed("over"))
         yield connection, peer
 
 
@@ -54,7 +55,10 @@ def test_a_peer_that_reads_nothing_but_sends_is_alive_even_if_the_keepalive_is_l
                     peer.sendall(masked(PING, b"here"))
 
         speaking = threading.Thread(target=speak, daemon=True)
-        greenlets = [gevent.spawn(Keepalive(connection, interval, timeout).run), gevent.spawn(connection.recv)]
+        greenlets: list[gevent.Greenlet[..., object]] = [
+            gevent.spawn(Keepalive(connection, interval, timeout).run),
+            gevent.spawn(connection.recv),
+        ]
         gevent.sleep(0)
         while connection.send_queued([bytes(1000)]):
             pass

@@ -74,7 +74,7 @@ def test_it_waits_once_a_turn_is_over_or_when_the_kernel_has_no_more(monkeypatch
             nonlocal waits
             waits += 1
 
-    monkeypatch.setattr(receiver_module.gevent, "get_hub", Hub)
+    monkeypatch.setattr(gevent, "get_hub", Hub)
     monkeypatch.setattr(receiver_module, "monotonic", lambda: now)
     for elapsed, drained, expected in [
         (0, True, 1),
@@ -132,7 +132,7 @@ def test_a_limited_rate_counts_bytes_and_sleeps_before_the_next_read(monkeypatch
     limited = receiver(stream)
     limited.limit_rate(80_000)
     monkeypatch.setattr(receiver_module, "monotonic", lambda: now)
-    monkeypatch.setattr(receiver_module.gevent, "sleep", sleep)
+    monkeypatch.setattr(gevent, "sleep", sleep)
     for _ in range(3):
         assert len(limited.receive()) == 1000
     # 6,000 bytes at 10,000 per second, but for the credit of 10 ms.

@@ -76,7 +76,7 @@ def test_what_the_kernel_does_not_take_goes_when_there_is_room(room: int) -> Non
 def test_who_waits_is_woken_when_all_is_sent(sender: Sender, stream: FakeStream) -> None:
     stream.room = 0
     assert not sender.send([b"late"])
-    waiting = [gevent.spawn(sender.flush), gevent.spawn(sender.wait_writable)]
+    waiting: list[gevent.Greenlet[..., object]] = [gevent.spawn(sender.flush), gevent.spawn(sender.wait_writable)]
     loop()
     assert not any(greenlet.ready() for greenlet in waiting)
     stream.room = 6

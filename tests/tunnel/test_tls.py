@@ -6,6 +6,7 @@ import random
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import gevent
@@ -31,7 +32,8 @@ def together(*calls: Callable[[], Any]) -> list[Any]:
 @pytest.fixture(params=[1, 2], ids=["TLS", "TLS in TLS"])
 def pair(request: pytest.FixtureRequest, certificate: Certificate) -> Iterator[tuple[TlsStream, TlsStream]]:
     """A client and a server that shook hands."""
-    ends: tuple[Any, Any] = tuple(map(PlainStream, gevent_pair()))
+    one, other = gevent_pair()
+    ends: tuple[Any, Any] = PlainStream(one), PlainStream(other)
     for _ in range(request.param):
         ends = (
             TlsStream(ends[0], client_context(Trust(str(certificate.cert))), server_hostname="localhost"),
@@ -55,7 +57,7 @@ def take(sock: TlsStream, size: int, piece: int) -> bytes:
 def test_bytes_arrive_in_order_whatever_the_pieces(pair: tuple[TlsStream, TlsStream], piece: int) -> None:
     sent = random.Random(piece).randbytes(300_000 if piece > 7 else 20_000)
     for sender, receiver in (pair, pair[::-1]):
-        _, found = together(lambda s=sender: s.sendall(sent), lambda r=receiver: take(r, len(sent), piece))
+        _, found = together(partial(sender.sendall, sent), partial(take, receiver, len(sent), piece))
         assert found == sent
 
 
@@ -82,7 +84,7 @@ def test_many_buffers_are_one_stream(pair: tuple[TlsStream, TlsStream]) -> None:
     for some in (buffers, buffers[:2], [b""], []):
         (data,) = one.encode(some)
         plain = b"".join(some)
-        _, found = together(lambda d=data: one.tcp.sendall(d), lambda p=plain: take(other, len(p), 65_536))
+        _, found = together(partial(one.tcp.sendall, data), partial(take, other, len(plain), 65_536))
         assert found == plain
 
 
