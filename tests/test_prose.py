@@ -122,6 +122,13 @@ def test_each_function_that_a_document_names_exists(path: Path) -> None:
         assert match["name"] in defined(ast.parse(where.pop().read_text(encoding="utf-8"))), f"{text}: no such name"
 
 
+@pytest.mark.parametrize("path", files("etherws/**/*.py"), ids=relative)
+def test_the_map_names_each_module(path: Path) -> None:
+    if path.name not in ("__init__.py", "__main__.py"):
+        name = path.relative_to(ROOT / "etherws").as_posix()
+        assert f"``{name}``" in MAP.read_text(encoding="utf-8")
+
+
 def test_prose_is_found_where_it_is() -> None:
     """The tests above would pass on nothing."""
     assert {"README.rst", "CHANGELOG.rst", "docs/wire.rst"} <= set(map(relative, DOCUMENTS))
