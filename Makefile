@@ -1,10 +1,10 @@
-# make demo         a link between two virtual hypervisors, in network namespaces
+# make demo         a tunnel between two virtual hypervisors, in network namespaces
 # make test         lint and every test
 # make quick        the tests that need no network namespaces, in seconds
 # make lint         style, format and types
 # make format       put the code into the one format
-# make coverage     every test again, and which lines and branches none of them runs
-# make fuzz         what strangers may send, for some minutes
+# make coverage     every test again; prints the lines and branches that no test runs
+# make fuzz         random bytes as strangers may send them, for some minutes
 # make conformance  the Autobahn test suite on both ends, where there is a Python 2.7
 # make bench        etherws beside its peers, as root
 # make release      source archive and wheel in dist/, checked, installed and tried
@@ -27,7 +27,7 @@ TEST_PROGRAMS := ip:iproute2 ping:iputils-ping iperf3:iperf3 brctl:bridge-utils 
 # gcc comes without the C library's headers there; c99, which is missing when gcc is, stands for them.
 BENCH_PROGRAMS := $(TEST_PROGRAMS) cc:gcc c99:libc6-dev openvpn:openvpn vtund:vtun tincd:tinc
 
-# Servers to stand behind, for the tests. A file that is no program is named by its path.
+# Reverse proxies, for the tests. A module of one is named by its path.
 PROXY_PROGRAMS := nginx:nginx /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream \
 	haproxy:haproxy caddy:caddy apache2:apache2-bin
 

@@ -165,11 +165,9 @@ class Ports:
         """A free port for a client that has none: the first port if it is free and fits the profile, else a new one."""
         if not (profile.device or profile.bridge or profile.mtu):
             # Without a bridge there is no other port: this client gets it rather than one that may never come back.
-            if (
-                self._first.state is State.PARKED
-                and self._bridge_and_mtu(profile)[0] is None
-                and self._first.state is State.PARKED
-            ):
+            only_port = self._first.state is State.PARKED and self._bridge_and_mtu(profile)[0] is None
+            # Other greenlets ran while the kernel was asked: the time of the parked port may be over.
+            if only_port and self._first.state is State.PARKED:
                 self._first.become(State.FREE)
             if self._first.state is State.FREE:
                 self._renew_first()
