@@ -230,7 +230,7 @@ def test_a_client_without_a_good_certificate_is_refused(
     assert "Traceback" not in server.output
 
 
-def test_a_certificate_names_its_identity_of(host: Host, authority: Authority) -> None:
+def test_a_certificate_names_its_client(host: Host, authority: Authority) -> None:
     server = start(host, authority, "--client-ca", str(authority.cert), "--bridge", "br0")
     for names, common, name in (
         (("alice.example", "bob.example"), "carol", "alice.example"),
