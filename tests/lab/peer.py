@@ -90,8 +90,16 @@ class Peer:
         readable, _, _ = select.select([self._socket], [], [], 0)
         return bool(readable) and not self._socket.recv(1, socket.MSG_PEEK)
 
+    def end(self) -> bytes:
+        """End TCP in order; return what the server still sent. To close a socket with unread bytes would reset it, and
+        the kernel's own frames can come at any time."""
+        self._socket.shutdown(socket.SHUT_WR)
+        rest = self.rest()
+        self._socket.close()
+        return rest
+
     def close(self) -> None:
-        """Hang up."""
+        """Hang up, by the end of TCP or a reset."""
         self._socket.close()
 
 

@@ -194,7 +194,7 @@ def test_frames_for_an_interface_that_is_down_are_counted(host: Host, server: Pr
 def test_a_hang_up_in_the_middle_of_a_message_ends_only_that_session(host: Host, server: Process) -> None:
     peer = Peer(host).upgraded()
     peer.say(masked(0x82, frame(1000))[:500])
-    peer.close()
+    peer.end()
     server.says("the peer ended TCP without a Close")
     Peer(host).upgraded()
     server.says("joined on ethws0", times=2)
