@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 import pytest
+from click.testing import CliRunner
 
-from etherws.cli.commands import client, server
+from etherws.cli.commands import client, main, server
 from etherws.cli.options import Duration
 
 
@@ -24,3 +25,16 @@ def test_a_duration_is_in_seconds() -> None:
     assert Duration().convert("5m", None, None) == 300.0
     with pytest.raises(click.BadParameter, match="'soon' is not a duration"):
         Duration().convert("soon", None, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["server", "--client-ca", "ca.pem"], 1, "--client-ca needs TLS: --certfile and --keyfile"),
+        (["client"], 2, "no server is named; give --uri ws://HOST/"),
+        (["client", "--uri", "ws://a/", "ws://b/"], 2, "name the server once"),
+    ],
+)
+def test_options_that_need_others_are_named(arguments: list[str], status: int, words: str) -> None:
+    done = CliRunner().invoke(main, arguments)
+    assert (done.exit_code, words in done.output) == (status, True)
