@@ -234,8 +234,14 @@ def _step(text: str) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP do what Ctrl-C does."""
-    before = [(number, signal.signal(number, signal.default_int_handler)) for number in ENDING]
+    """Make SIGTERM and SIGHUP do what Ctrl-C does: raise KeyboardInterrupt, once."""
+
+    def interrupt(number: int, frame: object) -> None:
+        # A second one could come between two lines of a clean-up, and leave the second undone.
+        _ignore_interrupts()
+        raise KeyboardInterrupt
+
+    before = [(number, signal.signal(number, interrupt)) for number in ENDING]
     try:
         yield
     finally:
@@ -245,10 +251,13 @@ def _interruptible() -> Iterator[None]:
 
 def _end_processes(*hypervisors: Namespace) -> None:
     """End the processes in these namespaces. No PID file is used: after an interrupted start there is none."""
-    for number in ENDING:
-        # A second Ctrl-C must not interrupt the clean-up.
-        signal.signal(number, signal.SIG_IGN)
+    _ignore_interrupts()
     with _step("clean-up"):
         in_time = [hypervisor.end(TIMEOUT / 2) for hypervisor in hypervisors]
         if not all(in_time):
             raise DemoError(f"etherws did not end within {TIMEOUT / 2:g} s after SIGTERM, and was killed")
+
+
+def _ignore_interrupts() -> None:
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
