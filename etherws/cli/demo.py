@@ -47,8 +47,8 @@ def run(seconds: float = 3.0) -> None:
     began = time.monotonic()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # Some encodings do not have the tick.
-    click.echo(PICTURE)
     with _interruptible(), contextlib.ExitStack() as stack:
+        click.echo(PICTURE)
         with _step("two hypervisors, their VMs, a router"):
             if not privileged():
                 enter_user_namespace()
