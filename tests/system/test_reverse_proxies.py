@@ -361,7 +361,7 @@ def test_what_a_proxy_drops_is_named_with_the_mend(
     server.says("listening")
     http = configuration("/etc/nginx/sites-available/lan.example.com")
     assert dropped in http
-    # What nginx did by default before 1.29.7.
+    # The default of older versions; nginx 1.30 speaks 1.1 unasked.
     default = "proxy_http_version 1.0;" if dropped.startswith("proxy_http_version") else ""
     wait_for(far, nginx(near, site, http=http.replace(dropped, default)))
     answer = visit(far, "localhost", request("GET /lan HTTP/1.1", Host="localhost", Connection="close, Upgrade"))
