@@ -58,7 +58,7 @@ def read_answer(receive: Callable[[int], bytes], *, hint: str, exact: bool) -> H
     """Read up to the end of the head.
 
     `receive` returns up to as many bytes as it is asked for, and none at the end of the connection. With `exact` not a
-    byte behind the head is read: it belongs to whoever uses the connection next. `hint` ends the error messages.
+    byte behind the head is read: it belongs to the next user of the connection. `hint` ends the error messages.
 
     Raises ConnectError if the head does not end, or is longer than HEAD_MAX.
     """

@@ -184,8 +184,8 @@ class Application:
         # A browser closes the connection if the 101 names a subprotocol that it did not offer, or none although it
         # offered some.
         chosen = version.name if version.name in offered else authenticate.bearer(offered)
-        sock, early = environ[UPGRADE](headers + ([("Sec-WebSocket-Protocol", chosen)] if chosen else []))
-        return Connection(sock, server=True, wire=version, congestion=self.settings.congestion, early=early)
+        stream, early = environ[UPGRADE](headers + ([("Sec-WebSocket-Protocol", chosen)] if chosen else []))
+        return Connection(stream, server=True, wire=version, congestion=self.settings.congestion, early=early)
 
     def _leave(self, port: Port, reason: EtherwsError | None) -> None:
         """The session has ended. The port is kept for its client, unless one side closed the WebSocket on purpose."""
