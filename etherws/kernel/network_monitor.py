@@ -59,13 +59,14 @@ class Changes:
         """
         changed = False
         for kind, sequence, body in _messages(data):
-            if kind in (RTM_NEWLINK, RTM_DELLINK):
+            # A body that is too short for its header is ignored.
+            if kind in (RTM_NEWLINK, RTM_DELLINK) and len(body) >= _LINK.size:
                 # A bridge, among others, reports its ports a second time, in an address family of its own.
                 family, _, index, flags, _ = _LINK.unpack_from(body)
                 if family == socket.AF_UNSPEC:
                     up = self._link(kind, index, bool(flags & IFF_RUNNING), body[_LINK.size :])
                     changed |= up and sequence != DUMP_SEQUENCE and not self._is_own(index, own)
-            elif kind in (RTM_NEWADDR, RTM_DELADDR):
+            elif kind in (RTM_NEWADDR, RTM_DELADDR) and len(body) >= _ADDRESS.size:
                 changed |= not self._is_own(_ADDRESS.unpack_from(body)[4], own)
         return changed
 
@@ -78,7 +79,7 @@ class Changes:
         for key, value in _attributes(attributes):
             if key == IFLA_IFNAME:
                 name = value.rstrip(b"\0").decode(errors="replace")
-            elif key == IFLA_MASTER:
+            elif key == IFLA_MASTER and len(value) == 4:
                 (master,) = struct.unpack("=I", value)
         self._links[index] = _Link(name, master, running)
         return running and not (before and before.running)

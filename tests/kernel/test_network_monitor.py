@@ -104,3 +104,9 @@ def test_other_messages_and_malformed_ones_are_ignored(changes: Changes) -> None
     assert not changes.read(message(RTM_NEWLINK, malformed), OWN)
     # A message of odd length is followed by padding.
     assert changes.read(message(3, b"odd") + address(ETH0), OWN)
+
+
+def test_messages_that_are_too_short_are_no_changes(changes: Changes) -> None:
+    short = message(RTM_NEWLINK, bytes(15)) + message(RTM_NEWADDR, bytes(7))
+    odd = struct.pack("=BxHiII", 0, 0, 9, 0, 0) + struct.pack("=HHxxxx", 7, IFLA_MASTER)
+    assert not changes.read(short + message(RTM_NEWLINK, odd), OWN)
