@@ -4,16 +4,17 @@
 # make lint         style, format and types
 # make format       put the code into the one format
 # make coverage     every test again; prints the lines and branches that no test runs
-# make fuzz         random bytes as strangers may send them, for some minutes
+# make fuzz         random bytes as strangers may send them, for five minutes or FUZZ_SECONDS=N
 # make conformance  the Autobahn test suite on both ends, where there is a Python 2.7
 # make bench        etherws beside its peers, as root
 # make release      source archive and wheel in dist/, checked, installed and tried
 # make clean        remove everything that make made
 #
 # Each installs what it needs: Python packages into .venv, Debian's packages when run as root.
-# ARGS="..." adds arguments to pytest, to the demo or to the benchmark.
+# ARGS="..." adds arguments to pytest, to the demo or to the benchmark, and names targets of the fuzzing.
 
 PYTHON ?= python3
+FUZZ_SECONDS ?= 300
 VENV := .venv
 BIN := $(VENV)/bin
 # Each worker has a network namespace of its own. There is one more than there are processors, since tests wait for
@@ -62,7 +63,7 @@ programs:
 	@sh contrib/apt-programs $(TEST_PROGRAMS) $(PROXY_PROGRAMS) || true
 
 fuzz: $(VENV)/test.done
-	$(BIN)/python -m pytest --hypothesis-profile=fuzz tests/system/test_fuzz.py $(ARGS)
+	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS) $(ARGS)
 
 conformance: $(VENV)/test.done
 	$(BIN)/python -m tests.autobahn.run

@@ -15,12 +15,13 @@ from tests.lab.pki import Authority, Certificate, make_certificate
 from tests.lab.refusals import Tell
 
 # `make test` takes the same examples each time: what fails there fails again, and comes of a change. `make fuzz` takes
-# others each time, and many. How long an example takes says nothing on a busy machine, so no profile judges it.
+# others each time, again and again (tests/fuzz/run.py). How long an example takes says nothing on a busy machine, so no
+# profile judges it.
 settings.register_profile(
     "test", max_examples=300, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("quick", settings.get_profile("test"), max_examples=30)
-settings.register_profile("fuzz", settings.get_profile("test"), max_examples=10_000, derandomize=False)
+settings.register_profile("fuzz", settings.get_profile("test"), max_examples=200, derandomize=False)
 settings.load_profile("test")
 
 #: Fixtures of tests that need network namespaces; others of tests/ are made of these.
