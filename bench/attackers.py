@@ -1,4 +1,4 @@
-"""The processes that hostile.py sends against a server: ``attackers.py attack|slow|connect ...``.
+"""The processes that broken.py sends against a server: ``attackers.py attack|slow|connect ...``.
 
 `attack` sends broken handshakes and broken messages, which a seed decides. `slow` opens connections that send almost
 nothing. `connect` is a number of normal clients, one after another. Each prints its figures as JSON.

@@ -87,6 +87,10 @@ class Process:
             raise BenchError(f"{self.name}: did not end within {timeout:.0f} s") from exc
         return self.so_far()
 
+    def status(self) -> int | None:
+        """Return its exit status, negative for a signal; None while it runs."""
+        return self._popen.poll()
+
     def so_far(self) -> str:
         """Return its output so far."""
         return self._log.read_text(errors="replace")

@@ -1,4 +1,6 @@
-"""A server, one honest client, and a checked TCP stream through their tunnel: for hostile.py, logins.py, stalled.py.
+"""A server, one honest client, and a checked TCP stream through their tunnel.
+
+For broken.py, hostile.py, logins.py and stalled.py.
 
 The ends of the stream are processes, ``tunnel.py send|sink ...``. They are roles: a role is a process of a benchmark
 that prints its figures as JSON when it ends.

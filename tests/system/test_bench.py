@@ -5,11 +5,13 @@ Nothing here judges how fast anything is.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import uuid
@@ -18,11 +20,17 @@ from typing import Any
 
 import pytest
 
+from bench import tls_records
+from bench.hostile import table
+from bench.hostile_kinds import KINDS
+from bench.hostile_server import FRAMES, RECORDS
 from bench.lab import Lab
 from bench.pairs import Pairs, lower_bound
 from bench.path import Direction, Line
 from bench.report import Results
 from bench.scenarios import FIGURES, Figure
+from bench.tls_records import DATA, KEY_UPDATE, KEY_UPDATE_REQUESTED
+from tests.lab.pki import Certificate
 
 ROOT = Path(__file__).parents[2]
 
@@ -283,8 +291,93 @@ def test_refused_logins_are_measured_in_small_numbers_too(root: None) -> None:
     assert found["the tunnel was lost"] == {"times": 0}
 
 
+@pytest.mark.long
+def test_each_sort_of_hostile_input_is_measured_in_small_numbers_too(root: None, tmp_path: Path) -> None:
+    if program := missing("iperf3", "openssl"):
+        pytest.skip(f"no program {program} on this machine")
+    if not (ROOT / ".venv/bin/python").exists():
+        pytest.skip("this checkout has no .venv")
+    command = [sys.executable, "bench/hostile.py", "--connections", "2", "--seconds", "0.2"]
+    done = subprocess.run(
+        [*command, "--json", str(tmp_path / "json")], cwd=ROOT, capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stderr
+    rows = {row["kind"]: row for row in json.loads((tmp_path / "json").read_text())["rows"]}
+    assert rows.keys() == KINDS.keys()
+    for kind, row in rows.items():
+        assert re.search(rf"^{kind} +{row['connections']} ", done.stdout, re.MULTILINE)
+        attack = row["attack"]
+        assert attack["opened"] >= 1, (kind, attack)
+        # What begins behind a 101 got one.
+        assert attack["refused"] == 0 or row["setup"] == "login", (kind, attack)
+        assert row["light"]["median"] > 0, kind
+        assert row["rate"]["before"] > 0, kind
+        assert ("joins" in row) == KINDS[kind].joins
+
+
+def test_the_table_of_hostile_inputs_marks_what_misses_the_goal() -> None:
+    row: dict[str, Any] = {
+        "kind": "text",
+        "connections": 64,
+        "attack": {"MB/s": 5.25},
+        "rate": {"before": 4000.0, "during": 2000.0, "after": 4000.0},
+        "kept": 0.5,
+        "light": {"median": 1.0, "p99": 60.0, "worst": 70.0, "lost": 3},
+        "memory": {"grown": 2.5},
+        "joins": {"let in": 2, "tried": 3, "worst": None},
+        "lost": 1,
+        "good": False,
+    }
+    good = {**row, "kind": "runts", "good": True, "lost": 0, "light": {**row["light"], "lost": 0}}
+    failed = {"kind": "slow", "connections": 1, "failed": "no time"}
+    lines = table([row, good, failed]).splitlines()
+    assert re.search(r"^text +64 +5\.25 +4,000 +2,000 +4,000 +50 % +1\.00 +60\.00 +70\.00 +2\.5 ", lines[2])
+    assert lines[2].endswith("2 of   3        -  <- 3 frames never came, sessions lost: 1")
+    assert "<-" not in lines[3]
+    assert lines[4].endswith("failed: no time")
+    assert lines[-1].startswith("1 of 3 reach the goal")
+
+
+def test_a_flooded_client_is_measured_in_small_numbers_too(root: None) -> None:
+    if program := missing("iperf3", "openssl"):
+        pytest.skip(f"no program {program} on this machine")
+    command = [sys.executable, "bench/hostile.py", "--client", "--seconds", "0.1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found.keys() == FRAMES.keys() | RECORDS.keys()
+    assert all(each["connected"] for each in found.values())
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["TLS 1.3", "TLS 1.2"])
+def test_records_by_hand_are_what_openssl_reads(certificate: Certificate, old: bool) -> None:
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate.cert, certificate.key)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    end = server.wrap_bio(incoming, outgoing, server_side=True)
+
+    class Near:
+        """What the client sends is read at once."""
+
+        def sendall(self, data: bytes) -> None:
+            incoming.write(data)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+
+        def recv(self, size: int) -> bytes:
+            return outgoing.read(size)
+
+    writer = tls_records.writer(Near(), tls_records.context(old=old))
+    assert end.version() == ("TLSv1.2" if old else "TLSv1.3")
+    for number in range(3):
+        if not old:
+            incoming.write(writer.key_update(KEY_UPDATE_REQUESTED if number else KEY_UPDATE))
+        incoming.write(writer.record(DATA, b"hello", 0 if old else 100))
+        assert end.read(100) == b"hello"
+
+
 def test_strangers_are_measured_in_small_numbers_too(root: None) -> None:
-    command = [sys.executable, "bench/hostile.py", "--messages", "2000", "--handshakes", "100", "--seconds", "2"]
+    command = [sys.executable, "bench/broken.py", "--messages", "2000", "--handshakes", "100", "--seconds", "2"]
     done = subprocess.run([*command, "--rate", "1000000"], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
