@@ -48,7 +48,7 @@ PURE = {
     *("access/credential_files", "access/passwd", "access/policy", "access/toml_lines"),
     *("client/backoff", "client/credentials", "client/http_answer", "client/http_auth", "client/proxy_choice"),
     *("server/forwarded", "server/handshake", "server/proxy_protocol"),
-    *("tunnel/fq_codel", "tunnel/frames", "tunnel/rate_limit", "tunnel/wire"),
+    *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
 }
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import random
 import socket
 import struct
@@ -12,27 +10,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from etherws.kernel.netns import Namespace
 from tests.lab.frames import frame
 from tests.lab.hosts import PATIENCE, Host, Process, until
+from tests.lab.ip import TCP, ipv4, tcp
+from tests.lab.offloads import without_offloads
 from tests.lab.peer import Peer, masked, request
 from tests.lab.pki import Certificate
 from tests.lab.records import BAD, record, vnet
 from tests.lab.tunnels import start, stream
 
-#: include/uapi/linux/sockios.h, ethtool.h
-SIOCETHTOOL = 0x8946
-ETHTOOL_STXCSUM, ETHTOOL_STSO, ETHTOOL_SGSO = 0x17, 0x1F, 0x24
-
 MIB = 1 << 20
-
-
-def without_offloads(namespace: Namespace, name: str) -> None:
-    """Have the interface send finished frames only, as a machine whose driver can do nothing."""
-    with namespace.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        for command in (ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_STXCSUM):
-            value = ctypes.create_string_buffer(struct.pack("II", command, 0))
-            fcntl.ioctl(sock, SIOCETHTOOL, struct.pack("16sP16x", name.encode(), ctypes.addressof(value)))
 
 
 def datagrams(one: Host, other: Host, address: str) -> None:
@@ -255,6 +242,8 @@ def test_what_the_kernel_refuses_is_counted_and_ends_nothing(host: Host) -> None
         vnet(0, 1, 60, 1448) + frame(3000),
         vnet(1, 1, 14, 0xFFFF, 2990, 8) + frame(3000, kind=b"\x08\x06"),
         vnet(1, 4, 54, 1448, 34, 16) + frame(3000, kind=b"\x08\x00"),
+        # One whose TCP header is cut off, which only the kernel looks at.
+        vnet(1, 1, 52, 1448, 34, 16) + bytes((2, 0)) * 6 + ipv4(TCP, tcp()[:18]),
     ):
         peer.say(masked(0x82, record(packet)))
     peer.say(masked(0x82, record(bytes(10) + frame(77))))
@@ -262,7 +251,7 @@ def test_what_the_kernel_refuses_is_counted_and_ends_nothing(host: Host) -> None
         pass
     peer.say(masked(0x88, b"\x03\xe8"))
     assert closed(peer) == 1000
-    assert "EINVAL" in serving.says("left ethws0")
+    assert "dropped 1 EINVAL, 3 super-frame" in serving.says("left ethws0")
 
 
 def test_a_message_above_the_cap_is_refused_by_its_announced_length(host: Host) -> None:
