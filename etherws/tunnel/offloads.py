@@ -180,14 +180,13 @@ def _transport(frame: memoryview) -> _Transport | None:
 
 def _finish(packet: memoryview, start: int, offset: int) -> bytearray:
     """A complete copy of the packet: the checksum of all from `start` on is in its place (RFC 1071)."""
-    done = bytearray(packet)
-    done[:_FRAME] = bytes(_FRAME)
-    covered = done[_FRAME + start :]
-    if len(covered) % 2:
-        covered.append(0)
+    covered = packet[_FRAME + start :]
+    total = int.from_bytes(covered, "big") << 8 * (len(covered) % 2)
     # To add up 16-bit words with their carries is to take the number that they make modulo 65,535. As the kernel does,
     # write 0xFFFF instead of 0, which means "no checksum" in UDP.
-    checksum = 0xFFFF - int.from_bytes(covered, "big") % 0xFFFF
+    checksum = 0xFFFF - total % 0xFFFF
+    done = bytearray(packet)
+    done[:_FRAME] = bytes(_FRAME)
     done[_FRAME + start + offset : _FRAME + start + offset + 2] = checksum.to_bytes(2, "big")
     return done
 

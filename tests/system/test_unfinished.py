@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import pytest
 
 from etherws.access import passwd
 from tests.lab.frames import BROADCAST, SOURCE, frame
-from tests.lab.hosts import Frames, Host, Process
+from tests.lab.hosts import PATIENCE, Frames, Host, Process
 from tests.lab.ip import ICMPV6, balanced, icmpv6, ipv4, ipv6, tcp, udp
 from tests.lab.offloads import without_offloads
 from tests.lab.peer import Peer, basic, masked, request
 from tests.lab.records import record, vnet
+from tests.lab.tunnels import add_addresses
 
 POLICY = '[default]\ndrop = ["dhcp-server", "router-advertisement"]\n'
 
@@ -113,3 +115,18 @@ def test_a_super_frame_is_what_its_header_says_or_is_dropped(lan: Lan, packet: b
     lan.say(packet)
     assert lan.arrived() == []
     assert "dropped 1 super-frame" in lan.left()
+
+
+def test_a_checksum_that_the_client_calls_verified_is_verified_here(lan: Lan, host: Host) -> None:
+    add_addresses(host, "br0", "10.0.0.2/24")
+    taker = host.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    taker.settimeout(PATIENCE)
+    taker.bind(("10.0.0.2", 2000))
+    to_bridge = bytes.fromhex(host.links()["br0"].get("address").replace(":", ""))
+    wrong, right = (
+        to_bridge + SOURCE + ipv4(17, udp(1000, 2000, payload)[:6] + change + payload)
+        for payload, change in ((b"wrong", b"\x12\x34"), (b"right", bytes(2)))
+    )
+    # A checksum of 0 is none.
+    lan.say(vnet(2) + wrong, vnet(2) + right)
+    assert taker.recv(100) == b"right"
