@@ -114,6 +114,7 @@ common_options = _add(
     click.option("--device", default="ethws%d", show_default=True, help="The TAP's name; %d: the first free number."),
     click.option("--bridge", metavar="NAME", help="Put the TAP into this bridge; make the bridge if needed."),
     click.option("--mtu", type=int, metavar="BYTES", help="The TAP's MTU.  [default: the kernel's, 1500]"),
+    click.option("--accept-ra", is_flag=True, help="Let the far LAN's routers configure this machine's IPv6."),
     click.option(
         "--wire", type=click.IntRange(1, 2), default=2, show_default=True, help="The newest wire format to use."
     ),

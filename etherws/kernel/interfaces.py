@@ -1,7 +1,9 @@
 """Interfaces and bridges of the kernel, by netlink: up, MTU, which bridge, rate, isolation, and making a bridge.
 
 The Linux bridge is the switch; nothing here sees a frame. Every function raises DeviceError, which says what failed, on
-what, and what to try. What a port filters is in port_filter.py. Source: rtnetlink(7), Linux net/bridge/br_if.c.
+what, and what to try. They take an interface by its index: the kernel gives an index to no other interface for a long
+time, but a name as soon as it is free. What a port filters is in port_filter.py.
+Source: rtnetlink(7), Linux net/bridge/br_if.c.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import contextlib
 import errno
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from gevent.lock import BoundedSemaphore
@@ -21,6 +24,12 @@ from etherws.kernel.device_errors import device_errors
 
 #: include/uapi/linux/if.h
 IFF_UP = 1
+
+#: include/uapi/linux/if_link.h: IPv6 gives the interface no address by itself, not even a link-local one.
+IN6_ADDR_GEN_MODE_NONE = 1
+
+#: Linux, Documentation/networking/ip-sysctl.rst. There is no netlink message for this.
+_ACCEPT_RA = "/proc/sys/net/ipv6/conf/{}/accept_ra"
 
 #: The handle of set_rate()'s qdisc. It tells our qdisc from anybody else's.
 SHAPER = 0xE7E70000
@@ -53,18 +62,37 @@ _HINTS = {
 }
 
 
-def set_up(name: str, mtu: int | None = None) -> int:
-    """Bring the interface up, and set its MTU to `mtu` bytes unless that is None. Return its index."""
+def index_of(name: str) -> int:
+    """The index of the interface that has this name now."""
+    with device_errors(f"find interface {name}", _HINTS):
+        return socket.if_nametoindex(name)
+
+
+def set_up(index: int, mtu: int | None = None, *, autoconfigure: bool = True) -> None:
+    """Bring the interface up, and set its MTU to `mtu` bytes unless that is None.
+
+    Without `autoconfigure` IPv6 gives it no address by itself, and believes no router advertisement there. That is for
+    a new interface only, which is down.
+    """
+    name = name_of(index)
     with _netlink(f"bring up {name}") as route:
-        link = _get(route, name)
-        index = int(link["index"])
+        link = route.link("get", index=index)[0]
         if mtu is not None and link.get("mtu") != mtu:
             with device_errors(f"set the MTU of {name} to {mtu}", _HINTS):
                 route.link("set", index=index, mtu=mtu)
+        if not autoconfigure:
+            _forbid_autoconfiguration(route, index, name)
         # Only if it is down: a user without CAP_NET_ADMIN may own a persistent TAP that root has brought up.
         if not link["flags"] & IFF_UP:
             route.link("set", index=index, state="up")
-        return index
+
+
+def accepts_router_advertisements(name: str) -> bool:
+    """Whether a router on the interface's LAN can give this machine addresses and routes. False without IPv6."""
+    try:
+        return Path(_ACCEPT_RA.format(name)).read_text(encoding="ascii").strip() != "0"
+    except OSError:
+        return False
 
 
 def bridge_and_mtu(index: int) -> tuple[str | None, int]:
@@ -127,28 +155,44 @@ def set_rate(index: int, rate: int | None) -> None:
             route.tc("replace", "fq_codel", index, SHAPER + 0x10000, parent=SHAPER + 1)
 
 
-def make_bridge(bridge: str) -> bool:
-    """Make `bridge` and bring it up, unless an interface of that name exists. Return whether it was made."""
+def make_bridge(bridge: str, *, autoconfigure: bool = True) -> int | None:
+    """Make `bridge` and bring it up, unless an interface of that name exists. `autoconfigure` is as in set_up().
+
+    Return the bridge's index if it was made, else None.
+    """
     with _netlink(f"make the bridge {bridge}") as route:
         if route.link_lookup(ifname=bridge):
-            return False
+            return None
         route.link("add", ifname=bridge, kind="bridge")
         link = _get(route, bridge)
+        index = int(link["index"])
+        if not autoconfigure:
+            _forbid_autoconfiguration(route, index, bridge)
         # A bridge keeps an address that somebody has set, even if it is the same as before; see join().
-        route.link("set", index=int(link["index"]), address=link.get("address"), state="up")
-        return True
+        route.link("set", index=index, address=link.get("address"), state="up")
+        return index
 
 
-def remove_if_empty(bridge: str) -> bool:
-    """Remove `bridge` if no port is in it. Return whether there is no such bridge now."""
-    with _netlink(f"remove the bridge {bridge}") as route:
-        found = route.link_lookup(ifname=bridge)
-        if not found:
+def remove_if_empty(bridge: int) -> bool:
+    """Remove the bridge of this index if no port is in it. Return whether there is no such bridge now."""
+    with _netlink(f"remove the bridge of index {bridge}") as route:
+        links = list(route.link("dump"))
+        if all(link["index"] != bridge for link in links):
             return True
-        if any(link.get("master") == found[0] for link in route.link("dump")):
+        if any(link.get("master") == bridge for link in links):
             return False
-        route.link("del", index=found[0])
+        route.link("del", index=bridge)
         return True
+
+
+def _forbid_autoconfiguration(route: IPRoute, index: int, name: str) -> None:
+    """For a new interface, which is down: see set_up(). No error where that cannot be set: a kernel without IPv6 has
+    nothing to set, and in a container /proc/sys may be read-only; see accepts_router_advertisements()."""
+    inet6 = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", IN6_ADDR_GEN_MODE_NONE)]}
+    with contextlib.suppress(NetlinkError):
+        route.link("set", index=index, IFLA_AF_SPEC={"attrs": [("AF_INET6", inet6)]})
+    with contextlib.suppress(OSError):
+        Path(_ACCEPT_RA.format(name)).write_text("0", encoding="ascii")
 
 
 def _isolation(route: IPRoute, index: int) -> bool | None:

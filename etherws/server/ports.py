@@ -183,12 +183,12 @@ class Ports:
                 f" ('ip link set {self.name} master br0') or start the server with --bridge"
             )
         if profile.bridge:
-            interfaces.make_bridge(profile.bridge)
+            interfaces.make_bridge(profile.bridge, autoconfigure=self._settings.accept_ra)
         pattern = profile.device or self._settings.device
         if "%d" not in pattern and pattern in {port.tap.name for port in self._ports}:
             # Linux allows 15 bytes (IFNAMSIZ); up to 4 are for the number.
             pattern = pattern.rstrip("0123456789")[:11] + "%d"
-        port = Port(open_tap(pattern, bridge, profile.mtu or mtu))
+        port = Port(open_tap(pattern, bridge, profile.mtu or mtu, accept_ra=self._settings.accept_ra))
         self._ports.append(port)
         return port
 

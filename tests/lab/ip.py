@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 
 IPV4, IPV6 = b"\x08\x00", b"\x86\xdd"
@@ -60,3 +61,12 @@ def balanced(frame: bytes, start: int, wanted: int, at: int) -> bytes:
     """The frame with two bytes at `at` chosen so that the checksum of all from `start` on becomes `wanted`."""
     frame = frame[:at] + bytes(2) + frame[at + 2 :]
     return frame[:at] + ((checksum(frame[start:]) - wanted) % 0xFFFF).to_bytes(2, "big") + frame[at + 2 :]
+
+
+def router_advertisement(prefix: str) -> bytes:
+    """A router's advertisement to all: a default route by it, and the prefix to make addresses of (RFC 4861)."""
+    information = struct.pack(">BBBBIII", 3, 4, 64, 0xC0, 1800, 1800, 0) + socket.inet_pton(socket.AF_INET6, prefix)
+    message = struct.pack(">BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + information
+    packet = ipv6(ICMPV6, message)
+    pseudo = packet[10:42] + struct.pack(">II", len(message), ICMPV6)
+    return packet[:42] + message[:2] + checksum(pseudo + message).to_bytes(2, "big") + message[4:]
