@@ -290,6 +290,8 @@ def test_a_first_port_that_cannot_be_made_anew_is_an_error_once(host: Host, capl
             server.join(BOB)
         host.bridge("br0")
         assert server.join(BOB).tap.alive()
+        # This one is not the server's own, which would not remove it.
+        host.delete_link("br0")
 
 
 # Rules.
