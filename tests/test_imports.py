@@ -25,26 +25,27 @@ ROOMS: dict[str, set[str]] = {
     "addresses": set(),
     "close_codes": set(),
     "log_limit": set(),
+    "small_files": set(),
     "reloadable": set(),
     "kernel": {"log_limit"},
     "settings": {"addresses"},
-    "access": {"settings", "log_limit"},
+    "access": {"settings", "log_limit", "small_files"},
     "tunnel": {"kernel/interfaces", "settings", "close_codes", "log_limit"},
     "client": {
         *("tunnel", "access/certificates", "kernel/network_monitor", "settings", "addresses", "close_codes"),
-        *("log_limit", "reloadable"),
+        *("log_limit", "small_files", "reloadable"),
     },
     "server": {"tunnel", "kernel", "access", "settings", "addresses", "close_codes", "log_limit", "reloadable"},
     "wsgi": {"server", "settings"},
     "worker": {"server", "wsgi"},
     "handler": {"server"},
-    "cli": {"access", "client", "kernel", "server", "settings"},
+    "cli": {"access", "client", "kernel", "server", "settings", "log_limit", "small_files"},
     "__main__": {"cli"},
 }
 
 #: Modules that know bytes, settings and small files only: no event loop, no device, no socket.
 PURE = {
-    *("__init__", "errors", "addresses", "close_codes", "reloadable", "settings"),
+    *("__init__", "errors", "addresses", "close_codes", "small_files", "reloadable", "settings"),
     *("access/credential_files", "access/passwd", "access/policy", "access/toml_lines"),
     *("client/backoff", "client/credentials", "client/http_answer", "client/http_auth", "client/proxy_choice"),
     *("server/forwarded", "server/handshake", "server/proxy_protocol"),

@@ -17,9 +17,13 @@ from typing import Any
 
 from etherws.errors import ListenError, SettingsError
 from etherws.settings import Trust
+from etherws.small_files import read_file
 
 #: environ[CERTIFICATE] is the client's verified certificate, in getpeercert()'s form; server/http.py sets it.
 CERTIFICATE = "etherws.certificate"
+
+#: Bytes of a file: far more than all authorities of the world need (Mozilla's are 220 KB).
+FILE_MAX = 16 << 20
 
 #: The ciphers of TLS 1.2: Mozilla's "Server Side TLS", version 5.7, intermediate, without finite-field DH, for which
 #: the administrator would have to make parameters. Security level 2 refuses keys below 112 bits of strength, and
@@ -216,6 +220,6 @@ def _load_authorities(context: ssl.SSLContext, option: str, path: str) -> None:
 
 def _read_file(option: str, path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return read_file(path, FILE_MAX)
     except OSError as exc:
         raise SettingsError(f"cannot read {option} {path}: {exc.strerror}") from exc

@@ -99,7 +99,14 @@ client_options = _add(
     click.option("--connect-to", metavar="HOST:PORT", help="Connect there instead of to the URI's host."),
     click.option("-4", "--ipv4", is_flag=True, help="Use IPv4 only."),
     click.option("-6", "--ipv6", is_flag=True, help="Use IPv6 only."),
-    click.option("-H", "--header", type=Header(), multiple=True, metavar="'NAME: VALUE'", help="Add to the request."),
+    click.option(
+        "-H",
+        "--header",
+        type=Header(),
+        multiple=True,
+        metavar="'NAME: VALUE'|@FILE",
+        help="Add to the request; one in each line of a file.",
+    ),
     click.option(
         "--retry-on-auth-failure/--no-retry-on-auth-failure",
         default=True,
