@@ -212,7 +212,6 @@ def _run(
     service: daemon.Service, *, foreground: bool, pidfile: str | None, debug: bool, log_level: str, **_: Any
 ) -> None:
     """Run the server or the client, in the foreground or in the background."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     # Only our own logger: at the debug level pyroute2 logs very much.
     log.setLevel(logging.DEBUG if debug else log_level.upper())
     if foreground or daemon.is_supervised():

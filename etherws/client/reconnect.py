@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import traceback
 from collections.abc import Callable, Sequence
 from time import monotonic
 
@@ -141,8 +140,7 @@ class Client:
 
         Whatever a server said to bring it about, this client goes on.
         """
-        trace = traceback.format_exception(error)
-        self._log_limit.log(logging.ERROR, trace[-2], "unexpected error; please report it\n%s", "".join(trace).rstrip())
+        self._log_limit.unexpected(error)
         return printable(f"unexpected {type(error).__name__}: {error}")
 
     def _note_failure(self, error: ConnectError, *, log_refusal: bool) -> float:
