@@ -193,3 +193,6 @@ def test_the_process_title_changes_only_if_there_is_something_to_hide(monkeypatc
     assert len(titles) == 1
     assert argument not in titles[0]
     assert titles[0].startswith("xxx")
+    hide_from_process_list([], ["", argument])
+    assert len(titles) == 2
+    assert titles[1].startswith("xxx")
