@@ -48,7 +48,8 @@ PURE = {
     *("__init__", "errors", "addresses", "close_codes", "small_files", "reloadable", "settings"),
     *("access/credential_files", "access/passwd", "access/policy", "access/toml_lines"),
     *("client/backoff", "client/credentials", "client/http_answer", "client/http_auth", "client/proxy_choice"),
-    *("server/forwarded", "server/handshake", "server/proxy_protocol"),
+    *("kernel/learned", "kernel/link_changes", "kernel/netlink", "kernel/rule_changes"),
+    *("server/forwarded", "server/handshake", "server/owners", "server/proxy_protocol"),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
 }
 
@@ -58,7 +59,15 @@ OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", 
 DOORS = {
     "pytun": {"tunnel/tap"},
     "click": {"cli/admin", "cli/commands", "cli/demo", "cli/options"},
-    "pyroute2": {"kernel/device_errors", "kernel/interfaces", "kernel/netns", "kernel/nftables", "cli/demo"},
+    "pyroute2": {
+        "kernel/device_errors",
+        "kernel/interfaces",
+        "kernel/netns",
+        "kernel/nftables",
+        "cli/demo",
+        "kernel/address_sets",
+        "kernel/nfnetlink",
+    },
     "geventwebsocket": {"server/http"},
     "gunicorn": {"worker"},
     "subprocess": {"cli/demo"},

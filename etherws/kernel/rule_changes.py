@@ -2,7 +2,7 @@
 
 A notification has the sequence number of the request that made the change. All requests of this process have one
 number, which others are unlikely to use: so our own changes are told from everybody else's. From our own this learns
-which rules each table should have, for the case that notifications are lost.
+which rules each table should have, in case notifications are lost.
 
 Pure. Read next: guard.py, which has the socket and puts rules back. Sources: include/uapi/linux/netfilter/nf_tables.h,
 nfnetlink.h; Linux net/netfilter/nf_tables_api.c (nf_tables_commit).
@@ -46,6 +46,8 @@ class RuleChanges:
     def __init__(self, sequence: int) -> None:
         """`sequence` is the number of our own requests."""
         self._sequence = sequence
+        #: Changes of sets' elements in the transaction that is being told of.
+        self._elements: dict[Change, None] = {}
         #: For each of our tables its handle and those of its rules. The kernel never uses one again.
         self._ours: dict[str, set[int]] = {}
 
@@ -57,17 +59,26 @@ class RuleChanges:
             own = sequence == self._sequence
             if kind & 0xFF == NEWGEN:
                 if not own:
+                    yield from self._elements
                     yield _finished(body)
-            elif body[0] == NETDEV:
+                self._elements.clear()
+            elif body[0] != NETDEV:
+                continue
+            elif kind & 0xFF in (NEWSETELEM, DELSETELEM):
+                # These alone have no sequence number: whose they are tells the end of the transaction.
+                self._elements[_change(kind & 0xFF, body)] = None
+            else:
                 if own:
                     self._note(kind & 0xFF, body)
                 else:
                     yield _change(kind & 0xFF, body)
 
-    def differing(self, present: Mapping[str, Iterable[int]]) -> set[str]:
-        """Those of our tables that are not as we made them. `present` has the handle of each table that the kernel has,
-        and those of its rules."""
-        return {name for name, handles in self._ours.items() if set(present.get(name, ())) != handles}
+    def differing(self, names: Iterable[str], present: Mapping[str, set[int]]) -> list[str]:
+        """Those of our tables of these `names` that are not as we made them, or of which that is not known.
+
+        `present` has, for each table that the kernel has, its handle and those of its rules.
+        """
+        return [name for name in names if name not in self._ours or present.get(name) != self._ours[name]]
 
     def _note(self, kind: int, body: memoryview) -> None:
         found = dict(netlink.attributes(body[NFGENMSG:]))
