@@ -14,4 +14,5 @@ def test_the_codes_are_those_of_the_rfc() -> None:
         "POLICY_VIOLATION": 1008,
         "TOO_BIG": 1009,
         "INTERNAL_ERROR": 1011,
+        "SERVICE_RESTART": 1012,
     }

@@ -28,7 +28,7 @@ BBR = "bbr"
 #: include/uapi/linux/tcp.h
 TCP_NOTSENT_LOWAT, TCP_CC_INFO = 25, 26
 #: include/uapi/asm-generic/socket.h
-SO_RCVBUFFORCE, SO_MAX_PACING_RATE = 33, 47
+SO_RCVBUFFORCE, SO_MAX_PACING_RATE, SO_BUF_LOCK = 33, 47, 72
 #: SO_MAX_PACING_RATE for no limit.
 UNLIMITED = 2**64 - 1
 
@@ -62,6 +62,9 @@ UNSENT_MIN, UNSENT_FIRST, UNSENT_MAX = 4 * 1024, 32 * 1024, 1024 * 1024
 #: At a limited rate: seconds of it that wait received in the kernel, and the least receive window in bytes. A ping
 #: waits as long. Rates of 20 and 200 Mbit/s are still reached.
 RECEIVED_SECONDS, RECEIVE_WINDOW_MIN = 0.01, 16 * 1024
+
+#: Bytes of the receive window when a limited rate is unlimited again: enough for 1 Gbit/s over 16 ms.
+RECEIVE_WINDOW_WIDE = 2 * 1024 * 1024
 
 #: Seconds between two looks at TCP_INFO.
 UPDATE_INTERVAL = 0.1
@@ -159,13 +162,19 @@ class CongestionControl:
                 self._choose(BBR)
         self._limit_pacing(now)
 
-    def limit_receive_window(self, rate: int) -> None:
+    def limit_receive_window(self, rate: int | None) -> None:
         """Let the peer have little more on its way, or waiting here, than the network itself holds at `rate` bits per
-        second.
+        second. None: as much as the kernel grants any connection.
 
         The rest then waits at the peer, which queues it by flow. Without CAP_NET_ADMIN it waits here, and pings wait
         with it: SO_RCVBUF, which needs no privilege, may be limited to less than a long path needs.
         """
+        if rate is None:
+            with contextlib.suppress(OSError):
+                self._sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_WINDOW_WIDE)
+                # From Linux 5.14 on the kernel then fits the size to the network again.
+                self._sock.setsockopt(socket.SOL_SOCKET, SO_BUF_LOCK, 0)
+            return
         window = max(int(rate / 8 * (self._info()[0] + RECEIVED_SECONDS)), RECEIVE_WINDOW_MIN)
         with contextlib.suppress(OSError):
             self._sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, window)

@@ -142,9 +142,10 @@ class Connection:
         else:
             self.drops["text"] += 1
 
-    def limit_rate(self, pacer: Pacer) -> None:
-        """Receive at the rate of `pacer` from now on, together with the other connections that have it."""
-        self.congestion.limit_receive_window(pacer.rate)
+    def limit_rate(self, pacer: Pacer | None) -> None:
+        """Receive at the rate of `pacer` from now on, together with the other connections that have it; None: as fast
+        as the peer sends."""
+        self.congestion.limit_receive_window(pacer.rate if pacer else None)
         self._receiver.limit_rate(pacer)
 
     def ping(self) -> None:

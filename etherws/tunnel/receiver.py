@@ -31,8 +31,9 @@ class Receiver:
         self._kernel_empty = False
         self._pacer: Pacer | None = None
 
-    def limit_rate(self, pacer: Pacer) -> None:
-        """Receive at the rate of `pacer` from now on. What the peer sends beyond waits in TCP."""
+    def limit_rate(self, pacer: Pacer | None) -> None:
+        """Receive at the rate of `pacer` from now on; None: as fast as the peer sends. What the peer sends beyond waits
+        in TCP."""
         self._pacer = pacer
 
     def receive(self) -> list[tuple[int, Buffer]]:

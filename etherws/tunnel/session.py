@@ -24,6 +24,7 @@ from etherws.settings import DeviceSettings
 from etherws.tunnel.backlog import Backlog
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.keepalive import Keepalive
+from etherws.tunnel.rate_limit import Pacer
 from etherws.tunnel.tap import Tap
 from etherws.tunnel.wire import Batch, Buffer
 
@@ -96,11 +97,21 @@ class Session:
 
     def stop(self) -> None:
         """End run(); the peer will be told that this side is going away (1001)."""
-        self._finish(ConnectionClosed("this side is stopping", CloseCode.GOING_AWAY))
+        self.end(ConnectionClosed("this side is stopping", CloseCode.GOING_AWAY))
 
     def evict(self) -> None:
         """End run() because the same client has another connection; the peer will be told so (1008)."""
-        self._finish(ConnectionClosed("replaced by another connection of this client", CloseCode.POLICY_VIOLATION))
+        self.end(ConnectionClosed("replaced by another connection of this client", CloseCode.POLICY_VIOLATION))
+
+    def end(self, reason: EtherwsError) -> None:
+        """End run(); it returns `reason`, unless there was one before. The peer will be told its close code."""
+        # What another greenlet raises after the first error is only a consequence.
+        if not self._end.ready():
+            self._end.set(reason)
+
+    def limit_rate(self, pacer: Pacer | None) -> None:
+        """Receive at the rate of `pacer` from now on; None: as fast as the peer sends."""
+        self._connection.limit_rate(pacer)
 
     def fail(self, reason: EtherwsError) -> None:
         """End run() for this reason."""
@@ -123,15 +134,10 @@ class Session:
         try:
             work()
         except EtherwsError as exc:
-            self._finish(exc)
+            self.end(exc)
         except Exception as exc:
-            self._finish(EtherwsError(f"unexpected {type(exc).__name__}: {exc}"))
+            self.end(EtherwsError(f"unexpected {type(exc).__name__}: {exc}"))
             raise
-
-    def _finish(self, reason: EtherwsError) -> None:
-        # The first error is the reason. What another greenlet raises after it is only a consequence.
-        if not self._end.ready():
-            self._end.set(reason)
 
 
 def _close_code(reason: EtherwsError) -> int | None:

@@ -23,6 +23,9 @@ from etherws.tunnel.wire import Buffer, buffer
 #: Bytes that one system call reads at most: as many as the WebSocket's decoder asks for (frames.py).
 TLS_READ_BYTES = 256 * 1024
 
+#: Modules/_ssl.h, PY_SSL_ENCODING_DER.
+_ENCODING_DER = 2
+
 #: Bytes of plain text in one TLS record at most (RFC 8446, section 5.1). Buffers that fit into one are joined first.
 TLS_RECORD_BYTES = 16 * 1024
 
@@ -66,6 +69,13 @@ class TlsStream:
     def getpeercert(self, binary_form: bool = False) -> Any:
         """As ssl.SSLSocket.getpeercert(); None or empty if the peer sent no certificate, or it was not verified."""
         return self._tls.getpeercert(binary_form)
+
+    def peer_chain(self) -> list[bytes]:
+        """The certificates that the peer showed, in DER form, its own first; empty if it showed none."""
+        # A public method since Python 3.13; before, the one inside returns objects.
+        tls: Any = self._tls if hasattr(self._tls, "get_unverified_chain") else self._tls._sslobj  # type: ignore[attr-defined]
+        chain = tls.get_unverified_chain() or []
+        return [each if isinstance(each, bytes) else each.public_bytes(_ENCODING_DER) for each in chain]
 
     def cipher(self) -> tuple[str, str, int] | None:
         """As ssl.SSLSocket.cipher(): None until both ends have agreed on one."""

@@ -135,6 +135,11 @@ def test_little_more_than_the_path_holds_waits_here(host: Host, rate: int, windo
         CongestionControl(sock).limit_receive_window(rate)
         # The kernel doubles it (socket(7)). A loopback's round trip is some microseconds.
         assert window <= sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) / 2 < window + rate / 8 * 0.005
+        CongestionControl(sock).limit_receive_window(None)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) / 2 == module.RECEIVE_WINDOW_WIDE
+        with contextlib.suppress(OSError):
+            # Linux 5.14: the kernel may grow it again.
+            assert sock.getsockopt(socket.SOL_SOCKET, module.SO_BUF_LOCK) == 0
 
 
 def test_where_the_kernel_does_not_know_the_path_nothing_is_wrong() -> None:

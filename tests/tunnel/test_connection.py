@@ -242,12 +242,14 @@ def test_the_first_failure_is_the_reason() -> None:
 
 
 def test_a_limited_rate_is_the_receivers_and_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    limits: list[tuple[str, int]] = []
+    limits: list[tuple[str, int | None]] = []
     one = connection(FakeStream())
     monkeypatch.setattr(one.congestion, "limit_receive_window", lambda rate: limits.append(("window", rate)))
-    monkeypatch.setattr(one._receiver, "limit_rate", lambda pacer: limits.append(("receiver", pacer.rate)))
+    monkeypatch.setattr(one._receiver, "limit_rate", lambda pacer: limits.append(("receiver", pacer and pacer.rate)))
     one.limit_rate(Pacer(1_000_000))
     assert limits == [("window", 1_000_000), ("receiver", 1_000_000)]
+    one.limit_rate(None)
+    assert limits[2:] == [("window", None), ("receiver", None)]
 
 
 def test_what_waits_in_the_kernel_is_counted_and_a_local_socket_keeps_its_address() -> None:

@@ -129,7 +129,7 @@ def test_a_limited_rate_counts_bytes_and_sleeps_before_the_next_read(monkeypatch
         now += seconds
 
     empty = frame(0x82, b"", masked=True)
-    stream = FakeStream(*[empty * 1000] * 3)
+    stream = FakeStream(*[empty * 1000] * 5)
     limited = receiver(stream)
     limited.limit_rate(Pacer(80_000))
     monkeypatch.setattr(receiver_module, "monotonic", lambda: now)
@@ -138,6 +138,11 @@ def test_a_limited_rate_counts_bytes_and_sleeps_before_the_next_read(monkeypatch
         assert len(limited.receive()) == 1000
     # 6,000 bytes at 10,000 per second, but for the credit of 10 ms.
     assert list(filter(None, slept)) == [pytest.approx(0.59), pytest.approx(0.6)]
+    # Until the limit is lifted.
+    limited.limit_rate(None)
+    for _ in range(2):
+        assert len(limited.receive()) == 1000
+    assert len(list(filter(None, slept))) == 2
 
 
 def test_connections_that_share_a_rate_pay_for_each_other_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ def test_nothing_of_a_session_outlives_it(host: Host, no_collection: None, end: 
             with pytest.raises(ConnectionClosed):
                 connection.send_queued([bytes(100)])
         elif end == "the peer is lost":
-            session._finish(connection.lost(ConnectionClosed("over")))
+            session.end(connection.lost(ConnectionClosed("over")))
         else:
             session.stop()
         reason = running.get()
