@@ -1,7 +1,7 @@
 """A value that is made from files, and made again when they change: certificates, passwords, the policy.
 
-A new connection asks for the value; sessions that run keep the one that they have. If the changed files cannot be
-used, that is logged once, and the old value stays. Nothing watches the files: each get() looks at them.
+A new connection asks for the value, and server/review.py once a second while there are clients. If the changed
+files cannot be used, that is logged once, and the old value stays. Nothing watches the files: each get() looks at them.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ PURE = {
     *("access/credential_files", "access/passwd", "access/policy", "access/toml_lines"),
     *("client/backoff", "client/credentials", "client/http_answer", "client/http_auth", "client/proxy_choice"),
     *("kernel/learned", "kernel/link_changes", "kernel/netlink", "kernel/rule_changes"),
-    *("server/forwarded", "server/handshake", "server/owners", "server/proxy_protocol"),
+    *("server/forwarded", "server/handshake", "server/origins", "server/owners", "server/proxy_protocol"),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
 }
 
@@ -73,6 +73,7 @@ DOORS = {
     "subprocess": {"cli/demo"},
     "bcrypt": {"access/credential_files", "access/passwd"},
     "cryptography": {"access/certificates"},
+    "OpenSSL": {"access/client_certificates"},
     "setproctitle": {"client/credentials"},
     "tomllib": {"access/toml_lines"},
     "tomli": {"access/toml_lines"},

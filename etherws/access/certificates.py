@@ -1,8 +1,8 @@
-"""TLS contexts for both ends, and what we read from a peer's certificate: its identity and its pin.
+"""TLS contexts for both ends, and the pin of a server's certificate.
 
 Both ends of a tunnel use Mozilla's intermediate profile: TLS 1.2 and 1.3, forward secrecy, authenticated ciphers. ALPN
 offers only http/1.1: with HTTP/2 there is no upgrade to WebSocket. Read next: tunnel/tls.py, which uses a context for a
-connection.
+connection, and client_certificates.py, which verifies a client's certificate again.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import base64
 import hashlib
 import re
 import ssl
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from etherws.access.client_certificates import Authorities
 from etherws.errors import ListenError, SettingsError
 from etherws.settings import Trust
 from etherws.small_files import read_file
 
-#: environ[CERTIFICATE] is the client's verified certificate, in getpeercert()'s form; server/http.py sets it.
+#: environ[CERTIFICATE] is the client's verified certificate, a ClientCertificate; server/http.py sets it.
 CERTIFICATE = "etherws.certificate"
 
 #: Bytes of a file: far more than all authorities of the world need (Mozilla's are 220 KB).
@@ -33,27 +33,42 @@ CIPHERS = (
     "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:@SECLEVEL=2"
 )
 
+Context = TypeVar("Context", bound=ssl.SSLContext)
+
 _CRL_HEADER = b"-----BEGIN X509 CRL-----"
 
 #: How the files in a directory of authorities are named.
 _SUFFIXES = (".pem", ".crt", ".cer")
 
 
-def server_context(certfile: str, keyfile: str, client_ca: str | None = None) -> ssl.SSLContext:
+class ServerContext(ssl.SSLContext):
+    """A server's context. `authorities` verify a client's certificate again; None if the server asks for none."""
+
+    authorities: Authorities | None = None
+
+
+def server_context(certfile: str, keyfile: str, client_ca: str | None = None) -> ServerContext:
     """A server's context. With `client_ca`, a PEM file of authorities, each client must show a certificate that one of
     them signed; if the file has a CRL as well, the certificate must not be revoked.
 
     Raises ListenError, which names the file.
     """
-    context = _tunnel_context(ssl.PROTOCOL_TLS_SERVER)
+    context = _tunnel_context(ServerContext(ssl.PROTOCOL_TLS_SERVER))
     try:
         _load_certificate(context, certfile, keyfile)
         if client_ca:
             authorities = _read_file("--client-ca", client_ca)
             _load_authorities(context, "--client-ca", client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
-            if _CRL_HEADER in authorities:
+            revocation = _CRL_HEADER in authorities
+            if revocation:
                 context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+            context.authorities = Authorities(client_ca, revocation=revocation)
+            # TLS does not verify the certificate again when a session is resumed: it may have expired since. Without
+            # tickets, TLS 1.3 resumes none. TLS 1.2 can still do so by a session's number, which Python cannot switch
+            # off: therefore server/authenticate.py has each certificate verified again.
+            context.num_tickets = 0
+            context.options |= ssl.OP_NO_TICKET
     except SettingsError as exc:
         raise ListenError(str(exc)) from exc
     return context
@@ -65,7 +80,7 @@ def client_context(trust: Trust) -> ssl.SSLContext:
 
     Raises SettingsError, which names the file.
     """
-    context = _tunnel_context(ssl.PROTOCOL_TLS_CLIENT)
+    context = _tunnel_context(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
     if trust.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -86,19 +101,6 @@ def proxy_context() -> ssl.SSLContext:
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.load_default_certs()
     return context
-
-
-def identity_of(certificate: Mapping[str, Any]) -> str | None:
-    """The client's name in its certificate: the first DNS name, mail address or URI of the SAN, else the CN.
-
-    `certificate` must be verified, and in the form of ssl.SSLSocket.getpeercert(). None if it has no such name.
-    """
-    for kind, name in certificate.get("subjectAltName", ()):
-        if kind in ("DNS", "email", "URI") and name:
-            return str(name)
-    names = [value for part in certificate.get("subject", ()) for key, value in part if key == "commonName" and value]
-    # The most specific name comes last (X.501).
-    return str(names[-1]) if names else None
 
 
 def parse_pins(text: str) -> frozenset[str]:
@@ -168,9 +170,8 @@ def _pin(spki: bytes) -> str:
     return "sha256//" + base64.b64encode(hashlib.sha256(spki).digest()).decode()
 
 
-def _tunnel_context(protocol: Any) -> ssl.SSLContext:
-    """What both ends of a tunnel have in common."""
-    context = ssl.SSLContext(protocol)
+def _tunnel_context(context: Context) -> Context:
+    """Set what both ends of a tunnel have in common; return the context."""
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_ciphers(CIPHERS)

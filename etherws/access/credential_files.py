@@ -105,6 +105,12 @@ class Passwords:
             )
         return cls(bcrypts, sha1s, warnings)
 
+    def entry(self, name: str) -> bytes | None:
+        """A value that tells the name's entry from any other, and from a later one with another password; None if the
+        file does not have the name. It is no secret: nobody can compute the hash from it."""
+        known = self._bcrypts.get(name) or self._sha1s.get(name)
+        return hashlib.sha256(known).digest() if known else None
+
     def check(self, name: str, password: str) -> bool:
         """Whether this is the password of `name`. Takes tens of milliseconds without the GIL: call it in a thread.
 
@@ -151,10 +157,19 @@ class Tokens:
 
     def name_of(self, token: str) -> str | None:
         """The name that the token belongs to; None if the file does not have it."""
+        return self.owner(self.entry(token))
+
+    def owner(self, entry: bytes) -> str | None:
+        """The name that the token with this entry() belongs to; None if the file does not have it."""
+        return self._names.get(entry)
+
+    @staticmethod
+    def entry(token: str) -> bytes:
+        """What the file has of a token."""
         # SHA-256 without salt would be wrong for passwords, but is enough for tokens: a token has 256 random bits, so
         # nobody can guess it from a dictionary. The time of this look-up can only show something about the digest, and
         # even with the whole digest nobody can compute the token.
-        return self._names.get(hashlib.sha256(token.encode(errors="surrogatepass")).digest())
+        return hashlib.sha256(token.encode(errors="surrogatepass")).digest()
 
 
 class Entry(NamedTuple):

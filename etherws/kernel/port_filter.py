@@ -81,6 +81,16 @@ class PortFilter:
         if others or rules.isolated or rules.rate_down:
             self.ensure()
 
+    def change(self, rules: Rules) -> None:
+        """The client that has the port needs these rules from now on; its frames go on passing, by the new ones.
+
+        Raises DeviceError as need().
+        """
+        used = self.state in (FilterState.USED, FilterState.LOST)
+        self.need(rules, self.learned, returning=True)
+        if used:
+            self.arm(b"", self._hold)
+
     def ensure(self) -> None:
         """Put in the rules that are needed, unless they are in force. Raises DeviceError; then none is in force."""
         if not self._in_force():

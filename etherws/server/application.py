@@ -2,7 +2,8 @@
 
 Application.__call__ shows the order: check the request, authenticate the client, look up its policy, give it a port,
 send the 101, run the session. The server must be able to give its socket away: http.py does that for gevent's. An
-import opens, patches and parses nothing. Read next: handshake.py, authenticate.py, ports.py, tunnel/session.py.
+import opens, patches and parses nothing. Read next: handshake.py, authenticate.py, ports.py, review.py,
+tunnel/session.py.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ from etherws import addresses
 from etherws.access import policy
 from etherws.access.policy import Profile
 from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, NoPort, ProxyError, Refused, printable
+from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
 from etherws.server import authenticate, forwarded, handshake
+from etherws.server.authenticate import Admission
 from etherws.server.http import UPGRADE
 from etherws.server.port import ClientKey, Port
 from etherws.server.ports import Ports
+from etherws.server.review import Review
 from etherws.settings import ServerSettings
 from etherws.tunnel import congestion, wire
 from etherws.tunnel.connection import Connection
@@ -53,12 +57,14 @@ class Application:
         self._policy = Reloadable(
             lambda: policy.load(settings.policy) if settings.policy else policy.DEFAULT, [settings.policy]
         )
+        self._review = Review(self.authenticator, self._policy)
         self._ports: Ports | None = None
         self._starting = BoundedSemaphore(1)
         self._tunnels: dict[Event, Session | None] = {}
         self._stopping = False
         self._full = False
-        self._warned_of_headers = False
+        self._warned_of_headers = self._warned_of_proxy = False
+        self._log = LogLimit(log)
 
     def start(self) -> str:
         """Make the first TAP, unless that was done before; return its name. Raises DeviceError or SettingsError."""
@@ -70,13 +76,15 @@ class Application:
             return self._ports.name
 
     def reload(self) -> None:
-        """Read the files of passwords, tokens and rules again. They count for clients that connect from now on."""
+        """Read the files of passwords, tokens and rules again. Within two seconds they also count for the clients that
+        are connected: see review.py."""
         self.authenticator.reload()
         self._policy.reload()
 
     def stop(self, timeout: float = 1.7) -> None:
         """Close every tunnel with 1001 and remove what start() made. Takes `timeout` seconds, or a little longer."""
         self._stopping = True
+        self._review.stop()
         for session in self._tunnels.values():
             if session:
                 session.stop()
@@ -90,11 +98,9 @@ class Application:
         self._follow_proxies(environ)
         try:
             headers = self._check(environ)
-            identity = self.authenticator.authenticate(environ)
-            profile = self._profile(environ, identity)
-            return self._tunnel(
-                environ, headers, ClientKey(identity, _resume(environ), authenticate.address(environ)), profile
-            )
+            admission = self.authenticator.authenticate(environ)
+            profile = self._profile(environ, admission.identity)
+            return self._tunnel(environ, headers, admission, profile)
         except Refused as exc:
             return _refuse(environ, start_response, exc)
 
@@ -107,6 +113,15 @@ class Application:
             level = logging.DEBUG if self._warned_of_headers else logging.WARNING
             log.log(level, "the proxy %s: %s", authenticate.address(environ), exc)
             self._warned_of_headers = True
+        if environ.get(forwarded.UNTRUSTED_PROXY) and not self._warned_of_proxy:
+            # Once only: most proxies send these headers with each request.
+            self._warned_of_proxy = True
+            log.warning(
+                "%s names other clients in X-Forwarded-For or Forwarded, as a reverse proxy does, but is not trusted:"
+                " all its clients count as one, so that the wrong passwords of one lock out all. If it is your proxy,"
+                " name it by --trusted-proxy; see docs/reverse-proxies.rst",
+                authenticate.address(environ),
+            )
 
     def _check(self, environ: Environ) -> Headers:
         """The headers of the 101. Raises Refused unless this is a valid upgrade request for the tunnel's path, and this
@@ -125,13 +140,18 @@ class Application:
         """What the policy allows this client. Raises Refused if it may not connect."""
         profile = self._policy.get().profile(identity)
         if not profile.connect:
-            log.warning(
-                "%s was refused: the policy does not let %s connect", authenticate.address(environ), _who(identity)
+            self._log.log(
+                logging.WARNING,
+                "refused by the policy",
+                "%s was refused: the policy does not let %s connect",
+                authenticate.address(environ),
+                _who(identity),
             )
             raise Refused("403 Forbidden", "the policy does not let this client connect")
         return profile
 
-    def _tunnel(self, environ: Environ, headers: Headers, key: ClientKey, profile: Profile) -> Iterable[bytes]:
+    def _tunnel(self, environ: Environ, headers: Headers, admission: Admission, profile: Profile) -> Iterable[bytes]:
+        key = ClientKey(admission.identity, _resume(environ), authenticate.address(environ))
         session: Session | None = None
 
         def evict() -> None:
@@ -143,18 +163,23 @@ class Application:
         reason: EtherwsError | None = None
         over = Event()
         self._tunnels[over] = None
+        assert self._ports is not None
+        guest = self._review.add(self._ports, port, admission)
         try:
             connection = self._upgrade(environ, headers)
             if profile.rate_up:
                 connection.limit_rate(port.pacer(profile.rate_up))
-            self._tunnels[over] = session = Session(port.tap, connection, self.settings, port.sink())
-            port.on_failure(session.fail)
+            session = Session(port.tap, connection, self.settings, port.sink())
+            self._tunnels[over] = guest.session = session
+            port.on_failure(session.end)
             begin = monotonic()
             log.info("%s joined on %s, by version %d of the wire", client, port.tap.name, connection.wire.number)
             reason = session.run()
             text = f"{reason}{session.summary(port.filter.drops())}"
             log.info("%s left %s after %.0f s: %s", client, port.tap.name, monotonic() - begin, text)
         finally:
+            # The port may be kept, but not the buffers of its last session.
+            guest.session = None
             # Before close(), so that a client that waits for this port need not wait for the closing handshake.
             self._leave(port, reason)
             try:

@@ -1,8 +1,9 @@
 """Who asks for a tunnel, decided before the 101: by Origin, client certificate, password or token.
 
-Authenticator.authenticate() takes a request's WSGI environment and returns an identity, or raises Refused. The files
-of passwords and tokens are access/credential_files.py's; what an identity may do is access/policy.py's. Passwords are
-checked in a thread, because bcrypt takes long and the event loop carries everybody's frames. Read next: application.py.
+Authenticator.authenticate() takes a request's WSGI environment and returns an Admission, or raises Refused; problem()
+says whether that Admission would be given again. What an identity may do is access/policy.py's. Passwords are checked
+in a thread, because bcrypt takes long and the event loop carries everybody's frames. Read next: login_queue.py,
+origins.py, access/credential_files.py, application.py.
 """
 
 from __future__ import annotations
@@ -11,22 +12,28 @@ import base64
 import binascii
 import logging
 import os
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from time import monotonic
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from time import monotonic, thread_time
 from typing import Any
-from urllib.parse import urlsplit
 
 import gevent
-from gevent.lock import BoundedSemaphore
 from gevent.threadpool import ThreadPool
 
 from etherws.access import certificates
+from etherws.access.client_certificates import ClientCertificate
 from etherws.access.credential_files import Passwords, Tokens
-from etherws.addresses import plain, source_key
-from etherws.errors import Refused, printable
+from etherws.addresses import plain
+from etherws.close_codes import CloseCode
+from etherws.errors import ConnectionClosed, Refused
+from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
 from etherws.server import handshake
+from etherws.server.forwarded import UNTRUSTED_PROXY
+from etherws.server.http import PRESENCE
+from etherws.server.login_queue import LoginLimiter, LoginQueue
+from etherws.server.origins import ForeignPage, Origins
+from etherws.server.own_names import OwnNames
 from etherws.settings import ServerSettings
 
 log = logging.getLogger(__name__)
@@ -38,15 +45,6 @@ BEARER = "authorization.bearer."
 #: Characters of an Authorization header after its scheme. A token of ours has 43; 1,024 leave room for long passwords.
 AUTHORIZATION_MAX_CHARS = 1024
 
-#: Failures that one source may make at once, and the seconds after which it may make one more.
-FREE_FAILURES, FAILURE_INTERVAL = 5, 5.0
-
-#: Sources whose failures are remembered. Past that, the oldest is forgotten.
-MAX_SOURCES = 10_000
-
-#: Logins that wait for the thread. One takes 60 ms at bcrypt's usual cost, so the last one waits less than 4 s.
-MAX_WAITING_LOGINS = 16
-
 #: After a wrong password, the thread pauses this many times as long as the check took. So a flood of wrong passwords,
 #: from any number of addresses, takes a quarter of one processor at most. After a right password there is no pause.
 PAUSE_FACTOR = 3
@@ -55,25 +53,17 @@ PAUSE_FACTOR = 3
 THREAD_NICE = 10
 
 
-class LoginLimiter:
-    """Counts failed logins by source: after FREE_FAILURES, one attempt each FAILURE_INTERVAL seconds is allowed."""
+@dataclass(frozen=True, eq=False)
+class Admission:
+    """Who was let in, and by what: enough to find out later whether he would still be.
 
-    def __init__(self) -> None:
-        # For each source, the time at which its last failure is forgotten. Each failure adds FAILURE_INTERVAL to it.
-        self._forgotten_at: OrderedDict[str, float] = OrderedDict()
+    No secret: `token` and `password` are what Tokens.entry() and Passwords.entry() return.
+    """
 
-    def wait(self, address: str, now: float) -> float:
-        """Seconds until an attempt from `address` is allowed; 0 if it is allowed now."""
-        forgotten_at = self._forgotten_at.get(source_key(address), now)
-        return max(0.0, forgotten_at - now - (FREE_FAILURES - 1) * FAILURE_INTERVAL)
-
-    def failed(self, address: str, now: float) -> None:
-        """Count a failed attempt from `address`."""
-        source = source_key(address)
-        self._forgotten_at[source] = max(self._forgotten_at.get(source, now), now) + FAILURE_INTERVAL
-        self._forgotten_at.move_to_end(source)
-        if len(self._forgotten_at) > MAX_SOURCES:
-            self._forgotten_at.popitem(last=False)
+    identity: str | None = None
+    certificate: ClientCertificate | None = None
+    token: bytes | None = None
+    password: bytes | None = None
 
 
 class Authenticator:
@@ -81,13 +71,13 @@ class Authenticator:
 
     def __init__(self, settings: ServerSettings) -> None:
         """Raises SettingsError if a file cannot be used."""
-        self._origins = frozenset(origin.lower().rstrip("/") for origin in settings.allow_origin)
+        self._origins = Origins(settings.allow_origin, OwnNames())
         self._passwords: Reloadable[Passwords] | None = _file(Passwords, settings.htpasswd)
         self._tokens: Reloadable[Tokens] | None = _file(Tokens, settings.token_file)
         self._limiter = LoginLimiter()
+        self._queue = LoginQueue()
         self._pool: ThreadPool | None = None
-        self._one_at_a_time = BoundedSemaphore(1)
-        self._waiting = 0
+        self._log = LogLimit(log)
 
     @property
     def asks_login(self) -> bool:
@@ -100,61 +90,79 @@ class Authenticator:
             if file:
                 file.reload()
 
-    def authenticate(self, environ: Mapping[str, Any]) -> str | None:
-        """The identity of the client that sent this request; None if the server asks for none.
+    def files(self) -> tuple[object, ...]:
+        """What the files of passwords and tokens contain now. If one has changed, it is another object."""
+        return tuple(file.get() for file in (self._passwords, self._tokens) if file)
 
-        Raises Refused: 403 for a web page of another site, or a certificate without a name; 401 for a missing or wrong
-        password or token; 429 after too many wrong ones; 503 if too many logins wait.
+    def authenticate(self, environ: Mapping[str, Any]) -> Admission:
+        """Who sent this request; an empty Admission if the server asks for nothing.
+
+        Raises Refused: 403 for a web page that may not connect, or a certificate that has no name or does not hold; 401
+        for a missing or wrong password or token; 429 after too many wrong ones; 503 if too many logins wait.
         """
-        self._check_origin(environ)
-        identity = None
-        if certificates.CERTIFICATE in environ:
-            identity = certificates.identity_of(environ[certificates.CERTIFICATE])
-            if identity is None:
-                raise Refused("403 Forbidden", "the client's certificate has no name: neither a SAN nor a CN")
-        if self.asks_login:
-            identity = self._login(environ)
-        return identity
+        certificate: ClientCertificate | None = environ.get(certificates.CERTIFICATE)
+        self._check_page(environ, login=self.asks_login or certificate is not None)
+        identity = self._check_certificate(environ, certificate) if certificate else None
+        if not self.asks_login:
+            return Admission(identity, certificate)
+        return replace(self._login(environ), certificate=certificate)
 
-    def _check_origin(self, environ: Mapping[str, Any]) -> None:
-        """Refuse a web page of another site: the browser would send its saved password for this server with the page's
-        request (RFC 6455, section 10.2)."""
-        origin = environ.get("HTTP_ORIGIN", "").strip(" \t").lower()
-        # Browsers send a URL with a scheme, or null. etherws 0.2 sends a host alone, which no web page can send.
-        if not origin or origin in self._origins or "*" in self._origins or not ("://" in origin or origin == "null"):
-            return
-        if _same_site(origin, environ.get("HTTP_HOST", "").strip(" \t").lower()):
-            return
-        log.warning("%s: a page of %s was refused; --allow-origin would allow it", address(environ), printable(origin))
-        raise Refused("403 Forbidden", "pages of this origin may not connect; see --allow-origin")
+    def problem(self, admission: Admission) -> ConnectionClosed | None:
+        """Why a client that was let in would not be any more; None if it would. May take 0.2 ms."""
+        if admission.token and self._tokens:
+            owner = self._tokens.get().owner(admission.token)
+            if owner is None:
+                return ConnectionClosed("its token was removed", CloseCode.POLICY_VIOLATION)
+            if owner != admission.identity:
+                # It may come back at once, by its new name.
+                return ConnectionClosed("its token has another name now", CloseCode.SERVICE_RESTART)
+        if admission.password and self._passwords:
+            entry = self._passwords.get().entry(admission.identity or "")
+            if entry != admission.password:
+                change = "password was changed" if entry else "user was removed"
+                return ConnectionClosed(f"its {change}", CloseCode.POLICY_VIOLATION)
+        if admission.certificate and (problem := admission.certificate.problem()):
+            return ConnectionClosed(f"its certificate does not hold: {problem}", CloseCode.POLICY_VIOLATION)
+        return None
 
-    def _login(self, environ: Mapping[str, Any]) -> str:
-        """The identity that the request's password or token belongs to. One login at a time is checked."""
-        kind, credentials = self._credentials(environ)
-        source = address(environ)
-        if self._waiting >= MAX_WAITING_LOGINS:
-            raise Refused("503 Service Unavailable", "too many logins at once; try again later", [("Retry-After", "2")])
-        self._waiting += 1
+    def _check_page(self, environ: Mapping[str, Any], *, login: bool) -> None:
+        """Raise Refused if a web page sent this that may not connect."""
         try:
-            with self._one_at_a_time:
-                # After the wait, so that of many attempts at once each counts the failures of those before it.
-                now = monotonic()
-                if (wait := self._limiter.wait(source, now)) > 0:
-                    raise Refused(
-                        "429 Too Many Requests",
-                        "too many wrong passwords or tokens from this address",
-                        [("Retry-After", str(int(wait) + 1))],
-                    )
-                identity = self._check(kind, credentials) if len(credentials) <= AUTHORIZATION_MAX_CHARS else None
-                if identity is None:
-                    self._limiter.failed(source, now)
-                    gevent.sleep(PAUSE_FACTOR * (monotonic() - now))
-        finally:
-            self._waiting -= 1
+            self._origins.check(environ, login=login)
+        except ForeignPage as exc:
+            self._log.log(logging.WARNING, exc.kind, "%s: %s", address(environ), exc.explanation)
+            raise
+
+    def _check_certificate(self, environ: Mapping[str, Any], certificate: ClientCertificate) -> str:
+        """The client's name in its certificate. Raises Refused."""
+        # TLS has verified it, but perhaps in an earlier session, which this one went on with.
+        if problem := certificate.problem():
+            self._log.log(
+                logging.WARNING, "certificate", "%s: its certificate does not hold: %s", address(environ), problem
+            )
+            raise Refused("403 Forbidden", f"the client's certificate does not hold: {problem}")
+        identity = certificate.identity()
         if identity is None:
-            log.warning("%s: login refused: wrong %s", source, "token" if kind == "bearer" else "user or password")
-            raise self._unauthorized("wrong user, password or token")
+            raise Refused("403 Forbidden", "the client's certificate has no name: neither a SAN nor a CN")
         return identity
+
+    def _login(self, environ: Mapping[str, Any]) -> Admission:
+        """Whose password or token the request has. Raises Refused."""
+        kind, credentials = self._credentials(environ)
+        usable = len(credentials) <= AUTHORIZATION_MAX_CHARS
+        if kind == "bearer":
+            # At once: this takes a microsecond, and nobody guesses a token. So a right one is taken in any case.
+            admission = self._by_token(credentials) if usable else None
+            if admission is None:
+                self._check_limit(environ)
+                self._limiter.failed(address(environ), monotonic())
+        else:
+            admission = self._by_password(environ, credentials if usable else "")
+        if admission is None:
+            what = "token" if kind == "bearer" else "user or password"
+            self._log.log(logging.WARNING, "login refused", "%s: login refused: wrong %s", address(environ), what)
+            raise self._unauthorized("wrong user, password or token")
+        return admission
 
     def _credentials(self, environ: Mapping[str, Any]) -> tuple[str, str]:
         """The kind of the request's credentials, "basic" or "bearer", and the credentials as they were sent."""
@@ -169,19 +177,61 @@ class Authenticator:
         # Without the scheme's name: in a malformed header, a password may be in its place.
         raise self._unauthorized("this server does not accept credentials of that kind")
 
-    def _check(self, kind: str, credentials: str) -> str | None:
-        """The identity that the credentials belong to; None if they are wrong."""
-        if kind == "bearer":
-            assert self._tokens is not None
-            return self._tokens.get().name_of(credentials)
+    def _by_token(self, token: str) -> Admission | None:
+        assert self._tokens is not None
+        entry = Tokens.entry(token)
+        owner = self._tokens.get().owner(entry)
+        return Admission(owner, token=entry) if owner else None
+
+    def _by_password(self, environ: Mapping[str, Any], credentials: str) -> Admission | None:
+        """Whose password it is; None if it is wrong. One at a time is checked."""
+        source = address(environ)
+        # Before the wait, and after it: of many attempts at once each counts the failures of those before it.
+        self._check_limit(environ)
+        with self._queue.turn(source, environ.get(PRESENCE)):
+            self._check_limit(environ)
+            admission, took = self._check_password(*_basic(credentials))
+            if admission is None:
+                self._limiter.failed(source, monotonic())
+                gevent.sleep(PAUSE_FACTOR * took)
+            else:
+                self._queue.succeeded(source)
+        return admission
+
+    def _check_password(self, name: str, password: str) -> tuple[Admission | None, float]:
+        """Whose password it is, and the processor's seconds that the check took."""
         assert self._passwords is not None
-        name, password = _basic(credentials)
         if self._pool is None:
             self._pool = ThreadPool(1)
             # On Linux each thread has its own nice value.
             self._pool.apply(os.setpriority, (os.PRIO_PROCESS, 0, THREAD_NICE))
-        passed = self._pool.apply(self._passwords.get().check, (name, password))
-        return name if passed else None
+        # The file may change during the check: the entry is the one that was checked.
+        passwords = self._passwords.get()
+        passed, took = self._pool.apply(_timed, (passwords.check, name, password))
+        return (Admission(name, password=passwords.entry(name)) if passed else None), took
+
+    def _check_limit(self, environ: Mapping[str, Any]) -> None:
+        """Raise Refused, 429, if the client's source has failed too often."""
+        wait = self._limiter.wait(address(environ), monotonic())
+        if wait <= 0:
+            return
+        hint = (
+            "; it seems to be a reverse proxy: start the server with --trusted-proxy, or all clients behind it count"
+            " as one"
+        )
+        self._log.log(
+            logging.WARNING,
+            "too many failures",
+            "%s: login refused for %.0f s: too many wrong passwords or tokens%s",
+            address(environ),
+            wait,
+            hint if environ.get(UNTRUSTED_PROXY) else "",
+        )
+        raise Refused(
+            "429 Too Many Requests",
+            "too many wrong passwords or tokens from this address",
+            [("Retry-After", str(int(wait) + 1))],
+        )
 
     def _unauthorized(self, message: str) -> Refused:
         challenges = []
@@ -200,6 +250,12 @@ def bearer(offered: Iterable[str]) -> str | None:
 def address(environ: Mapping[str, Any]) -> str:
     """The client's address, as logs show it."""
     return plain(str(environ.get("REMOTE_ADDR") or "a local client"))
+
+
+def _timed(check: Callable[[str, str], bool], name: str, password: str) -> tuple[bool, float]:
+    """What the check returns, and the seconds of this thread: on a busy machine they are fewer than on the clock."""
+    began = thread_time()
+    return check(name, password), thread_time() - began
 
 
 def _file(kind: Any, path: str | None) -> Reloadable[Any] | None:
@@ -222,14 +278,3 @@ def _basic(text: str) -> tuple[str, str]:
     except (binascii.Error, UnicodeDecodeError, ValueError):
         return "", ""
     return name, password
-
-
-def _same_site(origin: str, host: str) -> bool:
-    """Whether `origin` and the request's `host` are the same host and port."""
-    try:
-        page, here = urlsplit(origin), urlsplit(f"//{host}")
-        # Behind a proxy that ends TLS the request's own scheme is unknown. The page's scheme gives the default port.
-        default = {"http": 80, "https": 443}.get(page.scheme)
-        return bool(page.hostname) and (page.hostname, page.port or default) == (here.hostname, here.port or default)
-    except ValueError:
-        return False

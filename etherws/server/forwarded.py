@@ -6,6 +6,7 @@ PROXY protocol, which comes before HTTP, is in proxy_protocol.py. Source: RFC 72
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any, NamedTuple
@@ -13,6 +14,9 @@ from typing import Any, NamedTuple
 from etherws.addresses import Networks, canonical
 from etherws.errors import ProxyError
 from etherws.settings import HTTP_TOKEN
+
+#: environ[UNTRUSTED_PROXY] is true if the peer seems to be a reverse proxy that --trusted-proxy does not name.
+UNTRUSTED_PROXY = "etherws.untrusted_proxy"
 
 #: Bytes of one header that are accepted. A proxy adds 50 at most; thousands are an attack.
 FIELD_MAX_BYTES = 4096
@@ -26,10 +30,12 @@ _NODE = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::\d{1,5})?|([0-9.]+)(?::\d{1,5})?|([
 
 def follow(environ: MutableMapping[str, Any], trusted: Networks) -> None:
     """Set REMOTE_ADDR and wsgi.url_scheme to the client's, if the request came from a trusted proxy that tells them.
+    Set UNTRUSTED_PROXY if it seems to come from one that is not trusted.
 
     Raises ProxyError, and changes nothing, if the headers are malformed or contradict each other.
     """
     if environ.get("REMOTE_ADDR", "") not in trusted:
+        environ[UNTRUSTED_PROXY] = _looks_like_proxy(environ)
         return
     address, schemes = _client(environ, trusted)
     if address:
@@ -38,6 +44,18 @@ def follow(environ: MutableMapping[str, Any], trusted: Networks) -> None:
     if schemes:
         # The request was encrypted only if it was encrypted on every hop.
         environ["wsgi.url_scheme"] = "https" if schemes <= {"https", "wss"} else "http"
+
+
+def _looks_like_proxy(environ: Mapping[str, Any]) -> bool:
+    """Whether the peer names another client, and is on this machine or in a private network: most clients that come
+    from far and do so only try."""
+    if "HTTP_X_FORWARDED_FOR" not in environ and "HTTP_FORWARDED" not in environ:
+        return False
+    try:
+        return not ipaddress.ip_address(canonical(environ["REMOTE_ADDR"].partition("%")[0])).is_global
+    except (KeyError, ValueError):
+        # A UNIX socket.
+        return True
 
 
 class _Hop(NamedTuple):

@@ -14,7 +14,7 @@ import ipaddress
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 import gevent
 from gevent.socket import socket as GeventSocket
 
+from etherws.access.client_certificates import ClientCertificate
 from etherws.addresses import Networks, peer, source_key
 from etherws.errors import ProxyError
 from etherws.reloadable import Reloadable
@@ -60,8 +61,8 @@ class Admitted:
     stream: Stream
     #: The client's address. With a PROXY header, the one that the header names.
     address: Address
-    #: The client's verified certificate, as ssl.SSLSocket.getpeercert() gives it; None if it showed none.
-    certificate: Mapping[str, Any] | None = None
+    #: The client's verified certificate; None if it showed none.
+    certificate: ClientCertificate | None = None
     #: To be called when the connection has become a tunnel: it then no longer counts as waiting.
     upgraded: Callable[[], None] = _nothing
 
@@ -124,7 +125,7 @@ class FrontDoor:
             self._warned = True
             return None
 
-    def _start_tls(self, sock: GeventSocket, address: Address) -> tuple[Stream, Mapping[str, Any] | None] | None:
+    def _start_tls(self, sock: GeventSocket, address: Address) -> tuple[Stream, ClientCertificate | None] | None:
         """The connection's stream, and the client's certificate; None if the TLS handshake failed."""
         if self._contexts is None:
             return PlainStream(sock), None
@@ -142,7 +143,8 @@ class FrontDoor:
             )
             _let_alert_arrive(sock)
             return None
-        return stream, stream.getpeercert() or None
+        subject = stream.getpeercert()
+        return stream, ClientCertificate(subject, stream.peer_chain(), self._contexts) if subject else None
 
 
 class WaitingList:

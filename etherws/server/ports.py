@@ -97,6 +97,16 @@ class Ports:
                 raise NoPort("the server is stopping")
             return port
 
+    def apply(self, port: Port, profile: Profile) -> None:
+        """The profile of the port's client has changed, but not where the port is (bridge, device, MTU): have the new
+        rules in force, for a session that runs as well.
+
+        Raises DeviceError; then none is in force, and no frame may pass.
+        """
+        rules = self._kernel_filters.possible(_rules(profile))
+        port.profile = profile
+        port.filter.change(rules)
+
     def park(self, port: Port) -> None:
         """The session that used the port has ended without a good-bye: keep it for its client, if that may come back.
 

@@ -113,10 +113,6 @@ class Session:
         """Receive at the rate of `pacer` from now on; None: as fast as the peer sends."""
         self._connection.limit_rate(pacer)
 
-    def fail(self, reason: EtherwsError) -> None:
-        """End run() for this reason."""
-        self._finish(reason)
-
     def probe(self) -> None:
         """The network may have changed: ask the peer for a sign of life now; end without one (keepalive.py)."""
         self._keepalive.probe()

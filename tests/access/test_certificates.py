@@ -1,4 +1,4 @@
-"""Certificates: pins, identities, and the contexts' limits. The handshakes are in tests/system/test_trust.py."""
+"""Certificates: pins, and the contexts' limits. The handshakes are in tests/system/test_trust.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etherws.access import certificates
-from etherws.access.certificates import client_context, identity_of, parse_pins, proxy_context
+from etherws.access.certificates import client_context, parse_pins, proxy_context
 from etherws.errors import SettingsError
 from etherws.settings import Trust
 from tests.lab.pki import Authority, Certificate, pin_of, public_key, rewritten
@@ -81,18 +81,6 @@ def test_no_bytes_make_pin_of_raise_anything_but_value_error(certificate: Certif
 def test_what_is_not_der_has_no_pin(der: bytes) -> None:
     with pytest.raises(ValueError, match="element"):
         certificates.pin_of(der)
-
-
-def test_a_certificate_that_names_nobody_has_no_identity() -> None:
-    assert identity_of({}) is None
-    address_only = {"subjectAltName": (("IP Address", "192.0.2.1"),), "subject": ((("organizationName", "x"),),)}
-    assert identity_of(address_only) is None
-    assert identity_of({"subject": ((("commonName", "ca"),), (("commonName", "alice"),))}) == "alice"
-
-
-def test_the_first_usable_name_is_the_identity() -> None:
-    names = (("IP Address", "192.0.2.1"), ("DNS", ""), ("email", "alice@example.org"), ("DNS", "example.org"))
-    assert identity_of({"subjectAltName": names, "subject": ((("commonName", "x"),),)}) == "alice@example.org"
 
 
 def test_every_client_context_verifies_and_refuses_old_tls() -> None:

@@ -318,3 +318,29 @@ def test_whatever_is_in_a_file_it_is_read_or_refused(tmp_path: Path, content: by
         except CredentialsError as exc:
             assert str(exc).startswith(f"{file}:")
             assert str(exc).isprintable()
+
+
+def test_an_entry_tells_whether_it_is_still_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "passwords"
+    lines = {"alice": hashed("x"), "bob": sha("x")}
+
+    def entries(**changes: str) -> list[bytes | None]:
+        text = "".join(f"{name}:{value}\n" for name, value in {**lines, **changes}.items())
+        loaded = Passwords.load(write(file, text))
+        return [loaded.entry(name) for name in ("alice", "bob", "carol")]
+
+    before = entries()
+    assert before == entries(dave=hashed("y"))
+    assert before[2] is None
+    assert before[0] != before[1]
+    # Another salt is another entry, and so is another hash of the same password.
+    assert [a == b for a, b in zip(before, entries(alice=hashed("x"), bob=hashed("x")), strict=True)] == [
+        *(False, False, True)
+    ]
+    assert not any(str(entry).count(lines["alice"]) for entry in before)
+
+
+def test_a_tokens_entry_tells_its_owner(tmp_path: Path) -> None:
+    tokens = Tokens.load(write(tmp_path / "tokens", f"alice:sha256:{DIGEST}\n"))
+    assert tokens.owner(Tokens.entry("x")) == "alice"
+    assert tokens.owner(Tokens.entry("y")) is None

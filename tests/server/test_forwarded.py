@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from etherws.addresses import Networks
 from etherws.errors import ProxyError
-from etherws.server.forwarded import FIELD_MAX_BYTES, follow
+from etherws.server.forwarded import FIELD_MAX_BYTES, UNTRUSTED_PROXY, follow
 
 PROXIES = Networks(["10.0.0.0/8", "2001:db8:1::/48", "unix"])
 
@@ -152,3 +152,24 @@ def test_any_header_ends_in_an_address_or_an_error(forwarded: str, proto: str) -
         except ProxyError:
             continue
         assert str(ipaddress.ip_address(found)) == found
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "suspected"),
+    [
+        ("127.0.0.1", {"x_forwarded_for": "192.0.2.1"}, True),
+        ("192.168.1.1", {"forwarded": "for=192.0.2.1"}, True),
+        ("::ffff:172.16.0.1", {"x_forwarded_for": ""}, True),
+        ("fe80::1%eth0", {"x_forwarded_for": "192.0.2.1"}, True),
+        ("", {"x_forwarded_for": "192.0.2.1"}, True),
+        # Whoever is far away may write what he likes.
+        ("8.8.8.8", {"x_forwarded_for": "192.0.2.1"}, False),
+        ("2606:4700::1", {"forwarded": "for=192.0.2.1"}, False),
+        ("127.0.0.1", {}, False),
+        # This one is trusted.
+        ("10.0.0.1", {"x_forwarded_for": "192.0.2.1"}, False),
+    ],
+)
+def test_a_proxy_that_nobody_has_named_is_noticed(peer: str, headers: dict[str, str], suspected: bool) -> None:
+    environ = followed(peer, Networks(["10.0.0.0/8"]), **headers)
+    assert bool(environ.get(UNTRUSTED_PROXY)) is suspected

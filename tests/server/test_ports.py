@@ -442,3 +442,40 @@ def test_other_changes_are_faults(server: Server, before: State, after: State) -
     with pytest.raises(AssertionError, match=f"ethws0: a port that is {before.value} cannot be {after.value}"):
         port.become(after)
     port.state = State.IN_USE
+
+
+def test_other_rules_apply_to_a_port_in_use_and_to_a_parked_one(server: Server) -> None:
+    port = server.join(ALICE)
+    # Before the first frame nothing is put in.
+    server.ports.apply(port, Profile(macs=2))
+    assert port.filter.applied is None
+    port.sink().write_batch([])
+    for macs in (3, 4):
+        server.ports.apply(port, Profile(macs=macs))
+        assert port.filter.state is FilterState.USED
+        assert port.filter.applied is not None
+        assert port.filter.applied.rules.macs == macs
+        # The same rules once more are no change.
+        applied = port.filter.applied
+        server.ports.apply(port, Profile(macs=macs, connections=2))
+        assert port.filter.applied is applied
+    server.ports.park(port)
+    server.ports.apply(port, Profile(macs=5))
+    assert port.filter.applied is not None
+    assert port.filter.applied.rules.macs == 5
+    # It is the port that its client finds again.
+    assert server.join(ALICE, Profile(macs=5)) is port
+
+
+def test_rules_that_cannot_be_applied_leave_none(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = server.join(ALICE)
+    port.sink().write_batch([])
+
+    def fails(index: int, rate: int | None) -> None:
+        if rate:
+            raise DeviceError("no such qdisc")
+
+    monkeypatch.setattr(interfaces, "set_rate", fails)
+    with pytest.raises(DeviceError, match="no such qdisc"):
+        server.ports.apply(port, Profile(rate_down=10**6))
+    assert port.filter.state is FilterState.ABSENT

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from time import monotonic
 import pytest
 
 from etherws.access import passwd
-from etherws.server.authenticate import FAILURE_INTERVAL, FREE_FAILURES, MAX_SOURCES, MAX_WAITING_LOGINS, LoginLimiter
+from etherws.server.login_queue import FAILURE_INTERVAL, FREE_FAILURES, MAX_WAITING_LOGINS
 from tests.lab.hosts import Host, Process, until
 from tests.lab.joining import joining, last_line
 from tests.lab.peer import Peer, asked, basic, masked, request
@@ -169,27 +170,6 @@ def test_five_failures_are_free_and_then_an_address_is_slowed_down(host: Host, f
     assert server.output.count("login refused") >= FREE_FAILURES
 
 
-def test_a_limiter_counts_by_address_and_forgets() -> None:
-    limiter = LoginLimiter()
-    for at in range(FREE_FAILURES):
-        assert limiter.wait("192.0.2.1", at / 10) == 0
-        limiter.failed("192.0.2.1", at / 10)
-    assert 0 < limiter.wait("192.0.2.1", 1.0) <= FAILURE_INTERVAL
-    assert limiter.wait("192.0.2.2", 1.0) == 0
-    assert limiter.wait("192.0.2.1", 1.0 + FAILURE_INTERVAL) == 0
-    limiter.failed("192.0.2.1", 1.0 + FAILURE_INTERVAL)
-    assert limiter.wait("192.0.2.1", 1.0 + FAILURE_INTERVAL) > 0
-    assert limiter.wait("192.0.2.1", 1.0 + 7 * FAILURE_INTERVAL) == 0
-    # Who has a /64 has as many addresses as he likes.
-    for last in range(FREE_FAILURES):
-        limiter.failed(f"2001:db8::{last}", 0.0)
-    assert limiter.wait("2001:db8::ffff", 0.0) > 0
-    assert limiter.wait("2001:db8:0:1::1", 0.0) == 0
-    for number in range(MAX_SOURCES + 1):
-        limiter.failed(f"peer {number}", 0.0)
-    assert limiter.wait("2001:db8::ffff", 0.0) == 0
-
-
 def test_many_logins_at_once_are_bounded_and_block_nobody(host: Host, files: Files) -> None:
     passwd.set_password(files.passwords, "slow", PASSWORD, cost=8)
     server = start(host, *files.options, "--bridge", "br0")
@@ -212,10 +192,10 @@ def test_many_logins_at_once_are_bounded_and_block_nobody(host: Host, files: Fil
     assert "Traceback" not in server.output
 
 
-def test_files_are_read_again_without_dropping_a_session(host: Host, files: Files, tell: Tell) -> None:
+def test_files_are_read_again_without_dropping_another_session(host: Host, files: Files, tell: Tell) -> None:
     server = start(host, *files.options, "--bridge", "br0")
     inside = Peer(host)
-    inside.say(request(Authorization=basic(f"alice:{PASSWORD}")))
+    inside.say(request(Authorization=f"Bearer {files.token}"))
     assert inside.head().startswith(b"HTTP/1.1 101 ")
     passwd.set_password(files.passwords, "alice", "another", cost=4)
     assert asked(host, Authorization=basic(f"alice:{PASSWORD}"))[0] == b"HTTP/1.1 401 Unauthorized"
@@ -441,14 +421,89 @@ ORIGINS = {
 
 
 @pytest.mark.parametrize("case", ORIGINS)
-def test_a_page_of_another_site_is_refused(host: Host, tell: Tell, case: str) -> None:
-    server = start(host)
+def test_a_page_of_another_site_is_refused(host: Host, files: Files, tell: Tell, case: str) -> None:
+    server = start(host, *files.options)
     origin, status = ORIGINS[case]
-    line, answer = asked(host, Origin=origin)
+    line, answer = asked(host, Origin=origin, Authorization=f"Bearer {files.token}")
     assert int(line.split()[1]) == status
     if status == 403:
         server.says("--allow-origin would allow it")
         tell(f"origin: {case}", body(answer), "(a bare socket)", "403")
+
+
+#: Case: the Host that a page has in its own Origin, and the answer of a server that asks for nothing.
+HOSTS = {
+    "the attacker's name": ("evil.example", 403),
+    "the attacker's name and a port": ("evil.example:80", 403),
+    "a name that begins as an address": ("127.0.0.1.evil.example", 403),
+    "a name below localhost": ("localhost.evil.example", 403),
+    "an address as a number": ("2130706433", 403),
+    "an address": ("127.0.0.1", 101),
+    "an address and a port": ("192.0.2.1:8080", 101),
+    "an IPv6 address": ("[::1]:80", 101),
+    "localhost": ("localhost", 101),
+    "localhost with a dot": ("LocalHost.:80", 101),
+    "this machine": ("{name}", 101),
+    "this machine and a port": ("{name}:8080", 101),
+    "of --allow-origin, at another port": ("lab.example:8080", 101),
+}
+
+
+@pytest.mark.parametrize("case", HOSTS)
+def test_an_open_server_takes_pages_only_by_its_own_names(host: Host, tell: Tell, case: str) -> None:
+    server = start(host, "--allow-origin", "https://lab.example")
+    name, status = HOSTS[case]
+    name = name.replace("{name}", socket.gethostname())
+    for scheme in ("http", "https"):
+        line, answer = asked(host, Host=name, Origin=f"{scheme}://{name}")
+        assert int(line.split()[1]) == status
+    # Programs that are no browsers call it as they like.
+    assert b" 101 " in asked(host, Host=name)[0]
+    assert b" 101 " in asked(host, Host=name, Origin=name)[0]
+    # A page that was named may connect by any name, as with etherws 0.2.
+    assert b" 101 " in asked(host, Host=name, Origin="https://lab.example")[0]
+    if status == 403:
+        server.says("that is no name of this machine")
+        assert f"--allow-origin https://{name}" in server.output
+        tell(f"host: {case}", body(answer), "(a bare socket)", "403")
+
+
+def test_a_server_that_asks_for_something_may_have_any_name(host: Host, files: Files) -> None:
+    start(host, "--token-file", str(files.tokens))
+    page = {"Host": "lan.example", "Origin": "http://lan.example"}
+    assert b" 101 " in asked(host, **page, Authorization=f"Bearer {files.token}")[0]
+    assert b" 401 " in asked(host, **page)[0]
+
+
+def test_behind_a_trusted_proxy_with_tls_any_name_will_do(host: Host) -> None:
+    start(host, "--trusted-proxy", "127.0.0.1")
+    page = {"Host": "lan.example", "Origin": "https://lan.example", "X_Forwarded_For": "192.0.2.7"}
+    assert b" 101 " in asked(host, **page, X_Forwarded_Proto="https")[0]
+    assert b" 403 " in asked(host, **page, X_Forwarded_Proto="http")[0]
+    assert b" 403 " in asked(host, **page)[0]
+
+
+def test_a_flood_of_pages_and_of_wrong_passwords_is_a_few_lines_in_the_log(host: Host, files: Files) -> None:
+    server = start(host, *files.options)
+    for _ in range(40):
+        assert b" 403 " in asked(host, Origin="https://evil.example")[0]
+        assert asked(host, Authorization=f"Bearer {WRONG}")[0].split()[1] in (b"401", b"429")
+    for text in ("--allow-origin would allow it", "login refused: wrong", "login refused for"):
+        assert 1 <= server.output.count(text) <= 10
+
+
+def test_a_proxy_that_is_not_trusted_is_named_in_the_log(host: Host, files: Files) -> None:
+    server = start(host, *files.options)
+    for number in range(FREE_FAILURES + 2):
+        last = asked(host, Authorization=f"Bearer {WRONG}", X_Forwarded_For=f"203.0.113.{number}")[0]
+    assert b" 429 " in last
+    server.says("127.0.0.1 names other clients in X-Forwarded-For or Forwarded, as a reverse proxy does")
+    assert server.output.count("name it by --trusted-proxy") == 1
+    server.says(
+        "too many wrong passwords or tokens; it seems to be a reverse proxy: start the server with --trusted-pr"
+    )
+    # A token that is right is taken all the same.
+    assert b" 101 " in asked(host, Authorization=f"Bearer {files.token}")[0]
 
 
 def test_pages_of_other_sites_are_admitted_by_name(host: Host) -> None:

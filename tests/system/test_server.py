@@ -87,7 +87,12 @@ def test_a_bad_request_is_refused_before_the_101(host: Host, server: Process, ca
 def test_a_client_of_0_2_and_browsers_are_let_in(host: Host, server: Process) -> None:
     for changes in (
         {"Sec_WebSocket_Protocol": "chat, superchat", "Origin": "127.0.0.1:80"},
-        {"Connection": "keep-alive, upgrade", "Upgrade": "WebSocket", "Origin": "http://etherws.example"},
+        {
+            "Connection": "keep-alive, upgrade",
+            "Upgrade": "WebSocket",
+            "Host": "127.0.0.1",
+            "Origin": "http://127.0.0.1",
+        },
         {"Sec_WebSocket_Extensions": "permessage-deflate; client_max_window_bits"},
     ):
         peer = Peer(host)

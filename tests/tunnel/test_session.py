@@ -95,7 +95,7 @@ def test_a_session_fails_for_the_reason_that_it_is_told(host: Host) -> None:
     near, far = socket.socketpair()
     with host.namespace.inside(), contextlib.closing(Tap("session0")) as tap, gevent.Timeout(PATIENCE), far:
         session = Session(tap, Connection(PlainStream(near), server=True, wire=Version1()), DeviceSettings())
-        session.fail(DeviceError("the rules are gone"))
+        session.end(DeviceError("the rules are gone"))
         reason = session.run()
         assert str(reason) == "the rules are gone"
         session.close(reason)

@@ -1,0 +1,213 @@
+"""Clients that are in already: whether each would still be let in, and with which rules, after a file has changed.
+
+Once a second, while there are clients, Review looks at the files of passwords, tokens, certificates and rules. It ends
+the sessions of those who would not be let in any more, and gives new rules to the others while their sessions run. A
+file that cannot be used changes nothing. Read next: authenticate.py, which judges, ports.py, which applies rules;
+reloadable.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import monotonic
+
+import gevent
+
+from etherws.access.policy import Policy, Profile
+from etherws.close_codes import CloseCode
+from etherws.errors import ConnectionClosed, DeviceError, EtherwsError
+from etherws.log_limit import LogLimit
+from etherws.reloadable import Reloadable
+from etherws.server.authenticate import Admission, Authenticator
+from etherws.server.port import Port, State
+from etherws.server.ports import Ports
+from etherws.tunnel.scheduling import TURN_SECONDS
+from etherws.tunnel.session import Session
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the files. A look takes microseconds if nothing has changed.
+INTERVAL = 1.0
+
+#: After a turn, the review pauses so many times as long as the turn took: frames come before it. To judge a thousand
+#: certificates takes 0.2 s, and so 0.8 s with the pauses; to replace the rules of a port takes the kernel 20 ms.
+JUDGE_PAUSE, APPLY_PAUSE = 3, 1
+
+
+@dataclass(eq=False)
+class Guest:
+    """A client that has a port: by what it was let in, and its session, None before it runs."""
+
+    port: Port
+    admission: Admission
+    session: Session | None = None
+    #: What was in the files when the client was last judged; None before.
+    judged_by: Sequence[object] | None = None
+    #: The profile that it should have.
+    wanted: Profile | None = None
+
+    def end(self, reason: EtherwsError) -> None:
+        """Have the session end. The port is then free."""
+        if self.session:
+            self.session.end(reason)
+
+
+class Review:
+    """Keeps the clients of one server to its files."""
+
+    def __init__(
+        self,
+        authenticator: Authenticator,
+        policy: Reloadable[Policy],
+        *,
+        sleep: Callable[[float], object] = gevent.sleep,
+    ) -> None:
+        """`sleep` waits for so many seconds."""
+        self._authenticator, self._policy, self._sleep = authenticator, policy, sleep
+        self._guests: dict[Port, Guest] = {}
+        self._ports: Ports | None = None
+        self._loop: gevent.Greenlet[..., None] | None = None
+        self._log = LogLimit(log)
+
+    def add(self, ports: Ports, port: Port, admission: Admission) -> Guest:
+        """A client has been given a port. Its session is to be set in the Guest that this returns."""
+        self._ports = ports
+        self._guests[port] = guest = Guest(port, admission)
+        if self._loop is None:
+            self._loop = gevent.spawn(self._run)
+        return guest
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._guests.clear()
+        if self._loop:
+            self._loop.kill()
+            self._loop = None
+
+    def look(self) -> None:
+        """Look at the files; do what follows for each client, ends before new rules. Returns after INTERVAL seconds, or
+        a little more, even if there is more to do: the next look goes on."""
+        began = monotonic()
+        policy = self._policy.get()
+        ended = self._judge_all(policy, [policy, *self._authenticator.files()])
+        changed = 0
+        for guest in list(self._guests.values()):
+            if monotonic() - began > INTERVAL:
+                break
+            changed += self._apply(guest)
+        if ended or changed:
+            log.info("the files have changed: %d clients had to go, %d have other rules", ended, changed)
+
+    def _run(self) -> None:
+        while self._guests:
+            self._sleep(INTERVAL)
+            try:
+                self.look()
+            except Exception as exc:
+                # The next look may succeed. Without this, nobody would ever be judged again.
+                self._log.log(logging.ERROR, "review", "cannot judge the clients by the files: %r", exc)
+        self._loop = None
+
+    def _judge_all(self, policy: Policy, files: list[object]) -> int:
+        """Judge all that were not judged by these files. Return how many had to go."""
+        ended = judged = 0
+        contexts: dict[object, object] = {}
+        turn = monotonic()
+        for port, guest in list(self._guests.items()):
+            if port.state not in (State.IN_USE, State.PARKED):
+                if self._guests.get(port) is guest:
+                    del self._guests[port]
+                continue
+            if port.state is State.IN_USE and guest.session is None:
+                continue
+            judged_by = files
+            if certificate := guest.admission.certificate:
+                context = contexts.get(certificate.contexts) or contexts.setdefault(
+                    certificate.contexts, certificate.contexts.get()
+                )
+                judged_by = [*files, context, time.time() >= certificate.ends()]
+            if not _same(guest.judged_by, judged_by):
+                judged += 1
+                ended += self._judge(guest, policy, judged_by)
+            if (took := monotonic() - turn) > TURN_SECONDS:
+                self._sleep(JUDGE_PAUSE * took)
+                turn = monotonic()
+        return ended + (self._end_surplus() if judged else 0)
+
+    def _judge(self, guest: Guest, policy: Policy, judged_by: Sequence[object]) -> bool:
+        """Whether this client had to go."""
+        profile = policy.profile(guest.admission.identity)
+        problem = self._authenticator.problem(guest.admission)
+        if problem is None and not profile.connect:
+            problem = ConnectionClosed("the policy does not let it connect any more", CloseCode.POLICY_VIOLATION)
+        if problem is None and _place(profile) != _place(guest.port.profile):
+            # It may come back at once, and then gets another port.
+            problem = ConnectionClosed("the policy changed its bridge, device or MTU", CloseCode.SERVICE_RESTART)
+        if problem is None:
+            guest.judged_by, guest.wanted = judged_by, profile
+            return False
+        # It stays among the guests until its port is free, and is judged again if something else was faster.
+        self._dismiss(guest, problem)
+        return True
+
+    def _end_surplus(self) -> int:
+        """Of clients that have more ports than their identity may have now, end those that Ports.take() would take: a
+        parked one rather than one in use, and of these the oldest. Return how many."""
+        of_identity: dict[str, list[Guest]] = defaultdict(list)
+        for guest in self._guests.values():
+            if guest.admission.identity and guest.wanted:
+                of_identity[guest.admission.identity].append(guest)
+        ended = 0
+        for guests in of_identity.values():
+            allowed = min(guest.wanted.connections for guest in guests if guest.wanted)
+            guests.sort(key=lambda guest: (guest.port.state is State.IN_USE, guest.port.since))
+            for guest in guests[: max(0, len(guests) - allowed)]:
+                # Not counted again while it ends.
+                guest.wanted = None
+                self._dismiss(
+                    guest, ConnectionClosed("the policy allows fewer connections", CloseCode.POLICY_VIOLATION)
+                )
+                ended += 1
+        return ended
+
+    def _apply(self, guest: Guest) -> bool:
+        """Give a client the profile that it should have; return whether it is another one."""
+        port, profile = guest.port, guest.wanted
+        if profile is None or port.profile == profile or port.state not in (State.IN_USE, State.PARKED):
+            return False
+        assert self._ports
+        began = monotonic()
+        try:
+            if guest.session and port.profile.rate_up != profile.rate_up:
+                guest.session.limit_rate(port.pacer(profile.rate_up) if profile.rate_up else None)
+            self._ports.apply(port, profile)
+        except DeviceError as exc:
+            log.error("%s; its client has to go", exc)
+            self._dismiss(guest, exc)
+        self._sleep(APPLY_PAUSE * (monotonic() - began))
+        return True
+
+    def _dismiss(self, guest: Guest, reason: EtherwsError) -> None:
+        """End the session, or free the port that is kept for it."""
+        if guest.port.state is not State.PARKED:
+            guest.end(reason)
+            return
+        assert self._ports
+        try:
+            self._ports.free(guest.port)
+        except DeviceError as exc:
+            log.error("%s", exc)
+
+
+def _place(profile: Profile) -> tuple[object, ...]:
+    """What of a profile cannot be changed while a session runs."""
+    return profile.bridge, profile.device, profile.mtu
+
+
+def _same(before: Sequence[object] | None, now: Sequence[object]) -> bool:
+    """Whether these are the same objects. To compare what is in them would take long."""
+    return before is not None and len(before) == len(now) and all(map(lambda a, b: a is b, before, now))
