@@ -12,7 +12,7 @@ import hashlib
 import re
 import ssl
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from etherws.access.client_certificates import Authorities
 from etherws.errors import ListenError, SettingsError
@@ -33,27 +33,20 @@ CIPHERS = (
     "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:@SECLEVEL=2"
 )
 
-Context = TypeVar("Context", bound=ssl.SSLContext)
-
 _CRL_HEADER = b"-----BEGIN X509 CRL-----"
 
 #: How the files in a directory of authorities are named.
 _SUFFIXES = (".pem", ".crt", ".cer")
 
 
-class ServerContext(ssl.SSLContext):
-    """A server's context. `authorities` verify a client's certificate again; None if the server asks for none."""
-
-    authorities: Authorities | None = None
-
-
-def server_context(certfile: str, keyfile: str, client_ca: str | None = None) -> ServerContext:
+def server_context(certfile: str, keyfile: str, client_ca: str | None = None) -> ssl.SSLContext:
     """A server's context. With `client_ca`, a PEM file of authorities, each client must show a certificate that one of
-    them signed; if the file has a CRL as well, the certificate must not be revoked.
+    them signed; if the file has a CRL as well, the certificate must not be revoked. The context's attribute
+    `authorities` can then verify a certificate again (client_certificates.py).
 
     Raises ListenError, which names the file.
     """
-    context = _tunnel_context(ServerContext(ssl.PROTOCOL_TLS_SERVER))
+    context = _tunnel_context(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
     try:
         _load_certificate(context, certfile, keyfile)
         if client_ca:
@@ -63,7 +56,8 @@ def server_context(certfile: str, keyfile: str, client_ca: str | None = None) ->
             revocation = _CRL_HEADER in authorities
             if revocation:
                 context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
-            context.authorities = Authorities(client_ca, revocation=revocation)
+            # An attribute and not a class of ours: gevent warns of subclasses that were made before it patched ssl.
+            context.authorities = Authorities(client_ca, revocation=revocation)  # type: ignore[attr-defined]
             # TLS does not verify the certificate again when a session is resumed: it may have expired since. Without
             # tickets, TLS 1.3 resumes none. TLS 1.2 can still do so by a session's number, which Python cannot switch
             # off: therefore server/authenticate.py has each certificate verified again.
@@ -170,7 +164,7 @@ def _pin(spki: bytes) -> str:
     return "sha256//" + base64.b64encode(hashlib.sha256(spki).digest()).decode()
 
 
-def _tunnel_context(context: Context) -> Context:
+def _tunnel_context(context: ssl.SSLContext) -> ssl.SSLContext:
     """Set what both ends of a tunnel have in common; return the context."""
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
