@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.lab.hosts import OURS, Host, Process, until
-from tests.lab.policy_lan import NAMES, Lan, closed, hears, says, source
 from tests.lab.peer import Peer, masked, request
+from tests.lab.policy_lan import NAMES, Lan, closed, hears, says, source
 from tests.lab.refusals import Tell
 
 

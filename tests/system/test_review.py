@@ -18,9 +18,9 @@ import pytest
 from etherws.access import passwd
 from tests.lab.hosts import OURS, PATIENCE, Host, Process, until
 from tests.lab.joining import joining
-from tests.lab.policy_lan import Lan, closed, hears, says, source
 from tests.lab.peer import Peer, masked, request
 from tests.lab.pki import NOW, Authority, Certificate
+from tests.lab.policy_lan import Lan, closed, hears, says, source
 from tests.lab.servers import gunicorn
 
 
