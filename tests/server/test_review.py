@@ -17,6 +17,7 @@ from etherws.server import review
 from etherws.server.authenticate import Admission
 from etherws.server.port import State
 from etherws.server.review import INTERVAL, JUDGE_PAUSE, Guest, Review
+from etherws.tunnel.rate_limit import Pacer
 from etherws.tunnel.scheduling import TURN_SECONDS
 
 
@@ -31,9 +32,9 @@ class Session:
         """As Session.end()."""
         self.reason = self.reason or reason
 
-    def limit_rate(self, rate: int | None) -> None:
+    def limit_rate(self, pacer: Pacer | None) -> None:
         """As Session.limit_rate()."""
-        self.rates.append(rate)
+        self.rates.append(pacer and pacer.rate)
 
 
 class Port:
@@ -41,6 +42,9 @@ class Port:
 
     def __init__(self, profile: Profile, since: float) -> None:
         self.profile, self.since, self.state = profile, since, State.IN_USE
+
+    def pacer(self, rate: int) -> Pacer:
+        return Pacer(rate)
 
 
 class Server:
