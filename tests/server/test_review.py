@@ -34,7 +34,7 @@ class Session:
 
     def limit_rate(self, pacer: Pacer | None) -> None:
         """As Session.limit_rate()."""
-        self.rates.append(pacer and pacer.rate)
+        self.rates.append(pacer.rate if pacer else None)
 
 
 class Port:
