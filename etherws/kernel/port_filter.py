@@ -3,7 +3,7 @@
 Nothing here sees a frame, but no frame may pass before its client's rules: the port's sink (server/port.py) calls arm()
 before it writes the first one. A port's filters are one table of nf_tables; rate and isolation are settings of the
 interface. KernelFilters is what all ports of a server have in common. What a client may send per second is limited in
-tunnel/rate_limit.py. Read next: rules.py, nftables.py, interfaces.py.
+tunnel/rate_limit.py. Read next: rules.py, filter_table.py, nftables.py, interfaces.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from gevent.lock import BoundedSemaphore
 from etherws.errors import DeviceError
 from etherws.kernel import interfaces, nftables
 from etherws.kernel.device_errors import device_errors
-from etherws.kernel.rules import EVERYTHING, PREFIX, Rules, table_for, table_name
+from etherws.kernel.filter_table import table_for
+from etherws.kernel.rules import EVERYTHING, PREFIX, Rules, table_name
 
 log = logging.getLogger(__name__)
 
@@ -211,7 +212,7 @@ class KernelFilters:
         hint, if it cannot enforce one that somebody asked for."""
         if self._failure is None or not rules.filters:
             return rules
-        if rules.drop or rules.macs_required:
+        if rules.filters_on_request or rules.macs_required:
             raise self._failure
         return Rules(rate_down=rules.rate_down, isolated=rules.isolated)
 
