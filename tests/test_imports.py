@@ -46,7 +46,7 @@ ROOMS: dict[str, set[str]] = {
 #: Modules that know bytes, settings and small files only: no event loop, no device, no socket.
 PURE = {
     *("__init__", "errors", "addresses", "close_codes", "small_files", "reloadable", "settings"),
-    *("access/credential_files", "access/passwd", "access/policy", "access/toml_lines"),
+    *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("client/backoff", "client/credentials", "client/http_answer", "client/http_auth", "client/proxy_choice"),
     *("server/forwarded", "server/handshake", "server/proxy_protocol"),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
