@@ -32,8 +32,8 @@ ROOMS: dict[str, set[str]] = {
     "access": {"settings", "log_limit", "small_files"},
     "tunnel": {"kernel/interfaces", "settings", "close_codes", "log_limit"},
     "client": {
-        *("tunnel", "access/certificates", "kernel/network_monitor", "settings", "addresses", "close_codes"),
-        *("log_limit", "small_files", "reloadable"),
+        *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/port_filter", "kernel/rules", "settings"),
+        *("addresses", "close_codes", "log_limit", "small_files", "reloadable"),
     },
     "server": {"tunnel", "kernel", "access", "settings", "addresses", "close_codes", "log_limit", "reloadable"},
     "wsgi": {"server", "settings"},

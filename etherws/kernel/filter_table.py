@@ -9,6 +9,7 @@ from __future__ import annotations
 from etherws.kernel import headers, rules
 from etherws.kernel.headers import IS_LLC, UPPER
 from etherws.kernel.nft_expressions import (
+    ETHERNET_ADDRESSES,
     JUMP,
     LINK,
     NETWORK,
@@ -71,11 +72,14 @@ def _check_ethernet_source(table: Table, macs: int | frozenset[str]) -> None:
 
 def _drop_bpdus(table: Table) -> None:
     """Drop spanning tree: by its addresses, and by its headers, since a bridge may have another group address."""
-    table.values("bpdu", _BPDU_ADDRESSES)
-    table.drop("ingress", BPDU, load(LINK, 0, 6), in_set("bpdu"))
+    table.values("bpdu-addresses", ETHERNET_ADDRESSES, _BPDU_ADDRESSES)
+    table.drop("ingress", BPDU, load(LINK, 0, 6), in_set("bpdu-addresses"))
+    # A chain of its own: nft ends with an error when it shows a rule that looks at LLC after its EtherType.
+    table.chain("bpdu")
+    table.rule("ingress", *IS_LLC, verdict(JUMP, "bpdu"))
     # The lowest bit marks a group of LLC's addresses.
-    table.drop("ingress", BPDU, *IS_LLC, load(NETWORK, 0, 1), mask(b"\xfe"), compare(_BPDU_LLC))
-    table.drop("ingress", BPDU, *IS_LLC, load(NETWORK, 0, len(_BPDU_SNAP)), compare(_BPDU_SNAP))
+    table.drop("bpdu", BPDU, load(NETWORK, 0, 1), mask(b"\xfe"), compare(_BPDU_LLC))
+    table.drop("bpdu", BPDU, load(NETWORK, 0, len(_BPDU_SNAP)), compare(_BPDU_SNAP))
 
 
 def _limit_groups(table: Table, rate: int, *, inspected: bool) -> None:

@@ -10,6 +10,10 @@ from __future__ import annotations
 from etherws.kernel import sources
 from etherws.kernel.nft_expressions import (
     AT_LEAST,
+    ETHERTYPES,
+    ICMP_TYPES,
+    ICMPV6_TYPES,
+    IP_PROTOCOLS,
     JUMP,
     L4PROTO,
     NETWORK,
@@ -75,7 +79,7 @@ def must_see(wanted: Rules) -> bool:
 def inspect(table: Table, chain: str, wanted: Rules, macs: str | None) -> None:
     """Add to `chain` what `wanted` asks of IP, and drop what could hide IP. `macs` is the set of the client's Ethernet
     addresses, if it has one."""
-    table.values("tags", _TAGS if wanted.addresses is None else (*_TAGS, *_CARRIERS))
+    table.values("tags", ETHERTYPES, _TAGS if wanted.addresses is None else (*_TAGS, *_CARRIERS))
     table.drop(chain, DISGUISED, ETHERTYPE, in_set("tags"))
     if must_see(wanted):
         _inspect_llc(table, chain, wanted)
@@ -102,7 +106,7 @@ def inspect(table: Table, chain: str, wanted: Rules, macs: str | None) -> None:
 def _inspect_llc(table: Table, chain: str, wanted: Rules) -> None:
     """Drop IP behind LLC, or LLC and SNAP: some hosts look there (VU#855201)."""
     carried = (_IPV4, _IPV6, *_TAGS) if wanted.addresses is None else (_IPV4, _IPV6, _ARP, *_TAGS, *_CARRIERS)
-    table.values("snap", carried)
+    table.values("snap", ETHERTYPES, carried)
     table.chain("llc")
     table.rule(chain, *IS_LLC, verdict(JUMP, "llc"))
     destination = load(NETWORK, 0, 1), mask(b"\xfe")
@@ -117,7 +121,7 @@ def _inspect_llc(table: Table, chain: str, wanted: Rules) -> None:
 
 def _check_sources(table: Table) -> None:
     """Look at the client's IP addresses, and drop packets in packets, whose addresses are not looked at."""
-    table.values("tunnels", _TUNNELS)
+    table.values("tunnels", IP_PROTOCOLS, _TUNNELS)
     for name, chain in (("ipv4", sources.IPV4), ("ipv6", sources.IPV6)):
         table.rule(name, verdict(JUMP, chain))
         table.drop(name, DISGUISED, UPPER, in_set("tunnels"))
@@ -127,13 +131,13 @@ def _drop_hidden_headers(table: Table) -> None:
     """Return for IPv4's later fragments, and drop chains of headers that the kernel reads otherwise than hosts do."""
     # A later fragment has data at the place of the ports. The first one has at least 8 bytes: all of UDP's header.
     table.rule("ipv4", _FLAGS_AND_OFFSET, mask(_OFFSET), compare(bytes(2), UNEQUAL), verdict(RETURN))
-    table.values("extensions", _EXTENSIONS)
+    table.values("extensions", IP_PROTOCOLS, _EXTENSIONS)
     # The kernel reads on behind the end of a packet, into what a host cuts off as padding. In a first fragment that is
     # where the next fragment goes on, with other headers. So nothing but the upper header may follow the fragment
     # header, in 8 bytes at least (RFC 8200, section 4.5); RFC 7112 allows more, but hardly anybody sends it.
     table.drop("ipv6", DISGUISED, load_extension(_FRAGMENT, 0, 1), in_set("extensions"))
     # The kernel stops at an authentication header. Behind it may be what other rules look for.
-    table.values("authenticated", (_ICMP, _UDP, _ICMPV6, *_EXTENSIONS))
+    table.values("authenticated", IP_PROTOCOLS, (_ICMP, _UDP, _ICMPV6, *_EXTENSIONS))
     for name in ("ipv4", "ipv6"):
         table.drop(name, DISGUISED, UPPER, compare(_AH), load(TRANSPORT, 0, 1), in_set("authenticated"))
 
@@ -160,8 +164,10 @@ def _drop_dhcp_servers(table: Table) -> None:
 
 def _drop_routers(table: Table) -> None:
     """Drop what makes hosts send to the client instead of to their router: advertisements and redirects."""
-    for chain, protocol, kinds in (("ipv4", _ICMP, _ROUTER_V4), ("ipv6", _ICMPV6, _ROUTER_V6)):
-        table.values(f"router-{chain}", kinds)
-        table.drop(
-            chain, ROUTER_ADVERTISEMENT, UPPER, compare(protocol), load(TRANSPORT, 0, 1), in_set(f"router-{chain}")
-        )
+    for chain, protocol, names, kinds in (
+        ("ipv4", _ICMP, ICMP_TYPES, _ROUTER_V4),
+        ("ipv6", _ICMPV6, ICMPV6_TYPES, _ROUTER_V6),
+    ):
+        of_router = f"router-{chain}"
+        table.values(of_router, names, kinds)
+        table.drop(chain, ROUTER_ADVERTISEMENT, UPPER, compare(protocol), load(TRANSPORT, 0, 1), in_set(of_router))

@@ -21,6 +21,10 @@ DROP, ACCEPT, JUMP, RETURN = 0, 1, -3, -5
 #: The limit matches what is above it, not what is below (NFT_LIMIT_F_INV).
 _LIMIT_INVERT = 1
 
+#: What the values of a set are, for those who read the rules by nft (nftables, include/datatype.h).
+IPV4_ADDRESSES, IPV6_ADDRESSES, ETHERNET_ADDRESSES, ETHERTYPES = 7, 8, 9, 10
+IP_PROTOCOLS, ICMP_TYPES, ICMPV6_TYPES = 12, 14, 29
+
 #: The register that every expression here uses; it holds 16 bytes.
 _REGISTER = 1
 

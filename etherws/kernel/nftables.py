@@ -23,7 +23,16 @@ from pyroute2.netlink import NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL,
 from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg
 from pyroute2.netlink.nfnetlink import nftsocket as nft
 
-from etherws.kernel.nft_expressions import ACCEPT, DROP, Expression, as_data, attributes, count, verdict
+from etherws.kernel.nft_expressions import (
+    ACCEPT,
+    DROP,
+    ETHERNET_ADDRESSES,
+    Expression,
+    as_data,
+    attributes,
+    count,
+    verdict,
+)
 
 #: include/uapi/linux/netlink.h, nfnetlink.h
 NETLINK_NETFILTER = 12
@@ -65,15 +74,14 @@ class Table:
         `what` lists them; or it is the most that the rules may add, and each then stays for `ageing` seconds.
         """
         if not isinstance(what, int):
-            self.values(name, what, nft.DATA_TYPE_ETHERADDR)
+            self.values(name, ETHERNET_ADDRESSES, what)
             return
         size = attributes("NFTA_SET_DESC_", SIZE=what)
         more = {"FLAGS": {"NFT_SET_TIMEOUT", "NFT_SET_EVAL"}, "TIMEOUT": int(ageing * 1000), "DESC": size}
-        self._set(name, 6, nft.DATA_TYPE_ETHERADDR, **more)
+        self._set(name, 6, ETHERNET_ADDRESSES, **more)
 
-    def values(self, name: str, listed: Sequence[bytes], kind: int = nft.DATA_TYPE_INTEGER) -> None:
-        """Add a set of values that does not change; one at least, all of one length. `kind` is for those who read the
-        rules by nft."""
+    def values(self, name: str, kind: int, listed: Sequence[bytes]) -> None:
+        """Add a set of values that does not change; one at least, all of one length. `kind` is how nft shows them."""
         self._set(name, len(listed[0]), kind, FLAGS=set())
         for start in range(0, len(listed), _ELEMENTS):
             some = [attributes("NFTA_SET_ELEM_", KEY=as_data(value)) for value in listed[start : start + _ELEMENTS]]

@@ -235,9 +235,10 @@ class KernelFilters:
             log.error("%s", exc)
 
 
-def check() -> None:
-    """Raise DeviceError, with the hint, unless this kernel and this user's rights suffice for every filter."""
-    with device_errors("filter what clients send", _HINTS):
+def check(what: str = "what clients send") -> None:
+    """Raise DeviceError, with the hint, unless this kernel and this user's rights suffice for every filter. `what` is
+    to be filtered, for the message."""
+    with device_errors(f"filter {what}", _HINTS):
         # lo is in every network namespace, under index 1.
         table_for("lo", EVERYTHING).dry_run()
 

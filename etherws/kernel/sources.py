@@ -12,6 +12,9 @@ from ipaddress import IPv4Network, IPv6Network
 
 from etherws.kernel.nft_expressions import (
     AT_LEAST,
+    ICMPV6_TYPES,
+    IPV4_ADDRESSES,
+    IPV6_ADDRESSES,
     JUMP,
     L4PROTO,
     MORE_THAN,
@@ -62,7 +65,8 @@ def add_chains(table: Table, addresses: Collection[IPv4Network | IPv6Network], m
     for network in sorted(addresses, key=lambda one: (one.version, -one.prefixlen, one.network_address.packed)):
         lengths.setdefault((network.version, network.prefixlen), []).append(network.network_address.packed)
     for (version, length), values in lengths.items():
-        table.values(_set_name(version, length), values)
+        kind = IPV4_ADDRESSES if version == 4 else IPV6_ADDRESSES
+        table.values(_set_name(version, length), kind, values)
     own = {version: [length for which, length in lengths if which == version] for version in (4, 6)}
     _add_ipv4(table, own[4])
     _add_arp(table, own[4], macs)
@@ -116,7 +120,7 @@ def _add_ipv6(table: Table, lengths: list[int]) -> None:
     for kind in (_SOLICITATION, _ADVERTISEMENT):
         table.rule(IPV6, _UPPER, compare(_ICMPV6), _KIND, compare(kind), verdict(JUMP, _NEIGHBOUR))
     _return_if_own(table, IPV6, 6, lengths, _SOURCE_V6)
-    table.values("without-address", _WITHOUT_ADDRESS)
+    table.values("without-address", ICMPV6_TYPES, _WITHOUT_ADDRESS)
     table.rule(
         IPV6,
         *(_SOURCE_V6, compare(_NONE_V6), _UPPER, compare(_ICMPV6), _KIND, in_set("without-address")),
