@@ -22,6 +22,7 @@ class FarLan:
         Raises DeviceError, with the hint, if there are guards and this kernel or user cannot filter.
         """
         self._rules = Rules(drop=guards)
+        self._tap: Tap | None = None
         self._filter: PortFilter | None = None
         self._counted: Counter[str] = Counter()
         if guards:
@@ -31,8 +32,8 @@ class FarLan:
     def guard(self, tap: Tap) -> None:
         """Have the rules in force at this TAP, which may be another than before. Raises DeviceError; then no frame of
         the far LAN may pass."""
-        if self._filter is None or self._filter.index != tap.index:
-            self._filter = PortFilter(tap.index)
+        if self._filter is None or self._tap is not tap:
+            self._tap, self._filter = tap, PortFilter(tap.index)
             self._counted.clear()
         # Without guards, too: a killed client may have left its rules under this name.
         self._filter.need(self._rules, returning=True)

@@ -31,6 +31,8 @@ ALICE = Profile(
     rate_down=2_500_000_000,
     isolated=True,
     drop=frozenset({"bpdu"}),
+    addresses=frozenset(map(ip_network, ("192.0.2.7", "2001:db8:7::/64", "fe80::/64"))),
+    group_rate=100,
 )
 
 
@@ -62,6 +64,7 @@ def test_the_example_of_the_reference() -> None:
         rate_down=2_500_000_000,
         isolated=True,
         drop=frozenset({"dhcp-server", "router-advertisement"}),
+        group_rate=100,
     )
     assert policy.default == everyone
     assert policy.clients.keys() == {"alice", "gateway.example.org", "mallory"}
