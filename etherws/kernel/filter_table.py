@@ -7,7 +7,7 @@ here talks to the kernel. Read next: headers.py, which looks at IP; sources.py, 
 from __future__ import annotations
 
 from etherws.kernel import headers, rules
-from etherws.kernel.headers import IS_LLC, UPPER
+from etherws.kernel.headers import IS_LLC
 from etherws.kernel.nft_expressions import (
     ETHERNET_ADDRESSES,
     JUMP,
@@ -23,7 +23,7 @@ from etherws.kernel.nft_expressions import (
     verdict,
 )
 from etherws.kernel.nftables import Table
-from etherws.kernel.rules import ADDRESS, BPDU, GROUP_RATE, Rules, table_name
+from etherws.kernel.rules import ADDRESS, BPDU, DHCP_SERVER, GROUP_RATE, ROUTER_ADVERTISEMENT, Rules, table_name
 
 #: The set of the client's Ethernet addresses.
 MACS = "addresses"
@@ -32,8 +32,6 @@ MACS = "addresses"
 _BPDU_ADDRESSES = tuple(map(bytes.fromhex, ("0180c2000000", "0180c2000008", "01000ccccccd")))
 #: What comes behind the length of a BPDU: LLC's address of 802.1D; LLC and SNAP of Cisco's spanning tree per VLAN.
 _BPDU_LLC, _BPDU_SNAP = b"\x42", bytes.fromhex("aaaa0300000c010b")
-
-_TCP = b"\x06"
 
 #: Seconds' worth of broadcast and multicast that may come at once, and the least number of frames: a host that starts
 #: sends some five at once (DHCP, ARP, MLD, neighbour and router solicitation).
@@ -48,11 +46,10 @@ def table_for(interface: str, wanted: Rules) -> Table:
         _check_ethernet_source(table, wanted.macs)
     if BPDU in wanted.drop:
         _drop_bpdus(table)
-    every_frame = headers.must_see(wanted)
-    if every_frame:
+    if wanted.drop & {DHCP_SERVER, ROUTER_ADVERTISEMENT} or wanted.addresses is not None:
         headers.inspect(table, "ingress", wanted, MACS if wanted.macs != 0 else None)
     if wanted.group_rate is not None:
-        _limit_groups(table, wanted.group_rate, inspected=every_frame)
+        _limit_groups(table, wanted.group_rate)
     return table
 
 
@@ -82,13 +79,8 @@ def _drop_bpdus(table: Table) -> None:
     table.drop("bpdu", BPDU, load(NETWORK, 0, len(_BPDU_SNAP)), compare(_BPDU_SNAP))
 
 
-def _limit_groups(table: Table, rate: int, *, inspected: bool) -> None:
+def _limit_groups(table: Table, rate: int) -> None:
     """Drop broadcast and multicast frames above `rate` per second. Comes last: only what passes is counted."""
     table.chain("group")
     table.rule("ingress", load(LINK, 0, 1), mask(b"\1"), compare(b"\1"), verdict(JUMP, "group"))
-    # One super-frame counts as one frame here, and leaves the bridge as up to 8,000. Super-frames are TCP, and there is
-    # no TCP to a group (RFC 9293, section 3.9.2.3): drop it, and what hides it.
-    if not inspected:
-        headers.inspect(table, "group", Rules(), None)
-    table.drop("group", GROUP_RATE, UPPER, compare(_TCP))
     table.drop("group", GROUP_RATE, faster_than(rate, max(GROUP_BURST_MIN, int(rate * GROUP_BURST))))

@@ -71,18 +71,12 @@ _OFFSET, _FRAGMENTED = b"\x1f\xff", b"\x3f\xff"
 _FLAGS_AND_OFFSET = load(NETWORK, 6, 2)
 
 
-def must_see(wanted: Rules) -> bool:
-    """Whether the rules need inspect() for every frame."""
-    return bool(wanted.drop & {DHCP_SERVER, ROUTER_ADVERTISEMENT}) or wanted.addresses is not None
-
-
 def inspect(table: Table, chain: str, wanted: Rules, macs: str | None) -> None:
     """Add to `chain` what `wanted` asks of IP, and drop what could hide IP. `macs` is the set of the client's Ethernet
     addresses, if it has one."""
     table.values("tags", ETHERTYPES, _TAGS if wanted.addresses is None else (*_TAGS, *_CARRIERS))
     table.drop(chain, DISGUISED, ETHERTYPE, in_set("tags"))
-    if must_see(wanted):
-        _inspect_llc(table, chain, wanted)
+    _inspect_llc(table, chain, wanted)
     if wanted.addresses is not None:
         sources.add_chains(table, wanted.addresses, macs)
         table.rule(chain, ETHERTYPE, compare(_ARP), verdict(JUMP, sources.ARP))
@@ -91,8 +85,7 @@ def inspect(table: Table, chain: str, wanted: Rules, macs: str | None) -> None:
         table.rule(chain, ETHERTYPE, compare(kind), verdict(JUMP, name))
     if wanted.addresses is not None:
         _check_sources(table)
-    if must_see(wanted):
-        _drop_hidden_headers(table)
+    _drop_hidden_headers(table)
     if DHCP_SERVER in wanted.drop:
         _drop_dhcp_servers(table)
     if ROUTER_ADVERTISEMENT in wanted.drop:

@@ -56,12 +56,12 @@ class Rules:
         return bool(self.drop) or self.addresses is not None or self.group_rate is not None
 
 
-#: Rules that need everything of nf_tables which filters here use.
+#: Rules that need everything of nf_tables which filters here use, but for the limit of `group_rate`: it is a module of
+#: its own (CONFIG_NFT_LIMIT), and where it is missing the others are still of use.
 EVERYTHING = Rules(
     macs=1,
     drop=frozenset({BPDU, DHCP_SERVER, ROUTER_ADVERTISEMENT}),
     addresses=frozenset({IPv4Network("192.0.2.0/24"), IPv6Network("2001:db8::/32")}),
-    group_rate=1,
 )
 
 

@@ -210,6 +210,10 @@ VERDICTS = {
         "dhcp-server",
     ),
     "DHCPv6 request of a relay": (frame(IPV6 + ipv6(UDP, udp(547, 547, b"\x0c" + bytes(60)))), None),
+    "DHCPv6 reply, first fragment": (
+        frame(IPV6 + ipv6(FRAGMENT, fragment(UDP, 0, more=True) + udp(547, 546))),
+        "dhcp-server",
+    ),
     "DHCPv6 reply, jumbogram": (
         frame(IPV6 + ipv6(HOP, bytes([UDP, 0, 0xC2, 4, 0, 1, 0, 0]) + udp(547, 546), length=0)),
         "dhcp-server",
@@ -281,6 +285,28 @@ def test_a_guard_alone_drops_only_its_own(lan: Host, drop: set[str]) -> None:
             if reason in GUARDS and reason != rules.BPDU:
                 assert passes(*ends, sent) == (reason not in drop), name
         assert port.drops().keys() == drop - {rules.BPDU}
+
+
+@pytest.mark.parametrize("linear", [0, 58])
+def test_headers_of_frames_in_pages_are_read(host: Host, linear: int) -> None:
+    """The virtio header says how much of a long frame is in one piece (hdr_len); the rest is in pages."""
+    long = bytes(5000)
+    hidden = {
+        "dhcp-server": [IPV4 + ipv4(UDP, udp(67, 68, long)), TAG + IPV6 + ipv6(UDP, udp(547, 546, long))],
+        "router-advertisement": [IPV6 + ipv6(HOP, option(ICMPV6) + RA + long)],
+        "disguised": [TAG + TAG + IPV6 + ipv6(ICMPV6, RA + long), llc(SNAP + IPV6 + ipv6(ICMPV6, RA + long), 1500)],
+        "bpdu": [llc(b"\x42\x42\x03" + long, 1500)],
+    }
+    with host.namespace.inside():
+        tap = Tap("port")
+        with applied(host, Rules(drop=GUARDS)) as port:
+            # struct virtio_net_hdr, of include/uapi/linux/virtio_net.h; hdr_len is its third field.
+            header = struct.pack("<BBHHHH", 0, 0, linear, 0, 0, 0)
+            for behind in [one for some in hidden.values() for one in some]:
+                tap.write_batch([header + frame(behind)])
+            assert not tap.drops
+            assert port.drops() == {reason: len(some) for reason, some in hidden.items()}
+        tap.close()
 
 
 # What a host behind the bridge takes.
