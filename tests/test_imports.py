@@ -32,8 +32,9 @@ ROOMS: dict[str, set[str]] = {
     "access": {"settings", "log_limit", "small_files"},
     "tunnel": {"kernel/interfaces", "settings", "close_codes", "log_limit"},
     "client": {
-        *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/port_filter", "kernel/rules", "settings"),
-        *("addresses", "close_codes", "log_limit", "small_files", "reloadable"),
+        *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),
+        *("kernel/port_tables", "kernel/rules", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
+        "small_files",
     },
     "server": {"tunnel", "kernel", "access", "settings", "addresses", "close_codes", "log_limit", "reloadable"},
     "wsgi": {"server", "settings"},
@@ -48,7 +49,8 @@ PURE = {
     *("__init__", "errors", "addresses", "close_codes", "small_files", "reloadable", "settings"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("client/backoff", "client/credentials", "client/http_answer", "client/http_auth", "client/proxy_choice"),
-    *("server/forwarded", "server/handshake", "server/proxy_protocol"),
+    *("kernel/learned", "kernel/link_changes", "kernel/netlink", "kernel/rule_changes"),
+    *("server/forwarded", "server/handshake", "server/owners", "server/proxy_protocol"),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
 }
 
@@ -58,7 +60,15 @@ OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", 
 DOORS = {
     "pytun": {"tunnel/tap"},
     "click": {"cli/admin", "cli/commands", "cli/demo", "cli/options"},
-    "pyroute2": {"kernel/device_errors", "kernel/interfaces", "kernel/netns", "kernel/nftables", "cli/demo"},
+    "pyroute2": {
+        "kernel/device_errors",
+        "kernel/interfaces",
+        "kernel/netns",
+        "kernel/nftables",
+        "cli/demo",
+        "kernel/address_sets",
+        "kernel/nfnetlink",
+    },
     "geventwebsocket": {"server/http"},
     "gunicorn": {"worker"},
     "subprocess": {"cli/demo"},

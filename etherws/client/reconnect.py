@@ -189,7 +189,7 @@ class Client:
     def _run_session(self, device: Interface, server: str, connection: Connection) -> EtherwsError:
         """Run one session to its end; return why it ended. The TAP is there again afterwards, with its filters, or
         DeviceError comes."""
-        self._session = session = Session(device.tap, connection, self._settings)
+        self._session = session = Session(device.tap, connection, self._settings, self._far_lan.sink(device.tap))
         reason: EtherwsError | None = None
         try:
             reason = session.run()

@@ -23,10 +23,16 @@ from etherws.kernel.nft_expressions import (
     verdict,
 )
 from etherws.kernel.nftables import Table
-from etherws.kernel.rules import ADDRESS, BPDU, DHCP_SERVER, GROUP_RATE, ROUTER_ADVERTISEMENT, Rules, table_name
-
-#: The set of the client's Ethernet addresses.
-MACS = "addresses"
+from etherws.kernel.rules import (
+    ADDRESS,
+    ADDRESSES,
+    BPDU,
+    DHCP_SERVER,
+    GROUP_RATE,
+    ROUTER_ADVERTISEMENT,
+    Rules,
+    table_name,
+)
 
 #: The addresses of 802.1D and MSTP, of provider bridges (802.1Q, table 8-1), and of Cisco's spanning tree per VLAN.
 _BPDU_ADDRESSES = tuple(map(bytes.fromhex, ("0180c2000000", "0180c2000008", "01000ccccccd")))
@@ -47,7 +53,7 @@ def table_for(interface: str, wanted: Rules) -> Table:
     if BPDU in wanted.drop:
         _drop_bpdus(table)
     if wanted.drop & {DHCP_SERVER, ROUTER_ADVERTISEMENT} or wanted.addresses is not None:
-        headers.inspect(table, "ingress", wanted, MACS if wanted.macs != 0 else None)
+        headers.inspect(table, "ingress", wanted, ADDRESSES if wanted.macs != 0 else None)
     if wanted.group_rate is not None:
         _limit_groups(table, wanted.group_rate)
     return table
@@ -56,11 +62,11 @@ def table_for(interface: str, wanted: Rules) -> Table:
 def _check_ethernet_source(table: Table, macs: int | frozenset[str]) -> None:
     """Drop frames from other addresses than the client's. Comes first: ARP is compared with the addresses seen here."""
     if isinstance(macs, int):
-        table.addresses(MACS, macs, rules.AGEING)
-        known = add_to_set(MACS)
+        table.addresses(ADDRESSES, macs, rules.AGEING)
+        known = add_to_set(ADDRESSES)
     else:
-        table.addresses(MACS, [bytes.fromhex(address.replace(":", "")) for address in sorted(macs)])
-        known = in_set(MACS)
+        table.addresses(ADDRESSES, [bytes.fromhex(address.replace(":", "")) for address in sorted(macs)])
+        known = in_set(ADDRESSES)
     table.chain("source")
     table.rule("source", load(LINK, 6, 6), known, verdict(RETURN))
     table.drop("source", ADDRESS)

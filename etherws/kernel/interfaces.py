@@ -145,7 +145,7 @@ def set_rate(index: int, rate: int | None) -> None:
             with contextlib.suppress(NetlinkError):
                 route.tc("del", index=index, handle=SHAPER, parent=TC_H_ROOT)
             return
-        bytes_per_second = min(max(rate // 8, 1), 2**32 - 1)
+        bytes_per_second = _bytes_per_second(rate)
         frame = int(route.link("get", index=index)[0].get("mtu")) + FRAMING
         burst = max(int(bytes_per_second * BURST), 2 * frame)
         limit = burst + max(int(bytes_per_second * QUEUE), QUEUE_FRAMES * frame)
@@ -153,6 +153,21 @@ def set_rate(index: int, rate: int | None) -> None:
         # With fq_codel a ping overtakes a download. Without it, a ping waits for up to QUEUE seconds.
         with contextlib.suppress(NetlinkError):
             route.tc("replace", "fq_codel", index, SHAPER + 0x10000, parent=SHAPER + 1)
+
+
+def is_isolated(index: int) -> bool:
+    """Whether the interface is an isolated port of a bridge."""
+    with _netlink(f"see whether interface {index} is isolated") as route:
+        return bool(_isolation(route, index))
+
+
+def has_rate(index: int, rate: int) -> bool:
+    """Whether set_rate() with this rate is still in force."""
+    with _netlink(f"see what shapes interface {index}") as route:
+        ours = [qdisc for qdisc in route.get_qdiscs(index=index) if qdisc["handle"] == SHAPER]
+        if not ours or ours[0]["parent"] != TC_H_ROOT or ours[0].get_attr("TCA_KIND") != "tbf":
+            return False
+        return bool(ours[0].get_nested("TCA_OPTIONS", "TCA_TBF_PARMS")["rate"] == _bytes_per_second(rate))
 
 
 def make_bridge(bridge: str, *, autoconfigure: bool = True) -> int | None:
@@ -183,6 +198,10 @@ def remove_if_empty(bridge: int) -> bool:
             return False
         route.link("del", index=bridge)
         return True
+
+
+def _bytes_per_second(rate: int) -> int:
+    return min(max(rate // 8, 1), 2**32 - 1)
 
 
 def _forbid_autoconfiguration(route: IPRoute, index: int, name: str) -> None:

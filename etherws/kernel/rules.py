@@ -12,6 +12,9 @@ from ipaddress import IPv4Network, IPv6Network
 #: Seconds that an address stays one of a client's after its last frame, as in a bridge (br_device.c).
 AGEING = 300.0
 
+#: The set of a client's addresses. If it learns them, others may change which it has: that gives the client no more.
+ADDRESSES = "addresses"
+
 #: A table's name is this and its interface's name. Servers in one network namespace never share an interface.
 PREFIX = "etherws-"
 
@@ -44,6 +47,11 @@ class Rules:
     macs_required: bool = True
     addresses: frozenset[IPv4Network | IPv6Network] | None = None
     group_rate: int | None = None
+
+    @property
+    def learns(self) -> bool:
+        """Whether the client's first source addresses become its own."""
+        return isinstance(self.macs, int) and self.macs != 0
 
     @property
     def filters(self) -> bool:

@@ -92,7 +92,9 @@ class Application:
             headers = self._check(environ)
             identity = self.authenticator.authenticate(environ)
             profile = self._profile(environ, identity)
-            return self._tunnel(environ, headers, ClientKey(identity, _resume(environ)), profile)
+            return self._tunnel(
+                environ, headers, ClientKey(identity, _resume(environ), authenticate.address(environ)), profile
+            )
         except Refused as exc:
             return _refuse(environ, start_response, exc)
 
@@ -144,8 +146,9 @@ class Application:
         try:
             connection = self._upgrade(environ, headers)
             if profile.rate_up:
-                connection.limit_rate(profile.rate_up)
+                connection.limit_rate(port.pacer(profile.rate_up))
             self._tunnels[over] = session = Session(port.tap, connection, self.settings, port.sink())
+            port.on_failure(session.fail)
             begin = monotonic()
             log.info("%s joined on %s, by version %d of the wire", client, port.tap.name, connection.wire.number)
             reason = session.run()

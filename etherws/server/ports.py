@@ -18,11 +18,13 @@ from gevent.lock import BoundedSemaphore
 from etherws.access.policy import Profile
 from etherws.errors import DeviceError, NoPort
 from etherws.kernel import interfaces
-from etherws.kernel.port_filter import KernelFilters
+from etherws.kernel.kernel_filters import KernelFilters
 from etherws.kernel.rules import Rules
+from etherws.server.owners import Owners
 from etherws.server.port import CHANGES, CHANGES_WITHIN, ClientKey, Port, State
 from etherws.settings import DeviceSettings
 from etherws.tunnel.interface import Interface, open_tap
+from etherws.tunnel.tap import Tap
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +59,11 @@ class Ports:
         #: Making a TAP waits for the kernel. Without this, two clients that come at once could get the same port.
         self._one_at_a_time = BoundedSemaphore(1)
         self._interface = Interface(settings)
-        self._first = Port(self._interface.tap)
+        self._kernel_filters = KernelFilters()
+        self._owners = Owners()
+        self._first = self._port(self._interface.tap)
         #: All that are not gone.
         self._ports = [self._first]
-        self._kernel_filters = KernelFilters()
 
     @property
     def name(self) -> str:
@@ -84,8 +87,9 @@ class Ports:
             returning = client.resume is not None and port.client == client
             port.become(State.IN_USE)
             port.client, port.profile, port.evict = client, profile, evict
+            port.owner = self._owners.of(client.identity, client.address)
             try:
-                port.filter.need(rules, returning=returning)
+                port.filter.need(rules, port.owner.learned, returning=returning)
             except DeviceError:
                 self._release(port)
                 raise
@@ -117,6 +121,11 @@ class Ports:
         """
         # The server stops.
         if port.state is State.GONE:
+            return
+        before = port.since
+        self._leave(port)
+        # A parked port's client may have come meanwhile, or the server stops.
+        if port.since != before:
             return
         port.become(State.FREE)
         with self._one_at_a_time:
@@ -188,7 +197,7 @@ class Ports:
         if "%d" not in pattern and pattern in {port.tap.name for port in self._ports}:
             # Linux allows 15 bytes (IFNAMSIZ); up to 4 are for the number.
             pattern = pattern.rstrip("0123456789")[:11] + "%d"
-        port = Port(open_tap(pattern, bridge, profile.mtu or mtu, accept_ra=self._settings.accept_ra))
+        port = self._port(open_tap(pattern, bridge, profile.mtu or mtu, accept_ra=self._settings.accept_ra))
         self._ports.append(port)
         return port
 
@@ -208,6 +217,7 @@ class Ports:
 
     def _release(self, port: Port) -> None:
         """As free(), for callers that hold the lock."""
+        self._leave(port)
         if port.state is State.GONE:
             return
         if port.state is not State.FREE:
@@ -215,11 +225,22 @@ class Ports:
         if port is not self._first:
             self._remove(port)
 
+    def _port(self, tap: Tap) -> Port:
+        return Port(tap, self._kernel_filters.port_filter(tap.index))
+
+    def _leave(self, port: Port) -> None:
+        """The client is about to lose the port: what it used of its limits goes on counting. Before anything else, so
+        that no other port of its owner begins without."""
+        port.filter.leave()
+        if port.owner is not None:
+            self._owners.keep(port.owner)
+
     def _remove(self, port: Port) -> None:
         """Any state but gone -> gone, and close the TAP. Not for the first port: its rules stay until a client needs
         others, since no frame can come in there meanwhile."""
         port.become(State.GONE)
         self._ports.remove(port)
+        port.filter.forget()
         port.tap.close()
         self._kernel_filters.remove_stale_tables_soon()
 
@@ -229,7 +250,8 @@ class Ports:
         if tap is not self._first.tap:
             self._first.become(State.GONE)
             self._ports.remove(self._first)
-            self._first = Port(tap)
+            self._first.filter.forget()
+            self._first = self._port(tap)
             self._ports.append(self._first)
 
 

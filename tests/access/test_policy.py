@@ -307,7 +307,7 @@ def test_the_size_is_limited_before_anything_is_parsed(tmp_path: Path) -> None:
 
 
 def test_the_command_says_what_the_reference_says(tmp_path: Path) -> None:
-    session, text, _ = examples()
+    session, text, *_ = examples()
     file = tmp_path / "policy.toml"
     file.write_text(text)
     done = check(file)

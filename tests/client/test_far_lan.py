@@ -13,7 +13,7 @@ from etherws.kernel import nftables
 from etherws.tunnel.tap import Tap
 from etherws.tunnel.wire import VNET_BYTES
 from tests.lab.frames import BROADCAST, frame
-from tests.lab.hosts import Host, Process
+from tests.lab.hosts import Host, Process, until
 from tests.lab.packets import ICMPV6, IPV4, IPV6, TAG, UDP, icmpv6, ipv4, ipv6, udp
 from tests.lab.packets import frame as holding
 
@@ -180,3 +180,12 @@ def test_drops_are_counted_once(host: Host) -> None:
         far_lan.close()
         assert not nftables.table_handles()
         tap.close()
+
+
+def test_rules_that_others_remove_are_put_back(hosts: tuple[Host, Host]) -> None:
+    _, client = join(hosts, "--drop", "dhcp-server")
+    hosts[1].command("nft flush ruleset")
+    until(lambda: tables(hosts[1]) == {"etherws-ethws0"}, "the rules to be back")
+    assert not arrives(hosts, OFFER)
+    assert arrives(hosts, ROUTE)
+    assert client.running

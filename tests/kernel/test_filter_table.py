@@ -9,8 +9,8 @@ from etherws.kernel import filter_table, nftables
 from etherws.kernel.rules import EVERYTHING, Rules, table_name
 from tests.lab.frames import PEER
 from tests.lab.hosts import Host
+from tests.lab.lan import applied, passes
 from tests.lab.packets import arp, frame
-from tests.lab.ports import applied, passes
 
 MULTICAST = b"\x01\0\x5e\0\0\xfb"
 

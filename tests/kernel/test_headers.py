@@ -15,6 +15,7 @@ from etherws.kernel.rules import Rules
 from etherws.tunnel.tap import Tap
 from etherws.tunnel.wire import VNET_BYTES
 from tests.lab.hosts import Host, until
+from tests.lab.lan import applied, passes
 from tests.lab.packets import (
     AH,
     ARP,
@@ -42,7 +43,6 @@ from tests.lab.packets import (
     option,
     udp,
 )
-from tests.lab.ports import applied, passes
 
 GUARDS = frozenset({rules.BPDU, rules.DHCP_SERVER, rules.ROUTER_ADVERTISEMENT})
 

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Any
 
 import gevent
 import pytest
 
 from etherws.errors import DeviceError
-from etherws.kernel import interfaces, nftables, port_filter, rules
-from etherws.kernel.port_filter import FilterState, PortFilter
+from etherws.kernel import interfaces, nftables, rules
+from etherws.kernel.filter_state import FilterState
+from etherws.kernel.port_filter import PortFilter
 from etherws.kernel.rules import Rules
 from etherws.tunnel.tap import Tap
 from etherws.tunnel.wire import VNET_BYTES
-from tests.lab.hosts import OURS, PATIENCE, Host, until
+from tests.lab.hosts import PATIENCE, Host, until
+from tests.lab.lan import applied, in_use, index_of, learned, passes, source, tables
 from tests.lab.packets import ARP, ICMPV6, IPV6, TAG, frame, icmpv6, ipv6
-from tests.lab.ports import applied, in_use, index_of, learned, passes
 
 GUARDS = frozenset({rules.BPDU, rules.DHCP_SERVER, rules.ROUTER_ADVERTISEMENT})
 RA = frame(IPV6 + ipv6(ICMPV6, icmpv6(134)))
-
-
-def source(number: int) -> bytes:
-    return OURS + number.to_bytes(4, "big")
 
 
 def test_only_so_many_source_addresses_pass_and_are_learned(lan: Host) -> None:
@@ -144,19 +139,6 @@ def test_rules_hold_for_a_tap_in_no_bridge(host: Host) -> None:
         tap.close()
 
 
-def test_what_a_killed_server_left_is_removed_and_nothing_else(lan: Host) -> None:
-    lan.command("nft add table netdev mine")
-    lan.command("nft add table netdev etherws")
-    with lan.netlink() as route:
-        route.link("add", ifname="ethws7", kind="tuntap", mode="tap")
-    with lan.namespace.inside():
-        for name in ("ethws7", "port"):
-            in_use(lan, Rules(macs=1), name)
-        lan.delete_link("ethws7")
-        port_filter.remove_stale_tables()
-        assert sorted(nftables.table_handles()) == ["etherws", "etherws-port", "mine"]
-
-
 def test_a_port_that_went_before_its_rules_is_no_error(lan: Host) -> None:
     with lan.namespace.inside():
         port = in_use(lan, Rules(macs=1, drop=GUARDS, rate_down=10**7, isolated=True))
@@ -183,11 +165,6 @@ def test_a_namesake_that_came_since_keeps_its_rules(lan: Host) -> None:
 
 
 # When rules are put in, kept and replaced.
-
-
-def tables(host: Host) -> dict[str, int]:
-    """Our tables and their handles: a table that was replaced has a new handle."""
-    return {name: handle for name, handle in nftables.table_handles().items() if name.startswith(rules.PREFIX)}
 
 
 def test_filters_wait_for_the_first_frame(lan: Host) -> None:
@@ -334,74 +311,6 @@ def test_a_change_that_has_begun_ends_before_the_next(lan: Host) -> None:
         port.need(Rules(macs=2))
         assert (port.state, port.applied) == (FilterState.UNUSED, ("port", Rules(macs=2)))
         assert tables(lan).keys() == {"etherws-port"}
-
-
-# What the ports of a server have in common.
-
-
-def test_a_kernel_that_cannot_filter_does_without_what_nobody_asked_for(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def cannot() -> None:
-        raise DeviceError("cannot filter what clients send: it takes another kernel")
-
-    monkeypatch.setattr(port_filter, "check", cannot)
-    filters = port_filter.KernelFilters()
-    assert "it takes another kernel; so clients may have any number of source addresses" in caplog.text
-    usual = Rules(macs=256, rate_down=10**6, isolated=True, macs_required=False)
-    assert filters.possible(usual) == Rules(rate_down=10**6, isolated=True)
-    assert filters.possible(Rules(rate_down=10**6)) == Rules(rate_down=10**6)
-    for wanted in (Rules(macs=1), Rules(macs=256, drop=frozenset({rules.BPDU}), macs_required=False)):
-        with pytest.raises(DeviceError, match="it takes another kernel"):
-            filters.possible(wanted)
-
-
-def test_the_tables_of_ports_that_are_gone_are_removed_soon(lan: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(port_filter, "REMOVAL_DELAY", 0.01)
-    with lan.namespace.inside(), gevent.Timeout(PATIENCE):
-        filters = port_filter.KernelFilters()
-        assert filters.possible(Rules(macs=1)) == Rules(macs=1)
-        for name in ("port", "other"):
-            in_use(lan, Rules(macs=1), name)
-        lan.delete_link("port")
-        filters.remove_stale_tables_soon()
-        filters.remove_stale_tables_soon()
-        while tables(lan).keys() != {"etherws-other"}:
-            gevent.sleep(0.005)
-        # At the end, without delay.
-        monkeypatch.setattr(port_filter, "REMOVAL_DELAY", 1000.0)
-        lan.delete_link("other")
-        filters.remove_stale_tables_soon()
-        filters.close()
-        assert not tables(lan)
-
-
-def test_the_kernel_is_asked_before_it_is_needed(host: Host) -> None:
-    with host.namespace.inside():
-        port_filter.check()
-        assert not nftables.table_handles()
-
-
-def test_without_the_right_to_filter_the_hint_is_told(host: Host) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can give its rights up")
-    code = (
-        "from etherws import errors\nfrom etherws.kernel import port_filter\n"
-        "from etherws.kernel.rules import BPDU, Rules\n"
-        "port = port_filter.PortFilter(1)\n"
-        "port.need(Rules()), port.arm()\n"
-        "drops = port.drops()\n"
-        "port.clear(), port_filter.remove_stale_tables()\n"
-        "for rules in Rules(macs=1), Rules(drop={BPDU}), Rules(rate_down=10**6), Rules(isolated=True):\n"
-        "    try: port.need(rules), port.arm()\n"
-        "    except errors.DeviceError as exc: print(exc)\n"
-        "try: port_filter.check()\n"
-        "except errors.DeviceError as exc: print(exc, drops, 'done')"
-    )
-    process = host.run("setpriv", "--bounding-set=-net_admin", "--inh-caps=-all", sys.executable, "-c", code)
-    lines = process.says("{} done").splitlines()
-    assert len(lines) == 5, lines
-    assert all("CAP_NET_ADMIN" in line or "--bridge" in line for line in lines), lines
 
 
 def _qdiscs(host: Host, index: int) -> list[Any]:

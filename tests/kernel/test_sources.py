@@ -13,6 +13,7 @@ import pytest
 from etherws.kernel.rules import Rules
 from tests.lab.frames import PEER, SOURCE
 from tests.lab.hosts import PATIENCE, Host, until
+from tests.lab.lan import applied, passes
 from tests.lab.packets import (
     DESTINATION,
     FRAGMENT,
@@ -33,7 +34,6 @@ from tests.lab.packets import (
     option,
     udp,
 )
-from tests.lab.ports import applied, passes
 
 SOLICITATION, ADVERTISEMENT = 135, 136
 OWN = frozenset(map(ip_network, ("192.0.2.7/32", "198.51.100.0/24", "2001:db8:7::/64", "fe80::7/128")))

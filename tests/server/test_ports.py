@@ -10,8 +10,8 @@ import pytest
 
 from etherws.access.policy import Profile
 from etherws.errors import DeviceError, NoPort
-from etherws.kernel import interfaces, nftables, port_filter
-from etherws.kernel.port_filter import FilterState
+from etherws.kernel import interfaces, nftables, port_tables
+from etherws.kernel.filter_state import FilterState
 from etherws.server import ports as ports_module
 from etherws.server.port import CHANGES, ClientKey, Port, State
 from etherws.server.ports import Ports
@@ -371,7 +371,7 @@ def test_a_kernel_that_cannot_filter_refuses_before_anybody_is_sent_away(
     def cannot() -> None:
         raise DeviceError("cannot filter what clients send")
 
-    monkeypatch.setattr(port_filter, "check", cannot)
+    monkeypatch.setattr(port_tables, "check", cannot)
     with serving(host) as server:
         port = server.join(ALICE)
         with pytest.raises(DeviceError, match="cannot filter what clients send"):
