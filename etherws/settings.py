@@ -23,6 +23,9 @@ MTU_MIN, MTU_MAX = 68, 65_521
 #: Seconds that one can wait for a peer. More frequent pings would be a load; after a day an answer is of no use.
 WAIT_MIN, WAIT_MAX = 0.1, 86_400.0
 
+#: Kinds of frames that can be dropped: by a policy, and by the client's --drop. docs/policy.rst says what they are.
+GUARDS = frozenset({"bpdu", "dhcp-server", "router-advertisement"})
+
 #: An interface's name. The kernel allows no byte that its isspace() takes for a blank (net/core/dev.c, dev_valid_name).
 _INTERFACE_NAME = re.compile(rb"[^\0\t-\r \xa0/:%]+")
 
@@ -100,6 +103,26 @@ class DeviceSettings:
                 raise SettingsError(
                     f"{option} {value:g} s is out of range; choose {WAIT_MIN:g} to {WAIT_MAX:g} s{zero}"
                 )
+
+
+@dataclass(frozen=True)
+class ClientSettings(DeviceSettings):
+    """What the client needs in addition.
+
+    `drop`: what this LAN does not accept from the far one. Each entry is one of GUARDS, or several with commas between.
+    """
+
+    drop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in self.guards - GUARDS:
+            raise SettingsError(f"--drop {name!r} is not known; choose from {', '.join(sorted(GUARDS))}")
+
+    @property
+    def guards(self) -> frozenset[str]:
+        """The entries of `drop`, one by one."""
+        return frozenset(name.strip() for entry in self.drop for name in entry.split(",") if name.strip())
 
 
 @dataclass(frozen=True)

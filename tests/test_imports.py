@@ -32,8 +32,9 @@ ROOMS: dict[str, set[str]] = {
     "access": {"settings", "log_limit", "small_files"},
     "tunnel": {"kernel/interfaces", "settings", "close_codes", "log_limit"},
     "client": {
-        *("tunnel", "access/certificates", "kernel/network_monitor", "settings", "addresses", "close_codes"),
-        *("log_limit", "small_files", "reloadable"),
+        *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),
+        *("kernel/port_tables", "kernel/rules", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
+        "small_files",
     },
     "server": {"tunnel", "kernel", "access", "settings", "addresses", "close_codes", "log_limit", "reloadable"},
     "wsgi": {"server", "settings"},
@@ -46,7 +47,7 @@ ROOMS: dict[str, set[str]] = {
 #: Modules that know bytes, settings and small files only: no event loop, no device, no socket.
 PURE = {
     *("__init__", "errors", "addresses", "close_codes", "small_files", "reloadable", "settings"),
-    *("access/credential_files", "access/passwd", "access/policy", "access/toml_lines"),
+    *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("client/backoff", "client/credentials", "client/http_answer", "client/http_auth", "client/proxy_choice"),
     *("kernel/learned", "kernel/link_changes", "kernel/netlink", "kernel/rule_changes"),
     *("server/forwarded", "server/handshake", "server/origins", "server/owners", "server/proxy_protocol"),

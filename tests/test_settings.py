@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from etherws.errors import SettingsError
-from etherws.settings import DeviceSettings, Retry, ServerSettings, Trust, duration, parse_header
+from etherws.settings import ClientSettings, DeviceSettings, Retry, ServerSettings, Trust, duration, parse_header
 
 
 @pytest.mark.parametrize(
@@ -241,3 +241,23 @@ def test_trust_names_its_files() -> None:
 def test_trust_that_makes_no_sense_is_refused(values: dict[str, Any], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         Trust(**values)
+
+
+@pytest.mark.parametrize(
+    ("drop", "guards"),
+    [
+        ((), set()),
+        (("bpdu",), {"bpdu"}),
+        (("bpdu", "dhcp-server"), {"bpdu", "dhcp-server"}),
+        (("dhcp-server, router-advertisement,", "bpdu"), {"bpdu", "dhcp-server", "router-advertisement"}),
+        (("",), set()),
+    ],
+)
+def test_what_the_client_drops_is_named_singly_or_as_a_list(drop: tuple[str, ...], guards: set[str]) -> None:
+    assert ClientSettings(drop=drop).guards == guards
+
+
+@pytest.mark.parametrize("drop", ["dhcp", "bpdu dhcp-server", "bpdu,arp", "BPDU"])
+def test_what_the_client_drops_is_known(drop: str) -> None:
+    with pytest.raises(SettingsError, match=r"--drop .* is not known; choose from bpdu, dhcp-server, router-adv"):
+        ClientSettings(drop=(drop,))

@@ -28,7 +28,7 @@ from etherws.client.credentials import (
 )
 from etherws.client.proxy_choice import ProxyChoice, parse_connect_to
 from etherws.errors import EtherwsError, SettingsError
-from etherws.settings import DeviceSettings, Retry, ServerSettings, Trust, parse_header
+from etherws.settings import ClientSettings, Retry, ServerSettings, Trust, parse_header
 from etherws.small_files import is_open_to_all
 
 log = logging.getLogger("etherws")
@@ -122,7 +122,7 @@ def client(
         raise click.UsageError("name the server once: as an argument or with --uri; to name several use only --uri")
     if not uris:
         raise click.UsageError("no server is named; give --uri ws://HOST/")
-    settings = DeviceSettings(**_fields_of(DeviceSettings, options))
+    settings = ClientSettings(**_fields_of(ClientSettings, options))
     retry = Retry(retry_interval, max_retry_interval, connect_timeout, retry_on_auth_failure)
     trust = Trust(**_fields_of(Trust, options), pins=parse_pins(pinnedpubkey) if pinnedpubkey else frozenset())
     proxy_choice = _proxy_choice(**options)

@@ -108,6 +108,12 @@ client_options = _add(
         help="Add to the request; one in each line of a file.",
     ),
     click.option(
+        "--drop",
+        multiple=True,
+        metavar="LIST",
+        help="Drop from the far LAN: bpdu, dhcp-server, router-advertisement. Repeatable.",
+    ),
+    click.option(
         "--retry-on-auth-failure/--no-retry-on-auth-failure",
         default=True,
         help="If off, refused credentials end it with status 77.",

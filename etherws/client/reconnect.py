@@ -16,11 +16,12 @@ from gevent.event import Event
 
 from etherws.client.attempt import RemoteServer
 from etherws.client.backoff import Backoff
+from etherws.client.far_lan import FarLan
 from etherws.close_codes import CloseCode
 from etherws.errors import ConnectError, ConnectionClosed, EtherwsError, NetworkChanged, NotAdmitted, printable
 from etherws.kernel import network_monitor
 from etherws.log_limit import LogLimit
-from etherws.settings import DeviceSettings, Retry
+from etherws.settings import ClientSettings, Retry
 from etherws.tunnel import congestion
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.interface import Interface
@@ -38,7 +39,7 @@ STOP_TIMEOUT = 1.7
 class Client:
     """A TAP, and the loop that keeps it connected."""
 
-    def __init__(self, servers: Sequence[RemoteServer], settings: DeviceSettings, retry: Retry) -> None:
+    def __init__(self, servers: Sequence[RemoteServer], settings: ClientSettings, retry: Retry) -> None:
         """`servers` are tried in their order, starting with the first after each loss."""
         self._servers, self._settings, self._retry = servers, settings, retry
         self._session: Session | None = None
@@ -63,14 +64,17 @@ class Client:
         """Keep the tunnel up until `stop` is set. `ready` is called once, with the result of the first attempt. SIGHUP
         and changes of the machine's network do what retry() does.
 
-        Raises DeviceError if the TAP cannot be made, at the start or after it was deleted; SettingsError if the kernel
-        does not have the congestion control; NotAdmitted if the servers refuse us and `retry.after_refusal` is off.
+        Raises DeviceError if the TAP or its filters cannot be made, at the start or after the TAP was deleted;
+        SettingsError if the kernel does not have the congestion control; NotAdmitted if the servers refuse us and
+        `retry.after_refusal` is off.
         """
         congestion.check(self._settings.congestion)
+        self._far_lan = FarLan(self._settings.guards)
         device = Interface(self._settings)
         watcher = gevent.spawn(network_monitor.watch, lambda: device.tap.name, lambda: self.retry(by_user=False))
         gevent.signal_handler(signal.SIGHUP, self.retry)
         try:
+            self._far_lan.guard(device.tap)
             loop: gevent.Greenlet[..., Exception | None] = gevent.spawn(self._loop, device, ready)
             gevent.wait((loop, stop), count=1)
             self._stopping = True
@@ -82,7 +86,10 @@ class Client:
                 raise loop.value
         finally:
             watcher.kill()
-            device.close()
+            try:
+                self._far_lan.close()
+            finally:
+                device.close()
 
     def _loop(self, device: Interface, ready: Callable[[str], None]) -> Exception | None:
         """As _keep_connected(), but return the error: gevent prints a traceback of one that leaves a greenlet."""
@@ -180,18 +187,19 @@ class Client:
         return 0.0
 
     def _run_session(self, device: Interface, server: str, connection: Connection) -> EtherwsError:
-        """Run one session to its end; return why it ended. The TAP is there again afterwards, or DeviceError comes."""
-        self._session = session = Session(device.tap, connection, self._settings)
+        """Run one session to its end; return why it ended. The TAP is there again afterwards, with its filters, or
+        DeviceError comes."""
+        self._session = session = Session(device.tap, connection, self._settings, self._far_lan.sink(device.tap))
         reason: EtherwsError | None = None
         try:
             reason = session.run()
             if not self._stopping:
-                log.warning("lost %s: %s%s; trying again", server, reason, session.summary())
+                log.warning("lost %s: %s%s; trying again", server, reason, session.summary(self._far_lan.drops()))
             return reason
         finally:
             session.close(reason)
             self._session = None
-            device.check()
+            self._far_lan.guard(device.check())
 
     def _wait(self, backoff: Backoff, extra: float) -> None:
         """Wait before the next attempt. A call of retry() ends the wait, and the next one is the shortest again."""

@@ -51,7 +51,7 @@ class KernelFilters:
             raise self._guard.failure
         if self._failure is None or not rules.filters:
             return rules
-        if rules.drop or rules.macs_required:
+        if rules.filters_on_request or rules.macs_required:
             raise self._failure
         return Rules(rate_down=rules.rate_down, isolated=rules.isolated)
 

@@ -1,7 +1,7 @@
 """nf_tables by netlink: tables of rules for what comes in by one interface, installed as a whole or not at all.
 
-This module knows no policy: rules.py says which rules a client gets, port_filter.py when. Every function may raise
-OSError. Read next: nfnetlink.py, which sends the requests.
+This module knows no policy: filter_table.py says which rules a client gets, port_filter.py when. Every function may
+raise OSError. Read next: nft_expressions.py, what rules are made of; nfnetlink.py, which sends the requests.
 
 Source: include/uapi/linux/netfilter/nf_tables.h.
 """
@@ -18,25 +18,22 @@ from pyroute2.netlink.nfnetlink import nftsocket as nft
 
 from etherws.kernel import netlink
 from etherws.kernel.nfnetlink import answers, dump, message, transact
+from etherws.kernel.nft_expressions import (
+    ACCEPT,
+    DROP,
+    ETHERNET_ADDRESSES,
+    Expression,
+    as_data,
+    attributes,
+    count,
+    verdict,
+)
 
 #: The hook of chains that see a frame before a bridge or the host does (enum nf_dev_hooks).
 INGRESS = 0
 
-#: Headers that load() reads from: Ethernet, IP, and TCP or UDP (enum nft_payload_bases).
-LINK, NETWORK, TRANSPORT = 0, 1, 2
-#: Keys of load_meta() (enum nft_meta_keys), operators of compare() (enum nft_cmp_ops), and verdicts (enum nft_verdicts,
-#: and NF_DROP and NF_ACCEPT of include/uapi/linux/netfilter.h).
-PROTOCOL, L4PROTO = 1, 16
-EQUAL, UNEQUAL, AT_LEAST = 0, 1, 5
-DROP, ACCEPT, JUMP, RETURN = 0, 1, -3, -5
-
-#: The register that every expression here uses; it holds 16 bytes.
-_REGISTER = 1
-
 #: Elements of a set in one message: a netlink attribute has 64 KiB at most.
 _ELEMENTS = 1000
-
-Expression = dict[str, Any]
 
 
 class Table:
@@ -45,12 +42,13 @@ class Table:
     def __init__(self, name: str) -> None:
         self.name = name
         self._messages: list[bytes] = []
+        self._sets = 0
 
     def chain(self, name: str, device: str | None = None) -> None:
         """Add a chain: for what comes in by the interface `device`, or, with None, one to jump to."""
         more: dict[str, Any] = {}
         if device is not None:
-            hook = _attributes("NFTA_HOOK_", HOOKNUM=INGRESS, PRIORITY=0, DEV=device)
+            hook = attributes("NFTA_HOOK_", HOOKNUM=INGRESS, PRIORITY=0, DEV=device)
             more = {"HOOK": hook, "POLICY": ACCEPT, "TYPE": "filter"}
         self._add(nft.NFT_MSG_NEWCHAIN, nft.nft_chain_msg, NAME=name, **more)
 
@@ -59,19 +57,22 @@ class Table:
 
         `what` lists them; or it is the most that the rules may add, and each then stays for `ageing` seconds.
         """
-        more: dict[str, Any] = {"FLAGS": set()}
-        if isinstance(what, int):
-            size = _attributes("NFTA_SET_DESC_", SIZE=what)
-            more = {"FLAGS": {"NFT_SET_TIMEOUT", "NFT_SET_EVAL"}, "TIMEOUT": int(ageing * 1000), "DESC": size}
-        kind = {"KEY_TYPE": nft.DATA_TYPE_ETHERADDR, "KEY_LEN": 6}
-        self._add(nft.NFT_MSG_NEWSET, nft.nft_set_msg, NAME=name, ID=1, **kind, **more)
-        listed = () if isinstance(what, int) else what
+        if not isinstance(what, int):
+            self.values(name, ETHERNET_ADDRESSES, what)
+            return
+        size = attributes("NFTA_SET_DESC_", SIZE=what)
+        more = {"FLAGS": {"NFT_SET_TIMEOUT", "NFT_SET_EVAL"}, "TIMEOUT": int(ageing * 1000), "DESC": size}
+        self._set(name, 6, ETHERNET_ADDRESSES, **more)
+
+    def values(self, name: str, kind: int, listed: Sequence[bytes]) -> None:
+        """Add a set of values that does not change; one at least, all of one length. `kind` is how nft shows them."""
+        self._set(name, len(listed[0]), kind, FLAGS=set())
         for start in range(0, len(listed), _ELEMENTS):
-            some = [_attributes("NFTA_SET_ELEM_", KEY=_data(address)) for address in listed[start : start + _ELEMENTS]]
+            some = [attributes("NFTA_SET_ELEM_", KEY=as_data(value)) for value in listed[start : start + _ELEMENTS]]
             self._add(nft.NFT_MSG_NEWSETELEM, nft.nft_set_elem_list_msg, SET=name, ELEMENTS=some)
 
     def rule(self, chain: str, *steps: Expression, comment: str = "") -> None:
-        """Add a rule at the end of `chain`. Its `steps` are expressions, made by the functions below."""
+        """Add a rule at the end of `chain`. Its `steps` are expressions, made in nft_expressions.py."""
         more = {"USERDATA": {"value": comment}} if comment else {}
         self._add(nft.NFT_MSG_NEWRULE, nft.nft_rule_msg, CHAIN=chain, EXPRESSIONS=list(steps), **more)
 
@@ -95,6 +96,11 @@ class Table:
         # Make it first: to delete a table that is not there is an error, and undoes the whole transaction.
         new, old = (_table(kind, self.name) for kind in (nft.NFT_MSG_NEWTABLE, nft.NFT_MSG_DELTABLE))
         return [new, old, new, *self._messages]
+
+    def _set(self, name: str, length: int, kind: int, **more: Any) -> None:
+        self._sets += 1
+        key = {"KEY_TYPE": kind, "KEY_LEN": length}
+        self._add(nft.NFT_MSG_NEWSET, nft.nft_set_msg, NAME=name, ID=self._sets, **key, **more)
 
     def _add(self, kind: int, form: Any, **values: Any) -> None:
         self._messages.append(message(kind, form, TABLE=self.name, **values))
@@ -147,67 +153,6 @@ def frame_counts(table: str) -> Counter[str]:
                 frames = step.get_attr("NFTA_EXPR_DATA").get_attr("NFTA_COUNTER_PACKETS")
                 counts[rule.get_attr("NFTA_RULE_USERDATA")] += frames
     return counts
-
-
-def load(base: int, offset: int, length: int) -> Expression:
-    """Load bytes of the LINK, NETWORK or TRANSPORT header. A frame that is too short for them does not match."""
-    return _expression("payload", DREG=_REGISTER, BASE=base, OFFSET=offset, LEN=length)
-
-
-def load_meta(key: int) -> Expression:
-    """Load PROTOCOL, the EtherType, behind one VLAN tag if there is one; or L4PROTO, the protocol behind IP's header
-    and IPv6's extension headers."""
-    return _expression("meta", DREG=_REGISTER, KEY=key)
-
-
-def load_extension(header: int, offset: int, length: int) -> Expression:
-    """Load bytes of an IPv6 extension header. A frame without that header does not match."""
-    return _expression("exthdr", DREG=_REGISTER, TYPE=header, OFFSET=offset, LEN=length)
-
-
-def mask(bits: bytes) -> Expression:
-    """Keep only these bits of what was loaded."""
-    both = {"SREG": _REGISTER, "DREG": _REGISTER}
-    return _expression("bitwise", **both, LEN=len(bits), MASK=_data(bits), XOR=_data(bytes(len(bits))))
-
-
-def compare(value: bytes, how: int = EQUAL) -> Expression:
-    """Match if what was loaded is EQUAL to `value`, UNEQUAL, or AT_LEAST it (both in network byte order)."""
-    return _expression("cmp", SREG=_REGISTER, OP=how, DATA=_data(value))
-
-
-def in_set(addresses: str) -> Expression:
-    """Match if what was loaded is in the set."""
-    return _expression("lookup", SET=addresses, SREG=_REGISTER, SET_ID=1)
-
-
-def add_to_set(addresses: str) -> Expression:
-    """Match if what was loaded is in the set, or if there is room to add it. Its time in the set starts again."""
-    return _expression("dynset", SET_NAME=addresses, SET_ID=1, OP=1, SREG_KEY=_REGISTER)
-
-
-def count() -> Expression:
-    """Count the frame."""
-    return _expression("counter", BYTES=0, PACKETS=0)
-
-
-def verdict(code: int, chain: str | None = None) -> Expression:
-    """DROP or ACCEPT the frame, JUMP to a chain, or RETURN from it."""
-    where = {} if chain is None else {"CHAIN": chain}
-    data = _attributes("NFTA_DATA_", VERDICT=_attributes("NFTA_VERDICT_", CODE=code, **where))
-    return _expression("immediate", DREG=0, DATA=data)
-
-
-def _attributes(prefix: str, **values: Any) -> dict[str, Any]:
-    return {"attrs": [(prefix + name, value) for name, value in values.items()]}
-
-
-def _data(value: bytes) -> dict[str, Any]:
-    return _attributes("NFTA_DATA_", VALUE=value)
-
-
-def _expression(name: str, **values: Any) -> Expression:
-    return _attributes("NFTA_EXPR_", NAME=name, DATA=_attributes(f"NFTA_{name.upper()}_", **values))
 
 
 def _table(kind: int, name: str, flags: int = NLM_F_CREATE) -> bytes:

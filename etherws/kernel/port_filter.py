@@ -3,7 +3,7 @@
 Nothing here sees a frame, but no frame may pass before its client's rules: the port's sink (tunnel/filtered_sink.py)
 calls arm() before it writes the first one. A port's filters are one table of nf_tables; rate and isolation are settings
 of the interface. Others may take each of them away: guard.py watches, calls lost() and restore(). What a client may
-send per second is limited in tunnel/rate_limit.py. Read next: rules.py, guard.py, nftables.py, interfaces.py.
+send per second is limited in tunnel/rate_limit.py. Read next: rules.py, filter_table.py, guard.py, interfaces.py.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from etherws.errors import DeviceError
 from etherws.kernel import address_sets, interfaces, nftables
 from etherws.kernel.device_errors import device_errors
 from etherws.kernel.filter_state import Applied, FilterState
+from etherws.kernel.filter_table import table_for
 from etherws.kernel.learned import LearnedAddresses
 from etherws.kernel.link_changes import EVERYTHING, Touched
 from etherws.kernel.port_tables import HINTS, remove_table
-from etherws.kernel.rules import ADDRESSES, Rules, table_for, table_name
+from etherws.kernel.rules import ADDRESSES, Rules, table_name
 
 log = logging.getLogger(__name__)
 

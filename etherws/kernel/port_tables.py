@@ -1,6 +1,6 @@
 """The tables of all ports, as nf_tables has them: whether the kernel takes them, and the removal of those not needed.
 
-Which rules are in a table says rules.py; when a port gets one, port_filter.py. Read next: nftables.py.
+Which rules are in a table says filter_table.py; when a port gets one, port_filter.py. Read next: nftables.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import socket
 
 from etherws.kernel import nftables
 from etherws.kernel.device_errors import device_errors
-from etherws.kernel.rules import EVERYTHING, PREFIX, table_for, table_name
+from etherws.kernel.filter_table import table_for
+from etherws.kernel.rules import EVERYTHING, PREFIX, table_name
 
 #: The kernel's errors for what it does not know. Which one depends on what it does not know.
 UNKNOWN = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
@@ -26,9 +27,10 @@ HINTS = {
 }
 
 
-def check() -> None:
-    """Raise DeviceError, with the hint, unless this kernel and this user's rights suffice for every filter."""
-    with device_errors("filter what clients send", HINTS):
+def check(what: str = "what clients send") -> None:
+    """Raise DeviceError, with the hint, unless this kernel and this user's rights suffice for every filter. `what` is
+    to be filtered, for the message."""
+    with device_errors(f"filter {what}", HINTS):
         # lo is in every network namespace, under index 1.
         table_for("lo", EVERYTHING).dry_run()
 

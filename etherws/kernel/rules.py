@@ -1,15 +1,13 @@
-"""What the kernel enforces for one client (Rules), and the nf_tables table that filters what the client sends.
+"""What the kernel enforces for one client (Rules), and the names of the reasons for which it drops frames.
 
-Plain data: nothing here talks to the kernel, or knows when rules are put in. The table's chain sees a frame before the
-bridge learns from it. docs/policy.rst says what each rule costs. Read next: port_filter.py, nftables.py.
+Plain data: nothing here talks to the kernel, or knows when rules are put in. docs/policy.rst says what each rule means
+and costs. Read next: filter_table.py, which makes rules of nf_tables of them; port_filter.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from etherws.kernel import nftables
-from etherws.kernel.nftables import ACCEPT, JUMP, L4PROTO, LINK, NETWORK, PROTOCOL, RETURN, TRANSPORT, Table
+from ipaddress import IPv4Network, IPv6Network
 
 #: Seconds that an address stays one of a client's after its last frame, as in a bridge (br_device.c).
 AGEING = 300.0
@@ -20,23 +18,13 @@ ADDRESSES = "addresses"
 #: A table's name is this and its interface's name. Servers in one network namespace never share an interface.
 PREFIX = "etherws-"
 
-#: What a client may be kept from sending.
+#: What a client may be kept from sending; also reasons for drops.
 BPDU, DHCP_SERVER, ROUTER_ADVERTISEMENT = "bpdu", "dhcp-server", "router-advertisement"
 
-#: More reasons for drops.
-ADDRESS, DISGUISED = "source-address", "disguised"
-
-#: The addresses of 802.1D and MSTP, of provider bridges (802.1Q, table 8-1), and of Cisco's spanning tree per VLAN.
-_BPDUS = tuple(map(bytes.fromhex, ("0180c2000000", "0180c2000008", "01000ccccccd")))
-
-_IPV4, _IPV6, _VLAN, _QINQ = b"\x08\x00", b"\x86\xdd", b"\x81\x00", b"\x88\xa8"
-#: The kernel's EtherType for a frame that has a length in its place (include/uapi/linux/if_ether.h, ETH_P_802_2).
-_LLC = b"\x00\x04"
-_SNAP = b"\xaa\xaa\x03"
-_UDP, _ICMPV6 = b"\x11", b"\x3a"
-_FRAGMENT = 44
-_ADVERTISEMENT = b"\x86"
-_DHCP_CLIENT, _DHCPV6_CLIENT = (68).to_bytes(2, "big"), (546).to_bytes(2, "big")
+#: More reasons for drops: the Ethernet source; the IP source; what ARP and neighbour discovery say of an address; too
+#: many frames to groups; headers that hide what they carry.
+ADDRESS, IP_SOURCE, ARP_SENDER, NEIGHBOUR = "source-address", "ip-source", "arp-sender", "neighbour-discovery"
+GROUP_RATE, DISGUISED = "group-rate", "disguised"
 
 
 @dataclass(frozen=True)
@@ -44,7 +32,9 @@ class Rules:
     """What the kernel enforces for one client. The defaults enforce nothing.
 
     `macs`: how many source addresses the client may use, 0 for any number; or which ones ("02:00:00:00:00:01").
+    `addresses`: the IP addresses that the client may use as its own; None for any.
     `drop`: what is dropped when the client sends it; some of BPDU, DHCP_SERVER and ROUTER_ADVERTISEMENT.
+    `group_rate`: how many broadcast and multicast frames it may send per second; None without a limit.
     `rate_down`: the most that goes to the client, in bits per second; None without a limit.
     `isolated`: the bridge passes nothing between this client and other isolated clients.
     `macs_required`: False if nobody asked for `macs`, so that a kernel which cannot filter may do without it.
@@ -55,6 +45,8 @@ class Rules:
     rate_down: int | None = None
     isolated: bool = False
     macs_required: bool = True
+    addresses: frozenset[IPv4Network | IPv6Network] | None = None
+    group_rate: int | None = None
 
     @property
     def learns(self) -> bool:
@@ -64,80 +56,23 @@ class Rules:
     @property
     def filters(self) -> bool:
         """Whether some of what the client sends may be dropped, so that the port needs a table."""
-        return self.macs != 0 or bool(self.drop)
+        return self.macs != 0 or self.filters_on_request
+
+    @property
+    def filters_on_request(self) -> bool:
+        """Whether somebody asked for one of the filters beside `macs`, which always has a value."""
+        return bool(self.drop) or self.addresses is not None or self.group_rate is not None
 
 
-#: Rules that need everything of nf_tables which filters here use.
-EVERYTHING = Rules(macs=1, drop=frozenset({BPDU, DHCP_SERVER, ROUTER_ADVERTISEMENT}))
+#: Rules that need everything of nf_tables which filters here use, but for the limit of `group_rate`: it is a module of
+#: its own (CONFIG_NFT_LIMIT), and where it is missing the others are still of use.
+EVERYTHING = Rules(
+    macs=1,
+    drop=frozenset({BPDU, DHCP_SERVER, ROUTER_ADVERTISEMENT}),
+    addresses=frozenset({IPv4Network("192.0.2.0/24"), IPv6Network("2001:db8::/32")}),
+)
 
 
 def table_name(interface: str) -> str:
     """The name of the table that holds the filters of this interface."""
     return PREFIX + interface
-
-
-def table_for(interface: str, rules: Rules) -> Table:
-    """The table that filters what comes in by the interface. The first rule that drops or accepts a frame decides."""
-    table = Table(table_name(interface))
-    table.chain("ingress", interface)
-    if BPDU in rules.drop:
-        for address in _BPDUS:
-            table.drop("ingress", BPDU, nftables.load(LINK, 0, 6), nftables.compare(address))
-    if rules.drop & {DHCP_SERVER, ROUTER_ADVERTISEMENT}:
-        _drop_disguised(table)
-        _inspect_ip(table, rules.drop)
-    if rules.macs != 0:
-        if isinstance(rules.macs, int):
-            table.addresses(ADDRESSES, rules.macs, AGEING)
-            is_known = nftables.add_to_set(ADDRESSES)
-        else:
-            listed = [bytes.fromhex(address.replace(":", "")) for address in sorted(rules.macs)]
-            table.addresses(ADDRESSES, listed)
-            is_known = nftables.in_set(ADDRESSES)
-        table.rule("ingress", nftables.load(LINK, 6, 6), is_known, nftables.verdict(ACCEPT))
-        table.drop("ingress", ADDRESS)
-    return table
-
-
-def _drop_disguised(table: Table) -> None:
-    """Drop IP behind two VLAN tags, or behind LLC and SNAP headers: some hosts look there, rules do not (VU#855201)."""
-    protocol = nftables.load_meta(PROTOCOL)
-    for kind in (_VLAN, _QINQ):
-        table.drop("ingress", DISGUISED, protocol, nftables.compare(kind))
-    table.chain("llc")
-    table.rule("ingress", protocol, nftables.compare(_LLC), nftables.verdict(JUMP, "llc"))
-    for kind in (_IPV4, _IPV6, _VLAN, _QINQ):
-        snap = nftables.load(NETWORK, 0, 3), nftables.compare(_SNAP), nftables.load(NETWORK, 6, 2)
-        table.drop("llc", DISGUISED, *snap, nftables.compare(kind))
-
-
-def _inspect_ip(table: Table, drop: frozenset[str]) -> None:
-    """Drop DHCP servers' answers or router advertisements, and IPv6 whose headers cannot all be read."""
-    protocol, above = nftables.load_meta(PROTOCOL), nftables.load_meta(L4PROTO)
-    table.chain("ipv6")
-    table.rule("ingress", protocol, nftables.compare(_IPV6), nftables.verdict(JUMP, "ipv6"))
-    if DHCP_SERVER in drop:
-        # Whatever port it comes from: a DHCP client looks at its own port only.
-        udp_to = above, nftables.compare(_UDP), nftables.load(TRANSPORT, 2, 2)
-        # Later fragments have data at the place of the port.
-        first = nftables.load(NETWORK, 6, 2), nftables.mask(b"\x1f\xff"), nftables.compare(bytes(2))
-        table.drop(
-            "ingress", DHCP_SERVER, protocol, nftables.compare(_IPV4), *first, *udp_to, nftables.compare(_DHCP_CLIENT)
-        )
-        table.drop("ipv6", DHCP_SERVER, *udp_to, nftables.compare(_DHCPV6_CLIENT))
-    if ROUTER_ADVERTISEMENT in drop:
-        kind = above, nftables.compare(_ICMPV6), nftables.load(TRANSPORT, 0, 1)
-        table.drop("ipv6", ROUTER_ADVERTISEMENT, *kind, nftables.compare(_ADVERTISEMENT))
-    # The header above IPv6 could be read, and passed the rules before this one.
-    table.rule(
-        "ipv6", nftables.load(TRANSPORT, 0, 4), nftables.compare(bytes(4), nftables.AT_LEAST), nftables.verdict(RETURN)
-    )
-    # A later fragment has no such header: the first one must have it.
-    later = (
-        nftables.load_extension(_FRAGMENT, 2, 2),
-        nftables.mask(b"\xff\xf8"),
-        nftables.compare(bytes(2), nftables.UNEQUAL),
-    )
-    table.rule("ipv6", above, nftables.compare(bytes(1), nftables.AT_LEAST), *later, nftables.verdict(RETURN))
-    # A chain of headers that is broken, or goes on in a later fragment, hides what comes after it (RFC 7113).
-    table.drop("ipv6", DISGUISED)

@@ -273,6 +273,9 @@ def _rules(profile: Profile) -> Rules:
         rate_down=profile.rate_down,
         isolated=profile.isolated,
         macs_required=profile.macs != Profile().macs,
+        addresses=profile.addresses,
+        # The rate is for all connections of an identity together. Each has a port of its own, and a share.
+        group_rate=profile.group_rate and max(1, profile.group_rate // profile.connections),
     )
 
 

@@ -95,6 +95,8 @@ def is_usual(packet: memoryview) -> bool:
     (flags, gso_type, hdr_len, gso_size, start, offset, first, kind, version, fragment, protocol) = (
         _HEADERS.unpack_from(packet)
     )
+    if gso_type == _GSO_NONE and hdr_len:
+        return False
     if flags == _DATA_VALID:
         return gso_type == _GSO_NONE
     if kind == _SWAPPED_IPV4:
@@ -130,6 +132,10 @@ def settle(packet: memoryview) -> memoryview | bytearray | None:
     flags, gso_type, hdr_len, gso_size, start, offset = _VNET.unpack_from(packet)
     frame = packet[_FRAME:]
     _check(flags, gso_type, hdr_len, gso_size, len(frame))
+    if gso_type == _GSO_NONE and hdr_len:
+        # A kernel says it of super-frames only. It makes the first piece of a long frame so short that the receiver's
+        # filters find no IPv6 header there (ipv6_find_hdr() of net/ipv6/exthdrs_core.c reads only that piece).
+        packet = memoryview(bytes((*packet[:2], 0, 0)) + bytes(packet[4:]))
     if not flags & _NEEDS_CSUM:
         return packet if gso_type == _GSO_NONE else None
     if start + offset + 2 > len(frame):

@@ -42,8 +42,8 @@ _NEEDS_CSUM, _GSO_NONE = int(VnetFlag.NEEDS_CSUM), int(Gso.NONE)
 
 _LENGTH = struct.Struct(">I")
 
-#: A record's length; and flags and gso_type of its header as one number, which is 0 if the frame is complete.
-_RECORD = struct.Struct(">IH")
+#: A record's length; and flags, gso_type and hdr_len of its header as one number, which is 0 if the frame is complete.
+_RECORD = struct.Struct(">II")
 
 #: The least and the most that a record's length may say, in bytes (docs/wire.rst).
 RECORD_MIN, RECORD_MAX = VNET_BYTES + FRAME_MIN, 65_568

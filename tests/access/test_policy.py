@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etherws.access.policy import _KEYS, DEFAULT, GUARDS, MACS_MAX, RATE_MAX, RATE_MIN, SIZE_MAX, Profile, load, parse
+from etherws.access.policy import DEFAULT, SIZE_MAX, Profile, load, parse
+from etherws.access.policy_values import GROUP_RATE_MAX, KEYS, MACS_MAX, RATE_MAX, RATE_MIN
 from etherws.errors import PolicyError
+from etherws.settings import GUARDS
 
 DOCS = Path(__file__).parents[2] / "docs/policy.rst"
 
@@ -28,6 +31,8 @@ ALICE = Profile(
     rate_down=2_500_000_000,
     isolated=True,
     drop=frozenset({"bpdu"}),
+    addresses=frozenset(map(ip_network, ("192.0.2.7", "2001:db8:7::/64", "fe80::/64"))),
+    group_rate=100,
 )
 
 
@@ -59,6 +64,7 @@ def test_the_example_of_the_reference() -> None:
         rate_down=2_500_000_000,
         isolated=True,
         drop=frozenset({"dhcp-server", "router-advertisement"}),
+        group_rate=100,
     )
     assert policy.default == everyone
     assert policy.clients.keys() == {"alice", "gateway.example.org", "mallory"}
@@ -77,7 +83,7 @@ def test_the_example_that_lets_in_only_those_who_are_named() -> None:
 
 def test_the_reference_has_every_key_and_guard() -> None:
     text = DOCS.read_text().partition("What each rule costs")[0]
-    assert re.findall(r"^``([a-z-]+)`` +\S", text, re.MULTILINE) == list(_KEYS)
+    assert re.findall(r"^``([a-z-]+)`` +\S", text, re.MULTILINE) == list(KEYS)
     assert set(re.findall(r"^``([a-z-]+)``$", text, re.MULTILINE)) == GUARDS
 
 
@@ -177,6 +183,14 @@ def test_mac_addresses_are_kept_in_one_form() -> None:
         ('drop = ["dhcp"]', "unknown entry of drop 'dhcp'; is it dhcp-server?"),
         ('drop = ["arp"]', "unknown entry of drop 'arp'; choose one of bpdu, dhcp-server, router-advertisement"),
         ("drop = [[]]", "drop is not a list of texts"),
+        ("addresses = []", 'addresses is empty; name an address, or write "any"'),
+        ('addresses = "192.0.2.1"', "addresses is not a list of texts"),
+        ('addresses = ["192.0.2.1/24"]', "'192.0.2.1/24' in addresses has bits behind its prefix; is it 192.0.2.0/24?"),
+        ('addresses = ["fe80::1%eth0"]', "'fe80::1%eth0' in addresses is not an IP address"),
+        ('addresses = [\n\n  "192.0.2.1", # ]\n  "x",\n]', "'x' in addresses is not an IP address or network"),
+        ("group-rate = 0", 'group-rate must be a number from 1 to 1000000, or "unlimited"; write it without quotes'),
+        ('group-rate = "100"', "group-rate must be a number from 1 to 1000000"),
+        ('group-rate = "100/s"', "group-rate must be a number from 1 to 1000000"),
         ("isolate = true", "unknown key 'isolate'; is it isolated?"),
         ("rate_up = 3", "unknown key 'rate_up'; is it rate-up?"),
         ('"\\u001b[2J" = 1', "unknown key '\\x1b[2J'; choose one of connect, bridge, device"),
@@ -293,7 +307,7 @@ def test_the_size_is_limited_before_anything_is_parsed(tmp_path: Path) -> None:
 
 
 def test_the_command_says_what_the_reference_says(tmp_path: Path) -> None:
-    session, text, _ = examples()
+    session, text, *_ = examples()
     file = tmp_path / "policy.toml"
     file.write_text(text)
     done = check(file)
@@ -331,6 +345,9 @@ def test_the_command_refuses_a_mistake_in_one_line(tmp_path: Path) -> None:
 NAMES = st.text("abcXYZ019.-_", min_size=1, max_size=15).filter(lambda name: name not in (".", ".."))
 MACS = st.binary(min_size=5, max_size=5).map(lambda raw: f"02:{raw.hex(':')}")
 RATES = st.none() | st.integers(RATE_MIN // 1000, RATE_MAX // 1000).map(lambda rate: rate * 1000)
+NETWORKS = st.ip_addresses().flatmap(
+    lambda address: st.integers(0, address.max_prefixlen).map(lambda bits: ip_network((address, bits), strict=False))
+)
 PROFILES = st.builds(
     Profile,
     connect=st.booleans(),
@@ -343,6 +360,8 @@ PROFILES = st.builds(
     rate_down=RATES,
     isolated=st.booleans(),
     drop=st.frozensets(st.sampled_from(sorted(GUARDS))),
+    addresses=st.none() | st.frozensets(NETWORKS, min_size=1, max_size=5),
+    group_rate=st.none() | st.integers(1, GROUP_RATE_MAX),
 )
 VALUES = st.sampled_from(
     ["1", "0", "-1", "1e9", "true", "inf", '""', "''", '"1 Mbit/s"', '"bpdu"', "[]", "{}", "[[1]]", "2026-01-01", '"""']
@@ -354,17 +373,19 @@ def written(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, frozenset):
-        return "[" + "".join(f'\n  "{item}", # ]' for item in sorted(value)) + "\n]"
+        return "[" + "".join(f'\n  "{item}", # ]' for item in sorted(map(str, value))) + "\n]"
     return str(value) if isinstance(value, int) else f'"{value}"'
 
 
 def table(profile: Profile) -> list[str]:
     """The statements that make this profile."""
     found = []
-    for key in _KEYS:
+    for key in KEYS:
         value = getattr(profile, key.replace("-", "_"))
-        if key.startswith("rate"):
-            value = "unlimited" if value is None else f"{value // 1000} kbit/s"
+        if value is None:
+            value = "any" if key == "addresses" else "unlimited"
+        elif key.startswith("rate"):
+            value = f"{value // 1000} kbit/s"
         found.append(f"{key} = {written(value)}")
     return found
 
@@ -378,7 +399,7 @@ def test_what_is_written_is_read(one: Profile, other: Profile) -> None:
     assert one.summary().isprintable()
 
 
-@given(PROFILES, st.integers(0, len(_KEYS)), st.lists(st.sampled_from(["", "# ]", "  "]), max_size=3), st.data())
+@given(PROFILES, st.integers(0, len(KEYS)), st.lists(st.sampled_from(["", "# ]", "  "]), max_size=3), st.data())
 @settings(max_examples=100, deadline=None)
 def test_the_line_is_that_on_which_the_statement_begins(
     profile: Profile, place: int, blanks: list[str], data: st.DataObject
@@ -398,7 +419,7 @@ def test_the_line_is_that_on_which_the_statement_begins(
     st.text(max_size=200)
     | st.lists(
         st.sampled_from(["[default]", "[client]", "[client.a]", "[[client]]", "client.b = 1", "# x", "]", '"""', "\r"])
-        | st.builds("{} = {}".format, st.sampled_from([*_KEYS, "x", "a.b", '""']), VALUES),
+        | st.builds("{} = {}".format, st.sampled_from([*KEYS, "x", "a.b", '""']), VALUES),
         max_size=8,
     ).map("\n".join)
 )

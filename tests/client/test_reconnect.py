@@ -18,7 +18,7 @@ from etherws.client.credentials import Credentials
 from etherws.client.proxy_choice import ProxyChoice
 from etherws.client.reconnect import Client
 from etherws.errors import EtherwsError
-from etherws.settings import DeviceSettings, Retry, Trust
+from etherws.settings import ClientSettings, Retry, Trust
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.session import Session
 from tests.lab.hosts import PATIENCE, Host, until
@@ -222,7 +222,7 @@ def test_an_unexpected_error_is_logged_and_tried_again(host: Host, caplog: pytes
     over, said = Event(), list[str]()
     server = Fault(over)
     with host.namespace.inside(), gevent.Timeout(PATIENCE):
-        Client([server], DeviceSettings(), Retry(0.01, 0.01)).run(said.append, over)
+        Client([server], ClientSettings(), Retry(0.01, 0.01)).run(said.append, over)
     assert server.attempts > 2
     words = "ethws0 is up, but cannot connect to ws://fault: unexpected KeyError: 'no such\\x1bkey'; retrying"
     assert said == [words]
@@ -247,9 +247,9 @@ def test_an_unexpected_end_of_a_session_is_logged_and_tried_again(
     with serve(host, keep) as port, host.namespace.inside(), gevent.Timeout(PATIENCE):
         uri, _, _ = split_uri(f"ws://127.0.0.1:{port}/")
         server = RemoteServer(
-            uri, DeviceSettings(), proxy_choice=ProxyChoice(), trust=Trust(), credentials=Credentials()
+            uri, ClientSettings(), proxy_choice=ProxyChoice(), trust=Trust(), credentials=Credentials()
         )
-        Client([server], DeviceSettings(), Retry(0.01, 0.01)).run(print, over)
+        Client([server], ClientSettings(), Retry(0.01, 0.01)).run(print, over)
     assert len(sessions) == 2
     assert "lost ws://127.0.0.1" in caplog.text
     assert "unexpected RecursionError: too deep; trying again" in caplog.text

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etherws.access import credential_files, policy, toml_lines
+from etherws.access import credential_files, policy, policy_values, toml_lines
 from etherws.access.credential_files import Passwords, Tokens
 from etherws.errors import CredentialsError, PolicyError, TomlError
+from etherws.settings import GUARDS
 
-keys = st.sampled_from([*policy._KEYS, "mac", "rate_up", "x", '"macs"', "drop.x", "a.b"])
+keys = st.sampled_from([*policy_values.KEYS, "mac", "rate_up", "x", '"macs"', "drop.x", "a.b"])
 names = st.sampled_from(["alice", '"CN=a.b"', "bob", '""', "a.b", "'q'", "\u00fc"])
 headings = st.one_of(
     st.just("[default]"),
@@ -29,6 +30,7 @@ scalars = st.one_of(
     ),
     st.sampled_from(['"02:00:00:00:00:01"', '"03:00:00:00:00:01"', '"00-00-00-00-00-00"', '"bpdu"', '"dhcp-server"']),
     st.sampled_from(['"""a\nb"""', "'''\n'''", '"\\u0000"', "1979-05-27T07:32:00Z", "{a = 1}", '"eth%d"', '"\\ud800"']),
+    st.sampled_from(['"any"', '"192.0.2.7"', '"2001:db8::/32"', '"192.0.2.7/24"', '"fe80::1%eth0"', '"::/0"']),
     st.text(max_size=6).map(repr),
 )
 values = st.one_of(
@@ -62,10 +64,12 @@ def test_a_policy_is_read_or_refused_with_a_line(text: str) -> None:
     assert set(found.clients) == set(document.get("client", {}))
     for profile in (found.default, *found.clients.values()):
         assert profile.summary().isprintable()
-        assert 1 <= profile.connections <= policy.CONNECTIONS_MAX
-        assert profile.drop <= policy.GUARDS
+        assert 1 <= profile.connections <= policy_values.CONNECTIONS_MAX
+        assert profile.drop <= GUARDS
         for rate in (profile.rate_up, profile.rate_down):
-            assert rate is None or policy.RATE_MIN <= rate <= policy.RATE_MAX
+            assert rate is None or policy_values.RATE_MIN <= rate <= policy_values.RATE_MAX
+        assert profile.group_rate is None or 1 <= profile.group_rate <= policy_values.GROUP_RATE_MAX
+        assert profile.addresses is None or 1 <= len(profile.addresses) <= policy_values.ADDRESSES_MAX
         if isinstance(profile.macs, frozenset):
             assert all(re.fullmatch("[0-9a-f][02468ace](:[0-9a-f]{2}){5}", mac) for mac in profile.macs)
 

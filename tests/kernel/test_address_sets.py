@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from etherws.kernel import address_sets
-from etherws.kernel.rules import ADDRESSES, AGEING, Rules, table_for
+from etherws.kernel.filter_table import table_for
+from etherws.kernel.rules import ADDRESSES, AGEING, Rules
 from tests.lab.hosts import Host
 from tests.lab.lan import make_lan, passes, source
 

@@ -76,10 +76,10 @@ REMOVALS = {
     "flush table": ["flush table netdev etherws-port"],
     "flush chain": ["flush chain netdev etherws-port ingress"],
     "delete chain": ["flush chain netdev etherws-port ingress", "delete chain netdev etherws-port ingress"],
-    "delete rule": ["delete rule netdev etherws-port ingress handle 7"],
+    "delete rule": ["delete rule netdev etherws-port ingress handle 8"],
     "insert rule": ["insert rule netdev etherws-port ingress accept"],
     "add rule": ["add rule netdev etherws-port ingress accept"],
-    "replace rule": ["replace rule netdev etherws-port ingress handle 4 accept"],
+    "replace rule": ["replace rule netdev etherws-port ingress handle 6 accept"],
     "in place of ours": ["delete table netdev etherws-port", "add table netdev etherws-port"],
 }
 

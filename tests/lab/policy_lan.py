@@ -51,6 +51,12 @@ def hears(peer: Peer, data: bytes) -> None:
     assert got[1] == data
 
 
+def hears_at_last(peer: Peer, data: bytes) -> None:
+    """Wait for this frame, whatever comes before it."""
+    while (got := peer.frame())[0] != 0x82 or got[1] != data:
+        pass
+
+
 def closed(peer: Peer) -> tuple[int, bytes]:
     """Wait for the Close; its code and reason."""
     while (got := peer.frame())[0] != 0x88:

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.frames import frame
 from tests.lab.hosts import OURS, Host, Process, until
+from tests.lab.packets import ICMPV6, IPV4, IPV6, LINK_LOCAL, TAG, UDP, arp, icmpv6, ipv4, ipv6
+from tests.lab.packets import frame as holding
+from tests.lab.packets import udp as datagram
 from tests.lab.peer import Peer, masked, request
-from tests.lab.policy_lan import NAMES, Lan, closed, hears, says, source
+from tests.lab.policy_lan import NAMES, Lan, closed, hears, hears_at_last, says, source
 from tests.lab.refusals import Tell
 
 
@@ -266,6 +270,40 @@ def test_a_device_or_bridge_that_cannot_be_had_refuses_this_client_only(host: Ho
     lan.server.says("was refused: cannot")
     lan.join("carol")
     assert "Traceback" not in lan.server.output
+
+
+def test_only_its_own_ip_addresses_are_a_clients(host: Host, tmp_path: Path, tell: Tell) -> None:
+    lan = Lan(host, tmp_path, '[client.alice]\naddresses = ["192.0.2.7", "fe80::7"]\n')
+    alice, carol = lan.join("alice"), lan.join("carol")
+    own = holding(IPV4 + ipv4(UDP, datagram(1, 2), source=b"\xc0\0\2\7"))
+    for spoofed in (
+        holding(IPV4 + ipv4(UDP, datagram(1, 2))),
+        holding(arp("192.0.2.1", "192.0.2.9", operation=2)),
+        holding(IPV6 + ipv6(ICMPV6, icmpv6(136, bytes(4) + LINK_LOCAL), source=LINK_LOCAL[:15] + b"\7")),
+        holding(TAG + TAG + IPV4 + ipv4(UDP, datagram(1, 2))),
+    ):
+        says(alice, spoofed)
+    for sent in (own, holding(arp("192.0.2.7", "192.0.2.9"))):
+        says(alice, sent)
+        hears(carol, sent)
+    alice.say(masked(0x88, b""))
+    lan.server.says("dropped 1 arp-sender, 1 disguised, 1 ip-source, 1 neighbour-discovery")
+    tell("policy: another's IP address, in ARP too", "dropped, counted in the log", "nothing", "goes on")
+
+
+def test_broadcasts_are_limited_for_all_connections_of_a_name(host: Host, tmp_path: Path, tell: Tell) -> None:
+    lan = Lan(host, tmp_path, "[client.alice]\ngroup-rate = 2\nconnections = 2\n")
+    carol = lan.join("carol")
+    alices = [lan.join("alice") for _ in range(2)]
+    for alice in alices:
+        # Far more than the burst and what comes by the rate meanwhile.
+        for number in range(1000):
+            says(alice, source(1000 + number % 100))
+        says(alice, frame(100))
+        hears_at_last(carol, frame(100))
+        alice.say(masked(0x88, b""))
+    lan.server.says(" group-rate", times=2)
+    tell("policy: too many broadcasts", "dropped, counted in the log", "nothing", "goes on")
 
 
 # A lost client's port.

@@ -130,3 +130,16 @@ def test_a_checksum_that_the_client_calls_verified_is_verified_here(lan: Lan, ho
     # A checksum of 0 is none.
     lan.say(vnet(2) + wrong, vnet(2) + right)
     assert taker.recv(100) == b"right"
+
+
+def test_a_length_of_headers_cannot_hide_an_ipv6_header(lan: Lan) -> None:
+    # In a long frame whose first piece ends before the IPv6 header, the kernel's filter reads that header elsewhere.
+    long = bytes(5000)
+    for size in (14, 18, 20, 5000):
+        for flags in (0, 2):
+            lan.say(
+                vnet(flags, 0, size) + BROADCAST + SOURCE + ipv6(ICMPV6, icmpv6(134) + long),
+                vnet(flags, 0, size) + BROADCAST + SOURCE + ipv6(17, udp(547, 546, long)),
+            )
+    left = lan.left()
+    assert "dropped 8 dhcp-server, 8 router-advertisement" in left, left

@@ -196,3 +196,25 @@ def test_the_quick_look_never_takes_what_the_longer_one_does_not(packet: bytes, 
     view = memoryview(changed)
     if is_usual(view):
         assert settle(view) is view
+
+
+@pytest.mark.parametrize("flags", [0, 2])
+@pytest.mark.parametrize("size", [1, 14, 20, 9999])
+def test_only_a_super_frame_has_a_length_of_headers(flags: int, size: int) -> None:
+    packet = memoryview(vnet(flags, 0, size) + UDP6)
+    assert not is_usual(packet)
+    settled = settle(packet)
+    assert settled is not None
+    assert bytes(settled) == vnet(flags) + UDP6
+
+
+def test_a_length_of_headers_counts_for_no_unfinished_checksum() -> None:
+    packet = memoryview(vnet(1, 0, 14, start=54, offset=6) + UDP6)
+    assert not is_usual(packet)
+    settled = settle(packet)
+    assert settled is not None
+    assert bytes(settled) == vnet(1, start=54, offset=6) + UDP6
+    # One that is filled in here.
+    settled = settle(memoryview(vnet(1, 0, 14, start=54, offset=0) + UDP6))
+    assert settled is not None
+    assert bytes(settled[:10]) == bytes(10)
