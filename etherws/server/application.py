@@ -166,7 +166,7 @@ class Application:
         assert self._ports is not None
         guest = self._review.add(self._ports, port, admission)
         try:
-            connection = self._upgrade(environ, headers)
+            connection = self._upgrade(environ, headers, key)
             if profile.rate_up:
                 connection.limit_rate(port.pacer(profile.rate_up))
             session = Session(port.tap, connection, self.settings, port.sink())
@@ -205,7 +205,7 @@ class Application:
         self._full = False
         return port
 
-    def _upgrade(self, environ: Environ, headers: Headers) -> Connection:
+    def _upgrade(self, environ: Environ, headers: Headers, key: ClientKey) -> Connection:
         """Send the 101, and take the connection from the HTTP server."""
         offered = handshake.subprotocols(environ)
         version = wire.best(offered, self.settings.wire)
@@ -213,7 +213,10 @@ class Application:
         # offered some.
         chosen = version.name if version.name in offered else authenticate.bearer(offered)
         stream, early = environ[UPGRADE](headers + ([("Sec-WebSocket-Protocol", chosen)] if chosen else []))
-        return Connection(stream, server=True, wire=version, congestion=self.settings.congestion, early=early)
+        source = f"identity {key.identity}" if key.identity else addresses.source_key(authenticate.address(environ))
+        return Connection(
+            stream, server=True, wire=version, congestion=self.settings.congestion, early=early, source=source
+        )
 
     def _leave(self, port: Port, reason: EtherwsError | None) -> None:
         """The session has ended. The port is kept for its client, unless one side closed the WebSocket on purpose."""

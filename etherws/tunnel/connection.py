@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import socket
 import struct
-import termios
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from time import monotonic
 
 import gevent
@@ -28,6 +26,7 @@ from etherws.tunnel.rate_limit import Pacer
 from etherws.tunnel.receiver import Receiver
 from etherws.tunnel.sender import Sender
 from etherws.tunnel.stream import Stream
+from etherws.tunnel.turns import Turn, account
 from etherws.tunnel.wire import Batch, Buffer, Version1, Version2
 
 #: Seconds for a full socket to become free before packets are queued. On a fast path it takes less, and to sort packets
@@ -37,6 +36,9 @@ FULL_SOCKET_TIMEOUT = 0.002
 #: Seconds for the last bytes to leave, and then for the peer to end its side. With everything else at the end they stay
 #: below the 2 s in which SIGTERM ends the process.
 FLUSH_TIMEOUT, DISCARD_TIMEOUT = 0.5, 1.0
+
+#: Seconds for which what came before is read and delivered, once sending has failed.
+LAST_READ_TIMEOUT = 0.5
 
 # Compared with each message's opcode: a plain integer is faster than a member of an IntEnum.
 _BINARY = int(Opcode.BINARY)
@@ -53,12 +55,13 @@ class Connection:
         wire: Version1 | Version2,
         congestion: str = AUTO,
         early: bytes = b"",
+        source: str = "",
         encoder: Encoder | None = None,
         decoder: Decoder | None = None,
     ) -> None:
         """`server` is whether this end is the server. `congestion` is the name of a congestion control, or AUTO;
-        `early` are bytes that were received together with the handshake. `encoder` and `decoder` replace the usual
-        framing."""
+        `early` are bytes that were received together with the handshake. The connections of one `source` share its
+        part of this process's time. `encoder` and `decoder` replace the usual framing."""
         self.wire = wire
         self.congestion = CongestionControl(stream.tcp, congestion)
         self.drops: Counter[str] = Counter()
@@ -66,7 +69,16 @@ class Connection:
         self.round_trip: float | None = None
         self._stream = stream
         self._sender = Sender(stream, encoder or Encoder(server=server))
-        self._receiver = Receiver(stream, decoder or Decoder(server=server, max_message=wire.max_message), early)
+        #: The turns of the greenlet in recv(). What other greenlets send is counted there too.
+        payer = account(source)
+        self._turn = Turn(payer)
+        decoder = decoder or Decoder(server=server, max_message=wire.max_message)
+        self._receiver = Receiver(stream, decoder, self._turn, early, payer.source)
+        # What was received and not returned by recv() yet: packets, and behind them the Close.
+        self._slices: Iterator[Sequence[Buffer]] = iter(())
+        self._close: Buffer | None = None
+        # Until when what came is still read after sending has failed, by monotonic().
+        self._read_until = 0.0
         self._pinged: tuple[bytes, float] | None = None
         self._ended: ConnectionClosed | None = None
         self._closing = self._lost = False
@@ -84,6 +96,8 @@ class Connection:
         """
         if self._closing or self._ended:
             raise self._ended or ConnectionClosed("closing")
+        if batch.spans:
+            self._turn.sent += batch.spans[-1][1]
         if self._sender.send(self.wire.pack(batch)):
             self.congestion.update(monotonic(), FREE)
             return True
@@ -94,6 +108,7 @@ class Connection:
         """Send packets that waited in a queue; return whether the socket took everything. Raises as send()."""
         if self._closing or self._ended:
             raise self._ended or ConnectionClosed("closing")
+        self._turn.sent += sum(map(len, packets))
         return self._sender.send(self.wire.pack_queued(packets))
 
     def wait_writable(self) -> int:
@@ -107,40 +122,70 @@ class Connection:
         self._sender.flush()
 
     def recv(self) -> Sequence[Buffer]:
-        """Block this greenlet until packets come; return them, one at least. They are valid until the next call.
+        """Block this greenlet until packets come; return some, one at least. They are valid until the next call.
 
         Pings are answered meanwhile. Raises ProtocolError at the peer's first mistake, ConnectionClosed at its Close
-        and at the end of TCP.
+        and at the end of TCP: after all packets that came before.
         """
         while True:
-            if error := self._ended or self._sender.error:
-                raise error
-            messages: list[Buffer] = []
-            for opcode, payload in self._receiver.receive():
-                if opcode == _BINARY:
-                    messages.append(payload)
-                else:
-                    self._other(opcode, payload)
-                    if self._ended:
-                        break
-            packets = self.wire.unpack(messages)
-            if packets:
-                return packets
+            if self._turn.over():
+                self._turn.wait()
+            for packets in self._slices:
+                if packets:
+                    return packets
+                # All of these were dropped.
+                if self._turn.over():
+                    self._turn.wait()
+            self._receive()
+
+    def end_receiving(self) -> None:
+        """Let recv() return what has come, and then raise why the connection ended."""
+        with contextlib.suppress(OSError):
+            self._stream.shutdown(socket.SHUT_RD)
+
+    def end_turn(self) -> None:
+        """Let others have their turn: the greenlet that was in recv() goes on to something else, or ends."""
+        self._turn.end()
+
+    def _receive(self) -> None:
+        """Replace `_slices`, all of which have been returned, by what comes next."""
+        if self._close is not None:
+            self._ended = self._ended or _told(self._close)
+        if self._ended:
+            raise self._ended
+        if self._sender.error and not self._more_came():
+            raise self._sender.error
+        messages: list[Buffer] = []
+        ping: Buffer | None = None
+        for opcode, payload in self._receiver.receive():
+            if opcode == _BINARY:
+                messages.append(payload)
+            elif opcode == Opcode.PING:
+                ping = payload
+            elif opcode == Opcode.CLOSE:
+                # Nothing follows it.
+                self._close = payload
+                break
+            else:
+                self._other(opcode, payload)
+        if ping is not None:
+            # An answer to the latest of several is enough (RFC 6455, section 5.5.3).
+            self._sender.pong(ping)
+        self._slices = self.wire.unpack(messages)
 
     def _other(self, opcode: int, payload: Buffer) -> None:
-        """A control frame, or text."""
-        if opcode == Opcode.PING:
-            self._sender.pong(payload)
-        elif opcode == Opcode.PONG:
-            if self._pinged and payload == self._pinged[0]:
-                self.round_trip = monotonic() - self._pinged[1]
-                self._pinged = None
-        elif opcode == Opcode.CLOSE:
-            code, reason = parse_close(payload)
-            text = f"closed by the peer, code {code or 'none'}"
-            self._ended = ConnectionClosed(f"{text}: {printable(reason)}" if reason else text, code)
-        else:
+        """A pong, or text."""
+        if opcode != Opcode.PONG:
             self.drops["text"] += 1
+        elif self._pinged and payload == self._pinged[0]:
+            self.round_trip = monotonic() - self._pinged[1]
+            self._pinged = None
+
+    def _more_came(self) -> bool:
+        """After sending has failed: whether there are bytes that came before."""
+        now = monotonic()
+        self._read_until = self._read_until or now + LAST_READ_TIMEOUT
+        return now < self._read_until and (self._receiver.undecoded or self.unread() > 0)
 
     def limit_rate(self, pacer: Pacer | None) -> None:
         """Receive at the rate of `pacer` from now on, together with the other connections that have it; None: as fast
@@ -154,9 +199,13 @@ class Connection:
         if not self._ended and self._sender.ping(payload):
             self._pinged = payload, monotonic()
 
+    def free_memory(self) -> None:
+        """Give back the memory that is of use only while much is received."""
+        self._receiver.free()
+
     def unread(self) -> int:
-        """How many bytes from the peer wait in the kernel (tcp(7), SIOCINQ)."""
-        return int(struct.unpack("i", fcntl.ioctl(self._stream.tcp.fileno(), termios.FIONREAD, bytes(4)))[0])
+        """How many bytes from the peer wait in the kernel."""
+        return self._stream.unread()
 
     def local_address_gone(self) -> bool:
         """Whether this machine no longer has the connection's local address, so that nothing can come any more."""
@@ -211,3 +260,10 @@ class Connection:
     def all_drops(self) -> Counter[str]:
         """What was dropped so far, by reason."""
         return self.drops + self.wire.drops
+
+
+def _told(payload: Buffer) -> ConnectionClosed:
+    """The error for the Close with this payload. Raises ProtocolError if the payload is wrong."""
+    code, reason = parse_close(payload)
+    text = f"closed by the peer, code {code or 'none'}"
+    return ConnectionClosed(f"{text}: {printable(reason)}" if reason else text, code)

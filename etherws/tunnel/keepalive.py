@@ -21,6 +21,9 @@ from etherws.tunnel.connection import Connection
 #: waiting does not help.
 PROBE_TIMEOUT = 2.0
 
+#: Seconds without a byte after which the memory of a busy connection goes back to the kernel.
+IDLE = 1.0
+
 
 class Keepalive:
     """Watches one connection."""
@@ -61,6 +64,8 @@ class Keepalive:
                 unread_at = now
                 continue
             if now >= ping_at:
+                if now - heard >= IDLE:
+                    connection.free_memory()
                 connection.ping()
                 ping_at = now + self._interval
             self._probe.wait(min(ping_at, deadline) - now)

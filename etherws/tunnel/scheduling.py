@@ -3,7 +3,8 @@
 gevent switches to another greenlet only where the running one waits. A greenlet that always finds more to do, because
 its peer or its TAP never stops, would keep every other connection waiting. So each of them waits for the event loop
 after TURN_SECONDS at the latest; the bound is a time, because 256 KiB can be four super-frames or 43,000 pings. Work
-that costs much, and that strangers can ask for, goes through `low_priority`. Read next: receiver.py, which uses both.
+that costs much, and that strangers can ask for, goes through `low_priority`. turns.py does both for a connection: read
+it next.
 """
 
 from __future__ import annotations
@@ -21,8 +22,21 @@ from gevent.hub import Waiter
 #: connections that are ready get their turn; gevent.sleep(0) would run only greenlets that are due already.
 TURN_SECONDS = 0.002
 
-#: While the event loop is never idle, low-priority work gets one part of time in so many.
+#: The same for a turn of low priority. Somebody else's frame may come during each of them.
+LOW_PRIORITY_TURN_SECONDS = 0.0005
+
+#: While others are busy, low-priority work gets one part of time in so many.
 LOW_PRIORITY_PART = 4
+
+#: Others are busy if they take more than this part of time, over about so many seconds. Bulk takes more; a session that
+#: is worked at takes less, and can do with the moments between two turns.
+BUSY_PART, BUSY_SECONDS = 0.03, 0.1
+
+#: Seconds in which others wait for a block at most, if the block itself waits for something.
+BLOCK_MAX = 0.02
+
+#: Seconds by which a source that used less than its part may be ahead of others.
+CREDIT_MAX = 0.01
 
 #: Sources whose time is remembered at most. Each takes about 200 bytes.
 SOURCES_MAX = 4096
@@ -31,9 +45,10 @@ SOURCES_MAX = 4096
 class LowPriority:
     """Work that waits until the event loop has nothing else to do.
 
-    While the loop always has something, this work gets a quarter of the time, all sources together. Among sources that
-    wait, the one with the least time used is next. Like start-time fair queueing (Goyal, Vin and Cheng, 1996): a source
-    that comes anew starts with as much time as the source that runs, so it cannot make up for the time of its absence.
+    While others are busy, this work gets a quarter of the time at most, all sources together. While the event loop is
+    never idle, it gets that, too. Among sources that wait, the one with the least time used is next. As in start-time
+    fair queueing (Goyal, Vin and Cheng, 1996), a source that comes anew starts with as much time as the source that
+    runs, so it cannot make up for the time of its absence.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic, loop: Callable[[], Any] | None = None) -> None:
@@ -50,14 +65,20 @@ class LowPriority:
         self._source, self._since = "", 0.0
         # From when on the next turn need not wait for the loop to be idle.
         self._due = 0.0
+        # Seconds that others have used of late, and when that was so.
+        self._others, self._others_at = 0.0, 0.0
+        # Who had turns before anybody else had any, when that was last, and what all but this one used of late.
+        self._alone: object = None
+        self._alone_at = self._beside = self._beside_at = 0.0
         self._watchers: tuple[Any, ...] = ()
 
     @contextmanager
     def turn(self, source: str) -> Iterator[None]:
         """Block this greenlet until it is `source`'s turn; the time of the block is then counted to `source`.
 
-        One block runs at a time, so nothing in it may wait for a peer. A block inside another one of the same greenlet
-        belongs to it. Whatever ends the block, or the wait for it, lets the next one go on.
+        One block runs at a time, so nothing in it should wait; if it does, the next one begins after BLOCK_MAX. A block
+        inside another one of the same greenlet belongs to it. Whatever ends the block, or the wait for it, lets the
+        next one go on.
         """
         if self._holder is gevent.getcurrent():
             yield
@@ -72,8 +93,9 @@ class LowPriority:
         """Block this greenlet until it is `source`'s turn. release() must follow, in this greenlet."""
         waiter: Waiter[None] = Waiter()
         self._waiting.setdefault(source, deque()).append(waiter)
-        self._used[source] = max(self._used.get(source, 0.0), self._floor)
-        if self._holder is None and not self._watchers:
+        # Who used little of late comes before others, but not by more than CREDIT_MAX.
+        self._used[source] = max(self._used.get(source, self._floor), self._floor - CREDIT_MAX)
+        if not self._watchers:
             self._watch()
         try:
             waiter.get()
@@ -89,25 +111,52 @@ class LowPriority:
 
     def release(self) -> None:
         """End the turn, which this greenlet has, and let the next one begin."""
+        if self._holder is not gevent.getcurrent():
+            # It waited too long, and others went on.
+            return
         now = self._clock()
-        seconds = now - self._since
-        self._used[self._source] = self._used.get(self._source, self._floor) + seconds
-        self._due = now + (LOW_PRIORITY_PART - 1) * seconds
-        self._holder = None
+        self._due = now + (LOW_PRIORITY_PART - 1) * (now - self._since)
+        self._count(now - self._since)
+        self._unwatch()
         if self._waiting:
             self._watch()
         self._forget()
+
+    def note(self, who: object, seconds: float, *, heavy: bool) -> None:
+        """Note the time of somebody's turns. Those that are not `heavy` keep low-priority work waiting."""
+        now = self._clock()
+        if not heavy:
+            self._others, self._others_at = _of_late(self._others, now - self._others_at) + seconds, now
+        if who is not self._alone and now - self._alone_at > BUSY_SECONDS:
+            self._alone = who
+        if who is self._alone:
+            self._alone_at = now
+        else:
+            self._beside, self._beside_at = _of_late(self._beside, now - self._beside_at) + seconds, now
+
+    def alone(self, who: object) -> bool:
+        """Whether nobody else has had much to do of late, so that this one need not wait."""
+        if who is not self._alone or self._waiting or self._holder is not None:
+            return False
+        return _of_late(self._beside, self._clock() - self._beside_at) <= BUSY_PART * BUSY_SECONDS
 
     def waiting(self) -> int:
         """How many greenlets wait for their turn."""
         return sum(map(len, self._waiting.values()))
 
     def _watch(self) -> None:
-        """Let the event loop give the next turn: when it is idle, or when the turn is due."""
+        """Let the event loop give the next turn: when it is idle, or when the turn is due; when a block that waits has
+        waited too long."""
         loop = self._loop()
+        if self._holder is not None:
+            self._watchers = (loop.timer(max(0.0, self._since + BLOCK_MAX - self._clock())),)
+            self._watchers[0].start(self._next)
+            return
         # libev calls an idle watcher only if no other event is pending. libuv does so after each poll; there the turns
         # of this class alternate with those of others.
-        self._watchers = loop.idle(), loop.timer(max(0.0, self._due - self._clock()))
+        timer = loop.timer(max(0.0, self._due - self._clock()))
+        busy = _of_late(self._others, self._clock() - self._others_at) > BUSY_PART * BUSY_SECONDS
+        self._watchers = (timer,) if busy else (timer, loop.idle())
         for watcher in self._watchers:
             watcher.start(self._next)
 
@@ -119,11 +168,21 @@ class LowPriority:
     def _next(self) -> None:
         """Give the turn to the source with the least time; called by the event loop."""
         self._unwatch()
+        if self._holder is not None:
+            self._count(BLOCK_MAX)
         source = min(self._waiting, key=self._used.__getitem__)
         waiter = self._waiting[source][0]
         self._leave(source, waiter)
         self._source, self._floor = source, max(self._floor, self._used[source])
         waiter.switch(None)
+        # The greenlet waits for something, perhaps inside its block.
+        if self._holder is not None and self._waiting and not self._watchers:
+            self._watch()
+
+    def _count(self, seconds: float) -> None:
+        """Count the time of a block, which has ended."""
+        self._used[self._source] = self._used.get(self._source, self._floor) + seconds
+        self._holder = None
 
     def _leave(self, source: str, waiter: Waiter[None]) -> None:
         waiters = self._waiting[source]
@@ -145,5 +204,19 @@ class LowPriority:
                     break
 
 
+def _of_late(seconds: float, age: float) -> float:
+    """What counts of `seconds` that were used so long ago."""
+    return seconds * (1 - age / BUSY_SECONDS) if age < BUSY_SECONDS else 0.0
+
+
 #: The one of this process.
 low_priority = LowPriority()
+
+
+def pause(seconds: float = 0.0) -> None:
+    """Block this greenlet for a time, and until the event loop has polled once, so that all who are ready go on."""
+    timer = gevent.get_hub().loop.timer(seconds)
+    try:
+        gevent.get_hub().wait(timer)
+    finally:
+        timer.close()

@@ -40,10 +40,13 @@ def uplink(tap: Tap, connection: Connection, backlog: Backlog) -> NoReturn:
 
 def downlink(connection: Connection, sink: Sink) -> NoReturn:
     """Carry frames from the peer to the sink, without end."""
-    while True:
-        packets = connection.recv()
-        # Looked up after the wait: the sink may hold packets back since (filtered_sink.py).
-        sink.write_batch(packets)
+    try:
+        while True:
+            packets = connection.recv()
+            # Looked up after the wait: the sink may hold packets back since (filtered_sink.py).
+            sink.write_batch(packets)
+    finally:
+        connection.end_turn()
 
 
 class Sink(Protocol):
@@ -73,7 +76,7 @@ class Session:
         """
         self._tap.begin(offload=self._connection.wire.offload)
         greenlets = [
-            self._spawn(lambda: uplink(self._tap, self._connection, self._backlog)),
+            self._spawn(self._uplink),
             self._spawn(lambda: downlink(self._connection, self._sink)),
         ]
         if self._settings.ping_interval:
@@ -123,10 +126,17 @@ class Session:
         drops = self._connection.all_drops() + self._tap.drops + self._backlog.drops + Counter(more)
         return "; dropped " + ", ".join(f"{count} {why}" for why, count in sorted(drops.items())) if drops else ""
 
-    def _spawn(self, work: Callable[[], NoReturn]) -> gevent.Greenlet[..., None]:
+    def _uplink(self) -> None:
+        try:
+            uplink(self._tap, self._connection, self._backlog)
+        except ConnectionClosed:
+            # The peer may have sent frames before the connection ended. The way down delivers them, and tells the end.
+            self._connection.end_receiving()
+
+    def _spawn(self, work: Callable[[], None]) -> gevent.Greenlet[..., None]:
         return gevent.spawn(self._until_error, work)
 
-    def _until_error(self, work: Callable[[], NoReturn]) -> None:
+    def _until_error(self, work: Callable[[], None]) -> None:
         try:
             work()
         except EtherwsError as exc:

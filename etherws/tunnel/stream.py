@@ -6,7 +6,10 @@ kind, which needs no kernel: tests/lab/streams.py. sender.py and receiver.py use
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
+import termios
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -42,6 +45,9 @@ class Stream(Protocol):
 
     def writable(self) -> Watcher:
         """A new watcher for room to write to the kernel."""
+
+    def unread(self) -> int:
+        """How many bytes wait in the kernel to be read."""
 
     def recv_into(self, space: Buffer) -> int:
         """Receive into `space`, one byte at least; block this greenlet until there is one. Return how many bytes, 0 at
@@ -88,6 +94,10 @@ class PlainStream:
     def writable(self) -> Watcher:
         """A new watcher for room to write; TCP_NOTSENT_LOWAT says how much (congestion.py)."""
         return gevent.get_hub().loop.io(self.tcp.fileno(), _WRITE)
+
+    def unread(self) -> int:
+        """How many bytes wait in the kernel to be read (tcp(7), SIOCINQ)."""
+        return int(struct.unpack("i", fcntl.ioctl(self.tcp.fileno(), termios.FIONREAD, bytes(4)))[0])
 
     def encode(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
         """The same buffers."""

@@ -7,7 +7,7 @@ and handshakes run between a wire that leaves messages as they are and a device 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from gevent.event import Event
@@ -37,8 +37,8 @@ class Wire(Version1):
     def pack_queued(self, packets: Sequence[Buffer]) -> list[Buffer]:
         return list(packets)
 
-    def unpack(self, messages: Sequence[Buffer]) -> Sequence[Buffer]:
-        return messages
+    def unpack(self, messages: Sequence[Buffer]) -> Iterator[Sequence[Buffer]]:
+        yield messages
 
 
 class EchoDecoder(Decoder):

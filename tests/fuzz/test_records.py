@@ -65,7 +65,7 @@ def messages(draw: st.DrawFn) -> bytes:
 def test_records_are_read_as_the_specification_says(message: bytes) -> None:
     expected = records(message)
     try:
-        found = [bytes(packet) for packet in Version2().unpack([message])]
+        found = [bytes(packet) for packets in Version2().unpack([message]) for packet in packets]
     except ProtocolError as exc:
         assert exc.code == expected
     else:
@@ -75,6 +75,6 @@ def test_records_are_read_as_the_specification_says(message: bytes) -> None:
 @given(st.lists(st.binary(max_size=80), max_size=5))
 def test_messages_of_version_1_are_frames(messages: list[bytes]) -> None:
     wire = Version1()
-    found = [bytes(packet) for packet in wire.unpack(messages)]
+    found = [bytes(packet) for packets in wire.unpack(messages) for packet in packets]
     assert found == [bytes(10) + message for message in messages if len(message) >= 14]
     assert wire.drops["runt"] == len(messages) - len(found)

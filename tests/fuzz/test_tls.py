@@ -153,6 +153,10 @@ class Peer:
         memoryview(space)[: len(piece)] = piece
         return len(piece)
 
+    def unread(self) -> int:
+        """See Stream."""
+        return sum(map(len, self._wire))
+
     def _step(self) -> None:
         try:
             if not self._shaken:

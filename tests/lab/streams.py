@@ -6,6 +6,7 @@ run, and in one order, so that nothing depends on time.
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -128,6 +129,10 @@ class FakeStream:
         """Whether every watcher was closed."""
         return all(watcher.closed for watcher in self._watchers)
 
+    def unread(self) -> int:
+        """See Stream."""
+        return sum(len(piece) for piece in self._pieces if isinstance(piece, bytes))
+
     def recv_into(self, space: Buffer) -> int:
         """See Stream. A piece that does not fit stays in part."""
         self.reads += 1
@@ -171,6 +176,8 @@ class FakeStream:
     def shutdown(self, how: int) -> None:
         """See Stream."""
         self.ends.append(how)
+        if how == socket.SHUT_RD:
+            self.feed(b"")
 
     def close(self) -> None:
         """See Stream."""

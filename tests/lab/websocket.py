@@ -39,4 +39,6 @@ def feed(decoder: Decoder, data: bytes, cuts: Iterable[int] = ()) -> list[tuple[
             space[:size] = piece[:size]
             piece = piece[size:]
             events += [(opcode, bytes(payload)) for opcode, payload in decoder.received(size)]
+            while decoder.pending:
+                events += [(opcode, bytes(payload)) for opcode, payload in decoder.received(0)]
     return events

@@ -8,6 +8,7 @@ import resource
 import socket
 import ssl
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -160,6 +161,39 @@ def test_a_peer_that_breaks_a_rule_is_told_and_ends_only_itself(host: Host, serv
     frames = host.frames("ethws0")
     bystander.say(masked(0x82, frame(100)))
     assert frames.receive() == frame(100)
+
+
+LAST_WORDS = {
+    "Close": masked(0x88, b"\x03\xe8"),
+    "invalid Close": masked(0x88, b"\x03\xed"),
+    "wrong frame": b"\xff\xff",
+    "end of TCP": b"",
+    "RST": b"",
+}
+
+
+@pytest.mark.parametrize("end", LAST_WORDS)
+@pytest.mark.parametrize("policy", [False, True], ids=["", "with rules"])
+def test_what_came_ahead_of_the_end_is_delivered(host: Host, end: str, policy: bool, tmp_path: Path) -> None:
+    rules = tmp_path / "policy.toml"
+    rules.write_text("[default]\nmacs = 4\n")
+    options = ["--policy", str(rules)] if policy else []
+    server = host.etherws("server", "--foreground", "--address", "127.0.0.1", *options)
+    server.says("listening")
+    frames = host.frames("ethws0")
+    for at in range(20):
+        sent = [frame(100, seed=at * 10 + number) for number in range(10)]
+        peer = Peer(host)
+        # In one segment: the session meets the frames and the end together.
+        peer.say(request() + b"".join(masked(0x82, each) for each in sent) + LAST_WORDS[end])
+        if end == "RST":
+            # What came before is in the server's hands. A RST that comes earlier leaves nothing to answer.
+            assert peer.head().startswith(b"HTTP/1.1 101 ")
+            peer.reset()
+        else:
+            peer.end()
+        assert [frames.receive() for _ in sent] == sent
+        server.says("left ethws0", times=at + 1)
 
 
 def test_what_is_no_frame_is_dropped_counted_and_ends_nothing(host: Host, server: Process) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Callable
+from time import monotonic
 
 import gevent
 import pytest
@@ -13,11 +14,11 @@ from gevent import socket as gevent_socket
 from etherws.errors import ConnectionClosed, ProtocolError
 from etherws.tunnel import connection as module
 from etherws.tunnel.connection import Connection
-from etherws.tunnel.frames import Decoder, Encoder, Opcode
+from etherws.tunnel.frames import PARSE_FRAMES, Decoder, Encoder, Opcode
 from etherws.tunnel.rate_limit import Pacer
 from etherws.tunnel.sender import CONTROL_QUEUE
 from etherws.tunnel.stream import PlainStream
-from etherws.tunnel.wire import COMPLETE, Batch, Version1, Version2
+from etherws.tunnel.wire import COMPLETE, SLICE_PACKETS, Batch, Version1, Version2
 from tests.lab.hosts import PATIENCE
 from tests.lab.sockets import gevent_pair
 from tests.lab.streams import FakeStream
@@ -151,13 +152,112 @@ def test_a_wrong_record_is_a_mistake() -> None:
         one.recv()
 
 
-def test_a_failure_to_send_ends_receiving_too() -> None:
+def test_what_came_ahead_of_a_close_is_delivered_before_anybody_learns_of_it() -> None:
+    record = (len(COMPLETE + FRAME)).to_bytes(4, "big") + COMPLETE + FRAME
+    ends = {
+        "Close": from_peer(0x88, b"\x03\xe8"),
+        "invalid Close": from_peer(0x88, b"\x03\xed"),
+        "wrong frame": b"\xff\xff",
+        "wrong record": from_peer(0x82, b"no record"),
+        "wrong record in the same message": b"",
+    }
+    for name, end in ends.items():
+        message = from_peer(0x82, record * 2) if end else from_peer(0x82, record * 2 + b"no record")
+        one = Connection(FakeStream(message + end), server=True, wire=Version2())
+        assert packets(one) == [COMPLETE + FRAME] * 2, name
+        # The other greenlet can send, until recv() is called again: everything is delivered then.
+        assert one.send(filled(FRAME)), name
+        with pytest.raises(ConnectionClosed if name == "Close" else ProtocolError):
+            one.recv()
+        if name == "Close":
+            with pytest.raises(ConnectionClosed, match="closed by the peer, code 1000"):
+                one.send(filled(FRAME))
+
+
+def test_nothing_behind_a_close_is_delivered() -> None:
+    one = connection(FakeStream(from_peer(0x82, FRAME) + from_peer(0x88, b"") + from_peer(0x82, FRAME)))
+    assert packets(one) == [COMPLETE + FRAME]
+    with pytest.raises(ConnectionClosed):
+        one.recv()
+
+
+def test_the_last_of_many_pings_is_answered_by_one_write() -> None:
+    stream = FakeStream(b"".join(from_peer(0x89, bytes([at])) for at in range(200)) + from_peer(0x82, FRAME))
+    one = connection(stream)
+    assert packets(one) == [COMPLETE + FRAME]
+    assert sent(stream) == [(Opcode.PONG, bytes([199]))]
+    assert len(stream.writes) == 1
+
+
+def test_a_read_full_of_pings_costs_a_bounded_part_of_it_in_each_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = FakeStream(from_peer(0x89, b"") * 20_000 + from_peer(0x82, FRAME))
+    one = connection(stream)
+    waits = 0
+
+    def wait(event: object = None) -> None:
+        nonlocal waits
+        waits += 1
+
+    # Each turn is over at once.
+    monkeypatch.setattr(one._turn, "over", lambda: True)
+    monkeypatch.setattr(one._turn, "wait", wait)
+    assert packets(one) == [COMPLETE + FRAME]
+    assert waits >= 20_000 / PARSE_FRAMES
+    assert len(stream.writes) <= 20_000 / PARSE_FRAMES + 1
+
+
+def test_a_message_of_many_records_takes_many_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = (len(COMPLETE + FRAME[:14])).to_bytes(4, "big") + COMPLETE + FRAME[:14]
+    one = Connection(FakeStream(from_peer(0x82, record * 37_000)), server=True, wire=Version2())
+    waits, found = 0, list[int]()
+
+    def wait(event: object = None) -> None:
+        nonlocal waits
+        waits += 1
+
+    monkeypatch.setattr(one._turn, "over", lambda: True)
+    monkeypatch.setattr(one._turn, "wait", wait)
+    while sum(found) < 37_000:
+        found.append(len(one.recv()))
+    assert max(found) == SLICE_PACKETS
+    assert waits >= len(found)
+
+
+def test_reading_ends_a_while_after_sending_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = FakeStream(from_peer(0x82, FRAME), from_peer(0x82, FRAME), b"")
+    stream.fail(BrokenPipeError(32, "Broken pipe"))
+    one = connection(stream)
+    with pytest.raises(ConnectionClosed):
+        one.send(filled(FRAME))
+    assert packets(one) == [COMPLETE + FRAME]
+    now = monotonic() + module.LAST_READ_TIMEOUT
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    with pytest.raises(ConnectionClosed, match="Broken pipe"):
+        one.recv()
+
+
+def test_end_receiving_ends_it_behind_what_came() -> None:
+    near, far = gevent_pair()
+    one = Connection(PlainStream(near), server=True, wire=Version1())
+    far.sendall(from_peer(0x82, FRAME))
+    one.end_receiving()
+    assert packets(one) == [COMPLETE + FRAME]
+    with pytest.raises(ConnectionClosed):
+        one.recv()
+    one.close(None)
+    far.close()
+    # Nothing is left to end.
+    one.end_receiving()
+
+
+def test_a_failure_to_send_ends_receiving_behind_what_came_before() -> None:
     stream = FakeStream(from_peer(0x89, b"?"), from_peer(0x82, FRAME))
     stream.fail(BrokenPipeError(32, "Broken pipe"))
     one = connection(stream)
+    assert packets(one) == [COMPLETE + FRAME]
     with pytest.raises(ConnectionClosed, match="Broken pipe"):
         one.recv()
-    assert stream.reads == 1
+    assert stream.reads == 2
 
 
 def test_the_end_is_told_and_the_peers_waited_for() -> None:
@@ -271,7 +371,9 @@ def test_a_full_socket_gets_the_rest_later_and_the_latest_of_many_pings_is_answe
     pings = Encoder(server=False)
     for number in range(100):
         other.sendall(pings.control(Opcode.PING, bytes([number])))
-    gevent.sleep(0)
+        with gevent.Timeout(PATIENCE):
+            while sending.unread():
+                gevent.sleep(0)
     decoder = Decoder(server=False, max_message=65_600)
     found: list[tuple[int, bytes]] = []
     with gevent.Timeout(PATIENCE):

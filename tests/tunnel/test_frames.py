@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etherws.errors import ProtocolError
-from etherws.tunnel.frames import READ_BYTES, Decoder, Encoder, Opcode, header, parse_close
+from etherws.tunnel.frames import PARSE_FRAMES, READ_BYTES, Decoder, Encoder, Opcode, header, parse_close
 from tests.lab.websocket import feed, frame, xor
 
 MAX = 70_000
@@ -289,3 +289,48 @@ def test_an_error_stays_the_same_error() -> None:
     with pytest.raises(ProtocolError) as again:
         feed(decoder, b"\0")
     assert (again.value.code, str(again.value)) == (first.value.code, str(first.value))
+
+
+def test_many_frames_come_in_pieces() -> None:
+    decoder = Decoder(server=True, max_message=100)
+    data = frame(0x89, b"", masked=True) * (PARSE_FRAMES * 2) + b"\x82"
+    decoder.space()[: len(data)] = data
+    assert len(decoder.received(len(data))) == PARSE_FRAMES
+    assert decoder.pending
+    assert len(decoder.received(0)) == PARSE_FRAMES
+    # A frame that is not complete is perhaps left.
+    assert decoder.pending
+    assert decoder.received(0) == []
+    assert not decoder.pending
+
+
+def test_the_memory_of_a_long_message_goes_back() -> None:
+    decoder = Decoder(server=False, max_message=1 << 20)
+    message = frame(0x82, bytes(1 << 20), masked=False)
+    events = feed(decoder, message[:-1])
+    assert events == []
+    assert decoder.excess > 1 << 18
+    assert len(feed(decoder, message[-1:])[0][1]) == 1 << 20
+    decoder.space()
+    assert decoder.excess == 0
+    # Half a message at the end of the usual buffer moves to the front.
+    small = frame(0x82, bytes(READ_BYTES // 3), masked=False)
+    assert len(feed(decoder, small * 20 + small[:-1])) == 20
+    assert decoder.excess == 0
+    decoder.free()
+    assert feed(decoder, small[-1:]) == [(Opcode.BINARY, bytes(READ_BYTES // 3))]
+
+
+def test_fragments_are_counted_as_a_long_message_too() -> None:
+    decoder = Decoder(server=False, max_message=1 << 20)
+    piece = frame(0x00, bytes(1000), masked=False)
+    feed(decoder, frame(0x02, b"", masked=False) + piece * 1000)
+    assert decoder.excess > 700_000
+    feed(decoder, frame(0x80, b"", masked=False))
+    assert decoder.excess == 0
+
+
+def test_nothing_is_freed_of_a_buffer_that_is_full() -> None:
+    decoder = Decoder(server=False, max_message=10)
+    decoder.free(1 << 20)
+    assert feed(decoder, frame(0x82, b"message", masked=False)) == [(Opcode.BINARY, b"message")]

@@ -9,10 +9,11 @@ import pytest
 
 from etherws.errors import ConnectionClosed, ProtocolError
 from etherws.tunnel import receiver as receiver_module
-from etherws.tunnel.frames import READ_BYTES, Decoder, Opcode
+from etherws.tunnel.frames import PARSE_FRAMES, READ_BYTES, USUAL_BYTES, Decoder, Opcode
+from etherws.tunnel.long_messages import LongMessages
 from etherws.tunnel.rate_limit import Pacer
 from etherws.tunnel.receiver import Receiver
-from etherws.tunnel.scheduling import TURN_SECONDS
+from etherws.tunnel.turns import Turn, account
 from tests.lab.hosts import PATIENCE
 from tests.lab.streams import FakeStream
 from tests.lab.websocket import frame
@@ -22,7 +23,7 @@ EVENT = (Opcode.BINARY, b"message")
 
 
 def receiver(stream: FakeStream, early: bytes = b"") -> Receiver:
-    return Receiver(stream, Decoder(server=True, max_message=100_000), early)
+    return Receiver(stream, Decoder(server=True, max_message=100_000), Turn(account("")), early)
 
 
 def received(receiver: Receiver) -> list[tuple[int, bytes]]:
@@ -64,34 +65,49 @@ def test_it_waits_until_bytes_come() -> None:
     assert before < waiting.heard <= monotonic()
 
 
-def test_it_waits_once_a_turn_is_over_or_when_the_kernel_has_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+class CountedTurn(Turn):
+    """Counts how often it is ended to wait, and for what."""
+
+    def __init__(self) -> None:
+        super().__init__(account(""))
+        self.waits, self.slept = list[object](), list[float]()
+
+    def wait(self, event: object = None) -> None:
+        """Do not wait."""
+        self.waits.append(event)
+
+    def sleep(self, seconds: float) -> None:
+        """Do not sleep."""
+        self.slept.append(seconds)
+
+
+def test_it_waits_when_the_kernel_has_no_more() -> None:
     # A message that fills four reads, and a little more.
     stream = FakeStream(frame(0x82, bytes(4 * READ_BYTES), masked=True), MESSAGE)
-    reading = Receiver(stream, Decoder(server=True, max_message=4 * READ_BYTES))
-    now, waits = 100.0, 0
-
-    class Hub:
-        def wait(self, watcher: object) -> None:
-            nonlocal waits
-            waits += 1
-
-    monkeypatch.setattr(gevent, "get_hub", Hub)
-    monkeypatch.setattr(receiver_module, "monotonic", lambda: now)
-    for elapsed, drained, expected in [
-        (0, True, 1),
-        (TURN_SECONDS / 2, True, 1),
-        (TURN_SECONDS, True, 2),
-        # TLS still has bytes: to wait for the kernel could be for ever.
-        (1, False, 2),
-        (0, True, 3),
-        # The last read was short.
-        (0, True, 4),
-    ]:
-        now += elapsed
+    turn = CountedTurn()
+    reading = Receiver(stream, Decoder(server=True, max_message=4 * READ_BYTES), turn)
+    # In the last case but one TLS still has bytes: to wait for the kernel could be for ever.
+    for drained, expected in [(True, 1), (True, 1), (True, 1), (True, 1), (True, 1), (False, 1)]:
         stream.drained = drained
         events = reading.receive()
-        assert waits == expected
+        assert len(turn.waits) == expected
     assert events == [EVENT]
+    assert turn.received == 4 * READ_BYTES + 14 + len(MESSAGE)
+    stream.drained = True
+    stream.feed(MESSAGE)
+    assert reading.receive() == [EVENT]
+    assert len(turn.waits) == 2
+
+
+def test_43_000_pings_are_parsed_in_pieces_and_received_once() -> None:
+    data = frame(0x89, b"", masked=True) * (READ_BYTES // 6)
+    stream = FakeStream(data)
+    flooded = receiver(stream)
+    sizes = [len(received(flooded)) for _ in range(-(-len(data) // 6 // PARSE_FRAMES))]
+    assert max(sizes) == PARSE_FRAMES
+    assert sum(sizes) == len(data) // 6
+    assert stream.reads == 1
+    assert not flooded.undecoded
 
 
 @pytest.mark.parametrize(
@@ -120,29 +136,23 @@ def test_a_mistake_is_told_before_anything_is_waited_for() -> None:
     assert stream.reads == 1
 
 
-def test_a_limited_rate_counts_bytes_and_sleeps_before_the_next_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, slept = 100.0, list[float]()
-
-    def sleep(seconds: float) -> None:
-        nonlocal now
-        slept.append(seconds)
-        now += seconds
-
+def test_a_limited_rate_counts_bytes_once_and_waits_before_the_next_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    turn = CountedTurn()
     empty = frame(0x82, b"", masked=True)
-    stream = FakeStream(*[empty * 1000] * 5)
-    limited = receiver(stream)
+    limited = Receiver(FakeStream(*[empty * 1000] * 5), Decoder(server=True, max_message=100), turn)
     limited.limit_rate(Pacer(80_000))
-    monkeypatch.setattr(receiver_module, "monotonic", lambda: now)
-    monkeypatch.setattr(gevent, "sleep", sleep)
-    for _ in range(3):
-        assert len(limited.receive()) == 1000
+    monkeypatch.setattr(receiver_module, "monotonic", lambda: 100.0 + sum(turn.slept))
+    found = 0
+    while found < 3000:
+        # In slices.
+        found += len(limited.receive())
     # 6,000 bytes at 10,000 per second, but for the credit of 10 ms.
-    assert list(filter(None, slept)) == [pytest.approx(0.59), pytest.approx(0.6)]
+    assert turn.slept == [pytest.approx(0.59), pytest.approx(0.6)]
     # Until the limit is lifted.
     limited.limit_rate(None)
-    for _ in range(2):
-        assert len(limited.receive()) == 1000
-    assert len(list(filter(None, slept))) == 2
+    while found < 5000:
+        found += len(limited.receive())
+    assert len(turn.slept) == 2
 
 
 def test_connections_that_share_a_rate_pay_for_each_other_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,15 +160,13 @@ def test_connections_that_share_a_rate_pay_for_each_other_at_once(monkeypatch: p
 
     def sleep(seconds: float) -> None:
         nonlocal now
-        if seconds:
-            slept.append(seconds)
-            now += seconds
-            if len(slept) == 1:
-                # Another one lets bytes pass meanwhile.
-                pacer.wait(10_000, now)
+        slept.append(seconds)
+        now += seconds
+        if len(slept) == 1:
+            # Another one lets bytes pass meanwhile.
+            pacer.wait(10_000, now)
 
     monkeypatch.setattr(receiver_module, "monotonic", lambda: now)
-    monkeypatch.setattr(gevent, "sleep", sleep)
     pacer = Pacer(80_000)
     first = receiver(FakeStream(frame(0x82, bytes(1000), masked=True)))
     first.limit_rate(pacer)
@@ -166,10 +174,64 @@ def test_connections_that_share_a_rate_pay_for_each_other_at_once(monkeypatch: p
     # It ends. What it received is owed by the next one, before a byte of that passes.
     debt = pacer.wait(0, now)
     assert debt == pytest.approx(0.09, abs=0.01)
-    second = receiver(FakeStream(MESSAGE))
+    turn = CountedTurn()
+    monkeypatch.setattr(turn, "sleep", sleep)
+    second = Receiver(FakeStream(MESSAGE), Decoder(server=True, max_message=100), turn)
     second.limit_rate(pacer)
     second.receive()
     assert slept == [pytest.approx(debt), pytest.approx(1.0)]
+
+
+def test_the_receiver_pauses_while_it_discards(monkeypatch: pytest.MonkeyPatch) -> None:
+    turn = CountedTurn()
+    monkeypatch.setattr(turn, "over", lambda: True)
+    stream = FakeStream(*[MESSAGE] * 5, b"")
+    Receiver(stream, Decoder(server=True, max_message=100), turn).discard()
+    assert len(turn.waits) == 5
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> LongMessages:
+    room = LongMessages(1_500_000)
+    monkeypatch.setattr(receiver_module, "long_messages", room)
+    return room
+
+
+def test_of_too_many_long_messages_one_is_refused(room: LongMessages) -> None:
+    long = frame(0x82, bytes(1_000_000), masked=True)
+
+    def receive(stream: FakeStream) -> list[tuple[int, bytes]]:
+        half = Receiver(stream, Decoder(server=True, max_message=1 << 20), Turn(account("")), source=str(id(stream)))
+        while True:
+            if found := received(half):
+                half.release()
+                return found
+
+    streams = [FakeStream(long[:-1]) for _ in range(4)]
+    greenlets = [gevent.spawn(receive, stream) for stream in streams]
+    with pytest.raises(ProtocolError, match="too many long messages"):
+        greenlets[0].get(timeout=PATIENCE)
+    # Whoever is not refused gets through, and gives the room back.
+    for stream in streams[1:]:
+        stream.feed(long[-1:])
+    assert [len(greenlet.get(timeout=PATIENCE)[0][1]) for greenlet in greenlets[1:]] == [1_000_000] * 3
+    late = receive(FakeStream(long))
+    assert len(late[0][1]) == 1_000_000
+
+
+def test_memory_is_given_back_only_while_nothing_is_used() -> None:
+    stream = FakeStream(frame(0x82, bytes(USUAL_BYTES), masked=True))
+    half = Receiver(stream, Decoder(server=True, max_message=1 << 20), Turn(account("")))
+    with gevent.Timeout(PATIENCE):
+        while not (found := half.receive()):
+            half.free()
+    half.free()
+    assert bytes(found[0][1]) == bytes(USUAL_BYTES)
+    waiting = gevent.spawn(received, half)
+    gevent.sleep(0)
+    half.free()
+    stream.feed(MESSAGE)
+    assert waiting.get(timeout=PATIENCE) == [EVENT]
 
 
 def test_what_is_discarded_ends_with_the_stream() -> None:

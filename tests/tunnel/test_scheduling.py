@@ -10,7 +10,15 @@ import gevent
 import gevent.event
 import pytest
 
-from etherws.tunnel.scheduling import LOW_PRIORITY_PART, SOURCES_MAX, TURN_SECONDS, LowPriority
+from etherws.tunnel.scheduling import (
+    BLOCK_MAX,
+    BUSY_PART,
+    BUSY_SECONDS,
+    LOW_PRIORITY_PART,
+    SOURCES_MAX,
+    TURN_SECONDS,
+    LowPriority,
+)
 from tests.lab.hosts import PATIENCE
 
 
@@ -101,13 +109,13 @@ def test_an_idle_loop_gives_the_turn_at_once_and_nothing_runs_when_nobody_waits(
 def test_a_loop_that_is_never_idle_gives_a_quarter_of_the_time(machine: Machine) -> None:
     machine.spawn("one", 0.010, turns=3)
     # Nothing ran before.
-    assert machine.running() == [None, 0]
+    assert machine.running() == [0, None]
     machine.fire(timer=True)
-    assert machine.running() == [None, pytest.approx((LOW_PRIORITY_PART - 1) * 0.010)]
+    assert machine.running() == [pytest.approx((LOW_PRIORITY_PART - 1) * 0.010), None]
     machine.now += 0.020
     machine.fire(timer=True)
     machine.spawn("other")
-    assert machine.running() == [None, pytest.approx(0.030)]
+    assert machine.running() == [pytest.approx(0.030), None]
     machine.drain()
 
 
@@ -116,8 +124,43 @@ def test_who_comes_long_after_the_last_turn_waits_for_no_timer(machine: Machine)
     machine.drain()
     machine.now += 10
     machine.spawn("one")
-    assert machine.running() == [None, 0]
+    assert machine.running() == [0, None]
     machine.drain()
+
+
+def test_while_others_are_busy_moments_without_an_event_do_not_count(machine: Machine) -> None:
+    machine.work.note("other", 0.5 * BUSY_PART * BUSY_SECONDS, heavy=False)
+    machine.spawn("one", 0.010, turns=2)
+    assert machine.running() == [0, None]
+    machine.fire()
+    machine.work.note("heavy", 1.0, heavy=True)
+    machine.work.note("other", BUSY_SECONDS, heavy=False)
+    machine.fire()
+    machine.spawn("one", 0.010)
+    assert machine.running() == [pytest.approx((LOW_PRIORITY_PART - 1) * 0.010)]
+    machine.fire(timer=True)
+    machine.now += BUSY_SECONDS
+    machine.spawn("one", 0.010)
+    assert machine.running() == [0, None]
+    machine.drain()
+
+
+def test_who_is_alone_is_known_until_somebody_else_comes(machine: Machine) -> None:
+    work = machine.work
+    work.note("one", 1.0, heavy=True)
+    assert work.alone("one")
+    assert not work.alone("other")
+    work.note("other", 0.5 * BUSY_PART * BUSY_SECONDS, heavy=True)
+    assert work.alone("one")
+    work.note("other", BUSY_PART * BUSY_SECONDS, heavy=True)
+    assert not work.alone("one")
+    machine.now += 1.5 * BUSY_SECONDS
+    assert work.alone("one")
+    machine.spawn("low")
+    assert not work.alone("one")
+    machine.drain()
+    work.note("other", 0.01, heavy=True)
+    assert work.alone("other")
 
 
 def test_the_source_with_the_least_time_is_next_however_many_greenlets_it_has(machine: Machine) -> None:
@@ -188,7 +231,7 @@ def test_one_block_runs_at_a_time_though_it_waits(machine: Machine, end: str) ->
     machine.spawn("other")
     waits = machine.spawn("gone")
     waits.kill()
-    assert machine.running() == []
+    assert machine.running() == [pytest.approx(BLOCK_MAX)]
     if end == "itself":
         go_on.set()
         slow.join(PATIENCE)
@@ -196,6 +239,31 @@ def test_one_block_runs_at_a_time_though_it_waits(machine: Machine, end: str) ->
         slow.kill()
     machine.drain()
     assert machine.turns == ["other"]
+
+
+def test_a_block_that_waits_too_long_is_passed_over(machine: Machine) -> None:
+    go_on = gevent.event.Event()
+
+    def work() -> None:
+        with machine.work.turn("slow"):
+            go_on.wait()
+
+    machine.spawn("other")
+    slow = gevent.spawn(work)
+    gevent.sleep(0)
+    machine.spawn("another", turns=2)
+    machine.fire()
+    machine.fire()
+    assert machine.turns == ["other"]
+    assert machine.running() == [pytest.approx(BLOCK_MAX)]
+    machine.fire(timer=True)
+    machine.fire()
+    go_on.set()
+    slow.join(PATIENCE)
+    assert slow.successful()
+    machine.drain()
+    assert machine.turns == ["other", "another", "another"]
+    assert machine.work.waiting() == 0
 
 
 def test_a_block_in_a_block_belongs_to_it(machine: Machine) -> None:

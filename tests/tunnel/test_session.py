@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import weakref
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,15 +13,19 @@ from typing import Any, cast
 import gevent
 import pytest
 from gevent import socket
+from gevent.event import Event
 
 from etherws.errors import ConnectionClosed, DeviceError
 from etherws.settings import DeviceSettings
 from etherws.tunnel.connection import Connection
+from etherws.tunnel.scheduling import pause
 from etherws.tunnel.session import Session, downlink
 from etherws.tunnel.stream import PlainStream
 from etherws.tunnel.tap import Tap
-from etherws.tunnel.wire import Buffer, Version1
+from etherws.tunnel.wire import COMPLETE, Batch, Buffer, Version1
 from tests.lab.hosts import PATIENCE, Host
+from tests.lab.streams import FakeStream
+from tests.lab.websocket import frame
 
 
 @pytest.fixture
@@ -87,7 +92,7 @@ def test_packets_that_come_after_a_sink_began_to_hold_do_not_pass() -> None:
         return [b"packet"]
 
     with pytest.raises(DeviceError, match="the rules are gone"):
-        downlink(cast(Any, SimpleNamespace(recv=recv)), sink)
+        downlink(cast(Any, SimpleNamespace(recv=recv, end_turn=lambda: None)), sink)
     assert passed == [[b"packet"]]
 
 
@@ -101,3 +106,91 @@ def test_a_session_fails_for_the_reason_that_it_is_told(host: Host) -> None:
         session.close(reason)
         # A Close with 1011.
         assert far.recv(100)[:4] == b"\x88\x02\x03\xf3"
+
+
+class SlowSink:
+    """Takes packets when it may, as a port does whose rules the kernel is about to get."""
+
+    def __init__(self) -> None:
+        self.may, self.packets = Event(), list[bytes]()
+
+    def write_batch(self, packets: Sequence[Buffer]) -> None:
+        """Wait, and take them."""
+        self.may.wait()
+        self.packets += map(bytes, packets)
+
+
+class BusyTap:
+    """Has a packet for the peer, always."""
+
+    def __init__(self) -> None:
+        self.drops: Counter[str] = Counter()
+
+    def begin(self, *, offload: bool) -> None:
+        """Nothing to prepare."""
+
+    def start_carrier_timeout(self, timeout: float) -> None:
+        """It has no carrier to lose."""
+
+    def on_readable(self, call: object) -> None:
+        """Nothing more comes then."""
+
+    def read_batch(self, batch: Batch) -> None:
+        """Give one packet."""
+        gevent.sleep(0)
+        batch.view[4:74] = bytes(70)
+        batch.spans = [(4, 74)]
+
+
+FRAMES = frame(0x82, bytes(60), masked=True) * 3
+
+
+@pytest.mark.parametrize(
+    ("pieces", "failure", "words"),
+    [
+        ([FRAMES + frame(0x88, b"", masked=True)], None, "closed by the peer"),
+        ([FRAMES + frame(0x88, b"\x03\xed", masked=True)], None, "close code 1005"),
+        ([FRAMES + b"\xff\xff"], None, "reserved bit"),
+        ([FRAMES, b""], None, "the peer ended TCP"),
+        ([FRAMES, ConnectionResetError(104, "Connection reset by peer")], None, "Connection reset"),
+        ([FRAMES, b""], BrokenPipeError(32, "Broken pipe"), "connection lost"),
+        ([FRAMES[:20], FRAMES[20:], b""], BrokenPipeError(32, "Broken pipe"), "connection lost"),
+    ],
+)
+def test_packets_that_came_before_the_end_are_delivered_before_it(
+    pieces: list[Any], failure: OSError | None, words: str
+) -> None:
+    stream = FakeStream(*pieces)
+    tap: Any = BusyTap()
+    sink = SlowSink()
+    session = Session(tap, Connection(stream, server=True, wire=Version1()), DeviceSettings(ping_interval=0), sink)
+    running = gevent.spawn(session.run)
+    for _ in range(5):
+        gevent.sleep(0)
+    if failure:
+        # The way up meets the end first.
+        stream.fail(failure)
+    with gevent.Timeout(PATIENCE):
+        for _ in range(20):
+            pause()
+        assert not running.ready()
+        sink.may.set()
+        reason = running.get()
+    assert sink.packets == [COMPLETE + bytes(60)] * 3
+    assert words in str(reason)
+    stream.feed(b"")
+    session.close(reason)
+
+
+def test_a_session_ends_when_only_sending_has_failed() -> None:
+    stream = FakeStream()
+    tap: Any = BusyTap()
+    session = Session(
+        tap, Connection(stream, server=True, wire=Version1()), DeviceSettings(ping_interval=0), SlowSink()
+    )
+    running = gevent.spawn(session.run)
+    gevent.sleep(0)
+    stream.encode_error = OSError("TLS has failed")
+    with gevent.Timeout(PATIENCE):
+        assert "TLS has failed" in str(running.get())
+    session.close(running.get())

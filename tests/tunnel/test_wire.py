@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +15,10 @@ from etherws.tunnel.wire import (
     COMPLETE,
     FRAME_ROOM,
     RECORD_MAX,
+    SLICE_PACKETS,
     VNET_BYTES,
     Batch,
+    Buffer,
     Version1,
     Version2,
     best,
@@ -39,6 +43,11 @@ def filled(packets: list[bytes]) -> Batch:
     return batch
 
 
+def unpacked(wire: Version1 | Version2, messages: Sequence[Buffer]) -> list[bytes]:
+    """All packets of the messages."""
+    return [bytes(packet) for packets in wire.unpack(messages) for packet in packets]
+
+
 FRAMES = [bytes([at]) * size for at, size in enumerate((14, 60, 1514, 65_549))]
 
 
@@ -47,7 +56,7 @@ def test_version_1_has_a_frame_in_each_message() -> None:
     batch = filled([COMPLETE + frame for frame in FRAMES])
     assert [bytes(message) for message in wire.pack(batch)] == FRAMES
     assert wire.pack_queued([COMPLETE + frame for frame in FRAMES]) == FRAMES
-    assert wire.unpack(FRAMES) == [COMPLETE + frame for frame in FRAMES]
+    assert unpacked(wire, FRAMES) == [COMPLETE + frame for frame in FRAMES]
     assert not wire.drops
 
 
@@ -61,8 +70,8 @@ def test_version_1_never_sends_what_is_unfinished() -> None:
 
 def test_version_1_counts_what_is_too_short() -> None:
     wire = Version1()
-    assert wire.unpack([bytes(size) for size in range(20)]) == [COMPLETE + bytes(size) for size in range(14, 20)]
-    assert wire.unpack([]) == []
+    assert unpacked(wire, [bytes(size) for size in range(20)]) == [COMPLETE + bytes(size) for size in range(14, 20)]
+    assert unpacked(wire, []) == []
     assert wire.drops == {"runt": 14}
 
 
@@ -85,14 +94,14 @@ def test_version_2_has_the_whole_batch_in_one_message() -> None:
     (message,) = wire.pack(filled(packets))
     assert bytes(message) == record(packets[0]) + record(packets[1])
     assert wire.pack_queued(packets) == [bytes(message)]
-    assert [bytes(packet) for packet in wire.unpack([message])] == packets
-    assert wire.pack(Batch()) == wire.pack_queued([]) == wire.unpack([]) == wire.unpack([b""]) == []
+    assert unpacked(wire, [message]) == packets
+    assert wire.pack(Batch()) == wire.pack_queued([]) == unpacked(wire, []) == unpacked(wire, [b""]) == []
 
 
 @pytest.mark.parametrize("packet", GOOD, ids=range(len(GOOD)))
 def test_version_2_takes(packet: bytes) -> None:
     message = record(packet)
-    assert [bytes(found) for found in Version2().unpack([message * 2, message])] == [packet] * 3
+    assert unpacked(Version2(), [message * 2, message]) == [packet] * 3
 
 
 def test_version_2_drops_false_super_frames_and_fills_in_checksums_elsewhere() -> None:
@@ -100,7 +109,7 @@ def test_version_2_drops_false_super_frames_and_fills_in_checksums_elsewhere() -
     false = vnet(1, 1, 54, 1448, 34, 16) + MACS + ipv4(UDP, udp(1, 2, bytes(5000)))
     elsewhere = vnet(1, start=34, offset=0) + MACS + ipv4(UDP, udp(1, 2))
     last = COMPLETE + bytes(60)
-    filled_in, found = wire.unpack([record(false) + record(elsewhere) + record(last)])
+    filled_in, found = unpacked(wire, [record(false) + record(elsewhere) + record(last)])
     assert found == last
     assert bytes(filled_in[:VNET_BYTES]) == COMPLETE
     assert bytes(filled_in[44:]) == checksum(elsewhere[44:]).to_bytes(2, "big") + elsewhere[46:]
@@ -111,8 +120,13 @@ def test_version_2_drops_false_super_frames_and_fills_in_checksums_elsewhere() -
 def test_version_2_refuses(what: str) -> None:
     message, code = BAD[what]
     wire = Version2()
-    with pytest.raises(ProtocolError) as caught:
-        wire.unpack([record(COMPLETE + bytes(14)), message])
+    good = record(COMPLETE + bytes(14))
+    for before in (0, 1, SLICE_PACKETS + 1):
+        found = list[int]()
+        with pytest.raises(ProtocolError) as caught:
+            found.extend(map(len, wire.unpack([good * before, message])))
+        # What comes before the wrong record is never lost. Some of the wrong messages begin with right ones.
+        assert sum(found) >= before
     assert caught.value.code == code
     assert "record" in str(caught.value)
 
@@ -121,18 +135,18 @@ def test_version_2_refuses(what: str) -> None:
 def test_whatever_is_packed_is_unpacked(frames: list[bytes], cuts: list[bool]) -> None:
     packets = [COMPLETE + frame for frame in frames]
     for wire in (Version1(), Version2()):
-        assert [bytes(packet) for packet in wire.unpack(wire.pack(filled(packets)))] == packets
-        assert [bytes(packet) for packet in wire.unpack(wire.pack_queued(packets))] == packets
+        assert unpacked(wire, wire.pack(filled(packets))) == packets
+        assert unpacked(wire, wire.pack_queued(packets)) == packets
 
 
 @given(st.binary(max_size=400))
 def test_garbage_is_refused_or_is_packets_and_nothing_else(message: bytes) -> None:
     try:
-        packets = Version2().unpack([message])
+        packets = unpacked(Version2(), [message])
     except ProtocolError as exc:
         assert exc.code in (1002, 1009)
     else:
-        assert b"".join(record(bytes(packet)) for packet in packets) == message
+        assert b"".join(map(record, packets)) == message
 
 
 @given(st.integers(0, 255), st.integers(0, 255), *[st.integers(0, 0xFFFF)] * 4)
@@ -140,13 +154,32 @@ def test_any_header_is_refused_or_lies_within_its_frame(
     flags: int, gso: int, hdr_len: int, gso_size: int, start: int, offset: int
 ) -> None:
     try:
-        Version2().unpack([record(vnet(flags, gso, hdr_len, gso_size, start, offset) + bytes(100))])
+        unpacked(Version2(), [record(vnet(flags, gso, hdr_len, gso_size, start, offset) + bytes(100))])
     except ProtocolError as exc:
         assert exc.code == 1002
     else:
         assert gso & 0x7F in (0, 1, 4)
         assert not flags & 1 or start + offset + 2 <= 100
         assert not gso or (gso_size >= 8 and hdr_len <= 100)
+
+
+def test_a_message_of_37_000_packets_comes_in_slices_which_are_made_one_by_one() -> None:
+    message = record(COMPLETE + bytes(14)) * 37_000
+    slices = Version2().unpack([message])
+    assert len(next(slices)) == SLICE_PACKETS
+    sizes = [len(packets) for packets in slices]
+    assert sum(sizes) == 37_000 - SLICE_PACKETS
+    assert max(sizes) == SLICE_PACKETS
+
+
+def test_many_messages_of_version_1_come_in_slices_too() -> None:
+    assert [len(packets) for packets in Version1().unpack([bytes(14)] * (SLICE_PACKETS + 1))] == [SLICE_PACKETS, 1]
+
+
+def test_a_super_frame_counts_as_what_it_is_cut_into() -> None:
+    few, many = (record(vnet(1, 1, 54, size, 34, 16) + bytes(60_000)) for size in (1448, 8))
+    # Each of the usual ones counts as 11.
+    assert [len(packets) for packets in Version2().unpack([many * 3 + few * 8])] == [1, 1, 1, 6, 2]
 
 
 def test_version_2_is_spoken_only_where_both_name_it() -> None:
