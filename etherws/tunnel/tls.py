@@ -12,11 +12,13 @@ import contextlib
 import io
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from gevent.socket import socket as GeventSocket
 
+from etherws.tunnel.scheduling import pause
 from etherws.tunnel.stream import Stream
 from etherws.tunnel.wire import Buffer, buffer
 
@@ -29,6 +31,20 @@ _ENCODING_DER = 2
 #: Bytes of plain text in one TLS record at most (RFC 8446, section 5.1). Buffers that fit into one are joined first.
 TLS_RECORD_BYTES = 16 * 1024
 
+#: Bytes of a record's header: type, version, and length in two bytes (RFC 8446, section 5.1).
+RECORD_HEADER_BYTES = 5
+
+#: Records that OpenSSL gets at once; 17 full ones are as many bytes as one read. One call of OpenSSL handles all that
+#: have no data, and a key update takes 15 us.
+RECORDS_AT_ONCE = 32
+
+#: Records without data in a row, after which the connection ends. Honest peers send one or two: a key update, session
+#: tickets. Other TLS libraries end it after 16 or 32, too.
+USELESS_RECORDS = 32
+
+#: Bytes of TLS's own answers, such as those to key updates, that may wait for the next data that is sent.
+ANSWERS_BYTES = 16 * 1024
+
 
 class TlsStream:
     """A TLS connection on top of another stream. Errors of TLS are ssl.SSLError, which is an OSError."""
@@ -40,23 +56,34 @@ class TlsStream:
         #: The socket at the bottom.
         self.tcp: GeventSocket = below.tcp
         self.readable, self.writable = below.readable, below.writable
-        self.write = below.write
+        self.write, self.unread = below.write, below.unread
         self.close = below.close
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_hostname is None, server_hostname=server_hostname
         )
         self._space = buffer(TLS_READ_BYTES)
+        # What OpenSSL did not get yet of what was received, and how many bytes there are left of the record before.
+        self._waiting = self._space[:0]
+        # What is left of the record that OpenSSL got last: so many bytes, or all behind a part of its header.
+        self._rest, self._header = 0, b""
+        # Records that came since there was data.
+        self._useless = 0
         #: Whether nothing more can be decrypted before the stream below has more bytes.
         self.drained = True
 
-    def do_handshake(self) -> None:
-        """Do the TLS handshake; blocks this greenlet. Raises OSError, also when the certificate does not verify."""
+    def do_handshake(self, turn: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext) -> None:
+        """Do the TLS handshake; blocks this greenlet. What takes time is done in `turn()`, nothing waits there. Raises
+        OSError, also when the certificate does not verify."""
         while True:
             try:
-                self._tls.do_handshake()
+                with turn():
+                    self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 self._flush()
+                if self._waiting:
+                    # Many small records: no deadline could end this otherwise.
+                    pause()
                 self._feed()
             except ssl.SSLError:
                 # OpenSSL has written an alert that tells the peer why.
@@ -64,6 +91,7 @@ class TlsStream:
                 raise
             else:
                 self._flush()
+                self._useless = 0
                 return
 
     def getpeercert(self, binary_form: bool = False) -> Any:
@@ -99,14 +127,16 @@ class TlsStream:
         while size < len(view):
             if self.drained:
                 if size:
-                    self.drained = self._below.drained
+                    self.drained = not self._waiting and self._below.drained
                     return size
                 self._feed()
             try:
                 got = self._tls.read(len(view) - size, view[size:])
             except ssl.SSLWantReadError:
                 self.drained = True
+                self._check_useless()
             else:
+                self._useless = 0
                 if not got:
                     # The peer's close_notify: nothing follows it.
                     return size
@@ -145,20 +175,49 @@ class TlsStream:
         return getattr(self.tcp, name)
 
     def _feed(self) -> None:
-        """Give the next bytes of the stream below to TLS; blocks this greenlet until there are some."""
-        size = self._below.recv_into(self._space)
-        if not size:
-            end = ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "the peer ended TCP without a TLS close_notify")
-            # OpenSSL's own errors have it too.
-            end.reason = end.strerror or ""
-            raise end
-        self._incoming.write(self._space[:size])
+        """Give OpenSSL the next bytes, RECORDS_AT_ONCE records at most; blocks this greenlet until there are some."""
+        if not self._waiting:
+            size = self._below.recv_into(self._space)
+            if not size:
+                raise _failed(ssl.SSLEOFError, ssl.SSL_ERROR_EOF, "the peer ended TCP without a TLS close_notify")
+            self._waiting = self._space[:size]
+        waiting, at, header, records = self._waiting, self._rest, self._header, 0
+        end = len(waiting)
+        while at < end and records < RECORDS_AT_ONCE:
+            if not header and at + RECORD_HEADER_BYTES <= end:
+                at += RECORD_HEADER_BYTES + (waiting[at + 3] << 8 | waiting[at + 4])
+                records += 1
+                continue
+            more = waiting[at : at + RECORD_HEADER_BYTES - len(header)]
+            header += more
+            at += len(more)
+            if len(header) == RECORD_HEADER_BYTES:
+                at += int.from_bytes(header[3:], "big")
+                header = b""
+                records += 1
+        size = min(at, end)
+        self._rest, self._header = at - size, header
+        self._incoming.write(waiting[:size])
+        self._waiting = waiting[size:]
+        self._useless += records
         self.drained = False
+
+    def _check_useless(self) -> None:
+        """OpenSSL has found no data. Raises SSLError if the peer only keeps it busy."""
+        if self._useless > USELESS_RECORDS or self._outgoing.pending > ANSWERS_BYTES:
+            raise _failed(ssl.SSLError, ssl.SSL_ERROR_SSL, "the peer sends TLS records without data")
 
     def _flush(self) -> None:
         data = self._outgoing.read()
         if data:
             self._below.sendall(data)
+
+
+def _failed(kind: type[ssl.SSLError], number: int, text: str) -> ssl.SSLError:
+    exc = kind(number, text)
+    # OpenSSL's own errors have it too.
+    exc.reason = text
+    return exc
 
 
 class _Reader(io.RawIOBase):
