@@ -17,6 +17,7 @@ A message says what failed, on what, and what to try. Only cli/commands.py print
     +-- DaemonError            the process cannot go on in the background
     +-- DemoError              a step of the demo failed
     +-- Refused                the opening handshake is refused, with an HTTP status
+    |   +-- ClientGone         the client hung up while it waited for us
     +-- ProtocolError          the peer broke a rule of RFC 6455 or of the wire format; has the close code
     +-- ConnectionClosed       the WebSocket has ended; has the close code, if there was one
         +-- NetworkChanged     the machine's network has changed; connect again at once
@@ -113,6 +114,13 @@ class Refused(EtherwsError):
         super().__init__(message)
         self.status = status
         self.headers = list(headers)
+
+
+class ClientGone(Refused):
+    """The client hung up while it waited for us. An answer would reach nobody."""
+
+    def __init__(self) -> None:
+        super().__init__("400 Bad Request", "the client hung up")
 
 
 class ProtocolError(EtherwsError):

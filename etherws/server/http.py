@@ -18,6 +18,7 @@ from geventwebsocket.handler import WebSocketHandler
 
 from etherws.access.certificates import CERTIFICATE
 from etherws.server.front_door import STEP_TIMEOUT, Admitted
+from etherws.server.presence import Presence
 from etherws.settings import HTTP_TOKEN
 from etherws.tunnel.stream import PlainStream, Stream
 
@@ -26,6 +27,10 @@ log = logging.getLogger(__name__)
 #: environ[UPGRADE](headers) sends the 101; it returns the connection's stream, and the bytes that came behind the
 #: request.
 UPGRADE = "etherws.upgrade"
+
+#: environ[PRESENCE] is the client's Presence: `with environ[PRESENCE].required():` raises ClientGone in a block that
+#: waits for something, such as a place in a queue, as soon as the client hangs up.
+PRESENCE = "etherws.presence"
 
 #: Bytes of all header lines of a request together, and their number. Browsers with large cookies, behind proxies, stay
 #: below.
@@ -59,6 +64,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         """Run the application, which answers, or takes the connection by environ[UPGRADE]."""
         self.close_connection = True
         self.environ[UPGRADE] = self._upgrade
+        self.environ[PRESENCE] = Presence(self._admitted.stream.tcp)
         try:
             WSGIHandler.run_application(self)
         finally:

@@ -1,0 +1,109 @@
+"""Whether a client is still there while it waits for us.
+
+A client that hangs up must not keep its place in a queue, and nothing more is to be done for it. The kernel tells at
+once, also when bytes that nobody has read yet came before the end (EPOLLRDHUP, epoll_ctl(2)); gevent's own watchers
+cannot ask for that. So one epoll descriptor watches all clients that wait, and gevent watches that descriptor.
+Users: front_door.py, ports.py, and through http.py's environment whatever lets a client wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import gevent
+from gevent.monkey import get_original
+
+from etherws.errors import ClientGone
+
+#: The client has ended its sending, or TCP, or TCP was reset. A client that has ended its sending can never have a
+#: tunnel.
+_GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
+
+
+class Presence:
+    """One client, by its socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._required = False
+
+    def gone(self) -> bool:
+        """Whether the client has hung up. Does not block."""
+        descriptor = self._sock.fileno()
+        if descriptor < 0:
+            return True
+        # gevent's poll, which a patched process has, would run other greenlets.
+        poll = get_original("select", "poll")()
+        poll.register(descriptor, _GONE)
+        return bool(poll.poll(0))
+
+    @contextlib.contextmanager
+    def required(self) -> Iterator[None]:
+        """Raise ClientGone in this greenlet as soon as the client hangs up in the block.
+
+        For blocks that wait for something else, such as a place in a queue. What they wait for must bear an exception
+        at any time, as with gevent.Timeout.
+        """
+        if self.gone():
+            raise ClientGone
+        # A block inside another one.
+        if self._required:
+            yield
+            return
+        watch = _hang_ups()
+        descriptor = self._sock.fileno()
+        self._required = True
+        watch.add(descriptor, gevent.getcurrent())
+        try:
+            yield
+        finally:
+            watch.remove(descriptor)
+            self._required = False
+
+
+class _HangUps:
+    """Watches sockets, and raises ClientGone in the greenlet of each whose client hangs up."""
+
+    def __init__(self) -> None:
+        """Needs one descriptor. Raises OSError."""
+        self._epoll = get_original("select", "epoll")()
+        self._greenlets: dict[int, Any] = {}
+        self._watcher = gevent.get_hub().loop.io(self._epoll.fileno(), 1)
+
+    def add(self, descriptor: int, greenlet: Any) -> None:
+        """Watch a socket, until remove()."""
+        # Once: what the greenlet does then may take time.
+        self._epoll.register(descriptor, select.POLLRDHUP | select.EPOLLONESHOT)
+        if not self._greenlets:
+            self._watcher.start(self._look)
+        self._greenlets[descriptor] = greenlet
+
+    def remove(self, descriptor: int) -> None:
+        """Watch it no longer. The socket may be closed."""
+        del self._greenlets[descriptor]
+        if not self._greenlets:
+            self._watcher.stop()
+        with contextlib.suppress(OSError):
+            self._epoll.unregister(descriptor)
+
+    def _look(self) -> None:
+        """Called by the event loop."""
+        for descriptor, _ in self._epoll.poll(0):
+            # What the greenlet before does may end another's block.
+            if greenlet := self._greenlets.get(descriptor):
+                greenlet.throw(ClientGone())
+
+
+_watching: dict[Any, _HangUps] = {}
+
+
+def _hang_ups() -> _HangUps:
+    """The one of this thread's event loop, made when it is first used."""
+    hub = gevent.get_hub()
+    if hub not in _watching:
+        _watching[hub] = _HangUps()
+    return _watching[hub]
