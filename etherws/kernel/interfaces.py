@@ -10,17 +10,14 @@ import contextlib
 import errno
 import socket
 from collections.abc import Iterator
-from typing import Any
 
 from gevent.lock import BoundedSemaphore
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from etherws.errors import DeviceError
+from etherws.kernel import links
 from etherws.kernel.device_errors import device_errors
-
-#: include/uapi/linux/if.h
-IFF_UP = 1
 
 #: The handle of set_rate()'s qdisc. It tells our qdisc from anybody else's.
 SHAPER = 0xE7E70000
@@ -55,25 +52,23 @@ _HINTS = {
 
 def set_up(name: str, mtu: int | None = None) -> int:
     """Bring the interface up, and set its MTU to `mtu` bytes unless that is None. Return its index."""
-    with _netlink(f"bring up {name}") as route:
-        link = _get(route, name)
-        index = int(link["index"])
-        if mtu is not None and link.get("mtu") != mtu:
+    with device_errors(f"bring up {name}", _HINTS):
+        index = _index_of(name)
+        link = links.get(index)
+        if mtu is not None and link.mtu != mtu:
             with device_errors(f"set the MTU of {name} to {mtu}", _HINTS):
-                route.link("set", index=index, mtu=mtu)
+                links.change(index, mtu=mtu)
         # Only if it is down: a user without CAP_NET_ADMIN may own a persistent TAP that root has brought up.
-        if not link["flags"] & IFF_UP:
-            route.link("set", index=index, state="up")
+        if not link.up:
+            links.change(index, up=True)
         return index
 
 
 def bridge_and_mtu(index: int) -> tuple[str | None, int]:
     """The name of the bridge that the interface is in, or None; and the interface's MTU in bytes."""
-    with _netlink(f"find the bridge of interface {index}") as route:
-        link = route.link("get", index=index)[0]
-        master = link.get("master")
-        name = str(route.link("get", index=master)[0].get("ifname")) if master else None
-        return name, int(link.get("mtu"))
+    with device_errors(f"find the bridge of interface {index}", _HINTS):
+        link = links.get(index)
+        return socket.if_indextoname(link.master) if link.master else None, link.mtu
 
 
 def name_of(index: int) -> str:
@@ -84,15 +79,15 @@ def name_of(index: int) -> str:
 
 def join(index: int, bridge: str) -> None:
     """Put the interface into `bridge`."""
-    with _netlink(f"use the bridge {bridge}") as route:
-        master = int(_get(route, bridge)["index"])
-        link = route.link("get", index=index)[0]
-        if link.get("master") != master:
-            with device_errors(f"put {link.get('ifname')} into {bridge}", _HINTS):
+    with device_errors(f"use the bridge {bridge}", _HINTS):
+        master = _index_of(bridge)
+        link = links.get(index)
+        if link.master != master:
+            with device_errors(f"put {link.name} into {bridge}", _HINTS):
                 # A bridge without an address of its own takes the lowest address of its ports. If that address changed
                 # as clients come and go, hosts that talk to this machine would lose it for a while. fe is the highest
                 # first byte that the address of one machine can have.
-                route.link("set", index=index, master=master, address="fe" + link.get("address")[2:])
+                links.change(index, master=master, address=f"fe{(link.address or '')[2:]}")
 
 
 def isolate(index: int, on: bool) -> None:
@@ -133,7 +128,7 @@ def make_bridge(bridge: str) -> bool:
         if route.link_lookup(ifname=bridge):
             return False
         route.link("add", ifname=bridge, kind="bridge")
-        link = _get(route, bridge)
+        link = route.link("get", index=_index_of(bridge))[0]
         # A bridge keeps an address that somebody has set, even if it is the same as before; see join().
         route.link("set", index=int(link["index"]), address=link.get("address"), state="up")
         return True
@@ -158,12 +153,11 @@ def _isolation(route: IPRoute, index: int) -> bool | None:
     return None if on is None else bool(on)
 
 
-def _get(route: IPRoute, name: str) -> dict[str, Any]:
-    found = route.link_lookup(ifname=name)
-    if not found:
-        raise DeviceError(f"there is no interface {name}; make it first")
-    link: dict[str, Any] = route.link("get", index=found[0])[0]
-    return link
+def _index_of(name: str) -> int:
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        raise DeviceError(f"there is no interface {name}; make it first") from None
 
 
 @contextlib.contextmanager
