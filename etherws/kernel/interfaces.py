@@ -53,15 +53,14 @@ _HINTS = {
 def set_up(name: str, mtu: int | None = None) -> int:
     """Bring the interface up, and set its MTU to `mtu` bytes unless that is None. Return its index."""
     with device_errors(f"bring up {name}", _HINTS):
-        index = _index_of(name)
-        link = links.get(index)
+        link = _named(name)
         if mtu is not None and link.mtu != mtu:
             with device_errors(f"set the MTU of {name} to {mtu}", _HINTS):
-                links.change(index, mtu=mtu)
+                links.change(link.number, mtu=mtu)
         # Only if it is down: a user without CAP_NET_ADMIN may own a persistent TAP that root has brought up.
         if not link.up:
-            links.change(index, up=True)
-        return index
+            links.change(link.number, up=True)
+        return link.number
 
 
 def bridge_and_mtu(index: int) -> tuple[str | None, int]:
@@ -80,7 +79,7 @@ def name_of(index: int) -> str:
 def join(index: int, bridge: str) -> None:
     """Put the interface into `bridge`."""
     with device_errors(f"use the bridge {bridge}", _HINTS):
-        master = _index_of(bridge)
+        master = _named(bridge).number
         link = links.get(index)
         if link.master != master:
             with device_errors(f"put {link.name} into {bridge}", _HINTS):
@@ -128,7 +127,7 @@ def make_bridge(bridge: str) -> bool:
         if route.link_lookup(ifname=bridge):
             return False
         route.link("add", ifname=bridge, kind="bridge")
-        link = route.link("get", index=_index_of(bridge))[0]
+        link = route.link("get", index=_named(bridge).number)[0]
         # A bridge keeps an address that somebody has set, even if it is the same as before; see join().
         route.link("set", index=int(link["index"]), address=link.get("address"), state="up")
         return True
@@ -153,10 +152,12 @@ def _isolation(route: IPRoute, index: int) -> bool | None:
     return None if on is None else bool(on)
 
 
-def _index_of(name: str) -> int:
+def _named(name: str) -> links.Link:
     try:
-        return socket.if_nametoindex(name)
-    except OSError:
+        return links.get(name)
+    except OSError as exc:
+        if exc.errno != errno.ENODEV:
+            raise
         raise DeviceError(f"there is no interface {name}; make it first") from None
 
 

@@ -35,8 +35,9 @@ _HEADER, _ERROR = struct.Struct("=IHHII"), struct.Struct("=i")
 
 
 class Link(NamedTuple):
-    """What the kernel says about an interface."""
+    """What the kernel says about an interface. `number` is its index."""
 
+    number: int
     name: str
     mtu: int
     up: bool
@@ -46,15 +47,18 @@ class Link(NamedTuple):
     address: str | None
 
 
-def get(index: int) -> Link:
-    """The interface of this index."""
+def get(which: int | str) -> Link:
+    """The interface of this index or name."""
     request = ifinfmsg()
-    request["index"] = index
     request["attrs"] = [("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]
+    if isinstance(which, int):
+        request["index"] = which
+    else:
+        request["attrs"].append(("IFLA_IFNAME", which))
     found = ifinfmsg(_ask(request, RTM_GETLINK, 0))
     found.decode()
     up = bool(found["flags"] & IFF_UP)
-    return Link(found.get("ifname"), found.get("mtu"), up, found.get("master"), found.get("address"))
+    return Link(found["index"], found.get("ifname"), found.get("mtu"), up, found.get("master"), found.get("address"))
 
 
 def change(

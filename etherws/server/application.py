@@ -24,7 +24,7 @@ from etherws.access.policy import Profile
 from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, NoPort, ProxyError, Refused, printable
 from etherws.reloadable import Reloadable
 from etherws.server import authenticate, forwarded, handshake
-from etherws.server.http import UPGRADE
+from etherws.server.http import PRESENCE, UPGRADE
 from etherws.server.port import ClientKey, Port
 from etherws.server.ports import Ports
 from etherws.settings import ServerSettings
@@ -137,7 +137,7 @@ class Application:
                 session.evict()
 
         client = _name(environ, key)
-        port = self._take(client, key, profile, evict)
+        port = self._take(environ, key, profile, evict)
         reason: EtherwsError | None = None
         over = Event()
         self._tunnels[over] = None
@@ -162,14 +162,15 @@ class Application:
                 over.set()
         return []
 
-    def _take(self, client: str, key: ClientKey, profile: Profile, evict: Callable[[], None]) -> Port:
+    def _take(self, environ: Environ, key: ClientKey, profile: Profile, evict: Callable[[], None]) -> Port:
+        source = addresses.source_key(environ.get("REMOTE_ADDR") or "")
         try:
             self.start()
             assert self._ports is not None
-            port = self._ports.take(key, profile, evict)
+            port = self._ports.take(key, profile, evict, source, environ.get(PRESENCE))
         except (DeviceError, NoPort) as exc:
             # Clients retry for ever. Log it once, until a client gets a port again.
-            log.log(logging.DEBUG if self._full else logging.WARNING, "%s was refused: %s", client, exc)
+            log.log(logging.DEBUG if self._full else logging.WARNING, "%s was refused: %s", _name(environ, key), exc)
             self._full = True
             raise Refused(
                 "503 Service Unavailable", "no port is free for one more client", [("Retry-After", "10")]

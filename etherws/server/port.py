@@ -89,6 +89,10 @@ class Port:
         self.profile = Profile()
         #: Ends the session that uses it; None in any other state than IN_USE.
         self.evict: Callable[[], None] | None = None
+        #: The key by which the address of that client is counted.
+        self.source = ""
+        #: Who has the port's session ended, and takes the port then.
+        self.heir: ClientKey | None = None
         #: Set in any other state than IN_USE.
         self.unused = Event()
         self.unused.set()

@@ -8,12 +8,12 @@ Read next: port.py, which is one port, and kernel/port_filter.py.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from time import monotonic
 
 import gevent
-from gevent.lock import BoundedSemaphore
 
 from etherws.access.policy import Profile
 from etherws.errors import DeviceError, NoPort
@@ -21,8 +21,10 @@ from etherws.kernel import interfaces
 from etherws.kernel.port_filter import KernelFilters
 from etherws.kernel.rules import Rules
 from etherws.server.port import CHANGES, CHANGES_WITHIN, ClientKey, Port, State
+from etherws.server.presence import Presence
 from etherws.settings import DeviceSettings
 from etherws.tunnel.interface import Interface, open_tap
+from etherws.tunnel.scheduling import low_priority
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +56,6 @@ class Ports:
         """Make the first port. A lost client's port is kept for `resume_timeout` seconds. Raises DeviceError."""
         self._settings = settings
         self._resume_timeout = resume_timeout
-        #: Making a TAP waits for the kernel. Without this, two clients that come at once could get the same port.
-        self._one_at_a_time = BoundedSemaphore(1)
         self._interface = Interface(settings)
         self._first = Port(self._interface.tap)
         #: All that are not gone.
@@ -67,31 +67,83 @@ class Ports:
         """The name of the first port's interface."""
         return self._interface.tap.name
 
-    def take(self, client: ClientKey, profile: Profile, evict: Callable[[], None]) -> Port:
+    def take(
+        self,
+        client: ClientKey,
+        profile: Profile,
+        evict: Callable[[], None],
+        source: str = "",
+        presence: Presence | None = None,
+    ) -> Port:
         """Give the client a port; it calls park() or free() when its session has ended.
 
-        `evict` is called when another session is to have the port. It must soon lead to park() or free().
+        `evict` is called when another session is to have the port. It must soon lead to park() or free(). `source` is
+        the key by which the client's address is counted: ports are made one at a time, as low-priority work. With
+        `presence`, the wait ends with ClientGone when the client hangs up.
 
         A client that comes again gets its port, even if the server has not noticed yet that it was lost. If its
         identity has as many ports as the profile allows, it gets one of those. Else it gets the first port if that is
         free, or a new one. Raises NoPort or DeviceError, with a hint.
         """
-        with self._one_at_a_time:
-            if self._first.state is State.GONE:
-                raise NoPort("the server is stopping")
-            rules = self._kernel_filters.possible(_rules(profile))
-            port = self._own(client, profile) or self._other(profile)
-            returning = client.resume is not None and port.client == client
-            port.become(State.IN_USE)
-            port.client, port.profile, port.evict = client, profile, evict
-            try:
-                port.filter.need(rules, returning=returning)
-            except DeviceError:
-                self._release(port)
-                raise
-            if port.state is State.GONE:
-                raise NoPort("the server is stopping")
-            return port
+        promised: Port | None = None
+        try:
+            while True:
+                # One at a time: without that, two clients that come at once could get the same port.
+                with presence.turn(source) if presence else low_priority.turn(source):
+                    if self._first.state is State.GONE:
+                        raise NoPort("the server is stopping")
+                    rules = self._kernel_filters.possible(_rules(profile))
+                    promised, found = None, self._choose(client, profile, promised)
+                    if found.state is not State.IN_USE:
+                        self._hand_over(found, client, profile, evict, source, rules)
+                        return found
+                    # Its session ends outside of the turn: others need not wait for that.
+                    promised, found.heir = found, client
+                with presence.required() if presence else contextlib.nullcontext():
+                    _evict(found)
+        finally:
+            if promised is not None:
+                promised.heir = None
+                if promised.state is State.FREE:
+                    self.free(promised)
+
+    def _choose(self, client: ClientKey, profile: Profile, promised: Port | None) -> Port:
+        """The port for this client: one that can be handed over, or one in use whose session is to be ended.
+
+        `promised` is the one whose session was ended for it, if any."""
+        found: Port | None
+        if promised is not None:
+            promised.heir = None
+        if promised is not None and promised.state in (State.FREE, State.PARKED):
+            found = promised
+        else:
+            found = self._own(client, profile)
+        # The policy may have changed since, or somebody has deleted the TAP.
+        if found and found.state is not State.IN_USE and (found.profile != profile or not found.tap.alive()):
+            self._release(found)
+            found = None
+        return found or self._other(profile)
+
+    def _hand_over(
+        self,
+        port: Port,
+        client: ClientKey,
+        profile: Profile,
+        evict: Callable[[], None],
+        source: str,
+        rules: Rules,
+    ) -> None:
+        """Free or parked -> in use. Raises DeviceError if the client's rules cannot be put in, and NoPort."""
+        returning = client.resume is not None and port.client == client
+        port.become(State.IN_USE)
+        port.client, port.profile, port.evict, port.source = client, profile, evict, source
+        try:
+            port.filter.need(rules, returning=returning)
+        except DeviceError:
+            self._release(port)
+            raise
+        if port.state is State.GONE:
+            raise NoPort("the server is stopping")
 
     def park(self, port: Port) -> None:
         """The session that used the port has ended without a good-bye: keep it for its client, if that may come back.
@@ -118,16 +170,20 @@ class Ports:
         # The server stops.
         if port.state is State.GONE:
             return
-        port.become(State.FREE)
-        with self._one_at_a_time:
-            # A client that had this session ended may have taken the port meanwhile.
-            if port.state is not State.FREE:
+        if port.state is not State.FREE:
+            port.become(State.FREE)
+        # A client had this session ended, and takes the port now.
+        if port.heir is not None:
+            return
+        with low_priority.turn(port.source):
+            if port.state is not State.FREE or port.heir is not None:
                 return
             if port is self._first:
                 self._renew_first()
                 return
-        # Other clients need not wait until the kernel has removed it.
-        self._remove(port)
+            self._strike(port)
+        # Others need not wait until the kernel has removed it.
+        self._close(port)
 
     def close(self) -> None:
         """Remove what was made: the TAPs, and the bridge unless others use it."""
@@ -140,7 +196,7 @@ class Ports:
         self._kernel_filters.close()
 
     def _own(self, client: ClientKey, profile: Profile) -> Port | None:
-        """The port that this client has already, or takes from another client of its identity; ready to be taken."""
+        """The port that this client has already, or takes from another client of its identity."""
         if client == ClientKey():
             return None
         taken = [port for port in self._ports if port.state in (State.IN_USE, State.PARKED)]
@@ -151,14 +207,6 @@ class Ports:
             found = min(same, key=lambda port: (port.state is State.IN_USE, port.since))
             if found.state is State.IN_USE:
                 _count_change(found)
-        if found is None:
-            return None
-        if found.state is State.IN_USE:
-            _evict(found)
-        # The policy may have changed since, or somebody has deleted the TAP.
-        if found.profile != profile or not found.tap.alive():
-            self._release(found)
-            return None
         return found
 
     def _other(self, profile: Profile) -> Port:
@@ -169,7 +217,7 @@ class Ports:
             # Other greenlets ran while the kernel was asked: the time of the parked port may be over.
             if only_port and self._first.state is State.PARKED:
                 self._first.become(State.FREE)
-            if self._first.state is State.FREE:
+            if self._first.state is State.FREE and self._first.heir is None:
                 self._renew_first()
                 self._first.changes.clear()
                 return self._first
@@ -207,7 +255,7 @@ class Ports:
             log.error("%s", exc)
 
     def _release(self, port: Port) -> None:
-        """As free(), for callers that hold the lock."""
+        """As free(), for callers that have a turn."""
         if port.state is State.GONE:
             return
         if port.state is not State.FREE:
@@ -218,8 +266,14 @@ class Ports:
     def _remove(self, port: Port) -> None:
         """Any state but gone -> gone, and close the TAP. Not for the first port: its rules stay until a client needs
         others, since no frame can come in there meanwhile."""
+        self._strike(port)
+        self._close(port)
+
+    def _strike(self, port: Port) -> None:
         port.become(State.GONE)
         self._ports.remove(port)
+
+    def _close(self, port: Port) -> None:
         port.tap.close()
         self._kernel_filters.remove_stale_tables_soon()
 

@@ -21,7 +21,7 @@ from time import monotonic
 import gevent
 import pytun
 
-from etherws.errors import DeviceError, DeviceLost
+from etherws.errors import DESCRIPTORS_HINT, DeviceError, DeviceLost
 from etherws.kernel import interfaces
 from etherws.tunnel.scheduling import TURN_SECONDS
 from etherws.tunnel.wire import BATCH_BYTES, VNET_BYTES, Batch, Buffer
@@ -51,6 +51,7 @@ _HINTS = {
     errno.EACCES: "run as root, or make /dev/net/tun readable and writable for this user",
     errno.EPERM: "run as root or with CAP_NET_ADMIN",
     errno.EBUSY: "another process has it; stop that, or choose another name by --device",
+    errno.EMFILE: DESCRIPTORS_HINT,
     errno.EINVAL: "an interface of another kind has that name; choose another by --device",
 }
 

@@ -12,7 +12,7 @@ import contextlib
 import io
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gevent.socket import socket as GeventSocket
@@ -25,6 +25,9 @@ TLS_READ_BYTES = 256 * 1024
 
 #: Bytes of plain text in one TLS record at most (RFC 8446, section 5.1). Buffers that fit into one are joined first.
 TLS_RECORD_BYTES = 16 * 1024
+
+#: Makes a block for a part of the handshake.
+Block = Callable[[], contextlib.AbstractContextManager[Any]]
 
 
 class TlsStream:
@@ -47,20 +50,27 @@ class TlsStream:
         #: Whether nothing more can be decrypted before the stream below has more bytes.
         self.drained = True
 
-    def do_handshake(self) -> None:
-        """Do the TLS handshake; blocks this greenlet. Raises OSError, also when the certificate does not verify."""
+    def do_handshake(self, working: Block = contextlib.nullcontext, waiting: Block = contextlib.nullcontext) -> None:
+        """Do the TLS handshake; blocks this greenlet. Raises OSError, also when the certificate does not verify.
+
+        What costs processor time is done in a block of `working()`, and what waits for the peer in one of `waiting()`.
+        """
         while True:
             try:
-                self._tls.do_handshake()
+                with working():
+                    self._tls.do_handshake()
             except ssl.SSLWantReadError:
-                self._flush()
-                self._feed()
+                with waiting():
+                    self._flush()
+                    self._feed()
             except ssl.SSLError:
                 # OpenSSL has written an alert that tells the peer why.
-                self._flush()
+                with waiting():
+                    self._flush()
                 raise
             else:
-                self._flush()
+                with waiting():
+                    self._flush()
                 return
 
     def getpeercert(self, binary_form: bool = False) -> Any:
