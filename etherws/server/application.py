@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from time import monotonic
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -30,6 +31,7 @@ from etherws.server.ports import Ports
 from etherws.settings import ServerSettings
 from etherws.tunnel import congestion, wire
 from etherws.tunnel.connection import Connection
+from etherws.tunnel.scheduling import low_priority
 from etherws.tunnel.session import Session
 
 log = logging.getLogger(__name__)
@@ -87,9 +89,10 @@ class Application:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Run one client's tunnel. Any other request gets a 4xx or 503, and a line of text with the reason."""
-        self._follow_proxies(environ)
         try:
-            headers = self._check(environ)
+            with _turn(environ):
+                self._follow_proxies(environ)
+                headers = self._check(environ)
             identity = self.authenticator.authenticate(environ)
             profile = self._profile(environ, identity)
             return self._tunnel(environ, headers, ClientKey(identity, _resume(environ)), profile)
@@ -153,7 +156,8 @@ class Application:
             log.info("%s left %s after %.0f s: %s", client, port.tap.name, monotonic() - begin, text)
         finally:
             # Before close(), so that a client that waits for this port need not wait for the closing handshake.
-            self._leave(port, reason)
+            # That is low-priority work: the peer need not wait for it either.
+            gevent.spawn(self._leave, port, reason)
             try:
                 if session:
                     session.close(reason)
@@ -208,6 +212,13 @@ def _refuse(environ: Environ, start_response: StartResponse, refusal: Refused) -
     headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
     start_response(refusal.status, [*headers, *refusal.headers])
     return [body]
+
+
+def _turn(environ: Environ) -> AbstractContextManager[None]:
+    """A turn of the client's, or of its proxy's: see Presence.turn()."""
+    source = addresses.source_key(environ.get("REMOTE_ADDR") or "")
+    presence = environ.get(PRESENCE)
+    return presence.turn(source) if presence else low_priority.turn(source)
 
 
 def _name(environ: Environ, key: ClientKey) -> str:

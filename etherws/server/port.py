@@ -16,13 +16,19 @@ import gevent
 from gevent.event import Event
 
 from etherws.access.policy import Profile
+from etherws.errors import NoPort
 from etherws.kernel.port_filter import PortFilter
+from etherws.kernel.rules import Rules
 from etherws.tunnel.tap import Tap
 from etherws.tunnel.wire import Buffer
 
 #: Two clients with one name replace each other again and again: so many times in so many seconds are too many.
 #: A client that comes back with the same resume token is not counted.
 CHANGES, CHANGES_WITHIN = 3, 30.0
+
+
+#: Seconds that a session has to leave its port once it was told to end.
+EVICT_TIMEOUT = 2.0
 
 
 class State(Enum):
@@ -114,6 +120,34 @@ class Port:
             self.evict = None
             self.unused.set()
 
+    def end_session(self) -> None:
+        """End the session that uses the port, and wait for that. Raises NoPort if that takes too long."""
+        if self.evict is not None:
+            self.evict()
+        if not self.unused.wait(EVICT_TIMEOUT):
+            raise NoPort(f"{self.tap.name} is still in use by a session that was told to end")
+
+    def count_change(self) -> None:
+        """A client takes the port from another of its identity. Raises NoPort if that has happened too often."""
+        now = monotonic()
+        if len(self.changes) == CHANGES and now - self.changes[0] < CHANGES_WITHIN:
+            raise NoPort(
+                f"several clients call themselves {self.client.identity!r} and take {self.tap.name} from each other;"
+                " give each a name of its own, or more 'connections' by --policy"
+            )
+        self.changes.append(now)
+
     def sink(self) -> FilteredSink:
         """Where a session puts what the client sends. One for each session."""
         return FilteredSink(self.tap, self.filter)
+
+
+def rules_of(profile: Profile) -> Rules:
+    """What of a profile the kernel enforces."""
+    return Rules(
+        macs=profile.macs,
+        drop=profile.drop,
+        rate_down=profile.rate_down,
+        isolated=profile.isolated,
+        macs_required=profile.macs != Profile().macs,
+    )

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
-from time import monotonic
 
 import gevent
 
@@ -20,7 +19,7 @@ from etherws.errors import DeviceError, NoPort
 from etherws.kernel import interfaces
 from etherws.kernel.port_filter import KernelFilters
 from etherws.kernel.rules import Rules
-from etherws.server.port import CHANGES, CHANGES_WITHIN, ClientKey, Port, State
+from etherws.server.port import ClientKey, Port, State, rules_of
 from etherws.server.presence import Presence
 from etherws.settings import DeviceSettings
 from etherws.tunnel.interface import Interface, open_tap
@@ -30,9 +29,6 @@ log = logging.getLogger(__name__)
 
 #: How many ports are kept for lost clients. One more, and the port that has been kept longest is removed.
 PARKED_MAX = 64
-
-#: Seconds that a session has to leave its port once it was told to end.
-EVICT_TIMEOUT = 2.0
 
 
 class Ports:
@@ -92,7 +88,7 @@ class Ports:
                 with presence.turn(source) if presence else low_priority.turn(source):
                     if self._first.state is State.GONE:
                         raise NoPort("the server is stopping")
-                    rules = self._kernel_filters.possible(_rules(profile))
+                    rules = self._kernel_filters.possible(rules_of(profile))
                     promised, found = None, self._choose(client, profile, promised)
                     if found.state is not State.IN_USE:
                         self._hand_over(found, client, profile, evict, source, rules)
@@ -100,7 +96,7 @@ class Ports:
                     # Its session ends outside of the turn: others need not wait for that.
                     promised, found.heir = found, client
                 with presence.required() if presence else contextlib.nullcontext():
-                    _evict(found)
+                    found.end_session()
         finally:
             if promised is not None:
                 promised.heir = None
@@ -206,7 +202,7 @@ class Ports:
             # A parked one rather than one in use; of these the one that has been so for longest.
             found = min(same, key=lambda port: (port.state is State.IN_USE, port.since))
             if found.state is State.IN_USE:
-                _count_change(found)
+                found.count_change()
         return found
 
     def _other(self, profile: Profile) -> Port:
@@ -233,10 +229,11 @@ class Ports:
         if profile.bridge:
             interfaces.make_bridge(profile.bridge)
         pattern = profile.device or self._settings.device
-        if "%d" not in pattern and pattern in {port.tap.name for port in self._ports}:
+        taken = {port.tap.name for port in self._ports}
+        if "%d" not in pattern and pattern in taken:
             # Linux allows 15 bytes (IFNAMSIZ); up to 4 are for the number.
             pattern = pattern.rstrip("0123456789")[:11] + "%d"
-        port = Port(open_tap(pattern, bridge, profile.mtu or mtu))
+        port = Port(open_tap(pattern, bridge, profile.mtu or mtu, taken))
         self._ports.append(port)
         return port
 
@@ -285,35 +282,3 @@ class Ports:
             self._ports.remove(self._first)
             self._first = Port(tap)
             self._ports.append(self._first)
-
-
-def _rules(profile: Profile) -> Rules:
-    """What of a profile the kernel enforces."""
-    return Rules(
-        macs=profile.macs,
-        drop=profile.drop,
-        rate_down=profile.rate_down,
-        isolated=profile.isolated,
-        macs_required=profile.macs != Profile().macs,
-    )
-
-
-def _evict(port: Port) -> None:
-    """End the session that uses the port. Raises NoPort if it does not leave the port in time."""
-    if port.evict is not None:
-        port.evict()
-    if not port.unused.wait(EVICT_TIMEOUT):
-        raise NoPort(f"{port.tap.name} is still in use by a session that was told to end")
-    if port.state is State.GONE:
-        raise NoPort("the server is stopping")
-
-
-def _count_change(port: Port) -> None:
-    """A client takes the port from another of its identity. Raises NoPort if that has happened too often."""
-    now = monotonic()
-    if len(port.changes) == CHANGES and now - port.changes[0] < CHANGES_WITHIN:
-        raise NoPort(
-            f"several clients call themselves {port.client.identity!r} and take {port.tap.name} from each other;"
-            " give each a name of its own, or more 'connections' by --policy"
-        )
-    port.changes.append(now)

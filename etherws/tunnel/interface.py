@@ -7,6 +7,7 @@ Read next: tap.py, which carries frames, and kernel/interfaces.py.
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 
 from etherws.errors import DeviceError
 from etherws.kernel import interfaces
@@ -56,12 +57,13 @@ class Interface:
             log.warning("%s stays: others' interfaces are in it", name)
 
 
-def open_tap(pattern: str, bridge: str | None, mtu: int | None) -> Tap:
-    """A TAP with this name or name pattern (see Tap), in `bridge` unless that is None, its MTU in bytes.
+def open_tap(pattern: str, bridge: str | None, mtu: int | None, taken: Container[str] = frozenset()) -> Tap:
+    """A TAP with this name or name pattern, not of a name in `taken` (see Tap), in `bridge` unless that is None. `mtu` is
+    in bytes.
 
     Raises DeviceError; then no TAP is left behind.
     """
-    tap = Tap(pattern, mtu)
+    tap = Tap(pattern, mtu, taken)
     if bridge:
         try:
             interfaces.join(tap.index, bridge)

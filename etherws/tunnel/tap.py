@@ -15,7 +15,7 @@ import logging
 import os
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from time import monotonic
 
 import gevent
@@ -59,13 +59,15 @@ _HINTS = {
 class Tap:
     """One TAP, up and non-blocking. `name` is its name from the kernel when it was opened, `index` its number."""
 
-    def __init__(self, pattern: str = "ethws%d", mtu: int | None = None) -> None:
+    def __init__(self, pattern: str = "ethws%d", mtu: int | None = None, taken: Container[str] = frozenset()) -> None:
         """Open the first device that fits `pattern`, and set its MTU in bytes if there is one.
+
+        Names in `taken` are not tried: to try a thousand names in vain costs more time than all the rest.
 
         A persistent device that no process has open is taken over, and remains after close(); any other is removed by
         close(). Raises DeviceError.
         """
-        self._device = _open(pattern)
+        self._device = _open(pattern, taken)
         try:
             self._fd: int = self._device.fileno()
             os.set_blocking(self._fd, False)
@@ -209,9 +211,11 @@ def _set_header(fd: int, name: str) -> None:
         raise DeviceError(f"cannot set up {name}: {exc.strerror}; Linux 4.0 or later is needed") from exc
 
 
-def _open(pattern: str) -> pytun.TunTapDevice:
-    """The first device that fits `pattern` and that this process can open."""
+def _open(pattern: str, taken: Container[str] = frozenset()) -> pytun.TunTapDevice:
+    """The first device that fits `pattern`, is not in `taken`, and that this process can open."""
     for name in _names(pattern):
+        if name in taken and name != pattern:
+            continue
         try:
             return pytun.TunTapDevice(name=name, flags=pytun.IFF_TAP | pytun.IFF_NO_PI | pytun.IFF_VNET_HDR)
         except (pytun.Error, OSError) as exc:

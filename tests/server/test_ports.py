@@ -12,7 +12,7 @@ from etherws.access.policy import Profile
 from etherws.errors import DeviceError, NoPort
 from etherws.kernel import interfaces, nftables, port_filter
 from etherws.kernel.port_filter import FilterState
-from etherws.server import ports as ports_module
+from etherws.server import port as port_module
 from etherws.server.port import CHANGES, ClientKey, Port, State
 from etherws.server.ports import Ports
 from etherws.settings import DeviceSettings
@@ -171,7 +171,7 @@ def test_an_old_session_that_is_lost_while_it_is_told_to_end_parks_the_port_for_
 
 
 def test_a_session_that_does_not_end_keeps_its_port(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports_module, "EVICT_TIMEOUT", 0.01)
+    monkeypatch.setattr(port_module, "EVICT_TIMEOUT", 0.01)
     port = server.join(TOKEN, stays=True)
     with pytest.raises(NoPort, match="ethws0 is still in use by a session that was told to end"):
         server.join(TOKEN)
