@@ -58,8 +58,7 @@ class Interface:
 
 
 def open_tap(pattern: str, bridge: str | None, mtu: int | None, taken: Container[str] = frozenset()) -> Tap:
-    """A TAP with this name or name pattern, not of a name in `taken` (see Tap), in `bridge` unless that is None. `mtu` is
-    in bytes.
+    """A TAP in `bridge`, unless that is None. For `pattern`, `mtu` and `taken` see Tap.
 
     Raises DeviceError; then no TAP is left behind.
     """
