@@ -16,7 +16,7 @@ from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGISe
 
 from etherws import wsgi
 from etherws.errors import EtherwsError
-from etherws.server.accepting import Accepting
+from etherws.server.accepting import Accepting, allow_descriptors
 from etherws.server.front_door import FrontDoor, TlsContexts
 from etherws.server.http import Handler, speak_http
 from etherws.server.serve import exposure, tls_contexts
@@ -59,6 +59,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
     def load_wsgi(self) -> None:
         """Load the application and make its TAP. If that fails, gunicorn ends: a new worker would fail as well."""
         super().load_wsgi()
+        allow_descriptors()
         config, tls = self.cfg, None
         try:
             application = _etherws(self.wsgi)

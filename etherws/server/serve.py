@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import resource
 import signal
 import socket
 import ssl
@@ -24,7 +23,7 @@ from gevent.socket import socket as GeventSocket
 from etherws.access import certificates
 from etherws.addresses import authority
 from etherws.reloadable import Reloadable
-from etherws.server.accepting import Accepting
+from etherws.server.accepting import Accepting, allow_descriptors
 from etherws.server.application import Application, Environ, StartResponse
 from etherws.server.front_door import Address, FrontDoor, TlsContexts
 from etherws.server.http import Handler, speak_http
@@ -83,9 +82,7 @@ def serve(
 
     Raises ListenError or DeviceError; then nothing of what it made remains.
     """
-    # A tunnel has two descriptors. The usual limit of 1,024 exists only for programs that use select(2).
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    allow_descriptors()
     sock = listen(address, port)
     server = Server(sock, application, contexts)
     try:
