@@ -119,7 +119,7 @@ class Application:
             log.error("this server cannot give its socket to etherws; run gunicorn with -k etherws.worker.Worker")
             raise Refused("501 Not Implemented", "this server cannot carry a tunnel; its log says why")
         if self._stopping:
-            raise Refused("503 Service Unavailable", "this server is stopping")
+            raise _stops()
         return headers
 
     def _profile(self, environ: Environ, identity: str | None) -> Profile:
@@ -168,6 +168,9 @@ class Application:
 
     def _take(self, environ: Environ, key: ClientKey, profile: Profile, evict: Callable[[], None]) -> Port:
         source = addresses.source_key(environ.get("REMOTE_ADDR") or "")
+        # The client may have waited since _check().
+        if self._stopping:
+            raise _stops()
         try:
             self.start()
             assert self._ports is not None
@@ -212,6 +215,10 @@ def _refuse(environ: Environ, start_response: StartResponse, refusal: Refused) -
     headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
     start_response(refusal.status, [*headers, *refusal.headers])
     return [body]
+
+
+def _stops() -> Refused:
+    return Refused("503 Service Unavailable", "this server is stopping")
 
 
 def _turn(environ: Environ) -> AbstractContextManager[None]:
