@@ -7,6 +7,7 @@ them. So the log stays short and complete: it has each kind, how often it came, 
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -62,6 +63,12 @@ class LogLimit:
         if not found.timed:
             found.timed = True
             self._later(INTERVAL, lambda: self._say_left_out(found, level))
+
+    def unexpected(self, error: BaseException) -> None:
+        """Log an error that nobody thought of, with its traceback. The place where it was raised is its kind."""
+        place = traceback.extract_tb(error.__traceback__)[-1:]
+        lines = "".join(traceback.format_exception(error)).rstrip()
+        self.log(logging.ERROR, f"unexpected {place}", "unexpected error; please report it\n%s", lines)
 
     def _say_left_out(self, kind: _Kind, level: int) -> None:
         kind.timed = False

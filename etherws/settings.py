@@ -63,9 +63,9 @@ class DeviceSettings:
     """What server and client share: the TAP and the connection.
 
     `device` is the TAP's name, or a pattern in which %d stands for the first free number. `bridge` is the bridge that
-    the TAP joins; it is made if it does not exist. `mtu` is in bytes; None leaves the kernel's 1,500. `wire` is the
-    newest version of the wire format to agree on. `congestion` is TCP's congestion control to the other side, or
-    "auto".
+    the TAP joins; it is made if it does not exist. `mtu` is in bytes; None leaves the kernel's 1,500. With `accept_ra`,
+    IPv6 configures the TAP and the bridge that are made here as it does any interface. `wire` is the newest version of
+    the wire format to agree on. `congestion` is TCP's congestion control to the other side, or "auto".
 
     In seconds: `ping_interval` between two pings, 0 for no pings. `ping_timeout`: how much longer the peer may be
     silent. `carrier_timeout`: how long the interface keeps its carrier without a connection, 0 for ever.
@@ -74,6 +74,7 @@ class DeviceSettings:
     device: str = "ethws%d"
     bridge: str | None = None
     mtu: int | None = None
+    accept_ra: bool = False
     wire: int = 2
     congestion: str = "auto"
     ping_interval: float = 20.0
@@ -191,6 +192,7 @@ def _words(_: str, value: str) -> tuple[str, ...]:
 #: How to read a field from the environment if it is not a text; the same as click does for the options.
 _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "mtu": _integer,
+    "accept_ra": _switch,
     "wire": _integer,
     "allow_origin": _words,
     "resume_timeout": _duration,

@@ -25,30 +25,32 @@ ROOMS: dict[str, set[str]] = {
     "addresses": set(),
     "close_codes": set(),
     "log_limit": set(),
+    "small_files": set(),
     "reloadable": set(),
     "kernel": {"log_limit"},
     "settings": {"addresses"},
-    "access": {"settings", "log_limit"},
+    "access": {"settings", "log_limit", "small_files"},
     "tunnel": {"kernel/interfaces", "settings", "close_codes", "log_limit"},
     "client": {
         *("tunnel", "access/certificates", "kernel/network_monitor", "settings", "addresses", "close_codes"),
-        *("log_limit", "reloadable"),
+        *("log_limit", "small_files", "reloadable"),
     },
     "server": {"tunnel", "kernel", "access", "settings", "addresses", "close_codes", "log_limit", "reloadable"},
     "wsgi": {"server", "settings"},
     "worker": {"server", "wsgi"},
     "handler": {"server"},
-    "cli": {"access", "client", "kernel", "server", "settings"},
+    "cli": {"access", "client", "kernel", "server", "settings", "log_limit", "small_files"},
     "__main__": {"cli"},
 }
 
 #: Modules that know bytes, settings and small files only: no event loop, no device, no socket.
 PURE = {
-    *("__init__", "errors", "addresses", "close_codes", "reloadable", "settings"),
+    *("__init__", "errors", "addresses", "close_codes", "small_files", "reloadable", "settings"),
     *("access/credential_files", "access/passwd", "access/policy", "access/toml_lines"),
     *("client/backoff", "client/credentials", "client/http_answer", "client/http_auth", "client/proxy_choice"),
-    *("server/forwarded", "server/handshake", "server/proxy_protocol"),
-    *("tunnel/fq_codel", "tunnel/frames", "tunnel/rate_limit", "tunnel/wire"),
+    *("kernel/learned", "kernel/link_changes", "kernel/netlink", "kernel/rule_changes"),
+    *("server/forwarded", "server/handshake", "server/owners", "server/proxy_protocol"),
+    *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
 }
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}
@@ -64,6 +66,8 @@ DOORS = {
         "kernel/netns",
         "kernel/nftables",
         "cli/demo",
+        "kernel/address_sets",
+        "kernel/nfnetlink",
     },
     "geventwebsocket": {"server/http"},
     "gunicorn": {"worker"},

@@ -134,6 +134,24 @@ def test_what_the_log_does_not_want_is_not_counted(
     assert len(caplog.messages) == BURST
 
 
+def test_an_unexpected_error_has_its_place_for_its_kind(limit: LogLimit, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(number: int) -> None:
+        if number % 2:
+            raise KeyError(number)
+        raise LookupError(number)
+
+    for number in range(100):
+        try:
+            fail(number)
+        except LookupError as exc:
+            limit.unexpected(exc)
+    limit.unexpected(OSError("never raised"))
+    assert len(caplog.messages) == 2 * BURST + 1
+    assert caplog.messages[0].startswith("unexpected error; please report it\nTraceback (most recent call last)")
+    assert caplog.messages[1].endswith("KeyError: 1")
+    assert caplog.messages[-1] == "unexpected error; please report it\nOSError: never raised"
+
+
 def test_kinds_without_end_share_one_count(limit: LogLimit, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(10_000):
         flood(limit, 1, f"kind {number}")

@@ -65,6 +65,8 @@ def test_proxies_come_from_the_environment() -> None:
     found = ServerSettings.from_environ(names)
     assert (found.trusted_proxy, found.proxy_protocol) == (("unix", "10.0.0.0/8"), True)
     assert not ServerSettings.from_environ({"ETHERWS_SERVER_PROXY_PROTOCOL": "0"}).proxy_protocol
+    assert ServerSettings.from_environ({"ETHERWS_SERVER_ACCEPT_RA": "1"}).accept_ra
+    assert not ServerSettings().accept_ra
     with pytest.raises(SettingsError, match="ETHERWS_SERVER_PROXY_PROTOCOL 'maybe' is neither yes nor no"):
         ServerSettings.from_environ({"ETHERWS_SERVER_PROXY_PROTOCOL": "maybe"})
 

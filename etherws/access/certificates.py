@@ -17,9 +17,13 @@ from typing import Any
 
 from etherws.errors import ListenError, SettingsError
 from etherws.settings import Trust
+from etherws.small_files import read_file
 
 #: environ[CERTIFICATE] is the client's verified certificate, in getpeercert()'s form; server/http.py sets it.
 CERTIFICATE = "etherws.certificate"
+
+#: Bytes of a file: far more than all authorities of the world need (Mozilla's are 220 KB).
+FILE_MAX = 16 << 20
 
 #: The ciphers of TLS 1.2: Mozilla's "Server Side TLS", version 5.7, intermediate, without finite-field DH, for which
 #: the administrator would have to make parameters. Security level 2 refuses keys below 112 bits of strength, and
@@ -112,10 +116,35 @@ def parse_pins(text: str) -> frozenset[str]:
 
 
 def pin_of(der: bytes) -> str:
-    """The pin of a certificate's public key (RFC 7469, section 2.4); `der` is the certificate in DER form."""
-    from cryptography import x509
+    """The pin of a certificate's public key (RFC 7469, section 2.4); `der` is the certificate in DER form.
 
-    return _pin_of_key(x509.load_der_x509_certificate(der).public_key())
+    Nothing but the key's place is looked at: OpenSSL, which has checked that the peer has this key, takes certificates
+    that the cryptography library does not. Raises ValueError if the key is not where RFC 5280, section 4.1, has it.
+    """
+    # Certificate and TBSCertificate; the version, which may be missing; then serial number, signature algorithm,
+    # issuer, validity and subject. The key follows.
+    _, certificate, _ = _der_element(der, 0x30)
+    _, fields, _ = _der_element(certificate, 0x30)
+    if fields[:1] == b"\xa0":
+        fields = _der_element(fields, 0xA0)[2]
+    for tag in (0x02, 0x30, 0x30, 0x30, 0x30):
+        fields = _der_element(fields, tag)[2]
+    return _pin(_der_element(fields, 0x30)[0])
+
+
+def _der_element(data: bytes, tag: int) -> tuple[bytes, bytes, bytes]:
+    """The first element of `data`, its content, and what follows it. It must have this tag, and a length in the one
+    form that DER has for it (X.690, sections 8.1.3 and 10.1). Raises ValueError."""
+    header, size = 2, data[1] if len(data) > 1 else 0x80
+    if size & 0x80:
+        digits = data[2 : 2 + (size & 0x7F)]
+        header, size = 2 + len(digits), int.from_bytes(digits, "big")
+        if size < 0x80 or not digits[0]:
+            raise ValueError("an element's length is not in DER form")
+    if data[0] != tag or len(data) < header + size:
+        raise ValueError("an element is missing")
+    end = header + size
+    return data[:end], data[header:end], data[end:]
 
 
 def _pin_of_key_file(data: bytes, path: str) -> str:
@@ -132,7 +161,10 @@ def _pin_of_key_file(data: bytes, path: str) -> str:
 def _pin_of_key(key: Any) -> str:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return _pin(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+
+def _pin(spki: bytes) -> str:
     return "sha256//" + base64.b64encode(hashlib.sha256(spki).digest()).decode()
 
 
@@ -188,6 +220,6 @@ def _load_authorities(context: ssl.SSLContext, option: str, path: str) -> None:
 
 def _read_file(option: str, path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return read_file(path, FILE_MAX)
     except OSError as exc:
         raise SettingsError(f"cannot read {option} {path}: {exc.strerror}") from exc

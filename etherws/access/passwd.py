@@ -1,7 +1,8 @@
 """Change files of passwords and tokens: what `etherws passwd` does. Read next: credential_files.py, which reads them.
 
-A file is replaced as a whole or not at all, and two writers wait for each other. Comments, blank lines and the entries
-of other names stay as they are; so do entries that the server refuses, so that one can renew them one by one.
+A file is replaced as a whole or not at all. Two writers wait for each other, but not for ever. Comments, blank lines
+and the entries of other names stay as they are; so do entries that the server refuses, so that one can renew them one
+by one.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import fcntl
 import hashlib
 import os
 import secrets
-import tempfile
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
+from time import monotonic, sleep
 
 import bcrypt
 
@@ -28,6 +30,10 @@ from etherws.access.credential_files import (
     read_lines,
 )
 from etherws.errors import CredentialsError
+
+#: Seconds to wait for another writer, and between two looks. A writer needs milliseconds; one that was stopped in the
+#: middle (Ctrl-Z) has the lock for as long as it likes.
+LOCK_PATIENCE, LOCK_PAUSE = 10.0, 0.02
 
 
 def set_password(path: StrPath, name: str, password: str, cost: int = COST) -> bool:
@@ -45,14 +51,19 @@ def set_password(path: StrPath, name: str, password: str, cost: int = COST) -> b
     return not removed
 
 
-def add_token(path: StrPath, name: str) -> str:
-    """Give the name one more token; return the token, which is stored nowhere. Raises CredentialsError."""
+def add_token(path: StrPath, name: str, deliver: Callable[[str], None] = lambda _: None) -> str:
+    """Give the name one more token; return the token, which is stored nowhere.
+
+    `deliver` gets the token before the file is changed. If it raises, the file stays as it was. Raises
+    CredentialsError.
+    """
     check_name("the name", name)
     token = secrets.token_urlsafe(32)
     with _rewrite(path, create=True) as lines:
         # Only for the errors.
         list(parse_entries(path, lines, "token"))
         lines.append(f"{name}:sha256:{hashlib.sha256(token.encode()).hexdigest()}")
+        deliver(token)
     return token
 
 
@@ -91,10 +102,9 @@ def _rewrite(path: StrPath, *, create: bool) -> Iterator[list[str]]:
 
     A symbolic link is followed, and stays. Raises CredentialsError.
     """
-    # The lock is on the folder: each change makes a new file, and a lock file would be left behind.
     target = os.path.realpath(path)
     try:
-        with _locked(os.path.dirname(target)) as folder:
+        with _new_file(target) as new:
             exists = not create or os.path.lexists(target)
             before = read_lines(path)[0] if exists else []
             if before and not before[-1]:
@@ -102,39 +112,87 @@ def _rewrite(path: StrPath, *, create: bool) -> Iterator[list[str]]:
             lines = before.copy()
             yield lines
             if lines != before:
-                _replace(target, "".join(line + "\n" for line in lines).encode(), os.stat(target) if exists else None)
-                # The file's new name is on the disk only after the folder was written.
-                os.fsync(folder)
+                _write(new, "".join(line + "\n" for line in lines).encode(), os.stat(target) if exists else None)
+                os.replace(_new_name(target), target)
+                _sync_folder(target)
     except OSError as exc:
         raise CredentialsError(
             f"{path}: cannot change: {exc.strerror}; check the path and who may write there"
         ) from exc
 
 
+def _new_name(target: str) -> str:
+    """The name of the new file while it is written, in the same folder."""
+    folder, name = os.path.split(target)
+    return os.path.join(folder, f".etherws-{name}")
+
+
 @contextlib.contextmanager
-def _locked(folder: str) -> Iterator[int]:
-    """The folder's descriptor, with a lock that only one writer has. The kernel releases it when the process ends."""
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _new_file(target: str) -> Iterator[int]:
+    """The descriptor of an empty file that can take the target's place. If it does not, it is removed at the end.
+
+    It is the lock of the writers, too: only its owner can open it. A lock on the target or on the folder could be held
+    by everybody who may read that. Raises CredentialsError if another writer has it for LOCK_PATIENCE seconds.
+    """
+    name, deadline = _new_name(target), monotonic() + LOCK_PATIENCE
+    while True:
+        new = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        try:
+            found = os.fstat(new)
+            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+                raise CredentialsError(f"{name}: is in the way, and not this user's file; remove it")
+            if _locked(new) and _is_at(new, name):
+                break
+        except BaseException:
+            os.close(new)
+            raise
+        os.close(new)
+        if monotonic() > deadline:
+            raise CredentialsError(f"{target}: another 'etherws passwd' changes it; try again when that has ended")
+        sleep(LOCK_PAUSE)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield lock
+        # A writer that was killed leaves its own, with what it wrote and the mode that it set.
+        os.fchmod(new, 0o600)
+        os.ftruncate(new, 0)
+        yield new
     finally:
-        os.close(lock)
+        # Not if it has become the target.
+        if _is_at(new, name):
+            os.unlink(name)
+        os.close(new)
 
 
-def _replace(target: str, content: bytes, like: os.stat_result | None) -> None:
-    """Replace the file by one with `content`, with the owner and mode of `like`, or else the user's and 0600."""
-    # mkstemp() gives only the owner access, so the content is never more open than before.
-    descriptor, temporary = tempfile.mkstemp(prefix=".etherws-", dir=os.path.dirname(target))
+def _locked(file: int) -> bool:
+    """Whether this process has the file's lock now. The kernel releases it when the file is closed."""
     try:
-        with open(descriptor, "wb") as file:
-            if like:
-                os.fchown(descriptor, like.st_uid, like.st_gid)
-                os.fchmod(descriptor, like.st_mode & 0o7777)
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(file: int, path: str) -> bool:
+    """Whether this open file has this name, and not another file or none."""
+    try:
+        return os.path.samestat(os.fstat(file), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _write(file: int, content: bytes, like: os.stat_result | None) -> None:
+    """Write the content to the disk, and give the file the owner and mode of `like`; else they stay."""
+    with open(file, "wb", closefd=False) as writer:
+        writer.write(content)
+    if like:
+        os.fchown(file, like.st_uid, like.st_gid)
+        os.fchmod(file, like.st_mode & 0o7777)
+    os.fsync(file)
+
+
+def _sync_folder(path: str) -> None:
+    """Have a file's new name written to the disk."""
+    folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -5,7 +5,11 @@ commands.py adds them to ``etherws``. They only print; the work is in access/pas
 
 from __future__ import annotations
 
+import contextlib
+import os
+import stat
 import sys
+from collections.abc import Callable, Iterator
 
 import click
 
@@ -16,9 +20,12 @@ from etherws.errors import SettingsError, printable
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.argument("name")
 @click.option("--token", is_flag=True, help="Make a token and print it, instead of setting a password.")
+@click.option(
+    "--out", type=click.Path(), metavar="FILE", help="Write the token to this new file, which only you can read."
+)
 @click.option("--delete", is_flag=True, help="Delete all entries of the name.")
 @click.option("--cost", type=int, default=10, show_default=True, help="bcrypt's, 4 to 15; one more doubles its work.")
-def passwd(file: str, name: str, token: bool, delete: bool, cost: int) -> None:
+def passwd(file: str, name: str, token: bool, out: str | None, delete: bool, cost: int) -> None:
     """Add NAME to a file of passwords (--htpasswd) or tokens (--token-file), or change its password.
 
     Asks for the password on the terminal; without one, reads the first line of standard input.
@@ -27,16 +34,63 @@ def passwd(file: str, name: str, token: bool, delete: bool, cost: int) -> None:
 
     if token and delete:
         raise click.UsageError("--token makes an entry and --delete deletes all; use only one of them")
+    if out is not None and not token:
+        raise click.UsageError("--out is for a token; give --token as well")
     if delete:
         if not files.remove(file, name):
             raise SettingsError(f"{file}: has no entry for this name; check the name")
         click.echo(f"{name} is deleted from {file}")
     elif token:
-        click.echo(files.add_token(file, name))
+        if out is not None:
+            with _new_file(out) as write:
+                files.add_token(file, name, write)
+            click.echo(f"{name} has a new token in {file}; the token itself is in {out}")
+            return
+        files.add_token(file, name, _print_token)
         click.echo("This token is shown only now; the file has only its hash.", err=True)
     else:
         new = files.set_password(file, name, _new_password(), cost)
         click.echo(f"{name} is added to {file}" if new else f"{name} has a new password in {file}")
+
+
+def _print_token(token: str) -> None:
+    """Print the token. Raises SettingsError if it cannot be written."""
+    if sys.stdout is None:
+        raise SettingsError("there is no standard output for the token; give --out FILE")
+    try:
+        click.echo(token)
+        found = os.fstat(sys.stdout.fileno())
+    except OSError as exc:
+        raise SettingsError(f"cannot write the token to standard output: {exc.strerror}; nothing was changed") from exc
+    if stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
+        click.echo("warning: others can read the file that the token was written to; use --out FILE", err=True)
+
+
+@contextlib.contextmanager
+def _new_file(path: str) -> Iterator[Callable[[str], None]]:
+    """A function that writes a line to a new file, which only its owner can read. If the block fails, the file is
+    removed. Raises SettingsError."""
+
+    def write(line: str) -> None:
+        try:
+            file.write(f"{line}\n".encode())
+            os.fsync(file.fileno())
+        except OSError as exc:
+            raise SettingsError(f"cannot write --out {path}: {exc.strerror}; nothing was changed") from exc
+
+    try:
+        # With O_EXCL a link is not followed either.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise SettingsError(f"--out {path} exists already; name a new file") from None
+    except OSError as exc:
+        raise SettingsError(f"cannot write --out {path}: {exc.strerror}") from exc
+    with open(descriptor, "wb", buffering=0) as file:
+        try:
+            yield write
+        except BaseException:
+            os.unlink(path)
+            raise
 
 
 def _new_password() -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -21,12 +22,14 @@ from etherws.client.credentials import (
     Credentials,
     hide_from_process_list,
     password_in_url,
+    read_headers,
     secrets_in_environ,
     split_user,
 )
 from etherws.client.proxy_choice import ProxyChoice, parse_connect_to
 from etherws.errors import EtherwsError, SettingsError
 from etherws.settings import DeviceSettings, Retry, ServerSettings, Trust, parse_header
+from etherws.small_files import is_open_to_all
 
 log = logging.getLogger("etherws")
 
@@ -113,16 +116,19 @@ def client(
     from etherws.access.certificates import parse_pins
     from etherws.client import attempt, reconnect
 
+    uris = uri or ((positional,) if positional else ())
+    _hide_secrets(uris, header, options)
     if positional and uri and (positional,) != uri:
         raise click.UsageError("name the server once: as an argument or with --uri; to name several use only --uri")
-    if not (positional or uri):
+    if not uris:
         raise click.UsageError("no server is named; give --uri ws://HOST/")
     settings = DeviceSettings(**_fields_of(DeviceSettings, options))
     retry = Retry(retry_interval, max_retry_interval, connect_timeout, retry_on_auth_failure)
     trust = Trust(**_fields_of(Trust, options), pins=parse_pins(pinnedpubkey) if pinnedpubkey else frozenset())
-    proxy_choice, headers = _proxy_choice(**options), [parse_header(text) for text in header]
+    proxy_choice = _proxy_choice(**options)
+    headers = [parse_header(line) for text in header for line in read_headers(text)]
     servers = []
-    for text in uri or (str(positional),):
+    for text in uris:
         server_uri, user, password = attempt.split_uri(text)
         servers.append(
             attempt.RemoteServer(
@@ -130,7 +136,7 @@ def client(
                 settings,
                 proxy_choice=proxy_choice,
                 trust=trust,
-                credentials=_credentials(options, text, user, password),
+                credentials=_credentials(options, user, password),
                 headers=headers,
                 timeout=connect_timeout,
             )
@@ -139,6 +145,13 @@ def client(
         click.echo(
             "warning: --insecure: the server is not verified; anyone on the path can read and change all", err=True
         )
+    for path in (
+        options["password_file"],
+        options["token_file"],
+        *(text[1:] for text in header if text.startswith("@")),
+    ):
+        if path and is_open_to_all(path):
+            click.echo(f"warning: {path} is open to everyone on this machine; close it with chmod o-rw", err=True)
     if any(each.sends_secrets_in_clear for each in servers):
         click.echo("warning: without TLS anyone on the path can read the password or token; use wss://", err=True)
     _run(reconnect.Client(servers, settings, retry).run, **options)
@@ -154,12 +167,16 @@ def _proxy_choice(
     return ProxyChoice(proxy, noproxy, target, 4 if ipv4 else 6 if ipv6 else 0, os.environ)
 
 
-def _credentials(options: dict[str, Any], uri: str, user: str | None, password: str | None) -> Credentials:
+def _hide_secrets(uris: Sequence[str], headers: Sequence[str], options: dict[str, Any]) -> None:
+    """Hide from ``ps`` what may be secret in the options."""
+    password = split_user(options["user"] or "")[1]
+    hide_from_process_list([*map(password_in_url, (*uris, options["proxy"] or "")), password], headers)
+
+
+def _credentials(options: dict[str, Any], user: str | None, password: str | None) -> Credentials:
     """The client's credentials, from options, URI, environment or terminal. Options come before the URI's `user` and
     `password`."""
     user_option, password_file, token_file = options["user"], options["password_file"], options["token_file"]
-    password_option = split_user(user_option)[1] if user_option else None
-    hide_from_process_list([password_in_url(uri), password_in_url(options["proxy"] or ""), password_option])
     if user_option is not None:
         user, password = split_user(user_option)
     environ_password, environ_token = secrets_in_environ(os.environ)
@@ -195,7 +212,6 @@ def _run(
     service: daemon.Service, *, foreground: bool, pidfile: str | None, debug: bool, log_level: str, **_: Any
 ) -> None:
     """Run the server or the client, in the foreground or in the background."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     # Only our own logger: at the debug level pyroute2 logs very much.
     log.setLevel(logging.DEBUG if debug else log_level.upper())
     if foreground or daemon.is_supervised():

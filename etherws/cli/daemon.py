@@ -1,29 +1,26 @@
-"""The process: in the background or in the foreground, its PID file, its signals, and its message to systemd.
+"""The process: in the background or in the foreground, its signals, and its message to systemd.
 
 A start in the background returns to the user only when the daemon is ready, or has failed. What runs in the process is
-a function that commands.py passes in.
+a function that commands.py passes in. Read next: pid_file.py; log_writer.py.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
-import logging.handlers
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import gevent
 from gevent.event import Event
 
+from etherws.cli import log_writer
+from etherws.cli.pid_file import pid_file
 from etherws.errors import DaemonError, EtherwsError
 
 log = logging.getLogger(__name__)
-
-#: syslog's socket (syslog(3)); most containers have none.
-SYSLOG = "/dev/log"
 
 #: What runs in the process: a function of `ready`, which it calls with a message as soon as it works, and of `stop`, an
 #: event after which it returns.
@@ -43,8 +40,14 @@ def run_in_foreground(service: Service, pidfile: str | None = None) -> None:
         log.info("%s", message)
         _notify_systemd("READY=1")
 
-    with _pid_file(pidfile):
-        service(ready, _stop_event())
+    log_writer.log_to_standard_error()
+    log_writer.log_unexpected_errors()
+    try:
+        with pid_file(pidfile):
+            service(ready, _stop_event())
+    finally:
+        # What is printed next comes behind it.
+        log_writer.flush()
 
 
 def run_in_background(service: Service, pidfile: str | None = None) -> str:
@@ -85,6 +88,8 @@ def _run_daemon(service: Service, pidfile: str | None, report_pipe: int) -> None
         reported = True
 
     def ready(message: str) -> None:
+        log_writer.flush()
+        logging.getLogger().removeHandler(to_standard_error)
         # A program that reads the output of the start until its end must not wait for the daemon.
         null = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):
@@ -96,8 +101,12 @@ def _run_daemon(service: Service, pidfile: str | None, report_pipe: int) -> None
 
     try:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        _log_to_syslog()
-        with _pid_file(pidfile):
+        # If the log's way out fails, logging must not print tracebacks to the user's terminal.
+        logging.raiseExceptions = False
+        to_standard_error = log_writer.log_to_standard_error()
+        log_writer.log_to_syslog()
+        log_writer.log_unexpected_errors()
+        with pid_file(pidfile):
             service(ready, _stop_event())
     except EtherwsError as exc:
         status = exc.exit_status
@@ -109,18 +118,8 @@ def _run_daemon(service: Service, pidfile: str | None, report_pipe: int) -> None
         status = 1
         log.exception("unexpected error; please report it")
     finally:
+        log_writer.flush()
         os._exit(status)
-
-
-def _log_to_syslog() -> None:
-    # If syslog ends, logging must not print tracebacks to the user's terminal.
-    logging.raiseExceptions = False
-    # The socket may exist without a listener; since Python 3.11 only createSocket() reports that.
-    with contextlib.suppress(OSError):
-        handler = logging.handlers.SysLogHandler(SYSLOG)
-        getattr(handler, "createSocket", lambda: None)()
-        handler.setFormatter(logging.Formatter(f"etherws[{os.getpid()}]: %(message)s"))
-        logging.getLogger().addHandler(handler)
 
 
 def _stop_event() -> Event:
@@ -129,35 +128,6 @@ def _stop_event() -> Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         gevent.signal_handler(number, stop.set)
     return stop
-
-
-@contextlib.contextmanager
-def _pid_file(path: str | None) -> Iterator[None]:
-    """Keep this process's ID in a locked file while the block runs. Raises DaemonError if another process has it."""
-    if path is None:
-        yield
-        return
-    try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as exc:
-        raise DaemonError(f"cannot write --pidfile {path}: {exc.strerror}") from exc
-    try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            other = os.read(file, 20).decode(errors="replace").strip()
-            raise DaemonError(
-                f"--pidfile {path} belongs to process {other}, which still runs; stop that first"
-            ) from exc
-        os.ftruncate(file, 0)
-        os.write(file, f"{os.getpid()}\n".encode())
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-    finally:
-        os.close(file)
 
 
 def _notify_systemd(state: str) -> None:

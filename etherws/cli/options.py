@@ -99,7 +99,14 @@ client_options = _add(
     click.option("--connect-to", metavar="HOST:PORT", help="Connect there instead of to the URI's host."),
     click.option("-4", "--ipv4", is_flag=True, help="Use IPv4 only."),
     click.option("-6", "--ipv6", is_flag=True, help="Use IPv6 only."),
-    click.option("-H", "--header", type=Header(), multiple=True, metavar="'NAME: VALUE'", help="Add to the request."),
+    click.option(
+        "-H",
+        "--header",
+        type=Header(),
+        multiple=True,
+        metavar="'NAME: VALUE'|@FILE",
+        help="Add to the request; one in each line of a file.",
+    ),
     click.option(
         "--retry-on-auth-failure/--no-retry-on-auth-failure",
         default=True,
@@ -114,6 +121,7 @@ common_options = _add(
     click.option("--device", default="ethws%d", show_default=True, help="The TAP's name; %d: the first free number."),
     click.option("--bridge", metavar="NAME", help="Put the TAP into this bridge; make the bridge if needed."),
     click.option("--mtu", type=int, metavar="BYTES", help="The TAP's MTU.  [default: the kernel's, 1500]"),
+    click.option("--accept-ra", is_flag=True, help="Let the far LAN's routers configure this machine's IPv6."),
     click.option(
         "--wire", type=click.IntRange(1, 2), default=2, show_default=True, help="The newest wire format to use."
     ),

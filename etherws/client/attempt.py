@@ -163,7 +163,13 @@ class RemoteServer:
                 stream.close()
 
     def _check_pin(self, tls: TlsStream) -> None:
-        if self._trust.pins and (pin := certificates.pin_of(tls.getpeercert(True))) not in self._trust.pins:
+        if not self._trust.pins:
+            return
+        try:
+            pin = certificates.pin_of(tls.getpeercert(True))
+        except ValueError as exc:
+            raise ConnectError(f"its certificate has no key that can be compared with --pinnedpubkey: {exc}") from exc
+        if pin not in self._trust.pins:
             raise ConnectError(f"its key is not the pinned one but {pin}; is that the right server? See --pinnedpubkey")
 
     def _upgrade(self, stream: Stream) -> Connection:

@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from setproctitle import setproctitle
 
 from etherws.errors import SettingsError
+from etherws.small_files import read_file
 
 #: Characters of a password or token in a file. The server accepts no longer ones.
 SECRET_MAX = 1024
+
+#: Bytes of a file of headers: no server takes a longer request.
+HEADER_FILE_MAX = 64 * 1024
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,8 +77,9 @@ def password_in_url(url: str) -> str | None:
     return split_user(user)[1]
 
 
-def hide_from_process_list(secrets: Iterable[str | None]) -> None:
-    """Replace secrets in this process's command line, which every user of this machine can read (proc(5), cmdline).
+def hide_from_process_list(secrets: Iterable[str | None], headers: Iterable[str] = ()) -> None:
+    """Replace secrets, and the values of headers, in this process's command line, which every user of this machine can
+    read (proc(5), cmdline).
 
     A program that read it before this call has seen them.
     """
@@ -83,6 +88,10 @@ def hide_from_process_list(secrets: Iterable[str | None]) -> None:
     hidden = arguments
     for secret in filter(None, secrets):
         hidden = [argument.replace(secret, "xxx") for argument in hidden]
+    for header in filter(None, headers):
+        # As a whole: a value may be as short as "1". Without a colon nobody knows what it was meant to be.
+        name, colon, _ = header.partition(":")
+        hidden = [argument.replace(header, f"{name}: xxx" if colon else "xxx") for argument in hidden]
     if hidden != arguments:
         setproctitle(shlex.join(hidden))
 
@@ -92,15 +101,36 @@ def secrets_in_environ(environ: Mapping[str, str]) -> tuple[str | None, str | No
     return environ.get("ETHERWS_CLIENT_PASSWORD") or None, environ.get("ETHERWS_CLIENT_TOKEN") or None
 
 
+def read_headers(text: str) -> list[str]:
+    """The headers in a value of ``--header``: the one that it is, or each line of a file for @FILE, as with curl.
+
+    Raises SettingsError if the file cannot be used.
+    """
+    if not text.startswith("@"):
+        return [text]
+    lines = _decoded("--header", text, _read("--header", text[1:], HEADER_FILE_MAX)).splitlines()
+    return [line for line in lines if line]
+
+
 def _read_secret(option: str, path: str) -> str:
     """The first line of a file. Raises SettingsError."""
+    # In UTF-8 a character has up to four bytes.
+    line = _read(option, path, 4 * SECRET_MAX + 1).partition(b"\n")[0].rstrip(b"\r")
+    text = _decoded(option, path, line[: 4 * SECRET_MAX])
+    if not text or len(text) > SECRET_MAX or len(line) > 4 * SECRET_MAX:
+        raise SettingsError(f"cannot use {option} {path}: its first line must have 1 to {SECRET_MAX} characters")
+    return text
+
+
+def _read(option: str, path: str, size: int) -> bytes:
     try:
-        with open(path, encoding="utf-8") as file:
-            line = file.readline(SECRET_MAX + 1).rstrip("\r\n")
+        return read_file(path, size)
     except OSError as exc:
         raise SettingsError(f"cannot read {option} {path}: {exc.strerror}") from exc
+
+
+def _decoded(option: str, path: str, raw: bytes) -> str:
+    try:
+        return raw.decode()
     except UnicodeDecodeError:
         raise SettingsError(f"cannot use {option} {path}: it is not UTF-8") from None
-    if not line or len(line) > SECRET_MAX:
-        raise SettingsError(f"cannot use {option} {path}: its first line must have 1 to {SECRET_MAX} characters")
-    return line

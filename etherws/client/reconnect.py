@@ -17,8 +17,9 @@ from gevent.event import Event
 from etherws.client.attempt import RemoteServer
 from etherws.client.backoff import Backoff
 from etherws.close_codes import CloseCode
-from etherws.errors import ConnectError, ConnectionClosed, EtherwsError, NetworkChanged, NotAdmitted
+from etherws.errors import ConnectError, ConnectionClosed, EtherwsError, NetworkChanged, NotAdmitted, printable
 from etherws.kernel import network_monitor
+from etherws.log_limit import LogLimit
 from etherws.settings import DeviceSettings, Retry
 from etherws.tunnel import congestion
 from etherws.tunnel.connection import Connection
@@ -45,6 +46,7 @@ class Client:
         # Why the server refused us at the last attempt; empty if it did not.
         self._refusal = ""
         self._retry_now = Event()
+        self._log_limit = LogLimit(log)
 
     def retry(self, *, by_user: bool = True) -> None:
         """Connect at once, and go on with the shortest wait. If connected: check soon whether the server is there.
@@ -69,24 +71,24 @@ class Client:
         watcher = gevent.spawn(network_monitor.watch, lambda: device.tap.name, lambda: self.retry(by_user=False))
         gevent.signal_handler(signal.SIGHUP, self.retry)
         try:
-            loop: gevent.Greenlet[..., EtherwsError | None] = gevent.spawn(self._loop, device, ready)
+            loop: gevent.Greenlet[..., Exception | None] = gevent.spawn(self._loop, device, ready)
             gevent.wait((loop, stop), count=1)
             self._stopping = True
             if self._session:
                 self._session.stop()
                 loop.join(timeout=STOP_TIMEOUT)
             loop.kill()
-            if isinstance(loop.value, EtherwsError):
+            if isinstance(loop.value, Exception):
                 raise loop.value
         finally:
             watcher.kill()
             device.close()
 
-    def _loop(self, device: Interface, ready: Callable[[str], None]) -> EtherwsError | None:
+    def _loop(self, device: Interface, ready: Callable[[str], None]) -> Exception | None:
         """As _keep_connected(), but return the error: gevent prints a traceback of one that leaves a greenlet."""
         try:
             self._keep_connected(device, ready)
-        except EtherwsError as exc:
+        except Exception as exc:
             return exc
         return None
 
@@ -126,10 +128,20 @@ class Client:
             except ConnectError as exc:
                 log.debug("cannot connect to %s: %s", server.name, exc)
                 failures.append((server.name, exc))
+            except Exception as exc:
+                failures.append((server.name, ConnectError(self._unexpected(exc))))
         kind = NotAdmitted if all(isinstance(exc, NotAdmitted) for _, exc in failures) else ConnectError
         failure = kind("; nor to ".join(f"{name}: {exc}" for name, exc in failures))
         failure.wait = min(exc.wait for _, exc in failures)
         raise failure
+
+    def _unexpected(self, error: Exception) -> str:
+        """Log an error that nobody thought of, with its traceback; return it as text.
+
+        Whatever a server said to bring it about, this client goes on.
+        """
+        self._log_limit.unexpected(error)
+        return printable(f"unexpected {type(error).__name__}: {error}")
 
     def _note_failure(self, error: ConnectError, *, log_refusal: bool) -> float:
         """Remember whether the server refused us, log a new refusal; return the seconds to wait in addition."""
@@ -150,7 +162,13 @@ class Client:
         self._refusal = ""
         self._retry_now.clear()
         began = monotonic()
-        reason = self._run_session(device, server, connection)
+        try:
+            reason = self._run_session(device, server, connection)
+        except EtherwsError:
+            raise
+        except Exception as exc:
+            reason = ConnectionClosed(self._unexpected(exc))
+            log.warning("lost %s: %s; trying again", server, reason)
         if monotonic() - began > STABLE_SESSION:
             backoff.reset()
         if isinstance(reason, NetworkChanged):

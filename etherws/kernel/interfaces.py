@@ -1,7 +1,9 @@
 """Interfaces and bridges of the kernel, by netlink: up, MTU, which bridge, rate, isolation, and making a bridge.
 
 The Linux bridge is the switch; nothing here sees a frame. Every function raises DeviceError, which says what failed, on
-what, and what to try. What a port filters is in port_filter.py. Source: rtnetlink(7), Linux net/bridge/br_if.c.
+what, and what to try. They take an interface by its index: the kernel gives an index to no other interface for a long
+time, but a name as soon as it is free. What a port filters is in port_filter.py.
+Source: rtnetlink(7), Linux net/bridge/br_if.c.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import contextlib
 import errno
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 from gevent.lock import BoundedSemaphore
 from pyroute2 import IPRoute
@@ -18,6 +21,9 @@ from pyroute2.netlink.exceptions import NetlinkError
 from etherws.errors import DeviceError
 from etherws.kernel import links
 from etherws.kernel.device_errors import device_errors
+
+#: Linux, Documentation/networking/ip-sysctl.rst. There is no netlink message for this.
+_ACCEPT_RA = "/proc/sys/net/ipv6/conf/{}/accept_ra"
 
 #: The handle of set_rate()'s qdisc. It tells our qdisc from anybody else's.
 SHAPER = 0xE7E70000
@@ -50,17 +56,37 @@ _HINTS = {
 }
 
 
-def set_up(name: str, mtu: int | None = None) -> int:
-    """Bring the interface up, and set its MTU to `mtu` bytes unless that is None. Return its index."""
+def index_of(name: str) -> int:
+    """The index of the interface that has this name now."""
+    with device_errors(f"find interface {name}", _HINTS):
+        return links.get(name).number
+
+
+def set_up(index: int, mtu: int | None = None, *, autoconfigure: bool = True) -> None:
+    """Bring the interface up, and set its MTU to `mtu` bytes unless that is None.
+
+    Without `autoconfigure` IPv6 gives it no address by itself, and believes no router advertisement there. That is for
+    a new interface only, which is down.
+    """
+    name = name_of(index)
     with device_errors(f"bring up {name}", _HINTS):
-        link = _named(name)
+        link = links.get(index)
         if mtu is not None and link.mtu != mtu:
             with device_errors(f"set the MTU of {name} to {mtu}", _HINTS):
-                links.change(link.number, mtu=mtu)
+                links.change(index, mtu=mtu)
+        if not autoconfigure:
+            _forbid_autoconfiguration(index, name)
         # Only if it is down: a user without CAP_NET_ADMIN may own a persistent TAP that root has brought up.
         if not link.up:
-            links.change(link.number, up=True)
-        return link.number
+            links.change(index, up=True)
+
+
+def accepts_router_advertisements(name: str) -> bool:
+    """Whether a router on the interface's LAN can give this machine addresses and routes. False without IPv6."""
+    try:
+        return Path(_ACCEPT_RA.format(name)).read_text(encoding="ascii").strip() != "0"
+    except OSError:
+        return False
 
 
 def bridge_and_mtu(index: int) -> tuple[str | None, int]:
@@ -111,7 +137,7 @@ def set_rate(index: int, rate: int | None) -> None:
             with contextlib.suppress(NetlinkError):
                 route.tc("del", index=index, handle=SHAPER, parent=TC_H_ROOT)
             return
-        bytes_per_second = min(max(rate // 8, 1), 2**32 - 1)
+        bytes_per_second = _bytes_per_second(rate)
         frame = int(route.link("get", index=index)[0].get("mtu")) + FRAMING
         burst = max(int(bytes_per_second * BURST), 2 * frame)
         limit = burst + max(int(bytes_per_second * QUEUE), QUEUE_FRAMES * frame)
@@ -121,28 +147,62 @@ def set_rate(index: int, rate: int | None) -> None:
             route.tc("replace", "fq_codel", index, SHAPER + 0x10000, parent=SHAPER + 1)
 
 
-def make_bridge(bridge: str) -> bool:
-    """Make `bridge` and bring it up, unless an interface of that name exists. Return whether it was made."""
+def is_isolated(index: int) -> bool:
+    """Whether the interface is an isolated port of a bridge."""
+    with _netlink(f"see whether interface {index} is isolated") as route:
+        return bool(_isolation(route, index))
+
+
+def has_rate(index: int, rate: int) -> bool:
+    """Whether set_rate() with this rate is still in force."""
+    with _netlink(f"see what shapes interface {index}") as route:
+        ours = [qdisc for qdisc in route.get_qdiscs(index=index) if qdisc["handle"] == SHAPER]
+        if not ours or ours[0]["parent"] != TC_H_ROOT or ours[0].get_attr("TCA_KIND") != "tbf":
+            return False
+        return bool(ours[0].get_nested("TCA_OPTIONS", "TCA_TBF_PARMS")["rate"] == _bytes_per_second(rate))
+
+
+def make_bridge(bridge: str, *, autoconfigure: bool = True) -> int | None:
+    """Make `bridge` and bring it up, unless an interface of that name exists. `autoconfigure` is as in set_up().
+
+    Return the bridge's index if it was made, else None.
+    """
     with _netlink(f"make the bridge {bridge}") as route:
         if route.link_lookup(ifname=bridge):
-            return False
+            return None
         route.link("add", ifname=bridge, kind="bridge")
-        link = route.link("get", index=_named(bridge).number)[0]
+        index = _named(bridge).number
+        link = route.link("get", index=index)[0]
+        if not autoconfigure:
+            _forbid_autoconfiguration(index, bridge)
         # A bridge keeps an address that somebody has set, even if it is the same as before; see join().
-        route.link("set", index=int(link["index"]), address=link.get("address"), state="up")
-        return True
+        route.link("set", index=index, address=link.get("address"), state="up")
+        return index
 
 
-def remove_if_empty(bridge: str) -> bool:
-    """Remove `bridge` if no port is in it. Return whether there is no such bridge now."""
-    with _netlink(f"remove the bridge {bridge}") as route:
-        found = route.link_lookup(ifname=bridge)
-        if not found:
+def remove_if_empty(bridge: int) -> bool:
+    """Remove the bridge of this index if no port is in it. Return whether there is no such bridge now."""
+    with _netlink(f"remove the bridge of index {bridge}") as route:
+        found = list(route.link("dump"))
+        if all(link["index"] != bridge for link in found):
             return True
-        if any(link.get("master") == found[0] for link in route.link("dump")):
+        if any(link.get("master") == bridge for link in found):
             return False
-        route.link("del", index=found[0])
+        route.link("del", index=bridge)
         return True
+
+
+def _bytes_per_second(rate: int) -> int:
+    return min(max(rate // 8, 1), 2**32 - 1)
+
+
+def _forbid_autoconfiguration(index: int, name: str) -> None:
+    """For a new interface, which is down: see set_up(). No error where that cannot be set: a kernel without IPv6 has
+    nothing to set, and in a container /proc/sys may be read-only; see accepts_router_advertisements()."""
+    with contextlib.suppress(OSError):
+        links.change(index, ipv6_address=False)
+    with contextlib.suppress(OSError):
+        Path(_ACCEPT_RA.format(name)).write_text("0", encoding="ascii")
 
 
 def _isolation(route: IPRoute, index: int) -> bool | None:

@@ -27,6 +27,9 @@ RTEXT_FILTER_SKIP_STATS = 1 << 3
 #: include/uapi/linux/if.h
 IFF_UP = 1
 
+#: include/uapi/linux/if_link.h
+IN6_ADDR_GEN_MODE_NONE = 1
+
 #: Bytes of one recv(): more than the kernel puts into one answer.
 _ANSWER = 1 << 16
 
@@ -62,15 +65,24 @@ def get(which: int | str) -> Link:
 
 
 def change(
-    index: int, *, up: bool = False, mtu: int | None = None, master: int | None = None, address: str | None = None
+    index: int,
+    *,
+    up: bool = False,
+    mtu: int | None = None,
+    master: int | None = None,
+    address: str | None = None,
+    ipv6_address: bool = True,
 ) -> None:
     """Change the interface of this index: bring it up, set its MTU in bytes, its bridge, its address; None leaves each
-    as it is."""
+    as it is. Without `ipv6_address` IPv6 gives it no address by itself, not even a link-local one."""
     request = ifinfmsg()
     request["index"] = index
     if up:
         request["flags"] = request["change"] = IFF_UP
-    values = {"IFLA_MTU": mtu, "IFLA_MASTER": master, "IFLA_ADDRESS": address}
+    values: dict[str, Any] = {"IFLA_MTU": mtu, "IFLA_MASTER": master, "IFLA_ADDRESS": address}
+    if not ipv6_address:
+        inet6 = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", IN6_ADDR_GEN_MODE_NONE)]}
+        values["IFLA_AF_SPEC"] = {"attrs": [("AF_INET6", inet6)]}
     request["attrs"] = [(name, value) for name, value in values.items() if value is not None]
     _ask(request, RTM_SETLINK, NLM_F_ACK)
 

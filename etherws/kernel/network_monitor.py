@@ -12,11 +12,13 @@ from __future__ import annotations
 import errno
 import logging
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import gevent
 from gevent import socket
+
+from etherws.kernel import netlink
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +28,8 @@ NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
 IFLA_IFNAME, IFLA_MASTER = 3, 10
 IFF_RUNNING = 0x40
 
-#: struct nlmsghdr, ifinfomsg, ifaddrmsg and rtattr.
-_MESSAGE, _LINK, _ADDRESS, _ATTRIBUTE = (struct.Struct(form) for form in ("=IHHII", "=BxHiII", "=BBBBI", "=HH"))
+#: struct ifinfomsg and ifaddrmsg.
+_LINK, _ADDRESS = struct.Struct("=BxHiII"), struct.Struct("=BBBBI")
 
 #: The sequence number of our request for all links. The answers have the same number; the report of a change has the
 #: number of the request that made the change, or 0. Any number that others are unlikely to use.
@@ -58,7 +60,7 @@ class Changes:
         Answers to our own request are no changes: they say what is there already.
         """
         changed = False
-        for kind, sequence, body in _messages(data):
+        for kind, sequence, _, body in netlink.messages(data):
             # A body that is too short for its header is ignored.
             if kind in (RTM_NEWLINK, RTM_DELLINK) and len(body) >= _LINK.size:
                 # A bridge, among others, reports its ports a second time, in an address family of its own.
@@ -70,15 +72,15 @@ class Changes:
                 changed |= not self._is_own(_ADDRESS.unpack_from(body)[4], own)
         return changed
 
-    def _link(self, kind: int, index: int, running: bool, attributes: bytes) -> bool:
+    def _link(self, kind: int, index: int, running: bool, attributes: memoryview) -> bool:
         """Remember a link; return whether it has come up."""
         before = self._links.pop(index, None)
         if kind == RTM_DELLINK:
             return False
         name, master = "", 0
-        for key, value in _attributes(attributes):
+        for key, value in netlink.attributes(attributes):
             if key == IFLA_IFNAME:
-                name = value.rstrip(b"\0").decode(errors="replace")
+                name = netlink.text(value)
             elif key == IFLA_MASTER and len(value) == 4:
                 (master,) = struct.unpack("=I", value)
         self._links[index] = _Link(name, master, running)
@@ -131,28 +133,5 @@ def _read_waiting(sock: socket.socket, changes: Changes, own: str) -> bool:
 
 def _request_links(sock: socket.socket) -> None:
     """Ask the kernel for all links."""
-    size = _MESSAGE.size + _LINK.size
-    sock.send(_MESSAGE.pack(size, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, DUMP_SEQUENCE, 0) + bytes(_LINK.size))
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """(type, sequence number, body) of each message. What follows a malformed header is ignored."""
-    at = 0
-    while at + _MESSAGE.size <= len(data):
-        size, kind, _, sequence, _ = _MESSAGE.unpack_from(data, at)
-        if size < _MESSAGE.size:
-            return
-        yield kind, sequence, data[at + _MESSAGE.size : at + size]
-        # The next message begins at a multiple of 4 bytes (NLMSG_ALIGN).
-        at += size + 3 & ~3
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(type, value) of each attribute."""
-    at = 0
-    while at + _ATTRIBUTE.size <= len(data):
-        size, key = _ATTRIBUTE.unpack_from(data, at)
-        if size < _ATTRIBUTE.size:
-            return
-        yield key, data[at + _ATTRIBUTE.size : at + size]
-        at += size + 3 & ~3
+    size = netlink.HEADER.size + _LINK.size
+    sock.send(netlink.HEADER.pack(size, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, DUMP_SEQUENCE, 0) + bytes(_LINK.size))

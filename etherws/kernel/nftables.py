@@ -1,39 +1,25 @@
 """nf_tables by netlink: tables of rules for what comes in by one interface, installed as a whole or not at all.
 
-pyroute2 builds the messages, but does not send them: it would wait for ever when the kernel refuses a whole
-transaction. The kernel answers before send() returns, so nothing here waits for an answer. This module knows no
-policy: rules.py says which rules a client gets, port_filter.py when. Every function may raise OSError.
+This module knows no policy: rules.py says which rules a client gets, port_filter.py when. Every function may raise
+OSError. Read next: nfnetlink.py, which sends the requests.
 
-Sources: include/uapi/linux/netfilter/nf_tables.h, nfnetlink.h, Linux net/netfilter/nfnetlink.c.
+Source: include/uapi/linux/netfilter/nf_tables.h.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
-import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import gevent
-from pyroute2.netlink import NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST
-from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg
+from pyroute2.netlink import NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL
 from pyroute2.netlink.nfnetlink import nftsocket as nft
 
-#: include/uapi/linux/netlink.h, nfnetlink.h
-NETLINK_NETFILTER = 12
-NLMSG_ERROR = 2
-BATCH_BEGIN, BATCH_END = 0x10, 0x11
-_HEADER = struct.Struct("=IHHII")
-_ERROR = struct.Struct("=i")
+from etherws.kernel import netlink
+from etherws.kernel.nfnetlink import answers, dump, message, transact
 
-#: Bytes of one recv(): more than the kernel puts into one answer.
-_ANSWER = 1 << 18
-
-#: The family whose chains belong to one interface and see a frame before a bridge or the host does; and its hook.
-NETDEV = nft.NFPROTO_NETDEV
+#: The hook of chains that see a frame before a bridge or the host does (enum nf_dev_hooks).
 INGRESS = 0
 
 #: Headers that load() reads from: Ethernet, IP, and TCP or UDP (enum nft_payload_bases).
@@ -97,13 +83,13 @@ class Table:
         """Give the table to the kernel, in place of one of the same name. Frames see the old rules or the new ones."""
         try:
             # Without an old table this takes the kernel 0.3 ms. To remove one takes it about 13 ms.
-            _transact([_table(nft.NFT_MSG_NEWTABLE, self.name, NLM_F_CREATE | NLM_F_EXCL), *self._messages])
+            transact([_table(nft.NFT_MSG_NEWTABLE, self.name, NLM_F_CREATE | NLM_F_EXCL), *self._messages])
         except FileExistsError:
-            _transact(self._replacement())
+            transact(self._replacement())
 
     def dry_run(self) -> None:
         """Have the kernel check the table as install() would, but leave nothing behind."""
-        _transact([*self._replacement(), _table(nft.NFT_MSG_DELTABLE, self.name)])
+        transact([*self._replacement(), _table(nft.NFT_MSG_DELTABLE, self.name)])
 
     def _replacement(self) -> list[bytes]:
         # Make it first: to delete a table that is not there is an error, and undoes the whole transaction.
@@ -111,13 +97,13 @@ class Table:
         return [new, old, new, *self._messages]
 
     def _add(self, kind: int, form: Any, **values: Any) -> None:
-        self._messages.append(_message(kind, form, TABLE=self.name, **values))
+        self._messages.append(message(kind, form, TABLE=self.name, **values))
 
 
 def remove(table: str) -> None:
     """Remove the table of this name, if there is one."""
     with contextlib.suppress(FileNotFoundError):
-        _transact([_table(nft.NFT_MSG_DELTABLE, table)])
+        transact([_table(nft.NFT_MSG_DELTABLE, table)])
 
 
 def remove_by_handle(handles: Iterable[int]) -> None:
@@ -126,22 +112,33 @@ def remove_by_handle(handles: Iterable[int]) -> None:
     A table that was made since then, under an old name, has another handle and stays. If one of the tables is gone
     already, none is removed, and that is no error.
     """
-    messages = [_message(nft.NFT_MSG_DELTABLE, nft.nft_table_msg, HANDLE=handle) for handle in handles]
+    messages = [message(nft.NFT_MSG_DELTABLE, nft.nft_table_msg, HANDLE=handle) for handle in handles]
     if messages:
         with contextlib.suppress(FileNotFoundError):
-            _transact(messages)
+            transact(messages)
 
 
 def table_handles() -> dict[str, int]:
     """The handle of each netdev table, by the table's name. The kernel gives each new table a new handle."""
-    found = _dump(nft.NFT_MSG_GETTABLE, nft.nft_table_msg)
+    found = dump(nft.NFT_MSG_GETTABLE, nft.nft_table_msg)
     return {str(table.get_attr("NFTA_TABLE_NAME")): int(table.get_attr("NFTA_TABLE_HANDLE")) for table in found}
+
+
+def handles() -> dict[str, set[int]]:
+    """For each netdev table, by its name, its handle and those of its rules. What is made anew has a new handle."""
+    found = {name: {handle} for name, handle in table_handles().items()}
+    for body in answers(nft.NFT_MSG_GETRULE, message(nft.NFT_MSG_GETRULE, nft.nft_rule_msg, NLM_F_DUMP)):
+        rule = dict(netlink.attributes(body))
+        # NFTA_RULE_TABLE, NFTA_RULE_HANDLE
+        if (name := netlink.text(rule[1])) in found:
+            found[name].add(int.from_bytes(rule[3], "big"))
+    return found
 
 
 def frame_counts(table: str) -> Counter[str]:
     """How many frames the rules of a table have counted, by the rules' comments."""
     counts: Counter[str] = Counter()
-    for rule in _dump(nft.NFT_MSG_GETRULE, nft.nft_rule_msg, TABLE=table):
+    for rule in dump(nft.NFT_MSG_GETRULE, nft.nft_rule_msg, TABLE=table):
         # An old kernel answers with the rules of all tables.
         if rule.get_attr("NFTA_RULE_TABLE") != table:
             continue
@@ -213,67 +210,5 @@ def _expression(name: str, **values: Any) -> Expression:
     return _attributes("NFTA_EXPR_", NAME=name, DATA=_attributes(f"NFTA_{name.upper()}_", **values))
 
 
-def _message(kind: int, form: Any, flags: int = NLM_F_CREATE | NLM_F_APPEND, **values: Any) -> bytes:
-    message = form()
-    message["nfgen_family"] = NETDEV
-    message["attrs"] = [(form.prefix + name, value) for name, value in values.items()]
-    return _encoded(message, kind | NFNL_SUBSYS_NFTABLES << 8, flags)
-
-
 def _table(kind: int, name: str, flags: int = NLM_F_CREATE) -> bytes:
-    return _message(kind, nft.nft_table_msg, flags, NAME=name)
-
-
-def _encoded(message: Any, kind: int, flags: int = 0) -> bytes:
-    message["header"]["type"] = kind
-    message["header"]["flags"] = NLM_F_REQUEST | flags
-    message.encode()
-    return bytes(message.data)
-
-
-def _transact(messages: Iterable[bytes]) -> None:
-    ends = []
-    for kind in (BATCH_BEGIN, BATCH_END):
-        end = nfgen_msg()
-        end["res_id"] = NFNL_SUBSYS_NFTABLES
-        ends.append(_encoded(end, kind))
-    # The kernel sends no answer to what succeeds.
-    _ask(b"".join([ends[0], *messages, ends[1]]))
-
-
-def _dump(kind: int, form: Any, **values: Any) -> Iterator[Any]:
-    for got, data in _ask(_message(kind, form, NLM_F_DUMP, **values)):
-        # NFT_MSG_NEW... answers NFT_MSG_GET..., and its number is one less.
-        if got == kind - 1 | NFNL_SUBSYS_NFTABLES << 8:
-            message = form(data)
-            message.decode()
-            yield message
-
-
-def _ask(request: bytes) -> list[tuple[int, bytes]]:
-    """Send the request; return the type and the whole of each message of the answer. Raises OSError if one is an
-    error."""
-    # Open the socket in this thread: another thread may be in another network namespace.
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
-    # The kernel may take tens of milliseconds to put rules in force, and some more to close the socket. In a thread, so
-    # that the other clients' frames go on meanwhile.
-    received: list[bytes] = gevent.get_hub().threadpool.apply(_exchange, (sock, request))
-    answers = []
-    for data in received:
-        while len(data) >= _HEADER.size:
-            size, kind, _, _, _ = _HEADER.unpack_from(data)
-            if kind == NLMSG_ERROR and (number := -_ERROR.unpack_from(data, _HEADER.size)[0]):
-                raise OSError(number, os.strerror(number))
-            answers.append((kind, data[:size]))
-            data = data[size + 3 & ~3 :]
-    return answers
-
-
-def _exchange(sock: socket.socket, request: bytes) -> list[bytes]:
-    received = []
-    with sock, contextlib.suppress(BlockingIOError):
-        sock.setblocking(False)
-        sock.sendto(request, (0, 0))
-        while True:
-            received.append(sock.recv(_ANSWER))
-    return received
+    return message(kind, nft.nft_table_msg, flags, NAME=name)

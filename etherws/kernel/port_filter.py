@@ -1,9 +1,9 @@
 """One PortFilter for each port: which rules its client needs, which the kernel has in force, and when to change them.
 
-Nothing here sees a frame, but no frame may pass before its client's rules: the port's sink (server/port.py) calls arm()
-before it writes the first one. A port's filters are one table of nf_tables; rate and isolation are settings of the
-interface. KernelFilters is what all ports of a server have in common. What a client may send per second is limited in
-tunnel/rate_limit.py. Read next: rules.py, nftables.py, interfaces.py.
+Nothing here sees a frame, but no frame may pass before its client's rules: the port's sink (tunnel/filtered_sink.py)
+calls arm() before it writes the first one. A port's filters are one table of nf_tables; rate and isolation are settings
+of the interface. Others may take each of them away: guard.py watches, calls lost() and restore(). What a client may
+send per second is limited in tunnel/rate_limit.py. Read next: rules.py, guard.py, nftables.py, interfaces.py.
 """
 
 from __future__ import annotations
@@ -11,58 +11,26 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from enum import Enum
-from typing import NamedTuple
+from collections.abc import Callable
+from time import monotonic
 
 import gevent
+from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from etherws.errors import DeviceError
-from etherws.kernel import interfaces, nftables
+from etherws.kernel import address_sets, interfaces, nftables
 from etherws.kernel.device_errors import device_errors
-from etherws.kernel.rules import EVERYTHING, PREFIX, Rules, table_for, table_name
+from etherws.kernel.filter_state import Applied, FilterState
+from etherws.kernel.learned import LearnedAddresses
+from etherws.kernel.link_changes import EVERYTHING, Touched
+from etherws.kernel.port_tables import HINTS, remove_table
+from etherws.kernel.rules import ADDRESSES, Rules, table_for, table_name
 
 log = logging.getLogger(__name__)
 
-#: Seconds from the end of a port to the removal of its table. The kernel needs some 13 ms for a removal: the tables of
-#: all ports that end meanwhile are removed together.
-REMOVAL_DELAY = 1.0
-
-#: The kernel's errors for what it does not know. Which one depends on what it does not know.
-_UNKNOWN = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
-
-_HINTS = {
-    errno.EPERM: "run as root or with CAP_NET_ADMIN",
-    errno.EMSGSIZE: "list fewer addresses",
-    **dict.fromkeys(
-        _UNKNOWN,
-        "it takes Linux 4.18 or later with nf_tables and its netdev family"
-        " ('modprobe nf_tables'; CONFIG_NF_TABLES_NETDEV)",
-    ),
-}
-
-
-class FilterState(Enum):
-    """What the kernel has in force for a port, and whose frames have passed it.
-
-    The number of source addresses is a rule that learns: the addresses of the first frames are the client's.
-    """
-
-    #: None of our rules.
-    ABSENT = "absent"
-    #: Rules that no frame has passed since they were put in: good for any client that needs the same.
-    UNUSED = "unused"
-    #: Rules that frames of the present client have passed, or may pass from now on.
-    USED = "used"
-    #: Rules that frames of an earlier client have passed: what they have learnt is wrong for the present one.
-    OUTDATED = "outdated"
-
-
-class Applied(NamedTuple):
-    """The rules that the kernel has in force, and the name that the interface had when they were put in."""
-
-    name: str
-    rules: Rules
+#: How often rules are put in that others remove at the same moment.
+TRIES = 3
 
 
 class PortFilter:
@@ -74,45 +42,70 @@ class PortFilter:
     """
 
     def __init__(self, index: int) -> None:
-        """For the interface of this index."""
+        """For the interface of this index. Guard.port_filter() makes one that is watched."""
         self.index = index
         self.needed = Rules()
         self.applied: Applied | None = None
         self.state = FilterState.ABSENT
+        #: The interface's name in the table's, from before the table is put in; empty if there is none.
+        self.name = ""
+        #: What the present client's other ports have learned; None if that is nobody's business.
+        self.learned: LearnedAddresses | None = None
+        #: Why rules of the present client could not be put back, if so; and who is called with the reason.
+        self.failure: DeviceError | None = None
+        self.on_failure: Callable[[DeviceError], None] | None = None
+        #: Called when others take the rules away: no frame may pass before the next arm().
+        self._hold: Callable[[], None] | None = None
+        #: Whether frames wait for lost rules.
+        self.waiting = False
         #: Whether we have isolated it. If not, its owner may have, and we leave that alone.
         self._isolated = False
+        #: Whether it may have a rate limit of ours: of this process, or of one that had the interface before.
+        self._shaped = True
         self._one_at_a_time = BoundedSemaphore(1)
+        #: Whether others changed the table since it was last put in.
+        self._disturbed = False
+        #: Not set in state LOST.
+        self._decided = Event()
+        self._decided.set()
 
-    def need(self, rules: Rules, *, returning: bool = False) -> None:
-        """A client comes that needs these rules. `returning`: it is the one that had the port before.
-
-        They are put in at once if they limit what goes to the client, or if other rules are in force; else arm() puts
-        them in. Raises DeviceError if one of them cannot be put in; then none is in force.
-        """
+    def need(self, rules: Rules, learned: LearnedAddresses | None = None, *, returning: bool = False) -> None:
+        """A client comes that needs these rules. `returning`: it is the one that had the port before. `learned` is what
+        other ports of its owner have learned. They are put in at once if they limit what goes to the client, or if
+        other rules are in force; else arm() does it. Raises DeviceError if that fails; then none is in force."""
         with self._one_at_a_time:
-            if self.state is FilterState.USED and not returning:
-                self.state = FilterState.OUTDATED
-            self.needed = rules
+            if not returning:
+                self._set_aside()
+            self.needed, self.learned, self.failure = rules, learned, None
             others = self.applied is not None and self.applied.rules != rules
         if others or rules.isolated or rules.rate_down:
             self.ensure()
 
     def ensure(self) -> None:
         """Put in the rules that are needed, unless they are in force. Raises DeviceError; then none is in force."""
-        if self._in_force():
-            return
-        # In a greenlet of its own: once the kernel has been asked, its answer must be heard, even if the session that
-        # asked is ended meanwhile. The next client of the port waits for it.
-        if error := gevent.spawn(self._apply).get():
-            raise error
+        if not self._in_force():
+            self._run(None)
 
-    def arm(self) -> None:
-        """The client's first frame is about to pass: have its rules in force.
+    def arm(self, source: bytes = b"", hold: Callable[[], None] | None = None) -> None:
+        """The client's first frame is about to pass, from the address `source`: have its rules in force. `hold` is
+        called when others take them away. Raises DeviceError if that fails; then the frame must not pass."""
+        self._hold = hold
+        while not (self.state is FilterState.USED and self._in_force()):
+            self.waiting = True
+            self._decided.wait()
+            self.waiting = False
+            self._run(source)
 
-        Raises DeviceError if that fails; then the frame must not pass.
-        """
-        self.ensure()
-        self.state = FilterState.USED
+    def leave(self) -> None:
+        """The client has gone for good: what the rules have learnt goes on counting for its owner."""
+        with self._one_at_a_time:
+            self._set_aside()
+
+    def forget(self) -> None:
+        """The interface is gone, or about to be: there is nothing to put back."""
+        self.applied, self.state, self.name = None, FilterState.ABSENT, ""
+        self._hold = self.on_failure = None
+        self._decided.set()
 
     def clear(self) -> None:
         """Remove the rules that are in force. No error if the interface is gone. Raises DeviceError."""
@@ -120,11 +113,51 @@ class PortFilter:
             if self.applied is not None:
                 self._clear(self.applied.name)
 
-    def drops(self) -> dict[str, int]:
-        """How many of the client's frames were dropped since its rules were put in, by reason.
+    def lost(self) -> None:
+        """Others have changed the rules: no frame passes until restore() has put them back, or given up."""
+        self._disturbed = True
+        if self.state in (FilterState.UNUSED, FilterState.USED):
+            self.state = FilterState.LOST
+            self._decided.clear()
+            if self._hold is not None:
+                self._hold()
 
-        Empty if the client has sent no frame, or if the kernel does not tell.
-        """
+    def restore(self, *, last: bool) -> None:
+        """Put lost rules back. Raises DeviceError; then frames go on waiting, or, with `last`, their sessions fail."""
+        if self.state is FilterState.LOST:
+            try:
+                self._run(None, keep_waiting=not last)
+            except DeviceError as exc:
+                if self.index not in dict(socket.if_nameindex()):
+                    self.forget()
+                    return
+                if last:
+                    self.failure = exc
+                    if self.on_failure is not None:
+                        self.on_failure(exc)
+                raise
+
+    def changed(self, touched: Touched = EVERYTHING) -> str:
+        """What of the interface's settings that may be `touched` others have changed, for the log; empty if nothing."""
+        with self._one_at_a_time:
+            if self.applied is None or self.state not in (FilterState.UNUSED, FilterState.USED):
+                return ""
+            try:
+                name = socket.if_indextoname(self.index)
+            except OSError:
+                return ""
+            rules = self.applied.rules
+            if Touched.NAME in touched and name != self.applied.name and rules.filters:
+                return f"{self.applied.name} has a new name, {name}"
+            if Touched.QUEUE in touched and rules.rate_down and not interfaces.has_rate(self.index, rules.rate_down):
+                return f"the rate limit of {name} is gone"
+            if Touched.PORT in touched and rules.isolated and not interfaces.is_isolated(self.index):
+                return f"{name} is isolated no more"
+            return ""
+
+    def drops(self) -> dict[str, int]:
+        """How many of the client's frames were dropped since its rules were put in, by reason; empty if it has sent no
+        frame, or if the kernel does not tell."""
         if self.applied is None or self.state is not FilterState.USED:
             return {}
         try:
@@ -135,47 +168,104 @@ class PortFilter:
 
     def _in_force(self) -> bool:
         """Whether the needed rules are in force under the interface's present name: somebody may have renamed it."""
-        if self.state in (FilterState.ABSENT, FilterState.OUTDATED):
+        if self.state not in (FilterState.UNUSED, FilterState.USED):
             return False
         return self.applied == (interfaces.name_of(self.index), self.needed)
 
-    def _apply(self) -> DeviceError | None:
-        """Put in the needed rules, in place of what is in force. Return what went wrong."""
+    def _run(self, source: bytes | None, *, keep_waiting: bool = False) -> None:
+        # In a greenlet of its own: the kernel's answer must be heard, even if the session that asked ends meanwhile.
+        if error := gevent.spawn(self._apply, source, keep_waiting).get():
+            raise error
+
+    def _apply(self, source: bytes | None, keep_waiting: bool) -> DeviceError | None:
+        """Have the needed rules in force; with a `source`, for the client's frames. Return what went wrong: the state
+        is then LOST with `keep_waiting`, else ABSENT."""
         with self._one_at_a_time:
-            name, rules = "", self.needed
             try:
-                if self._in_force():
-                    return None
-                name = interfaces.name_of(self.index)
-                if self.applied is not None and self.applied.name != name:
-                    self._remove_table(self.applied.name)
-                self.applied, self.state = None, FilterState.ABSENT
-                if rules.filters:
-                    with device_errors(f"filter what comes in by {name}", _HINTS):
-                        table_for(name, rules).install()
+                for _ in range(TRIES):
+                    if not self._in_force():
+                        self._install()
+                    if source is not None and self.state is FilterState.UNUSED:
+                        self._use(source)
+                    if self.state is not FilterState.LOST:
+                        break
                 else:
-                    _remove_table(name)
-                # The kernel also takes rules for a name that no interface has.
-                if interfaces.name_of(self.index) != name:
-                    raise DeviceError(f"cannot filter what comes in by {name}: it has another name now; try again")
-                interfaces.set_rate(self.index, rules.rate_down)
-                self._isolate(rules.isolated)
+                    raise DeviceError(f"others remove the rules of {self.name} again and again; stop that program")
             except DeviceError as exc:
                 try:
-                    if name:
-                        self._clear(name)
+                    if self.name:
+                        self._clear(self.name)
                 except DeviceError as also:
                     # The first error is what the client is refused for.
                     log.error("%s", also)
+                self.state = FilterState.LOST if keep_waiting else FilterState.ABSENT
                 return exc
-            self.applied, self.state = Applied(name, rules), FilterState.UNUSED
+            finally:
+                if self.state is FilterState.LOST:
+                    self._decided.clear()
+                else:
+                    self._decided.set()
             return None
 
+    def _install(self) -> None:
+        """Put in the needed rules. The state is then UNUSED, or LOST. Raises DeviceError."""
+        rules, name = self.needed, interfaces.name_of(self.index)
+        if self.state in (FilterState.USED, FilterState.LOST):
+            self._remember()
+        if self.applied is not None and self.applied.name != name:
+            self._remove_table(self.applied.name)
+        self.applied, self.state, self.name = None, FilterState.ABSENT, name
+        self._disturbed = False
+        if rules.filters:
+            with device_errors(f"filter what comes in by {name}", HINTS):
+                table_for(name, rules).install()
+        else:
+            remove_table(name)
+        # The kernel also takes rules for a name that no interface has.
+        if interfaces.name_of(self.index) != name:
+            raise DeviceError(f"cannot filter what comes in by {name}: it has another name now; try again")
+        self._shape(rules.rate_down)
+        self._isolate(rules.isolated)
+        self.applied = Applied(name, rules)
+        self.state = FilterState.LOST if self._disturbed else FilterState.UNUSED
+
+    def _use(self, source: bytes) -> None:
+        """Frames are about to pass: put in what the owner's other ports have learned. Raises DeviceError."""
+        if self.learned is not None and isinstance(self.needed.macs, int):
+            addresses = self.learned.take(self.needed.macs, source, monotonic())
+            try:
+                address_sets.add_addresses(table_name(self.name), ADDRESSES, addresses)
+            except OSError as exc:
+                self.learned.give(addresses, monotonic())
+                # Others may have removed the table since.
+                self.state = FilterState.LOST
+                if exc.errno != errno.ENOENT:
+                    raise DeviceError(f"cannot limit the addresses of {self.name}: {exc.strerror}") from exc
+        if self.state is FilterState.UNUSED:
+            self.state = FilterState.USED
+
+    def _set_aside(self) -> None:
+        """Another client's rules may come: keep what these have learnt, for their owner."""
+        if self.state in (FilterState.USED, FilterState.LOST):
+            self._remember()
+            self.state = FilterState.OUTDATED
+            self._decided.set()
+
+    def _remember(self) -> None:
+        if self.learned is None or self.applied is None or not self.applied.rules.learns:
+            return
+        try:
+            found = address_sets.addresses_in(table_name(self.applied.name), ADDRESSES)
+        except OSError as exc:
+            log.warning("what addresses %s has learned is not known: %s", self.applied.name, exc.strerror)
+        else:
+            self.learned.give(found, monotonic())
+
     def _clear(self, name: str) -> None:
-        self.applied, self.state = None, FilterState.ABSENT
+        self.applied, self.state, self.name = None, FilterState.ABSENT, ""
         self._remove_table(name)
         if self.index in dict(socket.if_nameindex()):
-            interfaces.set_rate(self.index, None)
+            self._shape(None)
             self._isolate(False)
 
     def _remove_table(self, name: str) -> None:
@@ -183,94 +273,15 @@ class PortFilter:
         present = dict(socket.if_nameindex())
         # Another interface of that name has come since: the table is its own.
         if name not in present.values() or present.get(self.index) == name:
-            _remove_table(name)
+            remove_table(name)
+
+    def _shape(self, rate: int | None) -> None:
+        if rate or self._shaped:
+            self._shaped = True
+            interfaces.set_rate(self.index, rate)
+        self._shaped = bool(rate)
 
     def _isolate(self, on: bool) -> None:
         if on or self._isolated:
             interfaces.isolate(self.index, on)
         self._isolated = on
-
-
-class KernelFilters:
-    """Whether this kernel can filter, and the removal of tables whose interfaces are gone."""
-
-    def __init__(self) -> None:
-        """Ask the kernel, and remove what a killed server left. A kernel that cannot filter is a warning in the log."""
-        self._removal: gevent.Greenlet[..., None] | None = None
-        #: Why this kernel cannot filter, if it cannot.
-        self._failure: DeviceError | None = None
-        try:
-            check()
-            remove_stale_tables()
-        except DeviceError as exc:
-            log.warning("%s; so clients may have any number of source addresses, which is otherwise limited", exc)
-            self._failure = exc
-
-    def possible(self, rules: Rules) -> Rules:
-        """The rules, without those that this kernel cannot enforce and nobody asked for. Raises DeviceError, with the
-        hint, if it cannot enforce one that somebody asked for."""
-        if self._failure is None or not rules.filters:
-            return rules
-        if rules.drop or rules.macs_required:
-            raise self._failure
-        return Rules(rate_down=rules.rate_down, isolated=rules.isolated)
-
-    def remove_stale_tables_soon(self) -> None:
-        """A port is gone: remove its table, and those of all ports that end within REMOVAL_DELAY seconds."""
-        if self._removal is None:
-            self._removal = gevent.spawn_later(REMOVAL_DELAY, self._remove_stale_tables)
-
-    def close(self) -> None:
-        """The ports are gone: remove their tables now."""
-        if self._removal is not None:
-            self._removal.kill()
-        self._remove_stale_tables()
-
-    def _remove_stale_tables(self) -> None:
-        self._removal = None
-        try:
-            remove_stale_tables()
-        except DeviceError as exc:
-            log.error("%s", exc)
-
-
-def check() -> None:
-    """Raise DeviceError, with the hint, unless this kernel and this user's rights suffice for every filter."""
-    with device_errors("filter what clients send", _HINTS):
-        # lo is in every network namespace, under index 1.
-        table_for("lo", EVERYTHING).dry_run()
-
-
-def remove_stale_tables() -> None:
-    """Remove our tables whose interfaces are gone, also those of a server that was killed. Raises DeviceError.
-
-    Some kernels would apply such a table to the next interface of its name. Other tables stay.
-    """
-    with device_errors("remove the rules of interfaces that are gone", _HINTS):
-        try:
-            found = nftables.table_handles()
-        except OSError as exc:
-            if _without_rules(exc):
-                return
-            raise
-        # Read the interfaces last: an interface is made before its table, so a new table's is among them.
-        present = dict(socket.if_nameindex()).values()
-        nftables.remove_by_handle(
-            handle
-            for table, handle in found.items()
-            if table.startswith(PREFIX) and table.removeprefix(PREFIX) not in present
-        )
-
-
-def _remove_table(name: str) -> None:
-    with device_errors(f"remove the rules of {name}", _HINTS):
-        try:
-            nftables.remove(table_name(name))
-        except OSError as exc:
-            if not _without_rules(exc):
-                raise
-
-
-def _without_rules(exc: OSError) -> bool:
-    """Whether the kernel has no such rules, or this user may have none, so that there are none to remove."""
-    return exc.errno in _UNKNOWN or exc.errno == errno.EPERM

@@ -14,6 +14,9 @@ from etherws.kernel.nftables import ACCEPT, JUMP, L4PROTO, LINK, NETWORK, PROTOC
 #: Seconds that an address stays one of a client's after its last frame, as in a bridge (br_device.c).
 AGEING = 300.0
 
+#: The set of a client's addresses. If it learns them, others may change which it has: that gives the client no more.
+ADDRESSES = "addresses"
+
 #: A table's name is this and its interface's name. Servers in one network namespace never share an interface.
 PREFIX = "etherws-"
 
@@ -54,6 +57,11 @@ class Rules:
     macs_required: bool = True
 
     @property
+    def learns(self) -> bool:
+        """Whether the client's first source addresses become its own."""
+        return isinstance(self.macs, int) and self.macs != 0
+
+    @property
     def filters(self) -> bool:
         """Whether some of what the client sends may be dropped, so that the port needs a table."""
         return self.macs != 0 or bool(self.drop)
@@ -80,12 +88,12 @@ def table_for(interface: str, rules: Rules) -> Table:
         _inspect_ip(table, rules.drop)
     if rules.macs != 0:
         if isinstance(rules.macs, int):
-            table.addresses("addresses", rules.macs, AGEING)
-            is_known = nftables.add_to_set("addresses")
+            table.addresses(ADDRESSES, rules.macs, AGEING)
+            is_known = nftables.add_to_set(ADDRESSES)
         else:
             listed = [bytes.fromhex(address.replace(":", "")) for address in sorted(rules.macs)]
-            table.addresses("addresses", listed)
-            is_known = nftables.in_set("addresses")
+            table.addresses(ADDRESSES, listed)
+            is_known = nftables.in_set(ADDRESSES)
         table.rule("ingress", nftables.load(LINK, 6, 6), is_known, nftables.verdict(ACCEPT))
         table.drop("ingress", ADDRESS)
     return table

@@ -95,7 +95,9 @@ class Application:
                 headers = self._check(environ)
             identity = self.authenticator.authenticate(environ)
             profile = self._profile(environ, identity)
-            return self._tunnel(environ, headers, ClientKey(identity, _resume(environ)), profile)
+            return self._tunnel(
+                environ, headers, ClientKey(identity, _resume(environ), authenticate.address(environ)), profile
+            )
         except Refused as exc:
             return _refuse(environ, start_response, exc)
 
@@ -147,8 +149,9 @@ class Application:
         try:
             connection = self._upgrade(environ, headers)
             if profile.rate_up:
-                connection.limit_rate(profile.rate_up)
+                connection.limit_rate(port.pacer(profile.rate_up))
             self._tunnels[over] = session = Session(port.tap, connection, self.settings, port.sink())
+            port.on_failure(session.fail)
             begin = monotonic()
             log.info("%s joined on %s, by version %d of the wire", client, port.tap.name, connection.wire.number)
             reason = session.run()
@@ -167,14 +170,13 @@ class Application:
         return []
 
     def _take(self, environ: Environ, key: ClientKey, profile: Profile, evict: Callable[[], None]) -> Port:
-        source = addresses.source_key(environ.get("REMOTE_ADDR") or "")
         # The client may have waited since _check().
         if self._stopping:
             raise _stops()
         try:
             self.start()
             assert self._ports is not None
-            port = self._ports.take(key, profile, evict, source, environ.get(PRESENCE))
+            port = self._ports.take(key, profile, evict, environ.get(PRESENCE))
         except (DeviceError, NoPort) as exc:
             # Clients retry for ever. Log it once, until a client gets a port again.
             log.log(logging.DEBUG if self._full else logging.WARNING, "%s was refused: %s", _name(environ, key), exc)

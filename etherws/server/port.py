@@ -7,8 +7,8 @@ ports.py, and kernel/port_filter.py, which decides when the kernel gets a client
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import Enum
 from time import monotonic
 
@@ -16,11 +16,14 @@ import gevent
 from gevent.event import Event
 
 from etherws.access.policy import Profile
-from etherws.errors import NoPort
+from etherws.addresses import source_key
+from etherws.errors import DeviceError, NoPort
 from etherws.kernel.port_filter import PortFilter
 from etherws.kernel.rules import Rules
+from etherws.server.owners import Owner
+from etherws.tunnel.filtered_sink import FilteredSink
+from etherws.tunnel.rate_limit import Pacer
 from etherws.tunnel.tap import Tap
-from etherws.tunnel.wire import Buffer
 
 #: Two clients with one name replace each other again and again: so many times in so many seconds are too many.
 #: A client that comes back with the same resume token is not counted.
@@ -58,45 +61,36 @@ class ClientKey:
     """What a client is known by when it comes again.
 
     `identity`: its user name or its certificate's name; None where the server asks for none. `resume`: the token that
-    this client has chosen; None if it sends none.
+    this client has chosen; None if it sends none. `address` is where it comes from; it may come from elsewhere again.
     """
 
     identity: str | None = None
     resume: str | None = None
+    address: str = field(default="", compare=False)
 
-
-class FilteredSink:
-    """Where the packets of one client go: the port's TAP, once the client's rules are in force."""
-
-    def __init__(self, tap: Tap, port_filter: PortFilter) -> None:
-        self._tap, self._filter = tap, port_filter
-
-    def write_batch(self, packets: Sequence[Buffer]) -> None:
-        """As Tap.write_batch(). The first call may also raise DeviceError: the rules cannot be put in, and no packet
-        was written."""
-        self._filter.arm()
-        # From now on a call costs no more than one of the TAP's.
-        self.write_batch = self._tap.write_batch  # type: ignore[method-assign]
-        self._tap.write_batch(packets)
+    @property
+    def source(self) -> str:
+        """The key by which the address is counted."""
+        return source_key(self.address)
 
 
 class Port:
     """A TAP, what the kernel enforces there, and the client that has it."""
 
-    def __init__(self, tap: Tap) -> None:
+    def __init__(self, tap: Tap, port_filter: PortFilter) -> None:
         """A free port."""
         self.tap = tap
-        self.filter = PortFilter(tap.index)
+        self.filter = port_filter
         self.state = State.FREE
         #: When it came into that state, by monotonic().
         self.since = monotonic()
         #: The present client, or the last one.
         self.client = ClientKey()
         self.profile = Profile()
+        #: Whose limits count for that client; None before the first one.
+        self.owner: Owner | None = None
         #: Ends the session that uses it; None in any other state than IN_USE.
         self.evict: Callable[[], None] | None = None
-        #: The key by which the address of that client is counted.
-        self.source = ""
         #: Who has the port's session ended, and takes the port then.
         self.heir: ClientKey | None = None
         #: Set in any other state than IN_USE.
@@ -117,7 +111,7 @@ class Port:
         if state is State.IN_USE:
             self.unused.clear()
         else:
-            self.evict = None
+            self.evict = self.filter.on_failure = None
             self.unused.set()
 
     def end_session(self) -> None:
@@ -136,6 +130,17 @@ class Port:
                 " give each a name of its own, or more 'connections' by --policy"
             )
         self.changes.append(now)
+
+    def pacer(self, rate: int) -> Pacer:
+        """What keeps the client, with all connections of its owner, to `rate` bits per second."""
+        assert self.owner is not None
+        return self.owner.pacer(rate)
+
+    def on_failure(self, call: Callable[[DeviceError], None]) -> None:
+        """`call` ends the client's session, when others have removed its rules and they cannot be put back."""
+        self.filter.on_failure = call
+        if self.filter.failure is not None:
+            call(self.filter.failure)
 
     def sink(self) -> FilteredSink:
         """Where a session puts what the client sends. One for each session."""

@@ -17,13 +17,15 @@ import gevent
 from etherws.access.policy import Profile
 from etherws.errors import DeviceError, NoPort
 from etherws.kernel import interfaces
-from etherws.kernel.port_filter import KernelFilters
+from etherws.kernel.kernel_filters import KernelFilters
 from etherws.kernel.rules import Rules
+from etherws.server.owners import Owners
 from etherws.server.port import ClientKey, Port, State, rules_of
 from etherws.server.presence import Presence
 from etherws.settings import DeviceSettings
 from etherws.tunnel.interface import Interface, open_tap
 from etherws.tunnel.scheduling import low_priority
+from etherws.tunnel.tap import Tap
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +55,11 @@ class Ports:
         self._settings = settings
         self._resume_timeout = resume_timeout
         self._interface = Interface(settings)
-        self._first = Port(self._interface.tap)
+        self._kernel_filters = KernelFilters()
+        self._owners = Owners()
+        self._first = self._port(self._interface.tap)
         #: All that are not gone.
         self._ports = [self._first]
-        self._kernel_filters = KernelFilters()
 
     @property
     def name(self) -> str:
@@ -68,14 +71,13 @@ class Ports:
         client: ClientKey,
         profile: Profile,
         evict: Callable[[], None],
-        source: str = "",
         presence: Presence | None = None,
     ) -> Port:
         """Give the client a port; it calls park() or free() when its session has ended.
 
-        `evict` is called when another session is to have the port. It must soon lead to park() or free(). `source` is
-        the key by which the client's address is counted: ports are made one at a time, as low-priority work. With
-        `presence`, the wait ends with ClientGone when the client hangs up.
+        `evict` is called when another session is to have the port. It must soon lead to park() or free(). Ports are
+        made one at a time, as low-priority work of the client's address. With `presence`, the wait ends with ClientGone
+        when the client hangs up.
 
         A client that comes again gets its port, even if the server has not noticed yet that it was lost. If its
         identity has as many ports as the profile allows, it gets one of those. Else it gets the first port if that is
@@ -85,13 +87,13 @@ class Ports:
         try:
             while True:
                 # One at a time: without that, two clients that come at once could get the same port.
-                with presence.turn(source) if presence else low_priority.turn(source):
+                with presence.turn(client.source) if presence else low_priority.turn(client.source):
                     if self._first.state is State.GONE:
                         raise NoPort("the server is stopping")
                     rules = self._kernel_filters.possible(rules_of(profile))
                     promised, found = None, self._choose(client, profile, promised)
                     if found.state is not State.IN_USE:
-                        self._hand_over(found, client, profile, evict, source, rules)
+                        self._hand_over(found, client, profile, evict, rules)
                         return found
                     # Its session ends outside of the turn: others need not wait for that.
                     promised, found.heir = found, client
@@ -104,16 +106,11 @@ class Ports:
                     self.free(promised)
 
     def _choose(self, client: ClientKey, profile: Profile, promised: Port | None) -> Port:
-        """The port for this client: one that can be handed over, or one in use whose session is to be ended.
-
-        `promised` is the one whose session was ended for it, if any."""
-        found: Port | None
+        """The port for this client: one that can be handed over, or one in use whose session is to be ended. `promised`
+        is the one whose session was ended for it, if any."""
+        found = promised if promised and promised.state in (State.FREE, State.PARKED) else self._own(client, profile)
         if promised is not None:
             promised.heir = None
-        if promised is not None and promised.state in (State.FREE, State.PARKED):
-            found = promised
-        else:
-            found = self._own(client, profile)
         # The policy may have changed since, or somebody has deleted the TAP.
         if found and found.state is not State.IN_USE and (found.profile != profile or not found.tap.alive()):
             self._release(found)
@@ -121,20 +118,15 @@ class Ports:
         return found or self._other(profile)
 
     def _hand_over(
-        self,
-        port: Port,
-        client: ClientKey,
-        profile: Profile,
-        evict: Callable[[], None],
-        source: str,
-        rules: Rules,
+        self, port: Port, client: ClientKey, profile: Profile, evict: Callable[[], None], rules: Rules
     ) -> None:
         """Free or parked -> in use. Raises DeviceError if the client's rules cannot be put in, and NoPort."""
         returning = client.resume is not None and port.client == client
         port.become(State.IN_USE)
-        port.client, port.profile, port.evict, port.source = client, profile, evict, source
+        port.client, port.profile, port.evict = client, profile, evict
+        port.owner = self._owners.of(client.identity, client.address)
         try:
-            port.filter.need(rules, returning=returning)
+            port.filter.need(rules, port.owner.learned, returning=returning)
         except DeviceError:
             self._release(port)
             raise
@@ -167,11 +159,16 @@ class Ports:
         if port.state is State.GONE:
             return
         if port.state is not State.FREE:
+            before = port.since
+            self._leave(port)
+            # A parked port's client may have come meanwhile, or the server stops.
+            if port.since != before:
+                return
             port.become(State.FREE)
         # A client had this session ended, and takes the port now.
         if port.heir is not None:
             return
-        with low_priority.turn(port.source):
+        with low_priority.turn(port.client.source):
             if port.state is not State.FREE or port.heir is not None:
                 return
             if port is self._first:
@@ -227,13 +224,14 @@ class Ports:
                 f" ('ip link set {self.name} master br0') or start the server with --bridge"
             )
         if profile.bridge:
-            interfaces.make_bridge(profile.bridge)
+            interfaces.make_bridge(profile.bridge, autoconfigure=self._settings.accept_ra)
         pattern = profile.device or self._settings.device
         taken = {port.tap.name for port in self._ports}
         if "%d" not in pattern and pattern in taken:
             # Linux allows 15 bytes (IFNAMSIZ); up to 4 are for the number.
             pattern = pattern.rstrip("0123456789")[:11] + "%d"
-        port = Port(open_tap(pattern, bridge, profile.mtu or mtu, taken))
+        accept_ra = self._settings.accept_ra
+        port = self._port(open_tap(pattern, bridge, profile.mtu or mtu, taken=taken, accept_ra=accept_ra))
         self._ports.append(port)
         return port
 
@@ -253,12 +251,23 @@ class Ports:
 
     def _release(self, port: Port) -> None:
         """As free(), for callers that have a turn."""
+        self._leave(port)
         if port.state is State.GONE:
             return
         if port.state is not State.FREE:
             port.become(State.FREE)
         if port is not self._first:
             self._remove(port)
+
+    def _port(self, tap: Tap) -> Port:
+        return Port(tap, self._kernel_filters.port_filter(tap.index))
+
+    def _leave(self, port: Port) -> None:
+        """The client is about to lose the port: what it used of its limits goes on counting. Before anything else, so
+        that no other port of its owner begins without."""
+        port.filter.leave()
+        if port.owner is not None:
+            self._owners.keep(port.owner)
 
     def _remove(self, port: Port) -> None:
         """Any state but gone -> gone, and close the TAP. Not for the first port: its rules stay until a client needs
@@ -271,6 +280,7 @@ class Ports:
         self._ports.remove(port)
 
     def _close(self, port: Port) -> None:
+        port.filter.forget()
         port.tap.close()
         self._kernel_filters.remove_stale_tables_soon()
 
@@ -280,5 +290,6 @@ class Ports:
         if tap is not self._first.tap:
             self._first.become(State.GONE)
             self._ports.remove(self._first)
-            self._first = Port(tap)
+            self._first.filter.forget()
+            self._first = self._port(tap)
             self._ports.append(self._first)

@@ -24,6 +24,7 @@ import gevent
 from etherws.errors import ConnectionClosed, printable
 from etherws.tunnel.congestion import AUTO, BLOCKED, FREE, FULL, CongestionControl
 from etherws.tunnel.frames import Decoder, Encoder, Opcode, parse_close
+from etherws.tunnel.rate_limit import Pacer
 from etherws.tunnel.receiver import Receiver
 from etherws.tunnel.sender import Sender
 from etherws.tunnel.stream import Stream
@@ -141,10 +142,10 @@ class Connection:
         else:
             self.drops["text"] += 1
 
-    def limit_rate(self, rate: int) -> None:
-        """Receive at most `rate` bits per second from now on."""
-        self.congestion.limit_receive_window(rate)
-        self._receiver.limit_rate(rate)
+    def limit_rate(self, pacer: Pacer) -> None:
+        """Receive at the rate of `pacer` from now on, together with the other connections that have it."""
+        self.congestion.limit_receive_window(pacer.rate)
+        self._receiver.limit_rate(pacer)
 
     def ping(self) -> None:
         """Send a ping, ahead of the next message. Its pong sets `round_trip`."""

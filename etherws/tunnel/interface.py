@@ -23,12 +23,16 @@ class Interface:
     def __init__(self, settings: DeviceSettings) -> None:
         """Make both. Raises DeviceError; then nothing is left behind."""
         self._settings = settings
-        self._made_bridge = bool(settings.bridge) and interfaces.make_bridge(str(settings.bridge))
+        #: The bridge's index, if it was made here.
+        self._made_bridge: int | None = None
+        if settings.bridge:
+            self._made_bridge = interfaces.make_bridge(settings.bridge, autoconfigure=settings.accept_ra)
         try:
             self.tap = self._open()
         except DeviceError:
             self._remove_bridge()
             raise
+        self._warn_of_routers()
 
     def check(self) -> Tap:
         """The TAP; a new one if somebody has deleted it. Raises DeviceError if that cannot be made."""
@@ -46,23 +50,41 @@ class Interface:
 
     def _open(self) -> Tap:
         pattern = self._settings.device
-        tap = open_tap(pattern, self._settings.bridge, self._settings.mtu)
+        tap = open_tap(pattern, self._settings.bridge, self._settings.mtu, accept_ra=self._settings.accept_ra)
         if "%d" in pattern and tap.name != pattern.replace("%d", "0"):
             log.warning("%s is taken; this is %s", pattern.replace("%d", "0"), tap.name)
         return tap
 
+    def _warn_of_routers(self) -> None:
+        """Warn if the peers' LAN can configure this machine all the same, by an interface that was made here."""
+        made_tap = not self.tap.persistent and not self._settings.bridge
+        name = self._settings.bridge if self._made_bridge is not None else self.tap.name if made_tap else None
+        if name and not self._settings.accept_ra and interfaces.accepts_router_advertisements(name):
+            log.warning(
+                "routers on the far LAN can give this machine IPv6 addresses and routes by %s, and /proc/sys is"
+                " read-only; start the container with --sysctl net.ipv6.conf.default.accept_ra=0, or with"
+                " --accept-ra if you want that",
+                name,
+            )
+
     def _remove_bridge(self) -> None:
-        name = self._settings.bridge
-        if self._made_bridge and name and not interfaces.remove_if_empty(name):
-            log.warning("%s stays: others' interfaces are in it", name)
+        if self._made_bridge is not None and not interfaces.remove_if_empty(self._made_bridge):
+            log.warning("%s stays: others' interfaces are in it", self._settings.bridge)
 
 
-def open_tap(pattern: str, bridge: str | None, mtu: int | None, taken: Container[str] = frozenset()) -> Tap:
-    """A TAP in `bridge`, unless that is None. For `pattern`, `mtu` and `taken` see Tap.
+def open_tap(
+    pattern: str,
+    bridge: str | None,
+    mtu: int | None,
+    *,
+    taken: Container[str] = frozenset(),
+    accept_ra: bool = False,
+) -> Tap:
+    """A TAP in `bridge`, unless that is None. For the rest see Tap.
 
     Raises DeviceError; then no TAP is left behind.
     """
-    tap = Tap(pattern, mtu, taken)
+    tap = Tap(pattern, mtu, taken=taken, accept_ra=accept_ra)
     if bridge:
         try:
             interfaces.join(tap.index, bridge)

@@ -10,15 +10,18 @@ CREDIT = 0.01
 
 
 class Pacer:
-    """A token bucket that may have a debt: bytes pass at once, and the wait for them comes afterwards."""
+    """A token bucket that may have a debt: bytes pass at once, and the wait for them comes afterwards.
+
+    Several connections may share one. Each waits for the debt of all before it lets more bytes pass.
+    """
 
     def __init__(self, rate: int) -> None:
-        """`rate` is in bits per second."""
-        self._seconds_per_byte = 8 / rate
+        #: In bits per second. It may be changed.
+        self.rate = rate
         # Until when the bytes so far have been waited for.
         self._paid = 0.0
 
     def wait(self, size: int, now: float) -> float:
         """The seconds to wait after `size` bytes, which passed at `now` (seconds of a monotonic clock)."""
-        self._paid = max(self._paid, now - CREDIT) + size * self._seconds_per_byte
+        self._paid = max(self._paid, now - CREDIT) + size * 8 / self.rate
         return max(0.0, self._paid - now)

@@ -30,11 +30,10 @@ class Receiver:
         self._waited = 0.0
         self._kernel_empty = False
         self._pacer: Pacer | None = None
-        self._received = 0
 
-    def limit_rate(self, rate: int) -> None:
-        """Receive at most `rate` bits per second from now on. What the peer sends beyond waits in TCP."""
-        self._pacer = Pacer(rate)
+    def limit_rate(self, pacer: Pacer) -> None:
+        """Receive at the rate of `pacer` from now on. What the peer sends beyond waits in TCP."""
+        self._pacer = pacer
 
     def receive(self) -> list[tuple[int, Buffer]]:
         """Block this greenlet until bytes come; return (opcode, payload) of each message and control frame that they
@@ -45,10 +44,16 @@ class Receiver:
         if self._decoder.error:
             raise self._decoder.error
         if self._pacer:
-            # Counted are bytes, not packets: messages without any would be free otherwise.
-            gevent.sleep(self._pacer.wait(self._received, monotonic()))
-        self._received = self._read(self._decoder.space())
-        return self._decoder.received(self._received)
+            gevent.sleep(self._pacer.wait(0, monotonic()))
+            # Others that share it may have let bytes pass meanwhile.
+            while pause := self._pacer.wait(0, monotonic()):
+                gevent.sleep(pause)
+        received = self._read(self._decoder.space())
+        if self._pacer:
+            # Counted are bytes, not packets: messages without any would be free otherwise. And at once: a connection
+            # that ends now owes them as well.
+            self._pacer.wait(received, monotonic())
+        return self._decoder.received(received)
 
     def discard(self) -> None:
         """Receive and ignore everything until the peer ends the stream. Raises OSError."""

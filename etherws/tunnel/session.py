@@ -40,7 +40,9 @@ def uplink(tap: Tap, connection: Connection, backlog: Backlog) -> NoReturn:
 def downlink(connection: Connection, sink: Sink) -> NoReturn:
     """Carry frames from the peer to the sink, without end."""
     while True:
-        sink.write_batch(connection.recv())
+        packets = connection.recv()
+        # Looked up after the wait: the sink may hold packets back since (filtered_sink.py).
+        sink.write_batch(packets)
 
 
 class Sink(Protocol):
@@ -99,6 +101,10 @@ class Session:
     def evict(self) -> None:
         """End run() because the same client has another connection; the peer will be told so (1008)."""
         self._finish(ConnectionClosed("replaced by another connection of this client", CloseCode.POLICY_VIOLATION))
+
+    def fail(self, reason: EtherwsError) -> None:
+        """End run() for this reason."""
+        self._finish(reason)
 
     def probe(self) -> None:
         """The network may have changed: ask the peer for a sign of life now; end without one (keepalive.py)."""

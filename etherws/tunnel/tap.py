@@ -9,6 +9,7 @@ Sources: Linux, Documentation/networking/tuntap.rst, drivers/net/tun.c, include/
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -34,6 +35,7 @@ TUNGETIFF = 0x800454D2
 TUNSETVNETHDRSZ = 0x400454D8
 TUNSETVNETLE = 0x400454DC
 TUNSETCARRIER = 0x400454E2
+IFF_PERSIST = 0x0800
 TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN = 1, 2, 4, 8
 
 #: What may be left undone for a peer that speaks version 2, best first: a kernel refuses flags that it does not know.
@@ -41,6 +43,12 @@ OFFLOADS = (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN, TUN_F_CSUM | T
 
 #: How many numbers are tried for a pattern such as ethws%d; more than the 1,023 ports of a bridge.
 PATTERN_MAX = 4096
+
+#: struct ifreq has this many bytes (netdevice(7)).
+IFREQ_BYTES = 40
+
+#: How often a new device may be renamed while its index is asked for.
+RENAMES_MAX = 10
 
 #: After a batch of fewer packets the device is probably empty for now.
 FEW_PACKETS = 2
@@ -59,13 +67,21 @@ _HINTS = {
 class Tap:
     """One TAP, up and non-blocking. `name` is its name from the kernel when it was opened, `index` its number."""
 
-    def __init__(self, pattern: str = "ethws%d", mtu: int | None = None, taken: Container[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        pattern: str = "ethws%d",
+        mtu: int | None = None,
+        *,
+        taken: Container[str] = frozenset(),
+        accept_ra: bool = False,
+    ) -> None:
         """Open the first device that fits `pattern`, and set its MTU in bytes if there is one.
 
         Names in `taken` are not tried: to try a thousand names in vain costs more time than all the rest.
 
         A persistent device that no process has open is taken over, and remains after close(); any other is removed by
-        close(). Raises DeviceError.
+        close(). Unless `accept_ra` is set, IPv6 gives a device that is made here no address by itself, and believes no
+        router advertisement there. Raises DeviceError.
         """
         self._device = _open(pattern, taken)
         try:
@@ -73,8 +89,10 @@ class Tap:
             os.set_blocking(self._fd, False)
             os.set_inheritable(self._fd, False)
             _set_header(self._fd, self._device.name)
-            self.name: str = self._device.name
-            self.index = interfaces.set_up(self.name, mtu)
+            #: Whether the device was there before, and stays.
+            self.persistent = bool(_interface(self._fd)[1] & IFF_PERSIST)
+            self.name, self.index = _name_and_index(self._fd)
+            interfaces.set_up(self.index, mtu, autoconfigure=self.persistent or accept_ra)
         except BaseException:
             self._device.close()
             raise
@@ -87,7 +105,7 @@ class Tap:
     def alive(self) -> bool:
         """Whether the device still exists; somebody may have deleted it."""
         try:
-            fcntl.ioctl(self._fd, TUNGETIFF, bytes(40))
+            _interface(self._fd)
         except OSError:
             return False
         return True
@@ -209,6 +227,31 @@ def _set_header(fd: int, name: str) -> None:
         fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
     except OSError as exc:
         raise DeviceError(f"cannot set up {name}: {exc.strerror}; Linux 4.0 or later is needed") from exc
+
+
+def _interface(fd: int) -> tuple[str, int]:
+    """The device's present name, and its flags (struct ifreq, netdevice(7)). Raises OSError once it is gone."""
+    name, flags = struct.unpack_from("16sH", fcntl.ioctl(fd, TUNGETIFF, bytes(IFREQ_BYTES)))
+    return os.fsdecode(name.split(b"\0")[0]), flags
+
+
+def _name_and_index(fd: int) -> tuple[str, int]:
+    """The device's present name and its index. Raises DeviceError.
+
+    Somebody, for example udev, may rename the device at any time, and its old name may be another interface's at once.
+    """
+    with contextlib.suppress(OSError):
+        for _ in range(RENAMES_MAX):
+            name = _interface(fd)[0]
+            try:
+                index = interfaces.index_of(name)
+            except DeviceError as exc:
+                if DESCRIPTORS_HINT in str(exc):
+                    raise
+                continue
+            if _interface(fd)[0] == name:
+                return name, index
+    raise DeviceError("cannot find the new interface; was it deleted, or moved to another network namespace?")
 
 
 def _open(pattern: str, taken: Container[str] = frozenset()) -> pytun.TunTapDevice:

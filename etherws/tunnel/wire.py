@@ -14,10 +14,10 @@ import mmap
 import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from enum import IntEnum, IntFlag
 
 from etherws.close_codes import CloseCode
 from etherws.errors import ProtocolError
+from etherws.tunnel.offloads import Gso, VnetFlag, is_usual, settle
 
 Buffer = bytes | bytearray | memoryview
 
@@ -37,40 +37,13 @@ FRAME_ROOM = 65_600
 #: An Ethernet header (IEEE 802.3, clause 3.2): two addresses and a type. A TAP refuses less with EINVAL.
 FRAME_MIN = 14
 
-#: The least that a kernel cuts TCP into (include/net/tcp.h, TCP_MIN_GSO_SIZE). With segments of one byte, one record
-#: would give this machine's kernel 65,000 packets to handle.
-SEGMENT_MIN = 8
-
-
-class VnetFlag(IntFlag):
-    """What is known about a frame's checksum (VIRTIO_NET_HDR_F_*)."""
-
-    #: The TCP or UDP checksum is not filled in yet; csum_start and csum_offset say where it is.
-    NEEDS_CSUM = 1
-    #: The checksum was verified.
-    DATA_VALID = 2
-
-
-class Gso(IntEnum):
-    """What a super-frame is to be cut into (VIRTIO_NET_HDR_GSO_*)."""
-
-    NONE = 0
-    TCPV4 = 1
-    TCPV6 = 4
-    #: Not a kind but a bit beside TCPV4 or TCPV6: the TCP connection uses ECN.
-    ECN = 0x80
-
-
 # Compared with bytes of each packet: plain integers are faster than members of an enum.
 _NEEDS_CSUM, _GSO_NONE = int(VnetFlag.NEEDS_CSUM), int(Gso.NONE)
-_FLAGS_LEGAL = int(VnetFlag.NEEDS_CSUM | VnetFlag.DATA_VALID)
-_GSO_LEGAL = frozenset(kind | ecn for kind in (Gso.TCPV4, Gso.TCPV6) for ecn in (0, Gso.ECN))
 
 _LENGTH = struct.Struct(">I")
 
 #: A record's length; and flags and gso_type of its header as one number, which is 0 if the frame is complete.
 _RECORD = struct.Struct(">IH")
-_VNET = struct.Struct("<BBHHHH")
 
 #: The least and the most that a record's length may say, in bytes (docs/wire.rst).
 RECORD_MIN, RECORD_MAX = VNET_BYTES + FRAME_MIN, 65_568
@@ -173,7 +146,8 @@ class Version2:
         return [message] if message else []
 
     def unpack(self, messages: Sequence[Buffer]) -> Sequence[Buffer]:
-        """The packets in `messages`, as views of them.
+        """The packets in `messages`, as views of them; as copies where offloads.py fills in a checksum. Super-frames
+        that are not what their header says are dropped and counted.
 
         Raises ProtocolError at the first wrong record, and returns no packet of these messages: after a wrong record
         nobody can tell where the next one begins.
@@ -191,9 +165,13 @@ class Version2:
                 at = start + length
                 if not RECORD_MIN <= length <= RECORD_MAX or at > size:
                     raise _wrong_length(length, size - start)
-                if kind:
-                    _check(view[start : start + VNET_BYTES], length - VNET_BYTES)
-                packets.append(view[start:at])
+                packet = view[start:at]
+                if not kind or is_usual(packet):
+                    packets.append(packet)
+                elif (settled := settle(packet)) is not None:
+                    packets.append(settled)
+                else:
+                    self.drops["super-frame"] += 1
         return packets
 
 
@@ -217,20 +195,3 @@ def _wrong_length(length: int, left: int) -> ProtocolError:
     if length < RECORD_MIN:
         return _wrong(f"record of {length} bytes; the least is {RECORD_MIN}")
     return _wrong(f"record of {length} bytes runs past the end of its message, which has {left} more")
-
-
-def _check(vnet: Buffer, size: int) -> None:
-    """Raise ProtocolError unless version 2 allows this virtio header for a frame of `size` bytes."""
-    flags, gso_type, hdr_len, gso_size, csum_start, csum_offset = _VNET.unpack(vnet)
-    if flags & ~_FLAGS_LEGAL:
-        raise _wrong(f"record with the unknown flags {flags:#x}")
-    if flags & _NEEDS_CSUM and csum_start + csum_offset + 2 > size:
-        raise _wrong("record whose checksum lies outside its frame")
-    if gso_type == _GSO_NONE:
-        return
-    if gso_type not in _GSO_LEGAL:
-        raise _wrong(f"record of GSO type {gso_type:#x}, which version 2 does not have")
-    if gso_size < SEGMENT_MIN:
-        raise _wrong(f"record of a super-frame with segments of {gso_size} bytes")
-    if hdr_len > size:
-        raise _wrong("record whose headers are longer than its frame")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from etherws.access import certificates
 from etherws.access.certificates import client_context, identity_of, parse_pins, proxy_context
 from etherws.errors import SettingsError
 from etherws.settings import Trust
-from tests.lab.pki import Authority, pin_of, public_key
+from tests.lab.pki import Authority, Certificate, pin_of, public_key, rewritten
 
 
 def test_pins_are_read_as_curl_reads_them(authority: Authority, tmp_path: Path) -> None:
@@ -23,6 +27,60 @@ def test_pins_are_read_as_curl_reads_them(authority: Authority, tmp_path: Path) 
     for bad in ("sha256//", "sha1//AAAA", f"{pin_of(pair)};", "sha256//" + "A" * 44):
         with pytest.raises(SettingsError, match="--pinnedpubkey"):
             parse_pins(bad)
+
+
+#: What the cryptography library refuses of a certificate, and OpenSSL takes: bytes to find, and what to put there.
+REFUSED_BY_CRYPTOGRAPHY = {
+    "version 6": (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05"),
+    "a country of one letter": (b"\x06\x03\x55\x04\x0a", b"\x06\x03\x55\x04\x06"),
+    "a name that is not UTF-8": (b"tests", b"\xff\xfe\xfd\xfc\xfb"),
+    "an extension that nobody knows": (b"\x06\x03\x55\x1d\x11", b"\x06\x03\x55\x1d\x7e"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_BY_CRYPTOGRAPHY)
+def test_the_pin_depends_on_the_key_alone(authority: Authority, case: str) -> None:
+    pair = authority.issue()
+    assert pin_of(rewritten(pair, *REFUSED_BY_CRYPTOGRAPHY[case])) == pin_of(pair)
+
+
+def test_the_pin_of_an_rsa_key_and_of_version_1(authority: Authority, tmp_path: Path) -> None:
+    pair = authority.issue(weak=True)
+    file = tmp_path / "key"
+    file.write_bytes(public_key(pair))
+    assert parse_pins(str(file)) == {pin_of(pair)}
+    der = ssl.PEM_cert_to_DER_cert(pair.cert.read_text())
+    before = certificates.pin_of(der)
+    version = der.index(b"\xa0\x03\x02\x01\x02")
+    assert der[:1] == der[4:5] == b"\x30"
+    shorter = [der[:2], (int.from_bytes(der[2:4], "big") - 5).to_bytes(2, "big"), der[4:6]]
+    shorter += [(int.from_bytes(der[6:8], "big") - 5).to_bytes(2, "big"), der[version + 5 :]]
+    assert certificates.pin_of(b"".join(shorter)) == before
+
+
+@given(data=st.data())
+def test_no_bytes_make_pin_of_raise_anything_but_value_error(certificate: Certificate, data: st.DataObject) -> None:
+    der = bytearray(ssl.PEM_cert_to_DER_cert(certificate.cert.read_text()))
+    for index, byte in data.draw(st.dictionaries(st.integers(0, 150), st.integers(0, 255), max_size=4)).items():
+        der[index] = byte
+    with contextlib.suppress(ValueError):
+        assert certificates.pin_of(bytes(der[: data.draw(st.integers(0, len(der)))])).startswith("sha256//")
+
+
+@pytest.mark.parametrize(
+    "der",
+    [
+        b"",
+        b"\x30",
+        b"\x30\x80",
+        b"\x30\x81\x05\x30\x03\x02\x01\x01",
+        b"\x30\x82\x00\x02\x30\x00",
+        b"\x30\xff" + b"\xff" * 127,
+    ],
+)
+def test_what_is_not_der_has_no_pin(der: bytes) -> None:
+    with pytest.raises(ValueError, match="element"):
+        certificates.pin_of(der)
 
 
 def test_a_certificate_that_names_nobody_has_no_identity() -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import fcntl
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from etherws.access import passwd
 from etherws.access.credential_files import Passwords, Tokens
 from etherws.access.passwd import add_token, remove, set_password
 from etherws.errors import CredentialsError
@@ -163,6 +167,22 @@ def python(code: str, *arguments: object) -> subprocess.Popen[str]:
     )
 
 
+#: Sets alice's password in the file of the first argument.
+SET_PASSWORD = (
+    "import sys; from etherws.access.passwd import set_password; set_password(sys.argv[1], 'alice', 'new', 4)"
+)
+
+
+@contextlib.contextmanager
+def open_for_reading(path: Path) -> Iterator[int]:
+    """A descriptor of a file or folder, as everybody who may read it can get."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 @pytest.mark.parametrize(
     ("accident", "status", "left"),
     [
@@ -193,6 +213,73 @@ def test_an_accident_leaves_the_old_file(file: Path, accident: str, status: int,
     # A process that died holds no lock.
     assert not set_password(file, "alice", "new", QUICK)
     assert Passwords.load(file).check("alice", "new")
+
+
+def test_a_lock_that_anybody_can_have_stops_nobody(file: Path) -> None:
+    set_password(file, "alice", "x", QUICK)
+    file.chmod(0o644)
+    with contextlib.ExitStack() as stack:
+        for path in (file.parent, file):
+            fcntl.flock(stack.enter_context(open_for_reading(path)), fcntl.LOCK_EX)
+        process = python(SET_PASSWORD, file)
+        output, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, output + errors
+    assert Passwords.load(file).check("alice", "new")
+
+
+def test_another_writer_is_waited_for_but_not_for_ever(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(passwd, "sleep", waits.append)
+    monkeypatch.setattr(passwd, "monotonic", lambda: sum(waits))
+    set_password(file, "alice", "x", QUICK)
+    before = file.read_bytes()
+    other = file.with_name(".etherws-users")
+    other.touch(0o600)
+    with open_for_reading(other) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(CredentialsError, match="another 'etherws passwd' changes it; try again when"):
+            set_password(file, "alice", "new", QUICK)
+        assert 10 <= sum(waits) < 11
+        assert file.read_bytes() == before
+        # It has ended, and its file became the target.
+        monkeypatch.setattr(passwd, "sleep", lambda _: other.replace(file.with_name("elsewhere")))
+        set_password(file, "alice", "new", QUICK)
+    assert Passwords.load(file).check("alice", "new")
+
+
+def test_what_lies_in_the_way_is_not_touched(file: Path) -> None:
+    other = file.with_name(".etherws-users")
+    victim = write(file.with_name("victim"), "precious")
+    other.symlink_to(victim)
+    with pytest.raises(CredentialsError, match="cannot change: Too many levels of symbolic links"):
+        set_password(file, "alice", "x", QUICK)
+    other.unlink()
+    os.mkfifo(other)
+    with pytest.raises(CredentialsError, match="is in the way, and not this user's file; remove it"):
+        set_password(file, "alice", "x", QUICK)
+    other.unlink()
+    if os.geteuid() == 0:
+        other.touch()
+        os.chown(other, 65534, 65534)
+        with pytest.raises(CredentialsError, match=r"is in the way|Permission denied"):
+            set_password(file, "alice", "x", QUICK)
+    assert victim.read_text() == "precious"
+    assert not file.exists()
+
+
+def test_a_token_that_cannot_be_delivered_leaves_no_entry(file: Path) -> None:
+    def fails(token: str) -> None:
+        raise OSError(28, f"no space for {len(token)} bytes")
+
+    first = add_token(file, "alice")
+    before = file.read_bytes()
+    with pytest.raises(CredentialsError, match="no space for 43 bytes"):
+        add_token(file, "bob", fails)
+    assert file.read_bytes() == before
+    delivered: list[str] = []
+    assert [add_token(file, "bob", delivered.append)] == delivered
+    assert Tokens.load(file).name_of(first) == "alice"
+    assert os.listdir(file.parent) == ["users"]
 
 
 def test_writers_at_once_lose_nothing(file: Path) -> None:

@@ -56,6 +56,67 @@ def test_a_token_is_alone_on_standard_output(file: Path) -> None:
     assert file.read_bytes() == b""
 
 
+def test_a_token_in_a_file_is_for_its_owner_only(file: Path) -> None:
+    out = file.with_name("branch1.token")
+    done = passwd("--token", "--out", out, file, "alice")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert out.stat().st_mode & 0o7777 == 0o600
+    token = out.read_text().removesuffix("\n")
+    assert Tokens.load(file).name_of(token) == "alice"
+    assert done.stdout.decode() == f"alice has a new token in {file}; the token itself is in {out}\n"
+    before = file.read_bytes()
+    link = file.with_name("link")
+    link.symlink_to("nowhere")
+    for name in (out, link):
+        done = passwd("--token", "--out", name, file, "alice")
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert done.stderr.decode() == f"Error: --out {name} exists already; name a new file\n"
+    assert out.read_text() == f"{token}\n"
+    assert file.read_bytes() == before
+    done = passwd("--out", file.with_name("other"), file, "alice")
+    assert done.returncode == 2
+    assert b"--out is for a token" in done.stderr
+
+
+def test_a_file_for_a_token_that_is_not_made_does_not_stay(file: Path) -> None:
+    write(file, f"bob:{hashed('x')}\n")
+    out = file.with_name("out")
+    assert passwd("--token", "--out", out, file, "alice").returncode == 1
+    assert not out.exists()
+
+
+def test_a_token_that_cannot_be_written_leaves_no_entry(file: Path) -> None:
+    passwd("--token", file, "bob")
+    before = file.read_bytes()
+    for redirection, words in (
+        (">/dev/full", "cannot write the token to standard output: No space left on device; nothing was changed"),
+        (">&-", "there is no standard output for the token; give --out FILE"),
+        ("--out /dev/full", "exists already"),
+        ("--out none/token", "cannot write --out none/token: No such file or directory"),
+    ):
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$0" -m etherws passwd --token "$1" alice {redirection}', sys.executable, file],
+            capture_output=True,
+            check=False,
+            timeout=30,
+        )
+        assert done.returncode == 1
+        assert words in done.stderr.decode()
+        assert done.stderr.count(b"\n") == 1
+        assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(("mask", "warned"), [(0o022, True), (0o077, False)])
+def test_a_token_in_a_file_that_others_can_read_is_warned_of(file: Path, mask: int, warned: bool) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'umask {mask:o}; exec "$0" -m etherws passwd --token "$1" alice >"$1.out"', sys.executable, file],
+        capture_output=True,
+        check=True,
+        timeout=30,
+    )
+    assert (b"others can read the file" in done.stderr) == warned
+
+
 @pytest.mark.parametrize(
     ("arguments", "line", "words"),
     [

@@ -14,6 +14,7 @@ import etherws
 from tests.lab.frames import frame
 from tests.lab.hosts import Host, Process, until
 from tests.lab.pki import Certificate, make_certificate
+from tests.lab.servers import serve
 
 
 def gone(pid: int) -> bool:
@@ -315,6 +316,34 @@ def test_insecure_warns_at_every_start(host: Host, tmp_path: Path) -> None:
         output, pid = background(host, tmp_path, "client", "-k", "wss://127.0.0.1:9/")
         assert "warning: --insecure" in output
         terminate(pid)
+
+
+def test_values_of_headers_are_not_in_the_list_of_processes(host: Host, tmp_path: Path) -> None:
+    secret = tmp_path / "headers"
+    secret.write_text("X-Api-Key: in-a-file\n")
+    secret.chmod(0o644)
+    requests: list[bytes] = []
+
+    def talk(connection: socket.socket, request: bytes) -> None:
+        requests.append(request)
+
+    with serve(host, talk) as port:
+        arguments = [
+            f"ws://127.0.0.1:{port}/",
+            "-H",
+            "Authorization: Bearer s3cr3t",
+            "-HCookie:s3cr3t",
+            "-H",
+            f"@{secret}",
+        ]
+        output, pid = background(host, tmp_path, "client", *arguments)
+        shown = Path(f"/proc/{pid}/cmdline").read_text()
+        terminate(pid)
+    for header in (b"Authorization: Bearer s3cr3t", b"Cookie: s3cr3t", b"X-Api-Key: in-a-file"):
+        assert header in requests[0]
+    assert "s3cr3t" not in shown
+    assert "Authorization: xxx" in shown
+    assert f"warning: {secret} is open to everyone on this machine" in output
 
 
 def test_without_rights_the_message_names_them(host: Host, tmp_path: Path) -> None:

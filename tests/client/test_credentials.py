@@ -17,6 +17,7 @@ from etherws.client.credentials import (
     Credentials,
     hide_from_process_list,
     password_in_url,
+    read_headers,
     secrets_in_environ,
     split_user,
 )
@@ -87,6 +88,8 @@ def test_files_are_read_at_each_attempt(tmp_path: Path) -> None:
         (b"\nsecret", "its first line must have 1 to 1024"),
         (b"x" * (SECRET_MAX + 1), "its first line must have 1 to 1024"),
         (b"\xff", "it is not UTF-8"),
+        ("€".encode() * SECRET_MAX + b"x", "its first line must have 1 to 1024"),
+        ("\U0001f600".encode() * SECRET_MAX + b"\xf0", "its first line must have 1 to 1024"),
     ],
 )
 def test_files_that_cannot_be_used_are_refused(tmp_path: Path, content: bytes | None, words: str) -> None:
@@ -96,6 +99,32 @@ def test_files_that_cannot_be_used_are_refused(tmp_path: Path, content: bytes | 
     with pytest.raises(SettingsError, match=words) as caught:
         Credentials(token_file=str(file))
     assert "xxx" not in str(caught.value)
+
+
+def test_a_long_secret_may_have_letters_of_four_bytes(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_text("\U0001f600" * SECRET_MAX + "\r\nmore")
+    expected = base64.b64encode(("a:" + "\U0001f600" * SECRET_MAX).encode()).decode()
+    assert Credentials("a", password_file=str(file)).authorization() == f"Basic {expected}"
+
+
+def test_a_secret_in_a_fifo_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (str(tmp_path / "fifo"), "/dev/zero", str(tmp_path)):
+        with pytest.raises(SettingsError, match=r"cannot read --token-file .*: it is not a regular file"):
+            Credentials(token_file=path)
+
+
+def test_headers_come_from_the_option_or_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "headers"
+    file.write_bytes("A: 1\r\n\nB: ü\n".encode())
+    assert read_headers(f"@{file}") == ["A: 1", "B: ü"]
+    assert read_headers("C: @x") == ["C: @x"]
+    file.write_bytes(b"A: \xff")
+    with pytest.raises(SettingsError, match=r"cannot use --header .*: it is not UTF-8"):
+        read_headers(f"@{file}")
+    with pytest.raises(SettingsError, match=r"cannot read --header .*: No such file"):
+        read_headers("@/none")
 
 
 @pytest.mark.parametrize(
@@ -138,6 +167,22 @@ def test_secrets_leave_the_command_line() -> None:
     assert "s3cr3t" not in done.stdout.split("alice:")[1]
 
 
+def test_values_of_headers_leave_the_command_line() -> None:
+    code = (
+        "import sys; from etherws.client.credentials import hide_from_process_list as hide\n"
+        "hide([], ['', *sys.argv[2::2]]); print(open('/proc/self/cmdline').read())"
+    )
+    headers = ["Authorization: Bearer s3cr3t", "X: 1", "Cookie:a=s3cr3t", "s3cr3t"]
+    arguments = [word for header in headers for word in ("-H", header)]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments, "ws://10.0.0.1/"], capture_output=True, text=True, check=True
+    )
+    shown = done.stdout.replace("\0", " ")
+    for word in ("Authorization: xxx", "X: xxx", "Cookie: xxx", "-H xxx", "10.0.0.1"):
+        assert word in shown
+    assert "s3cr3t" not in shown
+
+
 def test_the_process_title_changes_only_if_there_is_something_to_hide(monkeypatch: pytest.MonkeyPatch) -> None:
     titles: list[str] = []
     monkeypatch.setattr(credentials, "setproctitle", titles.append)
@@ -148,3 +193,6 @@ def test_the_process_title_changes_only_if_there_is_something_to_hide(monkeypatc
     assert len(titles) == 1
     assert argument not in titles[0]
     assert titles[0].startswith("xxx")
+    hide_from_process_list([], ["", argument])
+    assert len(titles) == 2
+    assert argument not in titles[1]

@@ -8,10 +8,21 @@ import ssl
 import threading
 from collections.abc import Callable
 
+import gevent
 import pytest
+from cryptography import x509
+from gevent.event import Event
 
+from etherws.client.attempt import RemoteServer, split_uri
+from etherws.client.credentials import Credentials
+from etherws.client.proxy_choice import ProxyChoice
+from etherws.client.reconnect import Client
+from etherws.errors import EtherwsError
+from etherws.settings import DeviceSettings, Retry, Trust
+from etherws.tunnel.connection import Connection
+from etherws.tunnel.session import Session
 from tests.lab.hosts import PATIENCE, Host, until
-from tests.lab.pki import Certificate
+from tests.lab.pki import Certificate, pin_of, rewritten
 from tests.lab.servers import Talk, answer, hang, serve, switching
 
 REFUSALS: dict[str, tuple[Talk, str]] = {
@@ -158,12 +169,15 @@ def tls_server(certificate: Certificate) -> Callable[[socket.socket], socket.soc
     return lambda sock: context.wrap_socket(sock, server_side=True)
 
 
-def test_a_certificate_is_verified_unless_told_otherwise(host: Host, certificate: Certificate) -> None:
-    def connects(connection: socket.socket, request: bytes) -> None:
+def keep(connection: socket.socket, request: bytes) -> None:
+    """Let the client in, and keep it until it goes."""
+    if request:
         connection.sendall(switching(request))
         connection.recv(1)
 
-    with serve(host, connects, tls_server(certificate)) as port:
+
+def test_a_certificate_is_verified_unless_told_otherwise(host: Host, certificate: Certificate) -> None:
+    with serve(host, keep, tls_server(certificate)) as port:
         for arguments, words in (
             ([f"wss://127.0.0.1:{port}/"], "its certificate does not verify: self-signed certificate"),
             ([f"wss://127.0.0.2:{port}/", "--cacert", str(certificate.cert)], "Connection refused"),
@@ -174,6 +188,72 @@ def test_a_certificate_is_verified_unless_told_otherwise(host: Host, certificate
             client = host.etherws("client", "--foreground", *arguments)
             client.says(words)
             client.stop()
+
+
+def test_a_pin_works_with_a_certificate_that_only_openssl_takes(host: Host, certificate: Certificate) -> None:
+    version_6 = rewritten(certificate, b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05")
+    with pytest.raises(x509.InvalidVersion):
+        x509.load_pem_x509_certificate(version_6.cert.read_bytes())
+    with serve(host, keep, tls_server(version_6)) as port:
+        for pin, words in ((pin_of(certificate), "connected to"), ("sha256//" + "A" * 43 + "=", "not the pinned one")):
+            client = host.etherws(
+                "client", "--foreground", "--insecure", "--pinnedpubkey", pin, f"wss://127.0.0.1:{port}/"
+            )
+            client.says(words)
+            assert "ethws0" in host.links()
+            client.stop()
+
+
+class Fault(RemoteServer):
+    """A server about whose answer our code makes a mistake, twice; then the test's turn is over."""
+
+    def __init__(self, over: Event) -> None:
+        self.name, self.attempts, self._over = "ws://fault", 0, over
+
+    def connect(self) -> Connection:
+        """Fail as no code should."""
+        self.attempts += 1
+        if self.attempts > 2:
+            self._over.set()
+        raise KeyError("no such\x1bkey")
+
+
+def test_an_unexpected_error_is_logged_and_tried_again(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    over, said = Event(), list[str]()
+    server = Fault(over)
+    with host.namespace.inside(), gevent.Timeout(PATIENCE):
+        Client([server], DeviceSettings(), Retry(0.01, 0.01)).run(said.append, over)
+    assert server.attempts > 2
+    words = "ethws0 is up, but cannot connect to ws://fault: unexpected KeyError: 'no such\\x1bkey'; retrying"
+    assert said == [words]
+    record = caplog.records[0]
+    assert record.levelname == "ERROR"
+    assert record.getMessage().startswith("unexpected error; please report it\nTraceback (most recent call last)")
+    assert "test_reconnect.py" in record.getMessage()
+
+
+def test_an_unexpected_end_of_a_session_is_logged_and_tried_again(
+    host: Host, certificate: Certificate, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over, sessions = Event(), list[object]()
+
+    def fails(session: Session) -> EtherwsError:
+        sessions.append(session)
+        if len(sessions) == 2:
+            over.set()
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(Session, "run", fails)
+    with serve(host, keep) as port, host.namespace.inside(), gevent.Timeout(PATIENCE):
+        uri, _, _ = split_uri(f"ws://127.0.0.1:{port}/")
+        server = RemoteServer(
+            uri, DeviceSettings(), proxy_choice=ProxyChoice(), trust=Trust(), credentials=Credentials()
+        )
+        Client([server], DeviceSettings(), Retry(0.01, 0.01)).run(print, over)
+    assert len(sessions) == 2
+    assert "lost ws://127.0.0.1" in caplog.text
+    assert "unexpected RecursionError: too deep; trying again" in caplog.text
+    assert "Traceback" in caplog.text
 
 
 def test_a_certificate_for_another_name_is_refused(host: Host, certificate: Certificate) -> None:

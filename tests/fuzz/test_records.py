@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from etherws.errors import ProtocolError
 from etherws.tunnel.wire import Version1, Version2
+from tests.lab.ip import checksum
 
 
 def number(data: bytes) -> int:
@@ -31,6 +32,15 @@ def records(message: bytes) -> list[bytes] | int:
             return 1002
         if gso_type not in (0, 1, 4, 0x81, 0x84) or (gso_type and (gso_size < 8 or hdr_len > len(frame))):
             return 1002
+        if gso_type:
+            # No frame here is TCP.
+            continue
+        if flags in (1, 3):
+            # None is UDP: its checksum is filled in.
+            place = slice(csum_start + csum_offset, csum_start + csum_offset + 2)
+            filled = bytearray(frame)
+            filled[place] = (checksum(frame[csum_start:]) or 0xFFFF).to_bytes(2, "big")
+            packet = bytes(10) + filled
         packets.append(packet)
     return packets
 

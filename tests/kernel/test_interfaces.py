@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from etherws.errors import DeviceError
+from etherws.kernel import interfaces
 from tests.lab.hosts import Host
 from tests.lab.peer import Peer, request
 
@@ -50,3 +52,35 @@ def test_the_bridge_keeps_its_address_as_clients_come_and_go(host: Host, options
         peer.close()
         server.says(f"left ethws{at}")
         assert host.links()["br0"].get("address") == address
+
+
+def test_a_bridge_that_somebody_made_in_place_of_ours_stays(host: Host) -> None:
+    server = host.etherws("server", "--foreground", "--bridge", "br0")
+    server.says("listening")
+    host.delete_link("br0")
+    host.bridge("br0")
+    server.stop()
+    assert "br0" in host.links()
+
+
+def test_our_bridge_goes_whatever_its_name_is_now(host: Host) -> None:
+    server = host.etherws("server", "--foreground", "--bridge", "br0")
+    server.says("listening")
+    host.set_link("br0", ifname="br9")
+    server.stop()
+    assert set(host.links()) == {"lo"}
+
+
+def test_what_routers_advertise_is_believed_or_not(host: Host) -> None:
+    with host.namespace.inside():
+        made = interfaces.make_bridge("br0", autoconfigure=False)
+        assert made == interfaces.index_of("br0")
+        assert not interfaces.accepts_router_advertisements("br0")
+        interfaces.make_bridge("br1")
+        assert interfaces.accepts_router_advertisements("br1")
+        assert not interfaces.accepts_router_advertisements("none")
+        assert interfaces.make_bridge("br0") is None
+        assert interfaces.remove_if_empty(made)
+        assert interfaces.remove_if_empty(made)
+        with pytest.raises(DeviceError, match="cannot find interface br0"):
+            interfaces.index_of("br0")

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import struct
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import gevent
 import pytest
 
 from etherws.errors import DeviceError
-from etherws.kernel import interfaces, nftables, port_filter, rules
-from etherws.kernel.port_filter import FilterState, PortFilter
+from etherws.kernel import interfaces, nftables, rules
+from etherws.kernel.filter_state import FilterState
+from etherws.kernel.port_filter import PortFilter
 from etherws.kernel.rules import Rules
 from etherws.tunnel.tap import Tap
 from etherws.tunnel.wire import VNET_BYTES
-from tests.lab.hosts import OURS, PATIENCE, Frames, Host, until
+from tests.lab.hosts import OURS, PATIENCE, Host, until
+from tests.lab.lan import applied, in_use, index_of, learned, make_lan, passes, source, tables
 
 SOURCE = OURS + b"\x00\x00\x00\x01"
 EVERYONE = b"\xff" * 6
@@ -29,10 +26,6 @@ IPV4, IPV6, ARP = b"\x08\x00", b"\x86\xdd", b"\x08\x06"
 TAG, QINQ = b"\x81\x00\x00\x64", b"\x88\xa8\x00\x65"
 PRIORITY = b"\x81\x00\x20\x00"
 SNAP = b"\xaa\xaa\x03\x00\x00\x00"
-
-
-def source(number: int) -> bytes:
-    return OURS + number.to_bytes(4, "big")
 
 
 def frame(behind: bytes, *, to: bytes = EVERYONE, sender: bytes = SOURCE) -> bytes:
@@ -141,64 +134,8 @@ VERDICTS = {
 
 @pytest.fixture
 def lan(host: Host) -> Host:
-    """A bridge br0 of three ports, each the near end of a cable: port, other, third. The far ends are far-port, ..."""
-    with host.netlink() as route:
-        for name in ("port", "other", "third"):
-            route.link("add", ifname=name, kind="veth", peer=f"far-{name}")
-    # Theirs would be among the addresses that are learned.
-    for name in ("port", "other", "third"):
-        for end in (name, f"far-{name}"):
-            host.command(f"ip link set {end} addrgenmode none")
-            host.set_link(end, state="up")
-    host.bridge("br0", "port", "other", "third")
-    # Where bridges filter as routers do, they drop packets with wrong checksums, and hold fragments back.
-    with host.namespace.inside():
-        for path in Path("/proc/sys/net/bridge").glob("bridge-nf-call-*"):
-            path.write_text("0")
-    return host
-
-
-def index_of(host: Host, name: str) -> int:
-    return int(host.links()[name]["index"])
-
-
-def in_use(host: Host, wanted: Rules, name: str = "port") -> PortFilter:
-    """The filter of a port whose client needs these rules and is about to send its first frame."""
-    found = PortFilter(index_of(host, name))
-    found.need(wanted)
-    found.arm()
-    return found
-
-
-@contextlib.contextmanager
-def applied(host: Host, wanted: Rules, name: str = "port") -> Iterator[PortFilter]:
-    with host.namespace.inside():
-        found = in_use(host, wanted, name)
-        try:
-            yield found
-        finally:
-            found.clear()
-
-
-def passes(sender: Frames, receiver: Frames, sent: bytes, last: bytes = frame(b"\x88\xb5last")) -> bool:
-    """Whether a frame gets through; what is sent after it does."""
-    sender.send(sent)
-    sender.send(last)
-    got = [receiver.receive()]
-    while got[-1] != last:
-        got.append(receiver.receive())
-    return sent in got
-
-
-def learned(host: Host, name: str) -> set[str]:
-    """The addresses that the bridge has learned at a port."""
-    with host.netlink() as route:
-        index = index_of(host, name)
-        return {
-            str(entry.get_attr("NDA_LLADDR"))
-            for entry in route.fdb("dump")
-            if entry["ifindex"] == index and entry.get_attr("NDA_LLADDR", "").startswith("02:ee")
-        }
+    """A bridge of three ports; see make_lan()."""
+    return make_lan(host)
 
 
 def test_guards_drop_what_they_name_and_nothing_else(lan: Host) -> None:
@@ -346,19 +283,6 @@ def test_rules_hold_for_a_tap_in_no_bridge(host: Host) -> None:
         tap.close()
 
 
-def test_what_a_killed_server_left_is_removed_and_nothing_else(lan: Host) -> None:
-    lan.command("nft add table netdev mine")
-    lan.command("nft add table netdev etherws")
-    with lan.netlink() as route:
-        route.link("add", ifname="ethws7", kind="tuntap", mode="tap")
-    with lan.namespace.inside():
-        for name in ("ethws7", "port"):
-            in_use(lan, Rules(macs=1), name)
-        lan.delete_link("ethws7")
-        port_filter.remove_stale_tables()
-        assert sorted(nftables.table_handles()) == ["etherws", "etherws-port", "mine"]
-
-
 def test_a_port_that_went_before_its_rules_is_no_error(lan: Host) -> None:
     with lan.namespace.inside():
         port = in_use(lan, Rules(macs=1, drop=GUARDS, rate_down=10**7, isolated=True))
@@ -385,11 +309,6 @@ def test_a_namesake_that_came_since_keeps_its_rules(lan: Host) -> None:
 
 
 # When rules are put in, kept and replaced.
-
-
-def tables(host: Host) -> dict[str, int]:
-    """Our tables and their handles: a table that was replaced has a new handle."""
-    return {name: handle for name, handle in nftables.table_handles().items() if name.startswith(rules.PREFIX)}
 
 
 def test_filters_wait_for_the_first_frame(lan: Host) -> None:
@@ -536,74 +455,6 @@ def test_a_change_that_has_begun_ends_before_the_next(lan: Host) -> None:
         port.need(Rules(macs=2))
         assert (port.state, port.applied) == (FilterState.UNUSED, ("port", Rules(macs=2)))
         assert tables(lan).keys() == {"etherws-port"}
-
-
-# What the ports of a server have in common.
-
-
-def test_a_kernel_that_cannot_filter_does_without_what_nobody_asked_for(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def cannot() -> None:
-        raise DeviceError("cannot filter what clients send: it takes another kernel")
-
-    monkeypatch.setattr(port_filter, "check", cannot)
-    filters = port_filter.KernelFilters()
-    assert "it takes another kernel; so clients may have any number of source addresses" in caplog.text
-    usual = Rules(macs=256, rate_down=10**6, isolated=True, macs_required=False)
-    assert filters.possible(usual) == Rules(rate_down=10**6, isolated=True)
-    assert filters.possible(Rules(rate_down=10**6)) == Rules(rate_down=10**6)
-    for wanted in (Rules(macs=1), Rules(macs=256, drop=frozenset({rules.BPDU}), macs_required=False)):
-        with pytest.raises(DeviceError, match="it takes another kernel"):
-            filters.possible(wanted)
-
-
-def test_the_tables_of_ports_that_are_gone_are_removed_soon(lan: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(port_filter, "REMOVAL_DELAY", 0.01)
-    with lan.namespace.inside(), gevent.Timeout(PATIENCE):
-        filters = port_filter.KernelFilters()
-        assert filters.possible(Rules(macs=1)) == Rules(macs=1)
-        for name in ("port", "other"):
-            in_use(lan, Rules(macs=1), name)
-        lan.delete_link("port")
-        filters.remove_stale_tables_soon()
-        filters.remove_stale_tables_soon()
-        while tables(lan).keys() != {"etherws-other"}:
-            gevent.sleep(0.005)
-        # At the end, without delay.
-        monkeypatch.setattr(port_filter, "REMOVAL_DELAY", 1000.0)
-        lan.delete_link("other")
-        filters.remove_stale_tables_soon()
-        filters.close()
-        assert not tables(lan)
-
-
-def test_the_kernel_is_asked_before_it_is_needed(host: Host) -> None:
-    with host.namespace.inside():
-        port_filter.check()
-        assert not nftables.table_handles()
-
-
-def test_without_the_right_to_filter_the_hint_is_told(host: Host) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can give its rights up")
-    code = (
-        "from etherws import errors\nfrom etherws.kernel import port_filter\n"
-        "from etherws.kernel.rules import BPDU, Rules\n"
-        "port = port_filter.PortFilter(1)\n"
-        "port.need(Rules()), port.arm()\n"
-        "drops = port.drops()\n"
-        "port.clear(), port_filter.remove_stale_tables()\n"
-        "for rules in Rules(macs=1), Rules(drop={BPDU}), Rules(rate_down=10**6), Rules(isolated=True):\n"
-        "    try: port.need(rules), port.arm()\n"
-        "    except errors.DeviceError as exc: print(exc)\n"
-        "try: port_filter.check()\n"
-        "except errors.DeviceError as exc: print(exc, drops, 'done')"
-    )
-    process = host.run("setpriv", "--bounding-set=-net_admin", "--inh-caps=-all", sys.executable, "-c", code)
-    lines = process.says("{} done").splitlines()
-    assert len(lines) == 5, lines
-    assert all("CAP_NET_ADMIN" in line or "--bridge" in line for line in lines), lines
 
 
 def _qdiscs(host: Host, index: int) -> list[Any]:

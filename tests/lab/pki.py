@@ -129,3 +129,25 @@ def public_key(pair: Certificate) -> bytes:
 def pin_of(pair: Certificate) -> str:
     """A certificate's pin, sha256//BASE64."""
     return certificates.pin_of(ssl.PEM_cert_to_DER_cert(pair.cert.read_text()))
+
+
+def rewritten(pair: Certificate, old: bytes, new: bytes) -> Certificate:
+    """The certificate with `new` for the first `old` in what is signed, as many bytes of it, and signed by its own key
+    (EC) once more. The new file lies beside it."""
+    der = ssl.PEM_cert_to_DER_cert(pair.cert.read_text())
+    certificate = x509.load_der_x509_certificate(der)
+    signed, signature = certificate.tbs_certificate_bytes, certificate.signature
+    algorithm = der[der.index(signed) + len(signed) : der.index(signature)]
+    key = serialization.load_pem_private_key(pair.key.read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    assert old in signed
+    assert len(old) == len(new)
+    signed = signed.replace(old, new, 1)
+    while len(fresh := key.sign(signed, ec.ECDSA(hashes.SHA256()))) != len(signature):
+        # An ECDSA signature in DER form has 70 to 72 bytes. This one's length is in what is kept.
+        pass
+    cert = pair.cert.with_suffix(".rewritten.crt")
+    cert.write_text(
+        ssl.DER_cert_to_PEM_cert(der[: der.index(certificate.tbs_certificate_bytes)] + signed + algorithm + fresh)
+    )
+    return Certificate(pair.key, cert)

@@ -25,8 +25,11 @@ def start(hosts: tuple[Host, Host], tls: Certificate | None = None, *options: st
     client.etherws("client", "--foreground", "--uri", *uri, *options).says("connected to ws")
 
 
-def stream(one: Host, other: Host, address: str, size: int) -> tuple[str, str]:
-    """Send `size` random bytes by TCP from `one` to `address` on `other`; return both sides' hashes."""
+def stream(
+    one: Host, other: Host, address: str, size: int, option: tuple[int, int, bytes] | None = None
+) -> tuple[str, str]:
+    """Send `size` random bytes by TCP from `one` to `address` on `other`; return both sides' hashes. `option` is a
+    level, a name and a value for the sender's setsockopt(2)."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listener = other.socket(family, socket.SOCK_STREAM)
     listener.bind((address, 0))
@@ -45,6 +48,8 @@ def stream(one: Host, other: Host, address: str, size: int) -> tuple[str, str]:
     sent = hashlib.sha256()
     source = one.socket(family, socket.SOCK_STREAM)
     source.settimeout(PATIENCE)
+    if option:
+        source.setsockopt(*option)
     source.connect(listener.getsockname())
     chunk = random.Random(size).randbytes(1 << 20)
     for _ in range(size >> 20):
@@ -54,3 +59,9 @@ def stream(one: Host, other: Host, address: str, size: int) -> tuple[str, str]:
     taker.join(2 * PATIENCE)
     listener.close()
     return sent.hexdigest(), got.hexdigest()
+
+
+def add_addresses(host: Host, name: str, *addresses: str) -> None:
+    """Give the interface addresses, at once usable."""
+    for value in addresses:
+        host.command(f"ip addr add {value} dev {name}" + (" nodad" if ":" in value else ""))

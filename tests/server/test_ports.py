@@ -11,8 +11,8 @@ import pytun
 
 from etherws.access.policy import Profile
 from etherws.errors import ClientGone, DeviceError, NoPort
-from etherws.kernel import interfaces, nftables, port_filter
-from etherws.kernel.port_filter import FilterState
+from etherws.kernel import interfaces, nftables, port_tables
+from etherws.kernel.filter_state import FilterState
 from etherws.server import port as port_module
 from etherws.server import ports as ports_module
 from etherws.server.port import CHANGES, ClientKey, Port, State
@@ -295,6 +295,8 @@ def test_a_first_port_that_cannot_be_made_anew_is_an_error_once(host: Host, capl
             server.join(BOB)
         host.bridge("br0")
         assert server.join(BOB).tap.alive()
+        # This one is not the server's own, which would not remove it.
+        host.delete_link("br0")
 
 
 # Rules.
@@ -374,7 +376,7 @@ def test_a_kernel_that_cannot_filter_refuses_before_anybody_is_sent_away(
     def cannot() -> None:
         raise DeviceError("cannot filter what clients send")
 
-    monkeypatch.setattr(port_filter, "check", cannot)
+    monkeypatch.setattr(port_tables, "check", cannot)
     with serving(host) as server:
         port = server.join(ALICE)
         with pytest.raises(DeviceError, match="cannot filter what clients send"):
@@ -470,7 +472,7 @@ class Order:
         gevent.sleep(0)
 
     def _take(self, source: str, presence: Presence | None) -> None:
-        self.server.ports.take(NAMELESS, USUAL, lambda: None, source, presence)
+        self.server.ports.take(ClientKey(address=source), USUAL, lambda: None, presence)
         self.order.append(source)
 
     def join(self) -> None:
@@ -521,7 +523,7 @@ def test_a_client_that_hung_up_leaves_the_port_whose_session_ended_for_it(server
     ours, its = gevent_pair()
 
     def take() -> None:
-        server.ports.take(ALICE, USUAL, lambda: None, "", Presence(ours))
+        server.ports.take(ALICE, USUAL, lambda: None, Presence(ours))
 
     coming = gevent.spawn(take)
     become_true(lambda: port.heir)
@@ -538,7 +540,7 @@ def test_a_port_that_was_freed_for_a_client_that_then_hung_up_is_removed(server:
     server.join(BOB)
     port = server.join(ALICE, stays=True)
     ours, its = gevent_pair()
-    coming = gevent.spawn(server.ports.take, ALICE, USUAL, lambda: None, "", Presence(ours))
+    coming = gevent.spawn(server.ports.take, ALICE, USUAL, lambda: None, Presence(ours))
     become_true(lambda: port.heir)
     with low_priority.turn("other"):
         server.ports.free(port)

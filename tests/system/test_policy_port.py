@@ -233,6 +233,70 @@ def test_rates_are_limited(host: Host, tmp_path: Path, tell: Tell) -> None:
     tell("policy: more than rate-up", "read later", "its TCP waits", "goes on")
 
 
+def test_a_rate_is_the_clients_however_often_it_connects(host: Host, tmp_path: Path) -> None:
+    lan = Lan(host, tmp_path, '[client.alice]\nrate-up = "16 kbit/s"\n')
+    bob, carol = lan.join("bob"), lan.join("carol")
+    alice = lan.join("alice")
+    alice.say(b"".join(masked(0x82, source(number, 1514)) for number in range(10)))
+    for number in range(10):
+        hears(bob, source(number, 1514))
+    # Seven seconds' worth came at once. It goes, and comes again, as if nothing had been.
+    alice.say(masked(0x88, b"\x03\xe8"))
+    lan.server.says("as 'alice' left")
+    again = lan.join("alice")
+    says(again, source(20))
+    lan.server.says("'alice' joined", times=2)
+    says(carol, source(30))
+    hears(bob, source(30))
+    hears(bob, source(20))
+
+
+def test_source_addresses_are_the_clients_however_often_it_connects(host: Host, tmp_path: Path) -> None:
+    lan = Lan(host, tmp_path, "[client.alice]\nmacs = 2\n")
+    bob = lan.join("bob")
+    for attempt in range(5):
+        alice = lan.join("alice")
+        for number in (10 * attempt, 10 * attempt + 1, 0):
+            says(alice, source(number, 100 + attempt))
+        # Of all of these addresses, two are the client's.
+        for number in (0, 1, 0) if attempt == 0 else (0,):
+            hears(bob, source(number, 100 + attempt))
+        alice.say(masked(0x88, b"\x03\xe8"))
+        lan.server.says("as 'alice' left", times=attempt + 1)
+
+
+def test_a_reload_of_the_firewall_takes_no_rule_away(host: Host, tmp_path: Path, tell: Tell) -> None:
+    listed = (OURS + (1).to_bytes(4, "big")).hex(":")
+    lan = Lan(host, tmp_path, f'[client.alice]\nmacs = ["{listed}"]\n')
+    alice, bob = lan.join("alice"), lan.join("bob")
+    for times in (1, 2, 3):
+        says(alice, source(1))
+        hears(bob, source(1))
+        host.command("nft flush ruleset")
+        lan.server.says("the rules of ", times=times)
+        # A session, a client that comes anew, and one that was lost; SIGHUP changes nothing.
+        says(alice, source(2))
+        says(alice, source(1))
+        hears(bob, source(1))
+        until(lambda: "etherws-ethws0" in ruleset(host), "the rules to be back")
+        if times == 1:
+            alice.say(masked(0x88, b"\x03\xe8"))
+        else:
+            lan.server.signal(signal.SIGHUP)
+            alice.reset()
+        lan.server.says("as 'alice' left", times=times)
+        alice = lan.join("alice")
+    assert "were removed or changed by nft (process " in lan.server.output
+    tell("policy: rules that others remove", "put back at once", "nothing", "goes on")
+
+
+def ruleset(host: Host) -> str:
+    """What nf_tables has."""
+    process = host.run(host.program("nft"), "list", "ruleset")
+    assert process.ends() == 0
+    return process.output
+
+
 def test_a_changed_policy_is_for_those_who_come_then(host: Host, tmp_path: Path) -> None:
     lan = Lan(host, tmp_path, "")
     alice = lan.join("alice")

@@ -14,6 +14,7 @@ from etherws.errors import ConnectionClosed, ProtocolError
 from etherws.tunnel import connection as module
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.frames import Decoder, Encoder, Opcode
+from etherws.tunnel.rate_limit import Pacer
 from etherws.tunnel.sender import CONTROL_QUEUE
 from etherws.tunnel.stream import PlainStream
 from etherws.tunnel.wire import COMPLETE, Batch, Version1, Version2
@@ -244,8 +245,8 @@ def test_a_limited_rate_is_the_receivers_and_the_kernels(monkeypatch: pytest.Mon
     limits: list[tuple[str, int]] = []
     one = connection(FakeStream())
     monkeypatch.setattr(one.congestion, "limit_receive_window", lambda rate: limits.append(("window", rate)))
-    monkeypatch.setattr(one._receiver, "limit_rate", lambda rate: limits.append(("receiver", rate)))
-    one.limit_rate(1_000_000)
+    monkeypatch.setattr(one._receiver, "limit_rate", lambda pacer: limits.append(("receiver", pacer.rate)))
+    one.limit_rate(Pacer(1_000_000))
     assert limits == [("window", 1_000_000), ("receiver", 1_000_000)]
 
 

@@ -10,6 +10,7 @@ import pytest
 from etherws.errors import ConnectionClosed, ProtocolError
 from etherws.tunnel import receiver as receiver_module
 from etherws.tunnel.frames import READ_BYTES, Decoder, Opcode
+from etherws.tunnel.rate_limit import Pacer
 from etherws.tunnel.receiver import Receiver
 from etherws.tunnel.scheduling import TURN_SECONDS
 from tests.lab.hosts import PATIENCE
@@ -130,13 +131,40 @@ def test_a_limited_rate_counts_bytes_and_sleeps_before_the_next_read(monkeypatch
     empty = frame(0x82, b"", masked=True)
     stream = FakeStream(*[empty * 1000] * 3)
     limited = receiver(stream)
-    limited.limit_rate(80_000)
+    limited.limit_rate(Pacer(80_000))
     monkeypatch.setattr(receiver_module, "monotonic", lambda: now)
     monkeypatch.setattr(gevent, "sleep", sleep)
     for _ in range(3):
         assert len(limited.receive()) == 1000
     # 6,000 bytes at 10,000 per second, but for the credit of 10 ms.
-    assert slept == [pytest.approx(0), pytest.approx(0.59), pytest.approx(0.6)]
+    assert list(filter(None, slept)) == [pytest.approx(0.59), pytest.approx(0.6)]
+
+
+def test_connections_that_share_a_rate_pay_for_each_other_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, slept = 100.0, list[float]()
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        if seconds:
+            slept.append(seconds)
+            now += seconds
+            if len(slept) == 1:
+                # Another one lets bytes pass meanwhile.
+                pacer.wait(10_000, now)
+
+    monkeypatch.setattr(receiver_module, "monotonic", lambda: now)
+    monkeypatch.setattr(gevent, "sleep", sleep)
+    pacer = Pacer(80_000)
+    first = receiver(FakeStream(frame(0x82, bytes(1000), masked=True)))
+    first.limit_rate(pacer)
+    first.receive()
+    # It ends. What it received is owed by the next one, before a byte of that passes.
+    debt = pacer.wait(0, now)
+    assert debt == pytest.approx(0.09, abs=0.01)
+    second = receiver(FakeStream(MESSAGE))
+    second.limit_rate(pacer)
+    second.receive()
+    assert slept == [pytest.approx(debt), pytest.approx(1.0)]
 
 
 def test_what_is_discarded_ends_with_the_stream() -> None:

@@ -21,7 +21,11 @@ from etherws.tunnel.wire import (
     buffer,
     offer,
 )
+from tests.lab.ip import DESTINATION, TCP, UDP, checksum, extension, ipv4, ipv6, tcp, udp
 from tests.lab.records import BAD, record, vnet
+
+#: Two unicast addresses.
+MACS = b"\x02" * 12
 
 
 def filled(packets: list[bytes]) -> Batch:
@@ -66,16 +70,18 @@ GOOD = [
     COMPLETE + bytes(14),
     COMPLETE + bytes(RECORD_MAX - VNET_BYTES),
     vnet(flags=2) + bytes(60),
-    vnet(flags=1, start=34, offset=16) + bytes(54),
-    vnet(flags=1, start=34, offset=18) + bytes(54),
-    *(vnet(1, gso, 54, 1448, 34, 16) + bytes(5000) for gso in (0x01, 0x04, 0x81, 0x84)),
-    vnet(1, 1, 54, 8, 34, 16) + bytes(5000),
+    vnet(flags=1, start=34, offset=6) + MACS + ipv4(UDP, udp(1, 2, b"")),
+    vnet(flags=3, start=34, offset=16) + MACS + ipv4(TCP, tcp(b"")),
+    vnet(flags=1, start=62, offset=6) + MACS + ipv6(DESTINATION, extension(UDP) + udp(1, 2, b"")),
+    *(vnet(1, gso, 54, 1448, 34, 16) + MACS + ipv4(TCP, tcp(bytes(5000))) for gso in (0x01, 0x81)),
+    *(vnet(1, gso, 74, 1428, 54, 16) + MACS + ipv6(TCP, tcp(bytes(5000))) for gso in (0x04, 0x84)),
+    vnet(1, 1, 54, 8, 34, 16) + MACS + ipv4(TCP, tcp(bytes(5000))),
 ]
 
 
 def test_version_2_has_the_whole_batch_in_one_message() -> None:
     wire = Version2()
-    packets = [COMPLETE + FRAMES[0], vnet(1, 1, 54, 1448, 34, 16) + FRAMES[2]]
+    packets = [COMPLETE + FRAMES[0], vnet(1, 1, 54, 1448, 34, 16) + MACS + ipv4(TCP, tcp(FRAMES[2]))]
     (message,) = wire.pack(filled(packets))
     assert bytes(message) == record(packets[0]) + record(packets[1])
     assert wire.pack_queued(packets) == [bytes(message)]
@@ -87,6 +93,18 @@ def test_version_2_has_the_whole_batch_in_one_message() -> None:
 def test_version_2_takes(packet: bytes) -> None:
     message = record(packet)
     assert [bytes(found) for found in Version2().unpack([message * 2, message])] == [packet] * 3
+
+
+def test_version_2_drops_false_super_frames_and_fills_in_checksums_elsewhere() -> None:
+    wire = Version2()
+    false = vnet(1, 1, 54, 1448, 34, 16) + MACS + ipv4(UDP, udp(1, 2, bytes(5000)))
+    elsewhere = vnet(1, start=34, offset=0) + MACS + ipv4(UDP, udp(1, 2))
+    last = COMPLETE + bytes(60)
+    filled_in, found = wire.unpack([record(false) + record(elsewhere) + record(last)])
+    assert found == last
+    assert bytes(filled_in[:VNET_BYTES]) == COMPLETE
+    assert bytes(filled_in[44:]) == checksum(elsewhere[44:]).to_bytes(2, "big") + elsewhere[46:]
+    assert wire.drops == {"super-frame": 1}
 
 
 @pytest.mark.parametrize("what", BAD)

@@ -1,0 +1,75 @@
+"""The file of ``--pidfile``: it holds this process's ID, and is locked, while the process runs.
+
+Root often writes it, and other users may write to the folder, as to /tmp. So no link is followed, and only a file that
+we have made ourselves is written over. daemon.py uses this.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import stat
+from collections.abc import Iterator
+
+from etherws.errors import DaemonError
+
+
+@contextlib.contextmanager
+def pid_file(path: str | None) -> Iterator[None]:
+    """Keep this process's ID in the file while the block runs; None for no file.
+
+    Raises DaemonError if another process has the file, or if it is not safe to write to it.
+    """
+    if path is None:
+        yield
+        return
+    try:
+        folder = os.stat(os.path.dirname(os.path.abspath(path))).st_mode
+        # In a folder with the sticky bit, only a file's owner can replace it (unlink(2)).
+        if folder & stat.S_IWOTH and not folder & stat.S_ISVTX:
+            raise DaemonError(
+                f"cannot use --pidfile {path}: everyone may replace files in its folder; name one in /run"
+            )
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+    except OSError as exc:
+        link = "; it is a symbolic link, name the file itself" if os.path.islink(path) else ""
+        raise DaemonError(f"cannot write --pidfile {path}: {exc.strerror}{link}") from exc
+    try:
+        _check(file, path)
+        _lock(file, path)
+        os.fchmod(file, 0o644)
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        try:
+            yield
+        finally:
+            # Unless it has been removed, and another process has made a new one.
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.fstat(file), os.lstat(path)):
+                    os.unlink(path)
+    finally:
+        os.close(file)
+
+
+def _check(file: int, path: str) -> None:
+    """Raise DaemonError unless the open file is this user's, has one name, and holds a process ID or nothing."""
+    found = os.fstat(file)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink > 1:
+        raise DaemonError(
+            f"cannot use --pidfile {path}: it is not a regular file of this user with one name; remove it, or name"
+            " another"
+        )
+    # It may be a file that was named by mistake.
+    if not re.fullmatch(rb"[0-9]{0,20}\n?", os.pread(file, 100, 0)):
+        raise DaemonError(f"cannot use --pidfile {path}: it holds more than a process ID; remove it, or name another")
+
+
+def _lock(file: int, path: str) -> None:
+    """Lock the file. Raises DaemonError if another process has the lock."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        other = os.pread(file, 20, 0).decode(errors="replace").strip()
+        raise DaemonError(f"--pidfile {path} belongs to process {other}, which still runs; stop that first") from exc

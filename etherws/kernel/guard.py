@@ -1,0 +1,274 @@
+"""Sees that the rules of ports stay in force: others may take them away, and then they are put back at once.
+
+A reload of the firewall ("nft flush ruleset") removes all tables, also ours. nf_tables and rtnetlink tell of it. From
+then until the rules are back no frame passes the port's sink. What passed before the kernel's message was read cannot
+be helped. Read next: rule_changes.py, which reads the messages; port_filter.py, which has one port's rules.
+
+Sources: include/uapi/linux/netfilter/nfnetlink.h, rtnetlink.h; netlink(7).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable, Iterable
+from time import monotonic
+from weakref import WeakValueDictionary
+
+import gevent
+from gevent import socket
+from gevent.event import Event
+
+from etherws.errors import DeviceError
+from etherws.kernel import link_changes, nftables, port_tables
+from etherws.kernel.filter_state import FilterState
+from etherws.kernel.nfnetlink import NETLINK_NETFILTER, SEQUENCE
+from etherws.kernel.port_filter import PortFilter
+from etherws.kernel.rule_changes import Change, Finished, RuleChanges
+from etherws.kernel.rules import ADDRESSES, table_name
+from etherws.log_limit import LogLimit
+
+log = logging.getLogger(__name__)
+
+#: include/uapi/linux/netlink.h, netfilter/nfnetlink.h, asm-generic/socket.h; include/uapi/linux/rtnetlink.h
+SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES, SO_RCVBUFFORCE = 270, 1, 7, 33
+RTMGRP_LINK, RTMGRP_TC = 0x1, 0x8
+
+#: Bytes of one recv(): more than the kernel puts into one.
+RECEIVE = 64 * 1024
+
+#: Bytes of messages that may wait: those of a firewall of some 10,000 rules that is loaded at once.
+RECEIVE_BUFFER = 4 << 20
+
+#: Seconds between two rounds of putting rules back. A program that removes them without end costs two rounds a second.
+ROUND_INTERVAL = 0.5
+
+#: Seconds before each further try to put the rules of one port back; then its session ends. Long enough for a script
+#: that takes a port out of its bridge and puts it into another.
+PAUSES = (0.1, 0.3, 0.6)
+
+#: Seconds between two looks whether the kernel takes rules again.
+RETRY_INTERVAL = 2.0
+
+#: Seconds until a socket that has failed is opened anew.
+REOPEN_INTERVAL = 5.0
+
+#: How many interfaces a line of the log names.
+NAMED = 5
+
+
+class Guard:
+    """Watches the PortFilters that port_filter() makes. For one that is lost it calls lost() and restore()."""
+
+    def __init__(self) -> None:
+        #: Why rules cannot be put back at present; None if they can.
+        self.failure: DeviceError | None = None
+        self._filters: WeakValueDictionary[int, PortFilter] = WeakValueDictionary()
+        self._lost: dict[PortFilter, None] = {}
+        self._wake = Event()
+        self._sockets: list[socket.socket] = []
+        self._greenlets: list[gevent.Greenlet[..., None]] = []
+        self._probe: gevent.Greenlet[..., None] | None = None
+        self._limit = LogLimit(log)
+
+    def port_filter(self, index: int) -> PortFilter:
+        """A filter for the interface of this index. It is watched as long as somebody has it."""
+        made = PortFilter(index)
+        self._filters[index] = made
+        return made
+
+    def start(self) -> None:
+        """Watch from now on. What the kernel does not tell this user, it does not enforce for this user either."""
+        watches = (self._open_rules, self._watch_rules), (self._open_links, self._watch_links)
+        self._greenlets = [gevent.spawn(self._watch, self._opened(open_), open_, watch) for open_, watch in watches]
+        self._greenlets.append(gevent.spawn(self._put_back))
+
+    def close(self) -> None:
+        """Watch no longer."""
+        gevent.killall([*self._greenlets, *([self._probe] if self._probe else [])])
+        for sock in self._sockets:
+            sock.close()
+        self._sockets.clear()
+
+    def _opened(self, open_: Callable[[], socket.socket]) -> socket.socket | None:
+        try:
+            sock = open_()
+        except OSError as exc:
+            self._limit.log(logging.DEBUG, "open", "what others do to rules is not told: %s", exc.strerror)
+            return None
+        self._sockets.append(sock)
+        return sock
+
+    def _open_rules(self) -> socket.socket:
+        return _netlink_socket(NETLINK_NETFILTER, 0, NFNLGRP_NFTABLES)
+
+    def _open_links(self) -> socket.socket:
+        return _netlink_socket(socket.NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_TC)
+
+    def _watch(
+        self,
+        sock: socket.socket | None,
+        open_: Callable[[], socket.socket],
+        watch: Callable[[socket.socket], None],
+    ) -> None:
+        """Run `watch` without end."""
+        while True:
+            if sock is not None:
+                try:
+                    watch(sock)
+                except (OSError, DeviceError) as exc:
+                    self._limit.log(logging.WARNING, "watch", "what others do to rules is not told for now: %s", exc)
+                self._sockets.remove(sock)
+                sock.close()
+            gevent.sleep(REOPEN_INTERVAL)
+            if (sock := self._opened(open_)) is not None:
+                # Nobody knows what happened meanwhile.
+                for one in list(self._filters.values()):
+                    one.lost()
+                    self._soon(one)
+
+    def _watch_rules(self, sock: socket.socket) -> None:
+        changes, victims = RuleChanges(SEQUENCE), dict[PortFilter, None]()
+        while True:
+            # Each time, so that a flood of messages does not keep others waiting.
+            socket.wait_read(sock.fileno())
+            try:
+                data = sock.recv(RECEIVE)
+            except OSError as exc:
+                if exc.errno != errno.ENOBUFS:
+                    raise
+                # The kernel has dropped messages.
+                self._look_at_all(changes)
+                continue
+            present: dict[str, PortFilter] | None = None
+            for change in changes.read(data):
+                if isinstance(change, Finished):
+                    if victims:
+                        self._now_lost(list(victims), _author(change))
+                        victims = {}
+                    continue
+                if present is None:
+                    # Not for what we do ourselves, as for each client that comes.
+                    present = {table_name(one.name): one for one in self._filters.values() if one.name}
+                if (one := present.get(change.table)) and not _harmless(one, change):
+                    # Before anything else: no further frame passes.
+                    one.lost()
+                    victims[one] = None
+
+    def _look_at_all(self, changes: RuleChanges) -> None:
+        present = nftables.handles()
+        watched = {
+            table_name(one.name): one for one in self._filters.values() if one.applied and one.applied.rules.filters
+        }
+        differing = [watched[name] for name in changes.differing(watched, present)]
+        self._now_lost(differing, "a program that changed too much at once to be known")
+
+    def _watch_links(self, sock: socket.socket) -> None:
+        while True:
+            socket.wait_read(sock.fileno())
+            try:
+                touched = link_changes.touched(sock.recv(RECEIVE))
+            except OSError as exc:
+                if exc.errno != errno.ENOBUFS:
+                    raise
+                touched = dict.fromkeys(self._filters, link_changes.EVERYTHING)
+            for index, what in touched.items():
+                one = self._filters.get(index)
+                if one is not None and one.applied and (change := one.changed(what)):
+                    self._limit.log(logging.WARNING, "changed", "%s; what is enforced there is put in again", change)
+                    one.lost()
+                    self._soon(one)
+
+    def _now_lost(self, victims: Iterable[PortFilter], author: str) -> None:
+        """Stop the frames of these ports, warn, and have their rules put back."""
+        names = []
+        for one in victims:
+            one.lost()
+            if one.state is FilterState.LOST:
+                names.append(one.name)
+                self._soon(one)
+        if names:
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            self._limit.log(
+                logging.WARNING,
+                "removed",
+                "the rules of %s%s were removed or changed by %s; frames wait until they are back. Let that program"
+                " leave tables alone that are not its own: not 'flush ruleset', but 'flush table' with a name",
+                ", ".join(sorted(names)[:NAMED]),
+                more,
+                author,
+            )
+
+    def _soon(self, one: PortFilter) -> None:
+        self._lost[one] = None
+        self._wake.set()
+
+    def _put_back(self) -> None:
+        """Put lost rules back, in rounds, without end."""
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            begun = monotonic()
+            lost, self._lost = self._lost, {}
+            while lost:
+                # Those first whose clients are waiting.
+                one = next((one for one in lost if one.waiting), next(iter(lost)))
+                del lost[one]
+                try:
+                    one.restore(last=False)
+                except DeviceError as exc:
+                    log.debug("%s", exc)
+                    gevent.spawn(self._try_again, one)
+            gevent.sleep(max(0.0, begun + ROUND_INTERVAL - monotonic()))
+
+    def _try_again(self, one: PortFilter) -> None:
+        for number, pause in enumerate(PAUSES, 1):
+            gevent.sleep(pause)
+            try:
+                one.restore(last=number == len(PAUSES))
+            except DeviceError as exc:
+                failure = exc
+            else:
+                return
+        self._limit.log(
+            logging.ERROR, "failed", "%s; a session that needs these rules ends, until they can be put in", failure
+        )
+        if self._probe is None:
+            self._probe = gevent.spawn(self._find_out)
+
+    def _find_out(self) -> None:
+        """Refuse who needs filters as long as the kernel takes none."""
+        while True:
+            try:
+                port_tables.check()
+            except DeviceError as exc:
+                self.failure = exc
+                gevent.sleep(RETRY_INTERVAL)
+            else:
+                break
+        if self.failure is not None:
+            log.warning("rules can be put in again: clients that need them are let in")
+        self.failure = self._probe = None
+
+
+def _netlink_socket(protocol: int, groups: int, group: int = 0) -> socket.socket:
+    """A socket for messages of these groups: a mask of them, or the number of one. Raises OSError."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
+    try:
+        sock.bind((0, groups))
+        if group:
+            sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _harmless(one: PortFilter, change: Change) -> bool:
+    """Whether only a set has changed that the client's frames fill anyway: its owner may take addresses out of it."""
+    return change.elements_of == ADDRESSES and one.applied is not None and one.applied.rules.learns
+
+
+def _author(change: Finished) -> str:
+    return f"{change.program} (process {change.process})" if change.program else "another program"

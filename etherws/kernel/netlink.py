@@ -1,0 +1,62 @@
+"""Netlink's bytes: messages and attributes, read in place.
+
+Pure: opens no socket, and knows no family of netlink. pyroute2 decodes what is asked for once; this reads what comes in
+floods, such as the report of a firewall's 10,000 new rules. Used by network_monitor.py, rule_changes.py, nftables.py.
+
+Sources: netlink(7), include/uapi/linux/netlink.h.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+#: struct nlmsghdr and nlattr.
+HEADER, ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=HH")
+
+#: An attribute's type has two flags beside it (NLA_F_NESTED and NLA_F_NET_BYTEORDER).
+TYPE_MASK = 0x3FFF
+
+
+class Message(NamedTuple):
+    """One message. `sequence` and `port` are of the request that it answers, or that made the change it reports."""
+
+    kind: int
+    sequence: int
+    port: int
+    body: memoryview
+
+
+def messages(data: bytes | memoryview) -> Iterator[Message]:
+    """Each message. What follows a malformed header is ignored."""
+    view, at = memoryview(data), 0
+    while at + HEADER.size <= len(view):
+        size, kind, _, sequence, port = HEADER.unpack_from(view, at)
+        if size < HEADER.size:
+            return
+        yield Message(kind, sequence, port, view[at + HEADER.size : at + size])
+        # The next message begins at a multiple of 4 bytes (NLMSG_ALIGN).
+        at += size + 3 & ~3
+
+
+def attributes(data: bytes | memoryview) -> Iterator[tuple[int, memoryview]]:
+    """(type, value) of each attribute. What follows a malformed one is ignored."""
+    view, at = memoryview(data), 0
+    while at + ATTRIBUTE.size <= len(view):
+        size, kind = ATTRIBUTE.unpack_from(view, at)
+        if size < ATTRIBUTE.size:
+            return
+        yield kind & TYPE_MASK, view[at + ATTRIBUTE.size : at + size]
+        at += size + 3 & ~3
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute, padded."""
+    size = ATTRIBUTE.size + len(value)
+    return ATTRIBUTE.pack(size, kind) + value + bytes(-size % 4)
+
+
+def text(value: memoryview) -> str:
+    """A text attribute, which ends with a zero byte."""
+    return bytes(value).rstrip(b"\0").decode(errors="replace")

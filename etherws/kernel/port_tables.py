@@ -1,0 +1,69 @@
+"""The tables of all ports, as nf_tables has them: whether the kernel takes them, and the removal of those not needed.
+
+Which rules are in a table says rules.py; when a port gets one, port_filter.py. Read next: nftables.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from etherws.kernel import nftables
+from etherws.kernel.device_errors import device_errors
+from etherws.kernel.rules import EVERYTHING, PREFIX, table_for, table_name
+
+#: The kernel's errors for what it does not know. Which one depends on what it does not know.
+UNKNOWN = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
+
+HINTS = {
+    errno.EPERM: "run as root or with CAP_NET_ADMIN",
+    errno.EMSGSIZE: "list fewer addresses",
+    **dict.fromkeys(
+        UNKNOWN,
+        "it takes Linux 4.18 or later with nf_tables and its netdev family"
+        " ('modprobe nf_tables'; CONFIG_NF_TABLES_NETDEV)",
+    ),
+}
+
+
+def check() -> None:
+    """Raise DeviceError, with the hint, unless this kernel and this user's rights suffice for every filter."""
+    with device_errors("filter what clients send", HINTS):
+        # lo is in every network namespace, under index 1.
+        table_for("lo", EVERYTHING).dry_run()
+
+
+def remove_stale_tables() -> None:
+    """Remove our tables whose interfaces are gone, also those of a server that was killed. Raises DeviceError.
+
+    Some kernels would apply such a table to the next interface of its name. Other tables stay.
+    """
+    with device_errors("remove the rules of interfaces that are gone", HINTS):
+        try:
+            found = nftables.table_handles()
+        except OSError as exc:
+            if without_rules(exc):
+                return
+            raise
+        # Read the interfaces last: an interface is made before its table, so a new table's is among them.
+        present = dict(socket.if_nameindex()).values()
+        nftables.remove_by_handle(
+            handle
+            for table, handle in found.items()
+            if table.startswith(PREFIX) and table.removeprefix(PREFIX) not in present
+        )
+
+
+def remove_table(name: str) -> None:
+    """Remove the rules of the interface of this name, if there are any. Raises DeviceError."""
+    with device_errors(f"remove the rules of {name}", HINTS):
+        try:
+            nftables.remove(table_name(name))
+        except OSError as exc:
+            if not without_rules(exc):
+                raise
+
+
+def without_rules(exc: OSError) -> bool:
+    """Whether the kernel has no such rules, or this user may have none, so that there are none to remove."""
+    return exc.errno in UNKNOWN or exc.errno == errno.EPERM

@@ -1,0 +1,35 @@
+"""Read a file that is small and regular, and no other: secrets, certificates, rules.
+
+These files are read again while connections run. A FIFO or a device would hold up all of them until somebody writes to
+it, and /dev/zero has no end. access/ and client/ use this.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+
+def read_file(path: str | os.PathLike[str], size: int) -> bytes:
+    """The first `size` bytes of a file. Never waits for anything but a disk.
+
+    Raises OSError, also for what is not a regular file; `strerror` says why.
+    """
+    # With O_NONBLOCK a FIFO opens at once, so that it can be told from a file; O_NOCTTY is for a terminal.
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        with open(file, "rb", closefd=False) as opened:
+            return opened.read(size)
+    finally:
+        os.close(file)
+
+
+def is_open_to_all(path: str | os.PathLike[str]) -> bool:
+    """Whether every user of this machine may read or change the file. False if there is none."""
+    try:
+        return bool(os.stat(path).st_mode & (stat.S_IROTH | stat.S_IWOTH))
+    except OSError:
+        return False

@@ -1,0 +1,22 @@
+"""What a network card of a test can do by itself."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import socket
+import struct
+
+from etherws.kernel.netns import Namespace
+
+#: include/uapi/linux/sockios.h, ethtool.h
+SIOCETHTOOL = 0x8946
+ETHTOOL_STXCSUM, ETHTOOL_STSO, ETHTOOL_SGSO = 0x17, 0x1F, 0x24
+
+
+def without_offloads(namespace: Namespace, name: str) -> None:
+    """Have the interface send finished frames only, as a machine whose driver can do nothing."""
+    with namespace.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for command in (ETHTOOL_STSO, ETHTOOL_SGSO, ETHTOOL_STXCSUM):
+            value = ctypes.create_string_buffer(struct.pack("II", command, 0))
+            fcntl.ioctl(sock, SIOCETHTOOL, struct.pack("16sP16x", name.encode(), ctypes.addressof(value)))

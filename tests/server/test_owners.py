@@ -1,0 +1,72 @@
+"""Whose a limit is, and for how long it is remembered."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from etherws.server import owners as owners_module
+from etherws.server.owners import Owners
+from etherws.tunnel.rate_limit import CREDIT
+from tests.lab.lan import source
+
+
+def test_an_identity_is_one_owner_from_wherever_it_comes() -> None:
+    owners = Owners()
+    alice = owners.of("alice", "192.0.2.1")
+    assert owners.of("alice", "198.51.100.1") is alice
+    assert owners.of("bob", "192.0.2.1") is not alice
+    assert owners.of(None, "192.0.2.1") is not alice
+    # An identity that is called as an address.
+    assert owners.of("192.0.2.1", "192.0.2.1") is not owners.of(None, "192.0.2.1")
+
+
+def test_without_an_identity_the_address_is_the_owner() -> None:
+    owners = Owners()
+    assert owners.of(None, "2001:db8::1") is owners.of(None, "2001:db8::2")
+    assert owners.of(None, "192.0.2.1") is not owners.of(None, "192.0.2.2")
+
+
+def test_the_connections_of_an_owner_share_one_rate_and_its_debt_stays() -> None:
+    owners = Owners()
+    first = owners.of("alice", "").pacer(8_000_000)
+    # A second's worth, and gone.
+    first.wait(1_000_000, 100.0)
+    again = owners.of("alice", "").pacer(8_000_000)
+    assert again.wait(0, 100.0) == pytest.approx(1 - CREDIT)
+    # The policy has changed: the debt stays.
+    assert owners.of("alice", "").pacer(16_000_000) is first
+    assert first.rate == 16_000_000
+    assert first.wait(0, 100.0) == pytest.approx(1 - CREDIT)
+
+
+def test_short_sessions_get_one_credit_together() -> None:
+    owners, waited = Owners(), 0.0
+    for _ in range(100):
+        waited = owners.of("alice", "").pacer(8_000_000).wait(int(1e6 * CREDIT), 100.0)
+    assert waited == pytest.approx(99 * CREDIT)
+
+
+def test_the_owner_that_left_first_is_forgotten_but_none_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owners_module, "OWNERS_MAX", 2)
+    owners = Owners()
+    present = owners.of("present", "")
+    for name in ("gone", "later", "last"):
+        owners.of(name, "").learned.give({source(1): 300.0}, 0.0)
+    gc.collect()
+    assert owners.of("present", "") is present
+    assert [len(owners.of(name, "").learned) for name in ("last", "gone")] == [1, 0]
+
+
+def test_the_number_of_addresses_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(owners_module, "ADDRESSES_MAX", 5)
+    owners = Owners()
+    for name in ("first", "second"):
+        owner = owners.of(name, "")
+        owner.learned.give({source(number): 300.0 for number in range(3)}, 0.0)
+        owners.keep(owner)
+    del owner
+    gc.collect()
+    assert len(owners.of("second", "").learned) == 3
+    assert len(owners.of("first", "").learned) == 0

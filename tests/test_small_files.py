@@ -1,0 +1,35 @@
+"""Files that are read while connections run: nothing may wait, and nothing may be without end."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from etherws.small_files import is_open_to_all, read_file
+
+
+def test_as_many_bytes_are_read_as_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"secret")
+    (tmp_path / "link").symlink_to("file")
+    assert read_file(tmp_path / "file", 100) == b"secret"
+    assert read_file(str(tmp_path / "link"), 3) == b"sec"
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", tmp_path, Path("/dev/zero"), Path("/dev/null")):
+        with pytest.raises(OSError, match="it is not a regular file"):
+            read_file(path, 1)
+    with pytest.raises(FileNotFoundError):
+        read_file(tmp_path / "none", 1)
+
+
+def test_a_file_is_open_to_all_if_all_can_read_or_change_it(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for mode, open_to_all in ((0o600, False), (0o660, False), (0o604, True), (0o602, True), (0o644, True)):
+        file.chmod(mode)
+        assert is_open_to_all(file) == open_to_all
+    assert not is_open_to_all(tmp_path / "none")
