@@ -39,7 +39,7 @@ from bench.tunnel import role
 WARM_UP = 0.5
 #: Seconds of pings: several thousand round trips.
 PINGING = 1
-#: Source addresses of the clients: a server lets only 64 connections from one address wait for their 101.
+#: Source addresses of the clients, among which a server is fair.
 ADDRESSES = 40
 #: Seconds for all of them to connect.
 CROWD_LIMIT = 150.0

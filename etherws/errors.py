@@ -34,6 +34,10 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)[:200]
 
 
+#: What to try when this process has no descriptor left (EMFILE). Each session needs two or three.
+DESCRIPTORS_HINT = "allow more open files by LimitNOFILE in the systemd unit, or by ulimit -n"
+
+
 class EtherwsError(Exception):
     """The root. ``str()`` gives a sentence for the user. `exit_status` is the process's, if the error ends it."""
 

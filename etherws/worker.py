@@ -16,6 +16,7 @@ from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGISe
 
 from etherws import wsgi
 from etherws.errors import EtherwsError
+from etherws.server.accepting import Accepting, allow_descriptors
 from etherws.server.front_door import FrontDoor, TlsContexts
 from etherws.server.http import Handler, speak_http
 from etherws.server.serve import exposure, tls_contexts
@@ -26,7 +27,7 @@ class _Handler(Handler, PyWSGIHandler):  # type: ignore[misc]
     log_request = PyWSGIHandler.log_request
 
 
-class _Server(PyWSGIServer):  # type: ignore[misc]
+class _Server(Accepting, PyWSGIServer):  # type: ignore[misc]
     def __init__(
         self,
         *args: Any,
@@ -38,10 +39,10 @@ class _Server(PyWSGIServer):  # type: ignore[misc]
         # gunicorn's own context never changes. Ours follows its files.
         environ["wsgi.url_scheme"] = "https" if contexts else "http"
         super().__init__(*args, environ=environ, **kwargs)
-        self._front_door = FrontDoor(_etherws(self.application).settings, contexts)
+        self.front_door = FrontDoor(_etherws(self.application).settings, contexts)
 
     def handle(self, sock: Any, address: Any) -> None:
-        self._front_door.admit(sock, address, partial(speak_http, self))
+        self.front_door.admit(sock, address, partial(speak_http, self))
 
     def close(self) -> None:
         super().close()
@@ -58,6 +59,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
     def load_wsgi(self) -> None:
         """Load the application and make its TAP. If that fails, gunicorn ends: a new worker would fail as well."""
         super().load_wsgi()
+        allow_descriptors()
         config, tls = self.cfg, None
         try:
             application = _etherws(self.wsgi)

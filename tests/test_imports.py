@@ -63,6 +63,7 @@ DOORS = {
     "pyroute2": {
         "kernel/device_errors",
         "kernel/interfaces",
+        "kernel/links",
         "kernel/netns",
         "kernel/nftables",
         "cli/demo",

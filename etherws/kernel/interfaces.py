@@ -13,20 +13,14 @@ import errno
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from gevent.lock import BoundedSemaphore
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from etherws.errors import DeviceError
+from etherws.kernel import links
 from etherws.kernel.device_errors import device_errors
-
-#: include/uapi/linux/if.h
-IFF_UP = 1
-
-#: include/uapi/linux/if_link.h: IPv6 gives the interface no address by itself, not even a link-local one.
-IN6_ADDR_GEN_MODE_NONE = 1
 
 #: Linux, Documentation/networking/ip-sysctl.rst. There is no netlink message for this.
 _ACCEPT_RA = "/proc/sys/net/ipv6/conf/{}/accept_ra"
@@ -65,7 +59,7 @@ _HINTS = {
 def index_of(name: str) -> int:
     """The index of the interface that has this name now."""
     with device_errors(f"find interface {name}", _HINTS):
-        return socket.if_nametoindex(name)
+        return links.get(name).number
 
 
 def set_up(index: int, mtu: int | None = None, *, autoconfigure: bool = True) -> None:
@@ -75,16 +69,16 @@ def set_up(index: int, mtu: int | None = None, *, autoconfigure: bool = True) ->
     a new interface only, which is down.
     """
     name = name_of(index)
-    with _netlink(f"bring up {name}") as route:
-        link = route.link("get", index=index)[0]
-        if mtu is not None and link.get("mtu") != mtu:
+    with device_errors(f"bring up {name}", _HINTS):
+        link = links.get(index)
+        if mtu is not None and link.mtu != mtu:
             with device_errors(f"set the MTU of {name} to {mtu}", _HINTS):
-                route.link("set", index=index, mtu=mtu)
+                links.change(index, mtu=mtu)
         if not autoconfigure:
-            _forbid_autoconfiguration(route, index, name)
+            _forbid_autoconfiguration(index, name)
         # Only if it is down: a user without CAP_NET_ADMIN may own a persistent TAP that root has brought up.
-        if not link["flags"] & IFF_UP:
-            route.link("set", index=index, state="up")
+        if not link.up:
+            links.change(index, up=True)
 
 
 def accepts_router_advertisements(name: str) -> bool:
@@ -97,11 +91,9 @@ def accepts_router_advertisements(name: str) -> bool:
 
 def bridge_and_mtu(index: int) -> tuple[str | None, int]:
     """The name of the bridge that the interface is in, or None; and the interface's MTU in bytes."""
-    with _netlink(f"find the bridge of interface {index}") as route:
-        link = route.link("get", index=index)[0]
-        master = link.get("master")
-        name = str(route.link("get", index=master)[0].get("ifname")) if master else None
-        return name, int(link.get("mtu"))
+    with device_errors(f"find the bridge of interface {index}", _HINTS):
+        link = links.get(index)
+        return socket.if_indextoname(link.master) if link.master else None, link.mtu
 
 
 def name_of(index: int) -> str:
@@ -112,15 +104,15 @@ def name_of(index: int) -> str:
 
 def join(index: int, bridge: str) -> None:
     """Put the interface into `bridge`."""
-    with _netlink(f"use the bridge {bridge}") as route:
-        master = int(_get(route, bridge)["index"])
-        link = route.link("get", index=index)[0]
-        if link.get("master") != master:
-            with device_errors(f"put {link.get('ifname')} into {bridge}", _HINTS):
+    with device_errors(f"use the bridge {bridge}", _HINTS):
+        master = _named(bridge).number
+        link = links.get(index)
+        if link.master != master:
+            with device_errors(f"put {link.name} into {bridge}", _HINTS):
                 # A bridge without an address of its own takes the lowest address of its ports. If that address changed
                 # as clients come and go, hosts that talk to this machine would lose it for a while. fe is the highest
                 # first byte that the address of one machine can have.
-                route.link("set", index=index, master=master, address="fe" + link.get("address")[2:])
+                links.change(index, master=master, address=f"fe{(link.address or '')[2:]}")
 
 
 def isolate(index: int, on: bool) -> None:
@@ -179,10 +171,10 @@ def make_bridge(bridge: str, *, autoconfigure: bool = True) -> int | None:
         if route.link_lookup(ifname=bridge):
             return None
         route.link("add", ifname=bridge, kind="bridge")
-        link = _get(route, bridge)
-        index = int(link["index"])
+        index = _named(bridge).number
+        link = route.link("get", index=index)[0]
         if not autoconfigure:
-            _forbid_autoconfiguration(route, index, bridge)
+            _forbid_autoconfiguration(index, bridge)
         # A bridge keeps an address that somebody has set, even if it is the same as before; see join().
         route.link("set", index=index, address=link.get("address"), state="up")
         return index
@@ -191,10 +183,10 @@ def make_bridge(bridge: str, *, autoconfigure: bool = True) -> int | None:
 def remove_if_empty(bridge: int) -> bool:
     """Remove the bridge of this index if no port is in it. Return whether there is no such bridge now."""
     with _netlink(f"remove the bridge of index {bridge}") as route:
-        links = list(route.link("dump"))
-        if all(link["index"] != bridge for link in links):
+        found = list(route.link("dump"))
+        if all(link["index"] != bridge for link in found):
             return True
-        if any(link.get("master") == bridge for link in links):
+        if any(link.get("master") == bridge for link in found):
             return False
         route.link("del", index=bridge)
         return True
@@ -204,12 +196,11 @@ def _bytes_per_second(rate: int) -> int:
     return min(max(rate // 8, 1), 2**32 - 1)
 
 
-def _forbid_autoconfiguration(route: IPRoute, index: int, name: str) -> None:
+def _forbid_autoconfiguration(index: int, name: str) -> None:
     """For a new interface, which is down: see set_up(). No error where that cannot be set: a kernel without IPv6 has
     nothing to set, and in a container /proc/sys may be read-only; see accepts_router_advertisements()."""
-    inet6 = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", IN6_ADDR_GEN_MODE_NONE)]}
-    with contextlib.suppress(NetlinkError):
-        route.link("set", index=index, IFLA_AF_SPEC={"attrs": [("AF_INET6", inet6)]})
+    with contextlib.suppress(OSError):
+        links.change(index, ipv6_address=False)
     with contextlib.suppress(OSError):
         Path(_ACCEPT_RA.format(name)).write_text("0", encoding="ascii")
 
@@ -221,12 +212,13 @@ def _isolation(route: IPRoute, index: int) -> bool | None:
     return None if on is None else bool(on)
 
 
-def _get(route: IPRoute, name: str) -> dict[str, Any]:
-    found = route.link_lookup(ifname=name)
-    if not found:
-        raise DeviceError(f"there is no interface {name}; make it first")
-    link: dict[str, Any] = route.link("get", index=found[0])[0]
-    return link
+def _named(name: str) -> links.Link:
+    try:
+        return links.get(name)
+    except OSError as exc:
+        if exc.errno != errno.ENODEV:
+            raise
+        raise DeviceError(f"there is no interface {name}; make it first") from None
 
 
 @contextlib.contextmanager

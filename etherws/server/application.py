@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from time import monotonic
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -27,13 +28,14 @@ from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
 from etherws.server import authenticate, forwarded, handshake
 from etherws.server.authenticate import Admission
-from etherws.server.http import UPGRADE
+from etherws.server.http import PRESENCE, UPGRADE
 from etherws.server.port import ClientKey, Port
 from etherws.server.ports import Ports
 from etherws.server.review import Review
 from etherws.settings import ServerSettings
 from etherws.tunnel import congestion, wire
 from etherws.tunnel.connection import Connection
+from etherws.tunnel.scheduling import low_priority
 from etherws.tunnel.session import Session
 
 log = logging.getLogger(__name__)
@@ -95,9 +97,10 @@ class Application:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Run one client's tunnel. Any other request gets a 4xx or 503, and a line of text with the reason."""
-        self._follow_proxies(environ)
         try:
-            headers = self._check(environ)
+            with _turn(environ):
+                self._follow_proxies(environ)
+                headers = self._check(environ)
             admission = self.authenticator.authenticate(environ)
             profile = self._profile(environ, admission.identity)
             return self._tunnel(environ, headers, admission, profile)
@@ -133,7 +136,7 @@ class Application:
             log.error("this server cannot give its socket to etherws; run gunicorn with -k etherws.worker.Worker")
             raise Refused("501 Not Implemented", "this server cannot carry a tunnel; its log says why")
         if self._stopping:
-            raise Refused("503 Service Unavailable", "this server is stopping")
+            raise _stops()
         return headers
 
     def _profile(self, environ: Environ, identity: str | None) -> Profile:
@@ -159,7 +162,7 @@ class Application:
                 session.evict()
 
         client = _name(environ, key)
-        port = self._take(client, key, profile, evict)
+        port = self._take(environ, key, profile, evict)
         reason: EtherwsError | None = None
         over = Event()
         self._tunnels[over] = None
@@ -181,7 +184,8 @@ class Application:
             # The port may be kept, but not the buffers of its last session.
             guest.session = None
             # Before close(), so that a client that waits for this port need not wait for the closing handshake.
-            self._leave(port, reason)
+            # That is low-priority work: the peer need not wait for it either.
+            gevent.spawn(self._leave, port, reason)
             try:
                 if session:
                     session.close(reason)
@@ -190,14 +194,17 @@ class Application:
                 over.set()
         return []
 
-    def _take(self, client: str, key: ClientKey, profile: Profile, evict: Callable[[], None]) -> Port:
+    def _take(self, environ: Environ, key: ClientKey, profile: Profile, evict: Callable[[], None]) -> Port:
+        # The client may have waited since _check().
+        if self._stopping:
+            raise _stops()
         try:
             self.start()
             assert self._ports is not None
-            port = self._ports.take(key, profile, evict)
+            port = self._ports.take(key, profile, evict, environ.get(PRESENCE))
         except (DeviceError, NoPort) as exc:
             # Clients retry for ever. Log it once, until a client gets a port again.
-            log.log(logging.DEBUG if self._full else logging.WARNING, "%s was refused: %s", client, exc)
+            log.log(logging.DEBUG if self._full else logging.WARNING, "%s was refused: %s", _name(environ, key), exc)
             self._full = True
             raise Refused(
                 "503 Service Unavailable", "no port is free for one more client", [("Retry-After", "10")]
@@ -238,6 +245,17 @@ def _refuse(environ: Environ, start_response: StartResponse, refusal: Refused) -
     headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
     start_response(refusal.status, [*headers, *refusal.headers])
     return [body]
+
+
+def _stops() -> Refused:
+    return Refused("503 Service Unavailable", "this server is stopping")
+
+
+def _turn(environ: Environ) -> AbstractContextManager[None]:
+    """A turn of the client's, or of its proxy's: see Presence.turn()."""
+    source = addresses.source_key(environ.get("REMOTE_ADDR") or "")
+    presence = environ.get(PRESENCE)
+    return presence.turn(source) if presence else low_priority.turn(source)
 
 
 def _name(environ: Environ, key: ClientKey) -> str:

@@ -1,10 +1,10 @@
 """The front door: what happens to a connection between accept() and HTTP, in one function.
 
-    accept -> limit -> PROXY header -> TLS -> HTTP
+    accept -> waiting list -> PROXY header -> TLS -> HTTP
 
 FrontDoor.admit() shows the order. Both servers call it once for each connection, in a greenlet of its own: serve.py
-(gevent) and worker.py (gunicorn). Each step before HTTP can end the connection. Read next: proxy_protocol.py,
-tunnel/tls.py, http.py.
+(gevent) and worker.py (gunicorn). Each step before HTTP can end the connection. Read next: accepting.py, which comes
+before, visitor.py, proxy_protocol.py, tunnel/tls.py, http.py.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import logging
+import resource
 import socket
 import ssl
 from collections.abc import Callable
@@ -24,21 +25,17 @@ from gevent.socket import socket as GeventSocket
 
 from etherws.access.client_certificates import ClientCertificate
 from etherws.addresses import Networks, peer, source_key
-from etherws.errors import ProxyError
+from etherws.errors import ClientGone, ProxyError
+from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
-from etherws.server import proxy_protocol
+from etherws.server import presence, proxy_protocol
+from etherws.server.visitor import Visitor
+from etherws.server.waiting_list import MAX_WAITING, WaitingList
 from etherws.settings import ServerSettings
 from etherws.tunnel.stream import PlainStream, Stream, read_exactly
 from etherws.tunnel.tls import TlsStream
 
 log = logging.getLogger(__name__)
-
-#: Seconds that a client has for each step: the PROXY header, the TLS handshake, the request's headers (http.py). An
-#: honest client needs some milliseconds.
-STEP_TIMEOUT = 10.0
-
-#: Connections that wait at once, in total and from one source. With STEP_TIMEOUT, this is what silent clients can take.
-MAX_WAITING, MAX_WAITING_PER_SOURCE = 1024, 64
 
 #: Seconds, and reads, that a client whose TLS handshake failed has to receive the TLS alert.
 DRAIN_TIMEOUT, DRAIN_READS = 1.0, 16
@@ -50,21 +47,17 @@ Address = tuple[Any, ...] | str
 TlsContexts = Reloadable[ssl.SSLContext]
 
 
-def _nothing() -> None:
-    """For connections that are in no waiting list."""
-
-
 @dataclass(frozen=True)
 class Admitted:
     """A connection that may speak HTTP."""
 
     stream: Stream
+    #: The connection in the waiting list.
+    visitor: Visitor
     #: The client's address. With a PROXY header, the one that the header names.
     address: Address
     #: The client's verified certificate; None if it showed none.
     certificate: ClientCertificate | None = None
-    #: To be called when the connection has become a tunnel: it then no longer counts as waiting.
-    upgraded: Callable[[], None] = _nothing
 
 
 class FrontDoor:
@@ -75,35 +68,39 @@ class FrontDoor:
         self._trusted = Networks(settings.trusted_proxy)
         self._proxy_protocol = settings.proxy_protocol
         self._contexts = contexts
-        self._waiting = WaitingList()
-        self._warned = False
+        self._log = LogLimit(log)
+        # Half of the descriptors are for sessions, whatever strangers do.
+        self.waiting = WaitingList(min(MAX_WAITING, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
+        presence.prepare()
 
     def admit(self, sock: GeventSocket, address: Address, speak_http: Callable[[Admitted], None]) -> None:
         """Take one accepted connection to HTTP, and close it when `speak_http` has returned, or at the first failure.
 
         A connection waits from here until it is upgraded or closed.
         """
-        self._waiting.add(sock, self._source(peer(address)))
+        visitor = Visitor(sock, self._source(peer(address)), self.waiting)
         try:
-            client = self._read_proxy_header(sock, address)
+            client = self._read_proxy_header(sock, address, visitor)
             if client is None:
                 return
-            secured = self._start_tls(sock, client)
+            secured = self._start_tls(sock, client, visitor)
             if secured is None:
                 return
             stream, certificate = secured
-            speak_http(Admitted(stream, client, certificate, partial(self._waiting.remove, sock)))
+            speak_http(Admitted(stream, visitor, client, certificate))
+        except ClientGone:
+            pass
         finally:
-            self._waiting.remove(sock)
+            visitor.leave()
             sock.close()
 
     def _source(self, address: str) -> str:
-        """The key that connections of `address` are counted by. Empty if they are not limited: those of this machine
-        and of trusted proxies, because each of these brings many clients."""
+        """The key that connections of `address` are counted by. Empty for those of this machine and of trusted proxies:
+        each of these brings many clients, who share a key until HTTP tells more."""
         source = _remote_source(address) if address else ""
         return "" if not source or address in self._trusted else source
 
-    def _read_proxy_header(self, sock: GeventSocket, address: Address) -> Address | None:
+    def _read_proxy_header(self, sock: GeventSocket, address: Address, visitor: Visitor) -> Address | None:
         """The client's address; None if a proxy that must name its client did not.
 
         With --proxy-protocol every trusted proxy must send the header, and nobody else may: what is in front of HTTP
@@ -112,68 +109,39 @@ class FrontDoor:
         if not self._proxy_protocol or peer(address) not in self._trusted:
             return address
         try:
-            with gevent.Timeout(STEP_TIMEOUT, ProxyError(f"no PROXY header within {STEP_TIMEOUT:g} s")):
-                return proxy_protocol.read_header(partial(read_exactly, sock)) or address
+            with visitor.listening():
+                client = proxy_protocol.read_header(partial(read_exactly, sock)) or address
         except (ProxyError, OSError) as exc:
-            # Once only: a port scan or a health check on the proxy's machine would repeat it for ever.
-            log.log(
-                logging.DEBUG if self._warned else logging.WARNING,
-                "closed a connection of the proxy %s: %s",
-                peer(address) or "on the UNIX socket",
-                exc,
-            )
-            self._warned = True
+            # A port scan or a health check on the proxy's machine repeats it for ever.
+            proxy = peer(address) or "on the UNIX socket"
+            reason = f"no PROXY header: {exc}" if isinstance(exc, TimeoutError) else exc
+            self._log.log(logging.WARNING, "PROXY header", "closed a connection of the proxy %s: %s", proxy, reason)
             return None
+        visitor.begin_step()
+        visitor.source = self._source(peer(client))
+        return client
 
-    def _start_tls(self, sock: GeventSocket, address: Address) -> tuple[Stream, ClientCertificate | None] | None:
+    def _start_tls(
+        self, sock: GeventSocket, address: Address, visitor: Visitor
+    ) -> tuple[Stream, ClientCertificate | None] | None:
         """The connection's stream, and the client's certificate; None if the TLS handshake failed."""
         if self._contexts is None:
             return PlainStream(sock), None
         try:
             stream = TlsStream(PlainStream(sock), self._contexts.get())
-            with gevent.Timeout(STEP_TIMEOUT, TimeoutError("no TLS handshake")):
-                stream.do_handshake()
+            stream.do_handshake(visitor.working, visitor.listening)
         except OSError as exc:
             # A certificate that does not verify needs the administrator. Other failures are port scans and the like.
-            log.log(
-                logging.WARNING if isinstance(exc, ssl.SSLCertVerificationError) else logging.DEBUG,
-                "TLS with %s failed: %s",
-                peer(address) or "a local client",
-                _reason(exc),
-            )
-            _let_alert_arrive(sock)
+            wrong = isinstance(exc, ssl.SSLCertVerificationError)
+            level, kind = (logging.WARNING, "TLS certificate") if wrong else (logging.DEBUG, "TLS")
+            self._log.log(level, kind, "TLS with %s failed: %s", peer(address) or "a local client", _reason(exc))
+            # This is a step of its own, and so short that it needs no other end.
+            with contextlib.suppress(OSError), visitor.listening():
+                _let_alert_arrive(sock)
             return None
+        visitor.begin_step()
         subject = stream.getpeercert()
         return stream, ClientCertificate(subject, stream.peer_chain(), self._contexts) if subject else None
-
-
-class WaitingList:
-    """The connections that are not tunnels yet, and how many there may be."""
-
-    def __init__(self) -> None:
-        #: The source of each connection. The order is that of arrival.
-        self._sources: dict[GeventSocket, str] = {}
-
-    def add(self, sock: GeventSocket, source: str) -> None:
-        """Add a connection. If there are too many, in total or of its source, hang up on the one that waited longest.
-        The empty source has no limit of its own."""
-        same = [other for other, its_source in self._sources.items() if its_source == source] if source else []
-        if len(same) >= MAX_WAITING_PER_SOURCE:
-            self._hang_up(same[0])
-        elif len(self._sources) >= MAX_WAITING:
-            self._hang_up(next(iter(self._sources)))
-        self._sources[sock] = source
-
-    def remove(self, sock: GeventSocket) -> None:
-        """Remove a connection, if it still waits."""
-        self._sources.pop(sock, None)
-
-    def _hang_up(self, sock: GeventSocket) -> None:
-        source = self._sources.pop(sock)
-        log.debug("too many connections wait; closing the oldest, from %s", source or "this machine or a proxy")
-        # The greenlet that reads from it sees the end, and closes it.
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
 
 
 @lru_cache(MAX_WAITING)

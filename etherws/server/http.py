@@ -7,18 +7,19 @@ that other parsers may read differently, are refused (RFC 9112, sections 2.2, 3,
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import re
 from typing import Any
 
-import gevent
 from gevent.pywsgi import Input, WSGIHandler
 from geventwebsocket.handler import WebSocketHandler
 
 from etherws.access.certificates import CERTIFICATE
-from etherws.server.front_door import STEP_TIMEOUT, Admitted
-from etherws.server.presence import Presence
+from etherws.errors import ClientGone
+from etherws.server.front_door import Admitted
+from etherws.server.visitor import Visitor
 from etherws.settings import HTTP_TOKEN
 from etherws.tunnel.stream import PlainStream, Stream
 
@@ -50,7 +51,12 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         self, sock: Any, address: Any, server: Any, rfile: Any = None, admitted: Admitted | None = None
     ) -> None:
         """`admitted` is what our front door passes on. A plain WSGIServer has no such door: it gives a socket."""
-        self._admitted = admitted or Admitted(PlainStream(sock), address)
+        self._admitted = admitted or Admitted(PlainStream(sock), Visitor(sock), address)
+        self._visitor = self._admitted.visitor
+        #: The lines of the request's headers.
+        self._lines: list[bytes] = []
+        #: Open while the request is parsed.
+        self._parsing = contextlib.ExitStack()
         super().__init__(self._admitted.stream, address, server, rfile)
 
     def get_environ(self) -> Any:
@@ -64,12 +70,33 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         """Run the application, which answers, or takes the connection by environ[UPGRADE]."""
         self.close_connection = True
         self.environ[UPGRADE] = self._upgrade
-        self.environ[PRESENCE] = Presence(self._admitted.stream.tcp)
+        self.environ[PRESENCE] = self._visitor.presence
         try:
             WSGIHandler.run_application(self)
         finally:
             # gevent would wait for the rest of the body, so as to find the next request. There is no next one here.
             self.wsgi_input = Input(self.rfile, 0)
+
+    def read_requestline(self) -> str:
+        """The request line. Reads the headers too, so that parsing them waits for nobody; MessageClass() checks them.
+        Raises OSError, TimeoutError if the client needs too long, and ClientGone."""
+        with self._visitor.listening():
+            first = str(super().read_requestline())
+            if _REQUEST_LINE.fullmatch(first):
+                self._lines = self._read_lines()
+        self._parsing.enter_context(self._visitor.working())
+        return first
+
+    def _read_lines(self) -> list[bytes]:
+        """The header lines, up to the empty line, or up to and with the first one that is wrong or too much."""
+        lines: list[bytes] = []
+        size = 0
+        while (line := self.rfile.readline(REQUEST_HEADERS_MAX_BYTES + 1)) != b"\r\n":
+            lines.append(line)
+            size += len(line)
+            if size > REQUEST_HEADERS_MAX_BYTES or len(lines) > REQUEST_HEADERS_MAX or not _HEADER_LINE.fullmatch(line):
+                break
+        return lines
 
     def read_request(self, raw_requestline: str) -> Any:
         """As gevent's, but only for request lines that every parser reads alike. Raises ValueError."""
@@ -78,18 +105,15 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         return super().read_request(raw_requestline)
 
     def MessageClass(self, rfile: Any, *args: Any) -> Any:
-        """The headers from `rfile`, checked before gevent parses them. Raises ValueError."""
-        lines: list[bytes] = []
-        size = 0
-        while (line := rfile.readline(REQUEST_HEADERS_MAX_BYTES + 1)) != b"\r\n":
-            size += len(line)
-            if size > REQUEST_HEADERS_MAX_BYTES:
-                raise ValueError(f"headers of over {REQUEST_HEADERS_MAX_BYTES} bytes")
-            if len(lines) == REQUEST_HEADERS_MAX:
-                raise ValueError(f"over {REQUEST_HEADERS_MAX} headers")
-            if not _HEADER_LINE.fullmatch(line):
-                raise ValueError("malformed header line")
-            lines.append(line)
+        """The headers, checked before gevent parses them. `rfile` is left alone: read_requestline() has read them.
+        Raises ValueError."""
+        lines = self._lines
+        if sum(map(len, lines)) > REQUEST_HEADERS_MAX_BYTES:
+            raise ValueError(f"headers of over {REQUEST_HEADERS_MAX_BYTES} bytes")
+        if len(lines) > REQUEST_HEADERS_MAX:
+            raise ValueError(f"over {REQUEST_HEADERS_MAX} headers")
+        if not all(map(_HEADER_LINE.fullmatch, lines)):
+            raise ValueError("malformed header line")
         names = [line.split(b":", 1)[0].lower() for line in lines]
         # These two decide where the request ends. A second Host is refused by handshake.py, which can say so.
         for name in (b"content-length", b"transfer-encoding"):
@@ -101,20 +125,16 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         return headers
 
     def handle_one_request(self) -> Any:
-        """As gevent's, with a deadline until the headers are read."""
-        self._deadline = gevent.Timeout.start_new(STEP_TIMEOUT)
+        """As gevent's, but the request is read first, and then parsed as a turn of low-priority work."""
         try:
-            return super().handle_one_request()
-        except gevent.Timeout as timeout:
-            if timeout is not self._deadline:
-                raise
+            with self._parsing:
+                return super().handle_one_request()
+        except ClientGone:
             return None
-        finally:
-            self._deadline.close()
 
     def handle_one_response(self) -> None:
-        """As gevent's. The request was read in time, so the deadline ends."""
-        self._deadline.close()
+        """As gevent's. The request has been parsed."""
+        self._parsing.close()
         super().handle_one_response()
 
     def log_request(self) -> None:
@@ -133,7 +153,7 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         self.environ["wsgi.websocket"] = True
         self.start_response("101 Switching Protocols", headers)
         self.write(b"")
-        self._admitted.upgraded()
+        self._visitor.leave()
         return self._admitted.stream, self._early()
 
     def _early(self) -> bytes:

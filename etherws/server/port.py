@@ -16,8 +16,10 @@ import gevent
 from gevent.event import Event
 
 from etherws.access.policy import Profile
-from etherws.errors import DeviceError
+from etherws.addresses import source_key
+from etherws.errors import DeviceError, NoPort
 from etherws.kernel.port_filter import PortFilter
+from etherws.kernel.rules import Rules
 from etherws.server.owners import Owner
 from etherws.tunnel.filtered_sink import FilteredSink
 from etherws.tunnel.rate_limit import Pacer
@@ -26,6 +28,10 @@ from etherws.tunnel.tap import Tap
 #: Two clients with one name replace each other again and again: so many times in so many seconds are too many.
 #: A client that comes back with the same resume token is not counted.
 CHANGES, CHANGES_WITHIN = 3, 30.0
+
+
+#: Seconds that a session has to leave its port once it was told to end.
+EVICT_TIMEOUT = 2.0
 
 
 class State(Enum):
@@ -62,6 +68,11 @@ class ClientKey:
     resume: str | None = None
     address: str = field(default="", compare=False)
 
+    @property
+    def source(self) -> str:
+        """The key by which the address is counted."""
+        return source_key(self.address)
+
 
 class Port:
     """A TAP, what the kernel enforces there, and the client that has it."""
@@ -80,6 +91,8 @@ class Port:
         self.owner: Owner | None = None
         #: Ends the session that uses it; None in any other state than IN_USE.
         self.evict: Callable[[], None] | None = None
+        #: Who has the port's session ended, and takes the port then.
+        self.heir: ClientKey | None = None
         #: Set in any other state than IN_USE.
         self.unused = Event()
         self.unused.set()
@@ -101,6 +114,23 @@ class Port:
             self.evict = self.filter.on_failure = None
             self.unused.set()
 
+    def end_session(self) -> None:
+        """End the session that uses the port, and wait for that. Raises NoPort if that takes too long."""
+        if self.evict is not None:
+            self.evict()
+        if not self.unused.wait(EVICT_TIMEOUT):
+            raise NoPort(f"{self.tap.name} is still in use by a session that was told to end")
+
+    def count_change(self) -> None:
+        """A client takes the port from another of its identity. Raises NoPort if that has happened too often."""
+        now = monotonic()
+        if len(self.changes) == CHANGES and now - self.changes[0] < CHANGES_WITHIN:
+            raise NoPort(
+                f"several clients call themselves {self.client.identity!r} and take {self.tap.name} from each other;"
+                " give each a name of its own, or more 'connections' by --policy"
+            )
+        self.changes.append(now)
+
     def pacer(self, rate: int) -> Pacer:
         """What keeps the client, with all connections of its owner, to `rate` bits per second."""
         assert self.owner is not None
@@ -115,3 +145,17 @@ class Port:
     def sink(self) -> FilteredSink:
         """Where a session puts what the client sends. One for each session."""
         return FilteredSink(self.tap, self.filter)
+
+
+def rules_of(profile: Profile) -> Rules:
+    """What of a profile the kernel enforces."""
+    return Rules(
+        macs=profile.macs,
+        drop=profile.drop,
+        rate_down=profile.rate_down,
+        isolated=profile.isolated,
+        macs_required=profile.macs != Profile().macs,
+        addresses=profile.addresses,
+        # The rate is for all connections of an identity together. Each has a port of its own, and a share.
+        group_rate=profile.group_rate and max(1, profile.group_rate // profile.connections),
+    )

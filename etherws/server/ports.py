@@ -8,12 +8,11 @@ Read next: port.py, which is one port, and kernel/port_filter.py.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
-from time import monotonic
 
 import gevent
-from gevent.lock import BoundedSemaphore
 
 from etherws.access.policy import Profile
 from etherws.errors import DeviceError, NoPort
@@ -21,18 +20,17 @@ from etherws.kernel import interfaces
 from etherws.kernel.kernel_filters import KernelFilters
 from etherws.kernel.rules import Rules
 from etherws.server.owners import Owners
-from etherws.server.port import CHANGES, CHANGES_WITHIN, ClientKey, Port, State
+from etherws.server.port import ClientKey, Port, State, rules_of
+from etherws.server.presence import Presence
 from etherws.settings import DeviceSettings
 from etherws.tunnel.interface import Interface, open_tap
+from etherws.tunnel.scheduling import low_priority
 from etherws.tunnel.tap import Tap
 
 log = logging.getLogger(__name__)
 
 #: How many ports are kept for lost clients. One more, and the port that has been kept longest is removed.
 PARKED_MAX = 64
-
-#: Seconds that a session has to leave its port once it was told to end.
-EVICT_TIMEOUT = 2.0
 
 
 class Ports:
@@ -56,8 +54,6 @@ class Ports:
         """Make the first port. A lost client's port is kept for `resume_timeout` seconds. Raises DeviceError."""
         self._settings = settings
         self._resume_timeout = resume_timeout
-        #: Making a TAP waits for the kernel. Without this, two clients that come at once could get the same port.
-        self._one_at_a_time = BoundedSemaphore(1)
         self._interface = Interface(settings)
         self._kernel_filters = KernelFilters()
         self._owners = Owners()
@@ -70,32 +66,72 @@ class Ports:
         """The name of the first port's interface."""
         return self._interface.tap.name
 
-    def take(self, client: ClientKey, profile: Profile, evict: Callable[[], None]) -> Port:
+    def take(
+        self,
+        client: ClientKey,
+        profile: Profile,
+        evict: Callable[[], None],
+        presence: Presence | None = None,
+    ) -> Port:
         """Give the client a port; it calls park() or free() when its session has ended.
 
-        `evict` is called when another session is to have the port. It must soon lead to park() or free().
+        `evict` is called when another session is to have the port. It must soon lead to park() or free(). Ports are
+        made one at a time, as low-priority work of the client's address. With `presence`, the wait ends with ClientGone
+        when the client hangs up.
 
         A client that comes again gets its port, even if the server has not noticed yet that it was lost. If its
         identity has as many ports as the profile allows, it gets one of those. Else it gets the first port if that is
         free, or a new one. Raises NoPort or DeviceError, with a hint.
         """
-        with self._one_at_a_time:
-            if self._first.state is State.GONE:
-                raise NoPort("the server is stopping")
-            rules = self._kernel_filters.possible(_rules(profile))
-            port = self._own(client, profile) or self._other(profile)
-            returning = client.resume is not None and port.client == client
-            port.become(State.IN_USE)
-            port.client, port.profile, port.evict = client, profile, evict
-            port.owner = self._owners.of(client.identity, client.address)
-            try:
-                port.filter.need(rules, port.owner.learned, returning=returning)
-            except DeviceError:
-                self._release(port)
-                raise
-            if port.state is State.GONE:
-                raise NoPort("the server is stopping")
-            return port
+        promised: Port | None = None
+        try:
+            while True:
+                # One at a time: without that, two clients that come at once could get the same port.
+                with presence.turn(client.source) if presence else low_priority.turn(client.source):
+                    if self._first.state is State.GONE:
+                        raise NoPort("the server is stopping")
+                    rules = self._kernel_filters.possible(rules_of(profile))
+                    promised, found = None, self._choose(client, profile, promised)
+                    if found.state is not State.IN_USE:
+                        self._hand_over(found, client, profile, evict, rules)
+                        return found
+                    # Its session ends outside of the turn: others need not wait for that.
+                    promised, found.heir = found, client
+                with presence.required() if presence else contextlib.nullcontext():
+                    found.end_session()
+        finally:
+            if promised is not None:
+                promised.heir = None
+                if promised.state is State.FREE:
+                    self.free(promised)
+
+    def _choose(self, client: ClientKey, profile: Profile, promised: Port | None) -> Port:
+        """The port for this client: one that can be handed over, or one in use whose session is to be ended. `promised`
+        is the one whose session was ended for it, if any."""
+        found = promised if promised and promised.state in (State.FREE, State.PARKED) else self._own(client, profile)
+        if promised is not None:
+            promised.heir = None
+        # The policy may have changed since, or somebody has deleted the TAP.
+        if found and found.state is not State.IN_USE and (found.profile != profile or not found.tap.alive()):
+            self._release(found)
+            found = None
+        return found or self._other(profile)
+
+    def _hand_over(
+        self, port: Port, client: ClientKey, profile: Profile, evict: Callable[[], None], rules: Rules
+    ) -> None:
+        """Free or parked -> in use. Raises DeviceError if the client's rules cannot be put in, and NoPort."""
+        returning = client.resume is not None and port.client == client
+        port.become(State.IN_USE)
+        port.client, port.profile, port.evict = client, profile, evict
+        port.owner = self._owners.of(client.identity, client.address)
+        try:
+            port.filter.need(rules, port.owner.learned, returning=returning)
+        except DeviceError:
+            self._release(port)
+            raise
+        if port.state is State.GONE:
+            raise NoPort("the server is stopping")
 
     def apply(self, port: Port, profile: Profile) -> None:
         """The profile of the port's client has changed, but not where the port is (bridge, device, MTU): have the new
@@ -103,7 +139,7 @@ class Ports:
 
         Raises DeviceError; then none is in force, and no frame may pass.
         """
-        rules = self._kernel_filters.possible(_rules(profile))
+        rules = self._kernel_filters.possible(rules_of(profile))
         port.profile = profile
         port.filter.change(rules)
 
@@ -132,21 +168,25 @@ class Ports:
         # The server stops.
         if port.state is State.GONE:
             return
-        before = port.since
-        self._leave(port)
-        # A parked port's client may have come meanwhile, or the server stops.
-        if port.since != before:
+        if port.state is not State.FREE:
+            before = port.since
+            self._leave(port)
+            # A parked port's client may have come meanwhile, or the server stops.
+            if port.since != before:
+                return
+            port.become(State.FREE)
+        # A client had this session ended, and takes the port now.
+        if port.heir is not None:
             return
-        port.become(State.FREE)
-        with self._one_at_a_time:
-            # A client that had this session ended may have taken the port meanwhile.
-            if port.state is not State.FREE:
+        with low_priority.turn(port.client.source):
+            if port.state is not State.FREE or port.heir is not None:
                 return
             if port is self._first:
                 self._renew_first()
                 return
-        # Other clients need not wait until the kernel has removed it.
-        self._remove(port)
+            self._strike(port)
+        # Others need not wait until the kernel has removed it.
+        self._close(port)
 
     def close(self) -> None:
         """Remove what was made: the TAPs, and the bridge unless others use it."""
@@ -159,7 +199,7 @@ class Ports:
         self._kernel_filters.close()
 
     def _own(self, client: ClientKey, profile: Profile) -> Port | None:
-        """The port that this client has already, or takes from another client of its identity; ready to be taken."""
+        """The port that this client has already, or takes from another client of its identity."""
         if client == ClientKey():
             return None
         taken = [port for port in self._ports if port.state in (State.IN_USE, State.PARKED)]
@@ -169,15 +209,7 @@ class Ports:
             # A parked one rather than one in use; of these the one that has been so for longest.
             found = min(same, key=lambda port: (port.state is State.IN_USE, port.since))
             if found.state is State.IN_USE:
-                _count_change(found)
-        if found is None:
-            return None
-        if found.state is State.IN_USE:
-            _evict(found)
-        # The policy may have changed since, or somebody has deleted the TAP.
-        if found.profile != profile or not found.tap.alive():
-            self._release(found)
-            return None
+                found.count_change()
         return found
 
     def _other(self, profile: Profile) -> Port:
@@ -188,7 +220,7 @@ class Ports:
             # Other greenlets ran while the kernel was asked: the time of the parked port may be over.
             if only_port and self._first.state is State.PARKED:
                 self._first.become(State.FREE)
-            if self._first.state is State.FREE:
+            if self._first.state is State.FREE and self._first.heir is None:
                 self._renew_first()
                 self._first.changes.clear()
                 return self._first
@@ -204,10 +236,12 @@ class Ports:
         if profile.bridge:
             interfaces.make_bridge(profile.bridge, autoconfigure=self._settings.accept_ra)
         pattern = profile.device or self._settings.device
-        if "%d" not in pattern and pattern in {port.tap.name for port in self._ports}:
+        taken = {port.tap.name for port in self._ports}
+        if "%d" not in pattern and pattern in taken:
             # Linux allows 15 bytes (IFNAMSIZ); up to 4 are for the number.
             pattern = pattern.rstrip("0123456789")[:11] + "%d"
-        port = self._port(open_tap(pattern, bridge, profile.mtu or mtu, accept_ra=self._settings.accept_ra))
+        accept_ra = self._settings.accept_ra
+        port = self._port(open_tap(pattern, bridge, profile.mtu or mtu, taken=taken, accept_ra=accept_ra))
         self._ports.append(port)
         return port
 
@@ -226,7 +260,7 @@ class Ports:
             log.error("%s", exc)
 
     def _release(self, port: Port) -> None:
-        """As free(), for callers that hold the lock."""
+        """As free(), for callers that have a turn."""
         self._leave(port)
         if port.state is State.GONE:
             return
@@ -248,8 +282,14 @@ class Ports:
     def _remove(self, port: Port) -> None:
         """Any state but gone -> gone, and close the TAP. Not for the first port: its rules stay until a client needs
         others, since no frame can come in there meanwhile."""
+        self._strike(port)
+        self._close(port)
+
+    def _strike(self, port: Port) -> None:
         port.become(State.GONE)
         self._ports.remove(port)
+
+    def _close(self, port: Port) -> None:
         port.filter.forget()
         port.tap.close()
         self._kernel_filters.remove_stale_tables_soon()
@@ -263,38 +303,3 @@ class Ports:
             self._first.filter.forget()
             self._first = self._port(tap)
             self._ports.append(self._first)
-
-
-def _rules(profile: Profile) -> Rules:
-    """What of a profile the kernel enforces."""
-    return Rules(
-        macs=profile.macs,
-        drop=profile.drop,
-        rate_down=profile.rate_down,
-        isolated=profile.isolated,
-        macs_required=profile.macs != Profile().macs,
-        addresses=profile.addresses,
-        # The rate is for all connections of an identity together. Each has a port of its own, and a share.
-        group_rate=profile.group_rate and max(1, profile.group_rate // profile.connections),
-    )
-
-
-def _evict(port: Port) -> None:
-    """End the session that uses the port. Raises NoPort if it does not leave the port in time."""
-    if port.evict is not None:
-        port.evict()
-    if not port.unused.wait(EVICT_TIMEOUT):
-        raise NoPort(f"{port.tap.name} is still in use by a session that was told to end")
-    if port.state is State.GONE:
-        raise NoPort("the server is stopping")
-
-
-def _count_change(port: Port) -> None:
-    """A client takes the port from another of its identity. Raises NoPort if that has happened too often."""
-    now = monotonic()
-    if len(port.changes) == CHANGES and now - port.changes[0] < CHANGES_WITHIN:
-        raise NoPort(
-            f"several clients call themselves {port.client.identity!r} and take {port.tap.name} from each other;"
-            " give each a name of its own, or more 'connections' by --policy"
-        )
-    port.changes.append(now)

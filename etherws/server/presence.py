@@ -18,6 +18,7 @@ import gevent
 from gevent.monkey import get_original
 
 from etherws.errors import ClientGone
+from etherws.tunnel.scheduling import low_priority
 
 #: The client has ended its sending, or TCP, or TCP was reset. A client that has ended its sending can never have a
 #: tunnel.
@@ -63,6 +64,19 @@ class Presence:
         finally:
             watch.remove(descriptor)
             self._required = False
+
+    @contextlib.contextmanager
+    def turn(self, source: str) -> Iterator[None]:
+        """As low_priority.turn(), but the wait for the turn ends with ClientGone when the client hangs up."""
+        with contextlib.ExitStack() as stack:
+            with self.required():
+                stack.enter_context(low_priority.turn(source))
+            yield
+
+
+def prepare() -> None:
+    """Have the descriptor that this module needs, before there are none left. Raises OSError."""
+    _hang_ups()
 
 
 class _HangUps:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-import resource
 import signal
 import socket
 import ssl
@@ -24,6 +23,7 @@ from gevent.socket import socket as GeventSocket
 from etherws.access import certificates
 from etherws.addresses import authority
 from etherws.reloadable import Reloadable
+from etherws.server.accepting import Accepting, allow_descriptors
 from etherws.server.application import Application, Environ, StartResponse
 from etherws.server.front_door import Address, FrontDoor, TlsContexts
 from etherws.server.http import Handler, speak_http
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 STOP_TIMEOUT = 0.1
 
 
-class Server(WSGIServer):
+class Server(Accepting, WSGIServer):
     """gevent's WSGIServer, with our limits, PROXY protocol and TLS. A public name: docs/embedding.rst."""
 
     def __init__(
@@ -55,11 +55,11 @@ class Server(WSGIServer):
         super().__init__(listener, application, log=None, handler_class=Handler, environ=environ)
         if settings is None:
             settings = application.settings if isinstance(application, Application) else ServerSettings()
-        self._front_door = FrontDoor(settings, contexts)
+        self.front_door = FrontDoor(settings, contexts)
 
     def handle(self, sock: GeventSocket, address: Address) -> None:
         """Serve one connection, in a greenlet of its own."""
-        self._front_door.admit(sock, address, partial(speak_http, self))
+        self.front_door.admit(sock, address, partial(speak_http, self))
 
 
 def tls_contexts(certfile: str, keyfile: str, client_ca: str | None) -> TlsContexts:
@@ -82,9 +82,7 @@ def serve(
 
     Raises ListenError or DeviceError; then nothing of what it made remains.
     """
-    # A tunnel has two descriptors. The usual limit of 1,024 exists only for programs that use select(2).
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    allow_descriptors()
     sock = listen(address, port)
     server = Server(sock, application, contexts)
     try:

@@ -7,6 +7,7 @@ Read next: tap.py, which carries frames, and kernel/interfaces.py.
 from __future__ import annotations
 
 import logging
+from collections.abc import Container
 
 from etherws.errors import DeviceError
 from etherws.kernel import interfaces
@@ -71,12 +72,19 @@ class Interface:
             log.warning("%s stays: others' interfaces are in it", self._settings.bridge)
 
 
-def open_tap(pattern: str, bridge: str | None, mtu: int | None, *, accept_ra: bool = False) -> Tap:
-    """A TAP with this name or name pattern (see Tap), in `bridge` unless that is None, its MTU in bytes.
+def open_tap(
+    pattern: str,
+    bridge: str | None,
+    mtu: int | None,
+    *,
+    taken: Container[str] = frozenset(),
+    accept_ra: bool = False,
+) -> Tap:
+    """A TAP in `bridge`, unless that is None. For the rest see Tap.
 
     Raises DeviceError; then no TAP is left behind.
     """
-    tap = Tap(pattern, mtu, accept_ra=accept_ra)
+    tap = Tap(pattern, mtu, taken=taken, accept_ra=accept_ra)
     if bridge:
         try:
             interfaces.join(tap.index, bridge)

@@ -16,13 +16,13 @@ import logging
 import os
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from time import monotonic
 
 import gevent
 import pytun
 
-from etherws.errors import DeviceError, DeviceLost
+from etherws.errors import DESCRIPTORS_HINT, DeviceError, DeviceLost
 from etherws.kernel import interfaces
 from etherws.tunnel.scheduling import TURN_SECONDS
 from etherws.tunnel.wire import BATCH_BYTES, VNET_BYTES, Batch, Buffer
@@ -59,6 +59,7 @@ _HINTS = {
     errno.EACCES: "run as root, or make /dev/net/tun readable and writable for this user",
     errno.EPERM: "run as root or with CAP_NET_ADMIN",
     errno.EBUSY: "another process has it; stop that, or choose another name by --device",
+    errno.EMFILE: DESCRIPTORS_HINT,
     errno.EINVAL: "an interface of another kind has that name; choose another by --device",
 }
 
@@ -66,14 +67,23 @@ _HINTS = {
 class Tap:
     """One TAP, up and non-blocking. `name` is its name from the kernel when it was opened, `index` its number."""
 
-    def __init__(self, pattern: str = "ethws%d", mtu: int | None = None, *, accept_ra: bool = False) -> None:
+    def __init__(
+        self,
+        pattern: str = "ethws%d",
+        mtu: int | None = None,
+        *,
+        taken: Container[str] = frozenset(),
+        accept_ra: bool = False,
+    ) -> None:
         """Open the first device that fits `pattern`, and set its MTU in bytes if there is one.
+
+        Names in `taken` are not tried: to try a thousand names in vain costs more time than all the rest.
 
         A persistent device that no process has open is taken over, and remains after close(); any other is removed by
         close(). Unless `accept_ra` is set, IPv6 gives a device that is made here no address by itself, and believes no
         router advertisement there. Raises DeviceError.
         """
-        self._device = _open(pattern)
+        self._device = _open(pattern, taken)
         try:
             self._fd: int = self._device.fileno()
             os.set_blocking(self._fd, False)
@@ -233,16 +243,22 @@ def _name_and_index(fd: int) -> tuple[str, int]:
     with contextlib.suppress(OSError):
         for _ in range(RENAMES_MAX):
             name = _interface(fd)[0]
-            with contextlib.suppress(DeviceError):
+            try:
                 index = interfaces.index_of(name)
-                if _interface(fd)[0] == name:
-                    return name, index
+            except DeviceError as exc:
+                if DESCRIPTORS_HINT in str(exc):
+                    raise
+                continue
+            if _interface(fd)[0] == name:
+                return name, index
     raise DeviceError("cannot find the new interface; was it deleted, or moved to another network namespace?")
 
 
-def _open(pattern: str) -> pytun.TunTapDevice:
-    """The first device that fits `pattern` and that this process can open."""
+def _open(pattern: str, taken: Container[str] = frozenset()) -> pytun.TunTapDevice:
+    """The first device that fits `pattern`, is not in `taken`, and that this process can open."""
     for name in _names(pattern):
+        if name in taken and name != pattern:
+            continue
         try:
             return pytun.TunTapDevice(name=name, flags=pytun.IFF_TAP | pytun.IFF_NO_PI | pytun.IFF_VNET_HDR)
         except (pytun.Error, OSError) as exc:

@@ -13,7 +13,6 @@ import io
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 from gevent.socket import socket as GeventSocket
@@ -45,6 +44,9 @@ USELESS_RECORDS = 32
 #: Bytes of TLS's own answers, such as those to key updates, that may wait for the next data that is sent.
 ANSWERS_BYTES = 16 * 1024
 
+#: Makes a block for a part of the handshake.
+Block = Callable[[], contextlib.AbstractContextManager[Any]]
+
 
 class TlsStream:
     """A TLS connection on top of another stream. Errors of TLS are ssl.SSLError, which is an OSError."""
@@ -72,25 +74,30 @@ class TlsStream:
         #: Whether nothing more can be decrypted before the stream below has more bytes.
         self.drained = True
 
-    def do_handshake(self, turn: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext) -> None:
-        """Do the TLS handshake; blocks this greenlet. What takes time is done in `turn()`, nothing waits there. Raises
-        OSError, also when the certificate does not verify."""
+    def do_handshake(self, working: Block = contextlib.nullcontext, waiting: Block = contextlib.nullcontext) -> None:
+        """Do the TLS handshake; blocks this greenlet. Raises OSError, also when the certificate does not verify.
+
+        What costs processor time is done in a block of `working()`, and what waits for the peer in one of `waiting()`.
+        """
         while True:
             try:
-                with turn():
+                with working():
                     self._tls.do_handshake()
             except ssl.SSLWantReadError:
-                self._flush()
-                if self._waiting:
-                    # Many small records: no deadline could end this otherwise.
-                    pause()
-                self._feed()
+                with waiting():
+                    self._flush()
+                    if self._waiting:
+                        # Many small records: no deadline could end this otherwise.
+                        pause()
+                    self._feed()
             except ssl.SSLError:
                 # OpenSSL has written an alert that tells the peer why.
-                self._flush()
+                with waiting():
+                    self._flush()
                 raise
             else:
-                self._flush()
+                with waiting():
+                    self._flush()
                 self._useless = 0
                 return
 

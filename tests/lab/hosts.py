@@ -224,6 +224,11 @@ class Host:
         """A socket of this machine."""
         with self.namespace.inside():
             sock = socket.socket(*arguments)
+        self.keep(sock)
+        return sock
+
+    def keep(self, sock: Any) -> Any:
+        """Close the socket with the test."""
         self._sockets.append(sock)
         return sock
 

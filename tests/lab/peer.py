@@ -6,6 +6,7 @@ import base64
 import contextlib
 import select
 import socket
+import ssl
 import struct
 
 from tests.lab.hosts import PATIENCE, Host
@@ -32,10 +33,15 @@ def request(first: str = "GET / HTTP/1.1", /, **changes: str | None) -> bytes:
 class Peer:
     """A client made of a bare socket, to whom no rule applies."""
 
-    def __init__(self, host: Host, address: tuple[str, int] = ("127.0.0.1", 80)) -> None:
+    def __init__(self, host: Host, address: tuple[str, int] = ("127.0.0.1", 80), *, tls: bool = False) -> None:
+        """With `tls`, whatever the server's certificate is."""
         self._socket = host.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.settimeout(PATIENCE)
         self._socket.connect(address)
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            self._socket = host.keep(context.wrap_socket(self._socket))
         self._left = b""
 
     def say(self, data: bytes) -> None:

@@ -96,7 +96,7 @@ Way = Callable[[Server, Port], None]
 def test_an_identity_has_so_many_addresses_however_it_comes_again(
     server: Server, leave: Way, tokens: str | None, further: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("etherws.server.ports.CHANGES_WITHIN", 0.0)
+    monkeypatch.setattr("etherws.server.port.CHANGES_WITHIN", 0.0)
     if further:
         server.join(key("bob"))
     for number in range(6):

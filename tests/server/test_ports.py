@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import gevent
 import pytest
+import pytun
 
 from etherws.access.policy import Profile
-from etherws.errors import DeviceError, NoPort
+from etherws.errors import ClientGone, DeviceError, NoPort
 from etherws.kernel import interfaces, nftables, port_tables
 from etherws.kernel.filter_state import FilterState
+from etherws.server import port as port_module
 from etherws.server import ports as ports_module
 from etherws.server.port import CHANGES, ClientKey, Port, State
 from etherws.server.ports import Ports
+from etherws.server.presence import Presence
 from etherws.settings import DeviceSettings
+from etherws.tunnel.scheduling import low_priority
 from tests.lab.hosts import PATIENCE, Host
+from tests.lab.sockets import gevent_pair
 
 ALICE, BOB, NAMELESS = ClientKey("alice"), ClientKey("bob"), ClientKey()
 TOKEN = ClientKey(None, "t" * 22)
@@ -171,7 +176,7 @@ def test_an_old_session_that_is_lost_while_it_is_told_to_end_parks_the_port_for_
 
 
 def test_a_session_that_does_not_end_keeps_its_port(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports_module, "EVICT_TIMEOUT", 0.01)
+    monkeypatch.setattr(port_module, "EVICT_TIMEOUT", 0.01)
     port = server.join(TOKEN, stays=True)
     with pytest.raises(NoPort, match="ethws0 is still in use by a session that was told to end"):
         server.join(TOKEN)
@@ -479,3 +484,135 @@ def test_rules_that_cannot_be_applied_leave_none(server: Server, monkeypatch: py
     with pytest.raises(DeviceError, match="no such qdisc"):
         server.ports.apply(port, Profile(rate_down=10**6))
     assert port.filter.state is FilterState.ABSENT
+
+
+# Many that come at once.
+
+
+def become_true(condition: Callable[[], object]) -> None:
+    """Let other greenlets run until `condition()` is true. The fixture bounds the time."""
+    while not condition():
+        gevent.sleep(0.001)
+
+
+class Order:
+    """Clients that come while another one's port is being made, and the order in which they get theirs."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.order: list[str] = []
+        self.greenlets: list[gevent.Greenlet[..., None]] = []
+
+    def come(self, source: str, count: int = 1, presence: Presence | None = None) -> None:
+        for _ in range(count):
+            self.greenlets.append(gevent.spawn(self._take, source, presence))
+        gevent.sleep(0)
+
+    def _take(self, source: str, presence: Presence | None) -> None:
+        self.server.ports.take(ClientKey(address=source), USUAL, lambda: None, presence)
+        self.order.append(source)
+
+    def join(self) -> None:
+        gevent.joinall(self.greenlets)
+
+
+def test_an_honest_client_waits_for_one_port_of_a_crowd(server: Server) -> None:
+    order = Order(server)
+    with low_priority.turn("stranger"):
+        order.come("stranger", 20)
+        order.come("honest")
+    order.join()
+    assert order.order.index("honest") <= 1
+    assert len(order.order) == 21
+
+
+def test_no_port_is_made_for_a_client_that_hung_up_while_it_waited(server: Server) -> None:
+    order = Order(server)
+    ours, its = gevent_pair()
+    with low_priority.turn("other"):
+        order.come("gone", presence=Presence(ours))
+        order.come("here")
+        its.close()
+        # It leaves the queue at once, while the turn of another lasts.
+        with pytest.raises(ClientGone):
+            order.greenlets[0].get()
+    order.join()
+    assert order.order == ["here"]
+    assert server.names() == {"ethws0"}
+    ours.close()
+
+
+def test_nobody_waits_while_a_session_is_ended_for_another(server: Server) -> None:
+    port = server.join(ALICE, stays=True)
+    coming = gevent.spawn(server.join, ALICE)
+    gevent.sleep(0)
+    become_true(lambda: server.evicted)
+    assert server.join(BOB) is not port
+    server.ports.free(port)
+    assert coming.get() is port
+    assert port.heir is None
+
+
+@pytest.mark.parametrize("how", ["free", "park"])
+def test_a_client_that_hung_up_leaves_the_port_whose_session_ended_for_it(server: Server, how: str) -> None:
+    server.join(BOB)
+    port = server.join(ALICE, stays=True)
+    ours, its = gevent_pair()
+
+    def take() -> None:
+        server.ports.take(ALICE, USUAL, lambda: None, Presence(ours))
+
+    coming = gevent.spawn(take)
+    become_true(lambda: port.heir)
+    its.close()
+    with pytest.raises(ClientGone):
+        coming.get()
+    assert port.heir is None
+    getattr(server.ports, how)(port)
+    assert port.state is (State.GONE if how == "free" else State.PARKED)
+    ours.close()
+
+
+def test_a_port_that_was_freed_for_a_client_that_then_hung_up_is_removed(server: Server) -> None:
+    server.join(BOB)
+    port = server.join(ALICE, stays=True)
+    ours, its = gevent_pair()
+    coming = gevent.spawn(server.ports.take, ALICE, USUAL, lambda: None, Presence(ours))
+    become_true(lambda: port.heir)
+    with low_priority.turn("other"):
+        server.ports.free(port)
+        # It waits for its turn now, to take what it was promised.
+        gevent.sleep(0)
+        assert (port.state, port.heir) == (State.FREE, ALICE)
+        its.close()
+        become_true(lambda: port.heir is None)
+    with pytest.raises(ClientGone):
+        coming.get()
+    assert port.state is State.GONE
+    ours.close()
+
+
+def test_the_first_port_is_kept_for_who_had_its_session_ended(server: Server) -> None:
+    port = server.join(ALICE, stays=True)
+    coming = gevent.spawn(server.join, ALICE)
+    become_true(lambda: port.heir)
+    with low_priority.turn("other"):
+        server.ports.free(port)
+        others = gevent.spawn(server.join, NAMELESS)
+        gevent.sleep(0)
+    assert coming.get() is port
+    assert others.get() is not port
+
+
+def test_the_names_of_ports_are_not_tried_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+    device = pytun.TunTapDevice
+
+    def opened(name: str, flags: int) -> pytun.TunTapDevice:
+        tried.append(name)
+        return device(name=name, flags=flags)
+
+    monkeypatch.setattr(pytun, "TunTapDevice", opened)
+    for _ in range(5):
+        server.join(NAMELESS)
+    assert tried == [f"ethws{number}" for number in range(1, 5)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from gevent.socket import socket as GeventSocket
 
 from etherws.errors import ClientGone
 from etherws.server.presence import Presence
-from tests.lab.hosts import PATIENCE
+from tests.lab.hosts import PATIENCE, Host
 
 
 @pytest.fixture(autouse=True)
@@ -25,13 +26,15 @@ def patience() -> Iterator[None]:
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[Any, socket.socket]]:
+def ends(host: Host) -> Iterator[tuple[Any, socket.socket]]:
     """Our end and the client's, of a TCP connection over the loopback interface."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as its:
+    with contextlib.ExitStack() as stack:
+        with host.namespace.inside():
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            its = stack.enter_context(socket.create_connection(listener.getsockname()))
         ours = listener.accept()[0]
         ours.setblocking(False)
-        with GeventSocket(fileno=ours.detach()) as sock:
-            yield sock, its
+        yield stack.enter_context(GeventSocket(fileno=ours.detach())), its
 
 
 def half_close(its: socket.socket) -> None:

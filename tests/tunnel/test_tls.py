@@ -7,6 +7,7 @@ import random
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -252,4 +253,30 @@ def test_a_handshake_of_endless_records_can_be_ended_by_a_deadline(certificate: 
         server.do_handshake(turn)
     assert blocks < 100
     one.close()
+    server.close()
+
+
+def test_the_work_of_a_handshake_and_the_waits_in_it_are_told_apart(certificate: Certificate) -> None:
+    parts: list[str] = []
+    inside: list[str] = []
+
+    @contextmanager
+    def part(name: str) -> Iterator[None]:
+        assert not inside
+        inside.append(name)
+        parts.append(name)
+        try:
+            yield
+        finally:
+            inside.pop()
+
+    one, other = gevent_pair()
+    client = TlsStream(PlainStream(one), client_context(Trust(str(certificate.cert))), server_hostname="localhost")
+    server = TlsStream(PlainStream(other), server_context(str(certificate.cert), str(certificate.key)))
+    together(client.do_handshake, lambda: server.do_handshake(partial(part, "work"), partial(part, "wait")))
+    assert parts[0] == "work"
+    # One after the other: nothing is sent or waited for in the work.
+    assert parts == ["work", "wait"] * (len(parts) // 2)
+    assert len(parts) >= 6
+    client.close()
     server.close()

@@ -1,0 +1,45 @@
+"""One interface, asked and changed by one message of netlink each."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from etherws.kernel import links
+from tests.lab.hosts import Host
+
+
+def test_what_the_kernel_says_of_an_interface(host: Host) -> None:
+    host.bridge("br0")
+    indexes = {name: link["index"] for name, link in host.links().items()}
+    with host.namespace.inside():
+        assert links.get("lo") == links.get(indexes["lo"]) == (1, "lo", 65536, True, None, "00:00:00:00:00:00")
+        found = links.get(indexes["br0"])
+    assert (found.name, found.mtu, found.up, found.master) == ("br0", 1500, True, None)
+    assert re.fullmatch("([0-9a-f]{2}:){5}[0-9a-f]{2}", str(found.address))
+
+
+def test_what_is_changed_and_what_is_left(host: Host) -> None:
+    host.bridge("br0")
+    with host.netlink() as route:
+        route.link("add", ifname="a", kind="veth", peer={"ifname": "b"})
+    indexes = {name: link["index"] for name, link in host.links().items()}
+    with host.namespace.inside():
+        before = links.get(indexes["a"])
+        assert not before.up
+        links.change(indexes["a"])
+        assert links.get(indexes["a"]) == before
+        links.change(indexes["a"], mtu=1400, master=indexes["br0"], address="fe:00:00:00:00:01")
+        assert links.get(indexes["a"]) == (indexes["a"], "a", 1400, False, indexes["br0"], "fe:00:00:00:00:01")
+        # Nothing is said about its state or its MTU, so both stay.
+        links.change(indexes["a"], up=True)
+        assert links.get(indexes["a"]) == (indexes["a"], "a", 1400, True, indexes["br0"], "fe:00:00:00:00:01")
+
+
+def test_the_kernels_errors_are_raised(host: Host) -> None:
+    with host.namespace.inside():
+        with pytest.raises(OSError, match="No such device"):
+            links.get(4711)
+        with pytest.raises(OSError, match="Invalid argument"):
+            links.change(1, mtu=-1 & 0xFFFFFFFF)
