@@ -7,14 +7,12 @@ soon as there is room again. daemon.py uses this.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import logging.handlers
 import os
 import queue
 import select
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import gevent
@@ -44,6 +42,8 @@ class LogWriter(logging.handlers.QueueHandler):
         self._target = target
         target.handleError = self._note_failure  # type: ignore[method-assign, assignment]
         self._left_out = 0
+        # For that number. Not the handler's own lock: logging.shutdown() has that while it waits in flush().
+        self._counting = threading.Lock()
         # Whether there was no room; until half of it is free again, so that gaps are few.
         self._full = False
         self._failed = False
@@ -54,7 +54,8 @@ class LogWriter(logging.handlers.QueueHandler):
         """Give a record to the thread, or count it if there is no room."""
         self._full = self._waiting.qsize() >= (RECORDS_MAX // 2 if self._full else RECORDS_MAX)
         if self._full:
-            self._left_out += 1
+            with self._counting:
+                self._left_out += 1
             return
         if notice := self._take_left_out():
             self._waiting.put(notice)
@@ -71,11 +72,8 @@ class LogWriter(logging.handlers.QueueHandler):
             item = self._waiting.get()
             if isinstance(item, logging.LogRecord):
                 self._write(item)
-            if not self._failed and self._waiting.empty():
-                with self._locked():
-                    notice = self._take_left_out()
-                if notice:
-                    self._write(notice)
+            if not self._failed and self._waiting.empty() and (notice := self._take_left_out()):
+                self._write(notice)
             if isinstance(item, threading.Event):
                 item.set()
 
@@ -83,7 +81,7 @@ class LogWriter(logging.handlers.QueueHandler):
         self._failed = False
         self._target.emit(record)
         if self._failed:
-            with self._locked():
+            with self._counting:
                 self._left_out += getattr(record, "left_out", 1)
 
     def _note_failure(self, _: logging.LogRecord) -> None:
@@ -91,20 +89,13 @@ class LogWriter(logging.handlers.QueueHandler):
 
     def _take_left_out(self) -> logging.LogRecord | None:
         """A record that says how many were left out; None if none was."""
-        count, self._left_out = self._left_out, 0
+        with self._counting:
+            count, self._left_out = self._left_out, 0
         if not count:
             return None
         text = f"{count} lines of the log were left out: nobody read them in time"
         values = {"name": log.name, "levelno": logging.WARNING, "levelname": "WARNING", "msg": text, "left_out": count}
         return logging.makeLogRecord(values)
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.acquire()
-        try:
-            yield
-        finally:
-            self.release()
 
 
 class StandardError(logging.Handler):

@@ -123,6 +123,21 @@ def test_what_cannot_be_written_is_counted_until_it_can(writer: LogWriter, targe
     assert target.lines == ["3 lines of the log were left out: nobody read them in time", "it is back"]
 
 
+def test_the_end_of_a_process_waits_for_nobody_who_reads(
+    writer: LogWriter, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_writer, "FLUSH_TIMEOUT", 100 * PATIENCE)
+    log.info("last")
+    # As logging.shutdown() does.
+    writer.acquire()
+    flushing = threading.Thread(target=writer.flush, daemon=True)
+    flushing.start()
+    flushing.join(PATIENCE)
+    writer.release()
+    assert not flushing.is_alive()
+    assert target.lines == ["last"]
+
+
 def test_flush_does_not_wait_for_ever(writer: LogWriter, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_writer, "FLUSH_TIMEOUT", 0.01)
     target.gate.clear()
