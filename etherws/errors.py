@@ -120,6 +120,14 @@ class Refused(EtherwsError):
         self.headers = list(headers)
 
 
+class ForeignPage(Refused):
+    """A web page that may not connect. `kind` is for the limit of log lines, `explanation` for the log."""
+
+    def __init__(self, kind: str, explanation: str, message: str) -> None:
+        super().__init__("403 Forbidden", message)
+        self.kind, self.explanation = kind, explanation
+
+
 class ClientGone(Refused):
     """The client hung up while it waited for us. An answer would reach nobody."""
 

@@ -25,14 +25,14 @@ from etherws.access.client_certificates import ClientCertificate
 from etherws.access.credential_files import Passwords, Tokens
 from etherws.addresses import plain
 from etherws.close_codes import CloseCode
-from etherws.errors import ConnectionClosed, Refused
+from etherws.errors import ConnectionClosed, ForeignPage, Refused
 from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
 from etherws.server import handshake
 from etherws.server.forwarded import UNTRUSTED_PROXY
 from etherws.server.http import PRESENCE
 from etherws.server.login_queue import LoginLimiter, LoginQueue
-from etherws.server.origins import ForeignPage, Origins
+from etherws.server.origins import Origins
 from etherws.server.own_names import OwnNames
 from etherws.settings import ServerSettings
 

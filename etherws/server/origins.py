@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from etherws.errors import Refused, printable
+from etherws.errors import ForeignPage, printable
 
 
 class Origins:
@@ -61,14 +61,6 @@ class Origins:
         except ValueError:
             return name in {own.lower().removesuffix(".") for own in self._own_names() if own}
         return True
-
-
-class ForeignPage(Refused):
-    """A web page that may not connect. `kind` is for the limit of log lines, `explanation` for the log."""
-
-    def __init__(self, kind: str, explanation: str, message: str) -> None:
-        super().__init__("403 Forbidden", message)
-        self.kind, self.explanation = kind, explanation
 
 
 def _host(url: str) -> str:

@@ -153,6 +153,8 @@ def test_a_forwarded_address_is_the_first_from_the_right_that_is_no_proxy(
         assert environ == before
         return
     if peer not in TRUSTED:
+        noticed = environ.pop(forwarded.UNTRUSTED_PROXY)
+        assert not noticed or simple is not None or full is not None
         assert environ == before
         return
     assert environ["wsgi.url_scheme"] in ("http", "https")

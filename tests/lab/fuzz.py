@@ -58,7 +58,10 @@ def pieces(data: bytes, cuts: Iterable[int]) -> list[bytes]:
 
 
 def conversation(pieces: Iterable[bytes], serve: Callable[[Any], object]) -> bytes:
-    """What comes back from `serve`, which is given a socket, for these pieces and the end of TCP."""
+    """What comes back from `serve`, which is given a socket, for these pieces and the end of TCP. Behind a whole head
+    the end waits for the answer, as that of a client does: a server may take it for a client that hung up."""
+    pieces = list(pieces)
+    whole = b"\r\n\r\n" in b"".join(pieces)
     near, far = socket.socketpair()
     with near, far, gevent.Timeout(PATIENCE):
         serving = gevent.spawn(serve, far)
@@ -68,6 +71,8 @@ def conversation(pieces: Iterable[bytes], serve: Callable[[Any], object]) -> byt
                 near.sendall(piece)
                 # Lets the other greenlet read it.
                 gevent.sleep(0)
+            if whole:
+                answer += near.recv(65536)
             near.shutdown(socket.SHUT_WR)
         with contextlib.suppress(ConnectionResetError):
             while more := near.recv(65536):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from etherws.server.origins import ForeignPage, Origins
+from etherws.errors import ForeignPage
+from etherws.server.origins import Origins
 from tests.lab.environ import environ
 
 
