@@ -17,6 +17,7 @@ A message says what failed, on what, and what to try. Only cli/commands.py print
     +-- DaemonError            the process cannot go on in the background
     +-- DemoError              a step of the demo failed
     +-- Refused                the opening handshake is refused, with an HTTP status
+    |   +-- ForeignPage        a web page of another site
     |   +-- ClientGone         the client hung up while it waited for us
     +-- ProtocolError          the peer broke a rule of RFC 6455 or of the wire format; has the close code
     +-- ConnectionClosed       the WebSocket has ended; has the close code, if there was one

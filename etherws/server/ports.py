@@ -67,11 +67,7 @@ class Ports:
         return self._interface.tap.name
 
     def take(
-        self,
-        client: ClientKey,
-        profile: Profile,
-        evict: Callable[[], None],
-        presence: Presence | None = None,
+        self, client: ClientKey, profile: Profile, evict: Callable[[], None], presence: Presence | None = None
     ) -> Port:
         """Give the client a port; it calls park() or free() when its session has ended.
 
@@ -298,8 +294,7 @@ class Ports:
         """If somebody has deleted the first port's TAP, make a new first port. Raises DeviceError if that fails."""
         tap = self._interface.check()
         if tap is not self._first.tap:
-            self._first.become(State.GONE)
-            self._ports.remove(self._first)
+            self._strike(self._first)
             self._first.filter.forget()
             self._first = self._port(tap)
             self._ports.append(self._first)
