@@ -25,8 +25,9 @@ TURN_SECONDS = 0.002
 #: The same for a turn of low priority. Somebody else's frame may come during each of them.
 LOW_PRIORITY_TURN_SECONDS = 0.0005
 
-#: While others are busy, low-priority work gets one part of time in so many.
-LOW_PRIORITY_PART = 4
+#: While others are busy, low-priority work gets one part of time in so many. What it makes the kernel and other
+#: processes do comes on top.
+LOW_PRIORITY_PART = 6
 
 #: Others are busy if they take more than this part of time, over about so many seconds. Bulk takes more; a session that
 #: is worked at takes less, and can do with the moments between two turns.
@@ -45,7 +46,7 @@ SOURCES_MAX = 4096
 class LowPriority:
     """Work that waits until the event loop has nothing else to do.
 
-    While others are busy, this work gets a quarter of the time at most, all sources together. While the event loop is
+    While others are busy, this work gets a sixth of the time at most, all sources together. While the event loop is
     never idle, it gets that, too. Among sources that wait, the one with the least time used is next. As in start-time
     fair queueing (Goyal, Vin and Cheng, 1996), a source that comes anew starts with as much time as the source that
     runs, so it cannot make up for the time of its absence.

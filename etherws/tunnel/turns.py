@@ -31,6 +31,10 @@ FREE_PART, FREE_PART_OF_ALL = 0.01, 0.1
 #: Seconds that a source may cost beyond all that before it counts as heavy, and that are remembered at most.
 DEBT_FREE, DEBT_MAX = 0.001, 0.010
 
+#: Seconds in which every connection that always has more to receive gets a turn, and the least that a turn takes, which
+#: a hundred full frames need. A light session's frame waits for such a round at most.
+ROUND_SECONDS, TURN_MIN_SECONDS = 0.020, 0.00025
+
 #: Seconds of a connection's work that are charged at once: to charge costs as much as to carry a small frame.
 CHARGED_AT_ONCE = 0.0002
 
@@ -40,9 +44,13 @@ class Account:
 
     # Seconds of work that are free for all sources together, and until when they were counted.
     _free, _free_at = DEBT_MAX, 0.0
+    # Turns that began, of all sources.
+    _all_turns = 0
 
     def __init__(self, source: str) -> None:
         self.source = source
+        # Turns that began, of this source.
+        self._turns = 0
         self._debt = self._at = 0.0
 
     def charge(self, seconds: float, received: int, sent: int, now: float) -> None:
@@ -54,6 +62,19 @@ class Account:
         Account._free -= free
         Account._free_at = self._at = now
         self._debt = min(debt - free, DEBT_MAX)
+
+    def begin(self, last: tuple[int, int]) -> tuple[float, tuple[int, int]]:
+        """Begin a turn of one of the connections. Return how many seconds it may take, and what to give as `last` when
+        that connection begins its next one.
+
+        The connections of a source share the time of one: each gets a part for every turn that the source has had since
+        this one's last. And a round of all turns is kept short.
+        """
+        self._turns += 1
+        Account._all_turns += 1
+        mine, everybodys = self._turns - last[0], Account._all_turns - last[1]
+        seconds = min(TURN_SECONDS / mine, ROUND_SECONDS / everybodys)
+        return max(seconds, TURN_MIN_SECONDS), (self._turns, Account._all_turns)
 
     @property
     def heavy(self) -> bool:
@@ -97,6 +118,7 @@ class Turn:
         # Seconds of CPU time that were not charged yet, and their bytes.
         self._spent = 0.0
         self._cpu_begin = self._until = 0.0
+        self._last = payer.begin((0, 0))[1]
 
     def over(self) -> bool:
         """Whether it is time to let others have theirs."""
@@ -107,13 +129,15 @@ class Turn:
         self.end()
         if event is not None:
             gevent.get_hub().wait(event)
-        seconds = TURN_SECONDS
         self._heavy = self._payer.heavy
         if self._heavy and not self._queue.alone(self):
             self._queue.acquire(self._payer.source)
-            self._low, seconds = True, LOW_PRIORITY_TURN_SECONDS
+            self._low = True
         elif event is None:
             pause()
+        seconds, self._last = self._payer.begin(self._last)
+        if self._low:
+            seconds = LOW_PRIORITY_TURN_SECONDS
         self._running, self._cpu_begin = True, self._cpu_clock()
         self._until = self._clock() + seconds
 

@@ -7,7 +7,17 @@ import pytest
 
 from etherws.tunnel import turns as module
 from etherws.tunnel.scheduling import LOW_PRIORITY_TURN_SECONDS, TURN_SECONDS, LowPriority
-from etherws.tunnel.turns import CHARGED_AT_ONCE, DEBT_FREE, DEBT_MAX, FREE_PART, Account, Turn, account
+from etherws.tunnel.turns import (
+    CHARGED_AT_ONCE,
+    DEBT_FREE,
+    DEBT_MAX,
+    FREE_PART,
+    ROUND_SECONDS,
+    TURN_MIN_SECONDS,
+    Account,
+    Turn,
+    account,
+)
 from tests.lab.hosts import PATIENCE
 from tests.lab.streams import FakeStream
 
@@ -99,6 +109,29 @@ def test_the_connections_of_one_source_share_its_account() -> None:
     assert account("").source
     del one, same, other
     assert "one" not in module._accounts
+
+
+def test_the_connections_of_one_source_share_the_time_of_one() -> None:
+    alone, many = account("alone"), account("many")
+    lasts = {name: payer.begin((0, 0))[1] for name, payer in (("a", alone), ("m0", many), ("m1", many), ("m2", many))}
+    taken: dict[str, float] = {}
+    for _ in range(3):
+        for name in lasts:
+            payer = alone if name == "a" else many
+            taken[name], lasts[name] = payer.begin(lasts[name])
+    assert taken.pop("a") == pytest.approx(TURN_SECONDS)
+    assert list(taken.values()) == [pytest.approx(TURN_SECONDS / 3)] * 3
+
+
+@pytest.mark.parametrize(
+    ("sources", "seconds"), [(10, TURN_SECONDS), (40, ROUND_SECONDS / 40), (500, TURN_MIN_SECONDS)]
+)
+def test_a_round_of_many_sources_is_short(sources: int, seconds: float) -> None:
+    payers = [account("") for _ in range(sources)]
+    lasts = [payer.begin((0, 0))[1] for payer in payers]
+    assert [payer.begin(last)[0] for payer, last in zip(payers, lasts, strict=True)] == [
+        pytest.approx(seconds)
+    ] * sources
 
 
 def test_heavy_turns_wait_for_an_idle_loop_and_are_short() -> None:
