@@ -56,7 +56,9 @@ class Receiver:
             while delay := self._pacer.wait(0, monotonic()):
                 self._turn.sleep(delay)
         space = self._decoder.space()
-        self._hold(self._decoder.excess)
+        if self._excess:
+            # It may be less now.
+            self._hold(self._decoder.excess)
         size = self._read(space)
         self._turn.received += size
         if self._pacer:

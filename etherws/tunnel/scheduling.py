@@ -72,6 +72,8 @@ class LowPriority:
         self._alone: object = None
         self._alone_at = self._beside = self._beside_at = 0.0
         self._watchers: tuple[Any, ...] = ()
+        #: Seconds of CPU time that this thread had used when somebody last looked; for turns.py.
+        self.cpu_seen = 0.0
 
     @contextmanager
     def turn(self, source: str) -> Iterator[None]:

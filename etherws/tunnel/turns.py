@@ -38,6 +38,10 @@ ROUND_SECONDS, TURN_MIN_SECONDS = 0.020, 0.00025
 #: Seconds of a connection's work that are charged at once: to charge costs as much as to carry a small frame.
 CHARGED_AT_ONCE = 0.0002
 
+#: Turns from this length on, in seconds, are measured in CPU time. To read that clock takes a system call, and a ping's
+#: turn is so short that it is hardly ever interrupted.
+MEASURED_FROM = 0.0001
+
 
 class Account:
     """What the connections of one source cost, beyond what their bytes pay for."""
@@ -117,7 +121,7 @@ class Turn:
         self._running = self._low = self._heavy = False
         # Seconds of CPU time that were not charged yet, and their bytes.
         self._spent = 0.0
-        self._cpu_begin = self._until = 0.0
+        self._begin = self._until = 0.0
         self._last = payer.begin((0, 0))[1]
 
     def over(self) -> bool:
@@ -138,8 +142,8 @@ class Turn:
         seconds, self._last = self._payer.begin(self._last)
         if self._low:
             seconds = LOW_PRIORITY_TURN_SECONDS
-        self._running, self._cpu_begin = True, self._cpu_clock()
-        self._until = self._clock() + seconds
+        self._running, self._begin = True, self._clock()
+        self._until = self._begin + seconds
 
     def sleep(self, seconds: float) -> None:
         """End the turn. Block this greenlet for so long, and then until its next turn."""
@@ -153,7 +157,12 @@ class Turn:
         """End the turn: charge for it, and let others begin. wait() begins the next one."""
         if self._running:
             self._running = False
-            self._spent += self._cpu_clock() - self._cpu_begin
+            spent = self._clock() - self._begin
+            if spent > MEASURED_FROM:
+                # Other processes may have run meanwhile. The turn cost no more than this thread since the last look.
+                cpu = self._cpu_clock()
+                spent, self._queue.cpu_seen = min(spent, cpu - self._queue.cpu_seen), cpu
+            self._spent += spent
             if self._spent > CHARGED_AT_ONCE:
                 self._payer.charge(self._spent, self.received, self.sent, self._clock())
                 self._queue.note(self, self._spent + self.sent * FREE_PER_BYTE_SENT, heavy=self._heavy)

@@ -192,3 +192,15 @@ def test_a_turn_ends_while_its_greenlet_sleeps() -> None:
     assert machine.payer.heavy
     assert not machine.turn.over()
     machine.turn.end()
+
+
+def test_the_time_of_other_processes_is_not_charged() -> None:
+    machine = Machine()
+    used = 0.0
+    turn = Turn(machine.payer, lambda: machine.now, lambda: used, machine.queue)
+    for cpu, heavy in ((0.0005, False), (0.5, True)):
+        turn.wait()
+        machine.now += 1.0
+        used += cpu
+        turn.end()
+        assert machine.payer.heavy is heavy
