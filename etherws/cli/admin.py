@@ -61,6 +61,9 @@ def _print_token(token: str) -> None:
         click.echo(token)
         found = os.fstat(sys.stdout.fileno())
     except OSError as exc:
+        # What is left in the buffer would fail again at the end of the interpreter, whose status is then 120.
+        with open(os.devnull, "wb") as null:
+            os.dup2(null.fileno(), sys.stdout.fileno())
         raise SettingsError(f"cannot write the token to standard output: {exc.strerror}; nothing was changed") from exc
     if stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
         click.echo("warning: others can read the file that the token was written to; use --out FILE", err=True)

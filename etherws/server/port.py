@@ -93,6 +93,8 @@ class Port:
         self.evict: Callable[[], None] | None = None
         #: Who has the port's session ended, and takes the port then.
         self.heir: ClientKey | None = None
+        #: Whether its session has ended, and it is about to be free.
+        self.leaving = False
         #: Set in any other state than IN_USE.
         self.unused = Event()
         self.unused.set()
@@ -107,7 +109,7 @@ class Port:
         if self.timer is not None:
             self.timer.kill(block=False)
             self.timer = None
-        self.state, self.since = state, monotonic()
+        self.state, self.since, self.leaving = state, monotonic(), False
         if state is State.IN_USE:
             self.unused.clear()
         else:

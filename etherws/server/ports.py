@@ -165,7 +165,7 @@ class Ports:
         if port.state is State.GONE:
             return
         if port.state is not State.FREE:
-            before = port.since
+            before, port.leaving = port.since, True
             self._leave(port)
             # A parked port's client may have come meanwhile, or the server stops.
             if port.since != before:
@@ -211,11 +211,14 @@ class Ports:
     def _other(self, profile: Profile) -> Port:
         """A free port for a client that has none: the first port if it is free and fits the profile, else a new one."""
         if not (profile.device or profile.bridge or profile.mtu):
-            # Without a bridge there is no other port: this client gets it rather than one that may never come back.
+            # Without a bridge there is no other: this client gets it rather than one that may never come back.
             only_port = self._first.state is State.PARKED and self._bridge_and_mtu(profile)[0] is None
             # Other greenlets ran while the kernel was asked: the time of the parked port may be over.
             if only_port and self._first.state is State.PARKED:
                 self._first.become(State.FREE)
+            # It is worth the wait of a few milliseconds.
+            if self._first.leaving and self._first.state is State.IN_USE and self._first.heir is None:
+                return self._first
             if self._first.state is State.FREE and self._first.heir is None:
                 self._renew_first()
                 self._first.changes.clear()
@@ -237,9 +240,8 @@ class Ports:
             # Linux allows 15 bytes (IFNAMSIZ); up to 4 are for the number.
             pattern = pattern.rstrip("0123456789")[:11] + "%d"
         accept_ra = self._settings.accept_ra
-        port = self._port(open_tap(pattern, bridge, profile.mtu or mtu, taken=taken, accept_ra=accept_ra))
-        self._ports.append(port)
-        return port
+        self._ports.append(self._port(open_tap(pattern, bridge, profile.mtu or mtu, taken=taken, accept_ra=accept_ra)))
+        return self._ports[-1]
 
     def _bridge_and_mtu(self, profile: Profile) -> tuple[str | None, int]:
         """The bridge for a new port, or None; and the first port's MTU, since a bridge has the lowest of its ports'."""
@@ -258,11 +260,9 @@ class Ports:
     def _release(self, port: Port) -> None:
         """As free(), for callers that have a turn."""
         self._leave(port)
-        if port.state is State.GONE:
-            return
-        if port.state is not State.FREE:
+        if port.state in (State.IN_USE, State.PARKED):
             port.become(State.FREE)
-        if port is not self._first:
+        if port is not self._first and port.state is State.FREE:
             self._remove(port)
 
     def _port(self, tap: Tap) -> Port:

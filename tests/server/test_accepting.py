@@ -20,6 +20,7 @@ from etherws.server import waiting_list
 from etherws.server.accepting import ACCEPT, Accepting
 from etherws.server.front_door import Admitted, FrontDoor
 from etherws.settings import ServerSettings
+from etherws.tunnel import scheduling
 from etherws.tunnel.scheduling import low_priority
 from tests.lab.hosts import PATIENCE, Host
 
@@ -84,7 +85,8 @@ def close(socks: list[Any]) -> None:
         sock.close()
 
 
-def test_connections_are_accepted_in_a_turn(echo: Echo) -> None:
+def test_connections_are_accepted_in_a_turn(echo: Echo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduling, "BLOCK_MAX", PATIENCE)
     with low_priority.turn("other"):
         socks = connect(echo, 3)
         socks[0].sendall(b"hello")

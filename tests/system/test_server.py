@@ -187,7 +187,7 @@ def test_what_came_ahead_of_the_end_is_delivered(host: Host, end: str, policy: b
         # In one segment: the session meets the frames and the end together.
         peer.say(request() + b"".join(masked(0x82, each) for each in sent) + LAST_WORDS[end])
         # From a client that ends TCP before the 101, nothing is taken.
-        assert peer.head().startswith(b"HTTP/1.1 101 ")
+        assert peer.head().startswith(b"HTTP/1.1 101 "), server.output
         if end == "RST":
             peer.reset()
         else:
