@@ -256,5 +256,6 @@ def test_an_answer_to_the_upgrade_is_a_connection_or_an_error(server: Server, da
         return
     assert data.startswith(b"HTTP/1.1 101 ")
     assert b"ACCEPT" in data
-    assert connection.wire.number == (2 if b"etherws.v2" in data else 1)
+    chosen = re.search(rb"(?i)\r\nSec-WebSocket-Protocol:[ \t]*etherws\.v2[ \t]*\r\n", data)
+    assert connection.wire.number == (2 if chosen else 1)
     connection.close(None)

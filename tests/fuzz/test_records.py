@@ -35,6 +35,7 @@ def records(message: bytes) -> list[bytes] | int:
         if gso_type:
             # No frame here is TCP.
             continue
+        packet = packet[:2] + bytes(2) + packet[4:]
         if flags in (1, 3):
             # None is UDP: its checksum is filled in.
             place = slice(csum_start + csum_offset, csum_start + csum_offset + 2)

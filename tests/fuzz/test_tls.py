@@ -80,6 +80,9 @@ INSERTED = [
 def changed(record: bytes, change: Change) -> list[bytes]:
     """What comes in place of a record."""
     data = bytearray(record)
+    if not data:
+        # Another change has cut all of it off.
+        return []
     at = change.at % len(data)
     if change.how == "flip":
         data[at] ^= change.value
