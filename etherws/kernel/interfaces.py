@@ -171,13 +171,12 @@ def make_bridge(bridge: str, *, autoconfigure: bool = True) -> int | None:
         if route.link_lookup(ifname=bridge):
             return None
         route.link("add", ifname=bridge, kind="bridge")
-        index = _named(bridge).number
-        link = route.link("get", index=index)[0]
+        link = _named(bridge)
         if not autoconfigure:
-            _forbid_autoconfiguration(index, bridge)
+            _forbid_autoconfiguration(link.number, bridge)
         # A bridge keeps an address that somebody has set, even if it is the same as before; see join().
-        route.link("set", index=index, address=link.get("address"), state="up")
-        return index
+        links.change(link.number, up=True, address=link.address)
+        return link.number
 
 
 def remove_if_empty(bridge: int) -> bool:

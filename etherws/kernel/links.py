@@ -9,14 +9,14 @@ Sources: rtnetlink(7), include/uapi/linux/rtnetlink.h, if_link.h.
 
 from __future__ import annotations
 
-import os
 import socket
-import struct
 from typing import Any, NamedTuple
 
-from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR
+from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST
 from pyroute2.netlink.rtnl import RTM_GETLINK, RTM_SETLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
+from etherws.kernel import netlink
 
 #: include/uapi/linux/netlink.h
 NETLINK_ROUTE = 0
@@ -32,9 +32,6 @@ IN6_ADDR_GEN_MODE_NONE = 1
 
 #: Bytes of one recv(): more than the kernel puts into one answer.
 _ANSWER = 1 << 16
-
-#: struct nlmsghdr, and the number behind it in an error.
-_HEADER, _ERROR = struct.Struct("=IHHII"), struct.Struct("=i")
 
 
 class Link(NamedTuple):
@@ -95,6 +92,5 @@ def _ask(message: Any, kind: int, flags: int) -> bytes:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE) as sock:
         sock.sendto(bytes(message.data), (0, 0))
         answer = sock.recv(_ANSWER)
-    if _HEADER.unpack_from(answer)[1] == NLMSG_ERROR and (number := -_ERROR.unpack_from(answer, _HEADER.size)[0]):
-        raise OSError(number, os.strerror(number))
+    netlink.check(netlink.HEADER.unpack_from(answer)[1], answer)
     return answer

@@ -1,19 +1,24 @@
 """Netlink's bytes: messages and attributes, read in place.
 
 Pure: opens no socket, and knows no family of netlink. pyroute2 decodes what is asked for once; this reads what comes in
-floods, such as the report of a firewall's 10,000 new rules. Used by network_monitor.py, rule_changes.py, nftables.py.
+floods, such as the report of a firewall's 10,000 new rules. Used by network_monitor.py,
+rule_changes.py, links.py, nfnetlink.py.
 
 Sources: netlink(7), include/uapi/linux/netlink.h.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
 #: struct nlmsghdr and nlattr.
 HEADER, ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=HH")
+
+#: The kernel's answer to a request that failed, or, with the number 0, that did not; the number is behind its header.
+NLMSG_ERROR, _NUMBER = 2, struct.Struct("=i")
 
 #: An attribute's type has two flags beside it (NLA_F_NESTED and NLA_F_NET_BYTEORDER).
 TYPE_MASK = 0x3FFF
@@ -26,6 +31,12 @@ class Message(NamedTuple):
     sequence: int
     port: int
     body: memoryview
+
+
+def check(kind: int, message: bytes | memoryview) -> None:
+    """Raise OSError if a whole message of this kind says that a request failed."""
+    if kind == NLMSG_ERROR and (number := -_NUMBER.unpack_from(message, HEADER.size)[0]):
+        raise OSError(number, os.strerror(number))
 
 
 def messages(data: bytes | memoryview) -> Iterator[Message]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import struct
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -24,9 +23,7 @@ from etherws.kernel import netlink
 
 #: include/uapi/linux/netlink.h, nfnetlink.h
 NETLINK_NETFILTER = 12
-NLMSG_ERROR = 2
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
-_ERROR = struct.Struct("=i")
 
 #: The sequence number of all our requests, in this process and its children. Notifications of a change have that of the
 #: request, which tells our changes from those of others. Random: others count from small numbers or from the time.
@@ -95,8 +92,7 @@ def _ask(request: bytes) -> list[tuple[int, bytes]]:
     for data in received:
         while len(data) >= netlink.HEADER.size:
             size, kind, _, _, _ = netlink.HEADER.unpack_from(data)
-            if kind == NLMSG_ERROR and (number := -_ERROR.unpack_from(data, netlink.HEADER.size)[0]):
-                raise OSError(number, os.strerror(number))
+            netlink.check(kind, data)
             answers.append((kind, data[:size]))
             data = data[size + 3 & ~3 :]
     return answers

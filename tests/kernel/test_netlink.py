@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
+import pytest
+
 from etherws.kernel import netlink
 from etherws.kernel.netlink import ATTRIBUTE, HEADER
 
@@ -30,3 +34,11 @@ def test_attributes_are_read_as_they_are_made() -> None:
     [(first, name), (second, value)] = netlink.attributes(data)
     assert (first, netlink.text(name), second, bytes(value)) == (1, "name", 2, b"four")
     assert netlink.text(memoryview(b"\xff\0")) == "\N{REPLACEMENT CHARACTER}"
+
+
+def test_an_answer_is_an_error_only_with_a_number() -> None:
+    head = bytes(netlink.HEADER.size)
+    netlink.check(netlink.NLMSG_ERROR, head + bytes(4))
+    netlink.check(16, head)
+    with pytest.raises(PermissionError):
+        netlink.check(netlink.NLMSG_ERROR, head + (-1).to_bytes(4, sys.byteorder, signed=True))
