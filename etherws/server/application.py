@@ -31,11 +31,11 @@ from etherws.server.authenticate import Admission
 from etherws.server.http import PRESENCE, UPGRADE
 from etherws.server.port import ClientKey, Port
 from etherws.server.ports import Ports
+from etherws.server.presence import UNKNOWN, Presence
 from etherws.server.review import Review
 from etherws.settings import ServerSettings
 from etherws.tunnel import congestion, wire
 from etherws.tunnel.connection import Connection
-from etherws.tunnel.scheduling import low_priority
 from etherws.tunnel.session import Session
 
 log = logging.getLogger(__name__)
@@ -201,7 +201,7 @@ class Application:
         try:
             self.start()
             assert self._ports is not None
-            port = self._ports.take(key, profile, evict, environ.get(PRESENCE))
+            port = self._ports.take(key, profile, evict, environ.get(PRESENCE, UNKNOWN))
         except (DeviceError, NoPort) as exc:
             # Clients retry for ever. Log it once, until a client gets a port again.
             log.log(logging.DEBUG if self._full else logging.WARNING, "%s was refused: %s", _name(environ, key), exc)
@@ -220,7 +220,7 @@ class Application:
         # offered some.
         chosen = version.name if version.name in offered else authenticate.bearer(offered)
         stream, early = environ[UPGRADE](headers + ([("Sec-WebSocket-Protocol", chosen)] if chosen else []))
-        source = f"identity {key.identity}" if key.identity else addresses.source_key(authenticate.address(environ))
+        source = f"identity {key.identity}" if key.identity else key.source
         return Connection(
             stream, server=True, wire=version, congestion=self.settings.congestion, early=early, source=source
         )
@@ -254,8 +254,8 @@ def _stops() -> Refused:
 def _turn(environ: Environ) -> AbstractContextManager[None]:
     """A turn of the client's, or of its proxy's: see Presence.turn()."""
     source = addresses.source_key(environ.get("REMOTE_ADDR") or "")
-    presence = environ.get(PRESENCE)
-    return presence.turn(source) if presence else low_priority.turn(source)
+    presence: Presence = environ.get(PRESENCE, UNKNOWN)
+    return presence.turn(source)
 
 
 def _name(environ: Environ, key: ClientKey) -> str:

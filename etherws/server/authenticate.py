@@ -34,6 +34,7 @@ from etherws.server.http import PRESENCE
 from etherws.server.login_queue import LoginLimiter, LoginQueue
 from etherws.server.origins import Origins
 from etherws.server.own_names import OwnNames
+from etherws.server.presence import UNKNOWN
 from etherws.settings import ServerSettings
 
 log = logging.getLogger(__name__)
@@ -188,7 +189,7 @@ class Authenticator:
         source = address(environ)
         # Before the wait, and after it: of many attempts at once each counts the failures of those before it.
         self._check_limit(environ)
-        with self._queue.turn(source, environ.get(PRESENCE)):
+        with self._queue.turn(source, environ.get(PRESENCE, UNKNOWN)):
             self._check_limit(environ)
             admission, took = self._check_password(*_basic(credentials))
             if admission is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from gevent.event import AsyncResult
 
 from etherws.addresses import source_key
 from etherws.errors import Refused
-from etherws.server.presence import Presence
+from etherws.server.presence import UNKNOWN, Presence
 
 #: Failures that one source may make at once, and the seconds after which it may make one more.
 FREE_FAILURES, FAILURE_INTERVAL = 5, 5.0
@@ -79,7 +79,7 @@ class LoginQueue:
         self._count = 0
 
     @contextmanager
-    def turn(self, address: str, presence: Presence | None = None) -> Iterator[None]:
+    def turn(self, address: str, presence: Presence = UNKNOWN) -> Iterator[None]:
         """Block this greenlet until it is the turn of a login from `address`; the next one's comes after the block.
 
         Raises Refused: 503 if too many others come first; ClientGone if the client hangs up before its turn.
@@ -88,7 +88,7 @@ class LoginQueue:
         self._count += 1
         try:
             self._enter(login)
-            with presence.required() if presence else nullcontext():
+            with presence.required():
                 login.turn.wait(LOGIN_TIMEOUT)
             if not login.turn.value:
                 raise Refused(

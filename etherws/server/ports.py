@@ -8,7 +8,6 @@ Read next: port.py, which is one port, and kernel/port_filter.py.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable
 
@@ -21,7 +20,7 @@ from etherws.kernel.kernel_filters import KernelFilters
 from etherws.kernel.rules import Rules
 from etherws.server.owners import Owners
 from etherws.server.port import ClientKey, Port, State, rules_of
-from etherws.server.presence import Presence
+from etherws.server.presence import UNKNOWN, Presence
 from etherws.settings import DeviceSettings
 from etherws.tunnel.interface import Interface, open_tap
 from etherws.tunnel.scheduling import low_priority
@@ -67,7 +66,7 @@ class Ports:
         return self._interface.tap.name
 
     def take(
-        self, client: ClientKey, profile: Profile, evict: Callable[[], None], presence: Presence | None = None
+        self, client: ClientKey, profile: Profile, evict: Callable[[], None], presence: Presence = UNKNOWN
     ) -> Port:
         """Give the client a port; it calls park() or free() when its session has ended.
 
@@ -83,7 +82,7 @@ class Ports:
         try:
             while True:
                 # One at a time: without that, two clients that come at once could get the same port.
-                with presence.turn(client.source) if presence else low_priority.turn(client.source):
+                with presence.turn(client.source):
                     if self._first.state is State.GONE:
                         raise NoPort("the server is stopping")
                     rules = self._kernel_filters.possible(rules_of(profile))
@@ -93,7 +92,7 @@ class Ports:
                         return found
                     # Its session ends outside of the turn: others need not wait for that.
                     promised, found.heir = found, client
-                with presence.required() if presence else contextlib.nullcontext():
+                with presence.required():
                     found.end_session()
         finally:
             if promised is not None:

@@ -26,14 +26,16 @@ _GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
 class Presence:
-    """One client, by its socket."""
+    """One client, by its socket. None: nobody can tell whether it is there, so it is taken to be."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket | None) -> None:
         self._sock = sock
         self._required = False
 
     def gone(self) -> bool:
         """Whether the client has hung up. Does not block."""
+        if self._sock is None:
+            return False
         descriptor = self._sock.fileno()
         if descriptor < 0:
             return True
@@ -52,7 +54,7 @@ class Presence:
         if self.gone():
             raise ClientGone
         # A block inside another one.
-        if self._required:
+        if self._required or self._sock is None:
             yield
             return
         watch = _hang_ups()
@@ -72,6 +74,10 @@ class Presence:
             with self.required():
                 stack.enter_context(low_priority.turn(source))
             yield
+
+
+#: Of a client whose server gives no socket; see http.py: PRESENCE.
+UNKNOWN = Presence(None)
 
 
 def prepare() -> None:

@@ -17,7 +17,7 @@ from etherws.server import port as port_module
 from etherws.server import ports as ports_module
 from etherws.server.port import CHANGES, ClientKey, Port, State
 from etherws.server.ports import Ports
-from etherws.server.presence import Presence
+from etherws.server.presence import UNKNOWN, Presence
 from etherws.settings import DeviceSettings
 from etherws.tunnel.scheduling import low_priority
 from tests.lab.hosts import PATIENCE, Host
@@ -503,12 +503,12 @@ class Order:
         self.order: list[str] = []
         self.greenlets: list[gevent.Greenlet[..., None]] = []
 
-    def come(self, source: str, count: int = 1, presence: Presence | None = None) -> None:
+    def come(self, source: str, count: int = 1, presence: Presence = UNKNOWN) -> None:
         for _ in range(count):
             self.greenlets.append(gevent.spawn(self._take, source, presence))
         gevent.sleep(0)
 
-    def _take(self, source: str, presence: Presence | None) -> None:
+    def _take(self, source: str, presence: Presence) -> None:
         self.server.ports.take(ClientKey(address=source), USUAL, lambda: None, presence)
         self.order.append(source)
 
