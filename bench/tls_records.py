@@ -1,4 +1,4 @@
-"""TLS records by hand, as no TLS library writes them: for hostile.py. Never for anything that must be secure.
+"""TLS records by hand, as no TLS library writes them: for hostile.py and tests. Never for what must be secure.
 
 OpenSSL does the handshake and logs its secrets (ssl.SSLContext.keylog_filename). From them a RecordWriter derives the
 keys, and encrypts whatever record it is asked for: key updates without end, empty records, warnings, requests to
@@ -140,14 +140,14 @@ def handshake(sock: Socket, tls: ssl.SSLContext) -> tuple[RecordWriter, Callable
         else:
             break
     sock.sendall(outgoing.read())
-    secrets = _secrets(Path(str(tls.keylog_filename)))
+    logged = secrets(Path(str(tls.keylog_filename)))
     if connection.version() == "TLSv1.2":
-        number, secret = secrets["CLIENT_RANDOM"]
+        number, secret = logged["CLIENT_RANDOM"]
         return RecordWriter(secret, number + first[_RANDOM_AT:][:_RANDOM_BYTES]), receive
-    return RecordWriter(secrets[f"{'SERVER' if server else 'CLIENT'}_TRAFFIC_SECRET_0"][1]), receive
+    return RecordWriter(logged[f"{'SERVER' if server else 'CLIENT'}_TRAFFIC_SECRET_0"][1]), receive
 
 
-def _secrets(file: Path) -> dict[str, tuple[bytes, bytes]]:
+def secrets(file: Path) -> dict[str, tuple[bytes, bytes]]:
     """The last random number and secret of each label that OpenSSL has logged; empties the file."""
     lines = [line.split() for line in file.read_text().splitlines() if not line.startswith("#")]
     with file.open("w"):

@@ -16,6 +16,7 @@ import gevent
 import pytest
 from gevent.socket import wait_read
 
+from bench.tls_records import DATA, KEY_UPDATE_REQUESTED, RecordWriter, secrets
 from etherws.access.certificates import client_context, server_context
 from etherws.settings import Trust
 from etherws.tunnel.stream import PlainStream
@@ -23,7 +24,6 @@ from etherws.tunnel.tls import ANSWERS_BYTES, RECORDS_AT_ONCE, USELESS_RECORDS, 
 from tests.lab.hosts import PATIENCE
 from tests.lab.pki import Certificate
 from tests.lab.sockets import gevent_pair
-from tests.lab.tls_records import ANSWERED, DATA, Records
 
 
 def together(*calls: Callable[[], Any]) -> list[Any]:
@@ -157,7 +157,7 @@ def flooded(request: pytest.FixtureRequest, certificate: Certificate, tmp_path: 
         "server": ("CLIENT_TRAFFIC_SECRET_0", server, one),
         "client": ("SERVER_TRAFFIC_SECRET_0", client, other),
     }[request.param]
-    keys = Records(tmp_path / "keys", label)
+    keys = RecordWriter(secrets(tmp_path / "keys")[label][1])
     yield stream, (keys, raw)
     client.close()
     server.close()
@@ -168,7 +168,7 @@ def test_records_without_data_end_a_connection_in_bounded_work(flooded: tuple[An
     stream, (keys, raw) = flooded
     make = {
         "key updates": keys.key_update,
-        "answered key updates": partial(keys.key_update, ANSWERED),
+        "answered key updates": partial(keys.key_update, KEY_UPDATE_REQUESTED),
         "empty records": partial(keys.record, DATA, b""),
     }[kind]
     raw.sendall(b"".join(make() for _ in range(2000)))
@@ -203,7 +203,7 @@ def test_answers_that_nobody_takes_end_a_connection(flooded: tuple[Any, Any]) ->
     with gevent.Timeout(PATIENCE):
         while not reading.ready():
             with contextlib.suppress(OSError):
-                raw.sendall(keys.key_update(ANSWERED) + keys.record(DATA, b"x"))
+                raw.sendall(keys.key_update(KEY_UPDATE_REQUESTED) + keys.record(DATA, b"x"))
             gevent.sleep(0)
     assert "without data" in str(reading.exception)
     # One piece more, at most.
