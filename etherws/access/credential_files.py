@@ -8,17 +8,18 @@ a hash or a password, nor a name that may be a password. Read next: passwd.py, w
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import hmac
 import os
 import re
-import stat
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import bcrypt
 
 from etherws.errors import CredentialsError
+from etherws.small_files import is_open_to_all, read_file
 
 StrPath = str | os.PathLike[str]
 FileKind = Literal["password", "token"]
@@ -184,13 +185,11 @@ class Entry(NamedTuple):
 def read_lines(path: StrPath) -> tuple[list[str], list[str]]:
     """The file's lines without their ends, and warnings about the file. Raises CredentialsError."""
     try:
-        # Checked before open(), which would block on a FIFO.
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise CredentialsError(f"{path}: is not a regular file; name one")
-        with open(path, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            raw = file.read(FILE_MAX + 1)
+        raw = read_file(path, FILE_MAX + 1)
     except OSError as exc:
+        # Only read_file() itself says so: open() has no such error for a name.
+        if exc.errno == errno.EINVAL:
+            raise CredentialsError(f"{path}: is not a regular file; name one") from exc
         raise CredentialsError(f"{path}: cannot read: {exc.strerror}; check the path and who may read it") from exc
     if len(raw) > FILE_MAX:
         raise CredentialsError(f"{path}: is larger than {FILE_MAX >> 20} MiB; is this the right file?")
@@ -200,8 +199,8 @@ def read_lines(path: StrPath) -> tuple[list[str], list[str]]:
         # "from None": the decoder's error contains the file.
         line = raw.count(b"\n", 0, exc.start) + 1
         raise CredentialsError(f"{path}:{line}: is not UTF-8; convert the file or delete the line") from None
-    others = mode & (stat.S_IROTH | stat.S_IWOTH)
-    return lines, [f"{path}: is open to everyone on this machine; close it with chmod o-rw"] if others else []
+    warning = f"{path}: is open to everyone on this machine; close it with chmod o-rw"
+    return lines, [warning] if is_open_to_all(path) else []
 
 
 def parse_entries(path: StrPath, lines: list[str], kind: FileKind | None) -> Iterator[Entry]:
