@@ -216,9 +216,9 @@ def _of_late(seconds: float, age: float) -> float:
 low_priority = LowPriority()
 
 
-def pause(seconds: float = 0.0) -> None:
-    """Block this greenlet for a time, and until the event loop has polled once, so that all who are ready go on."""
-    timer = gevent.get_hub().loop.timer(seconds)
+def pause() -> None:
+    """Block this greenlet until the event loop has polled once, so that all who are ready go on."""
+    timer = gevent.get_hub().loop.timer(0)
     try:
         gevent.get_hub().wait(timer)
     finally:
