@@ -1,8 +1,7 @@
 """One attempt to reach a server: TCP, TLS, and the WebSocket opening handshake up to the 101.
 
-The handshake is the websockets library's (its sans-I/O protocol). After the 101 the stream belongs to
-tunnel/connection.py, as on the server. Read next: dial.py, which makes the TCP connection; reconnect.py, which says
-when to try.
+After the 101 the stream belongs to tunnel/connection.py, as on the server. Read next: dial.py, which makes the TCP
+connection; upgrade.py, the opening handshake; reconnect.py, which says when to try.
 """
 
 from __future__ import annotations
@@ -15,22 +14,19 @@ from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
 import gevent
-from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidURI
-from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI, parse_uri
 
-from etherws import __version__
 from etherws.access import certificates
 from etherws.addresses import authority
 from etherws.client.credentials import Credentials
 from etherws.client.dial import Dialer
-from etherws.client.http_answer import HttpAnswer, read_answer
+from etherws.client.http_answer import HttpAnswer
 from etherws.client.proxy_choice import ProxyChoice
+from etherws.client.upgrade import Upgrade
 from etherws.errors import ConnectError, NotAdmitted, SettingsError, printable
 from etherws.reloadable import Reloadable
 from etherws.settings import DeviceSettings, Trust
-from etherws.tunnel import wire
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.stream import Stream
 from etherws.tunnel.tls import TlsStream
@@ -174,27 +170,15 @@ class RemoteServer:
 
     def _upgrade(self, stream: Stream) -> Connection:
         """Send the upgrade request, read the answer, and make a connection of the stream and the bytes behind it."""
-        newest = self._settings.wire
-        protocol = ClientProtocol(self._uri, subprotocols=[Subprotocol(name) for name in wire.offer(newest)])
-        request = protocol.connect()
-        request.headers["User-Agent"] = f"etherws/{__version__}"
-        request.headers["Etherws-Resume"] = self._resume
-        if authorization := self._credentials.authorization():
-            request.headers["Authorization"] = authorization
-        for name, _ in self._headers:
-            request.headers.pop(name, None)
-        for name, value in self._headers:
-            request.headers[name] = value
-        protocol.send_request(request)
-        stream.sendall(b"".join(protocol.data_to_send()))
-        answer = read_answer(stream.recv, hint="is that an etherws server?", exact=False)
+        upgrade = Upgrade(self._uri, self._settings.wire)
+        own = [("Etherws-Resume", self._resume)]
+        authorization = self._credentials.authorization()
+        if authorization:
+            own.append(("Authorization", authorization))
+        answer = upgrade.ask(stream, own, self._headers)
         if answer.status is not None and answer.status != 101:
             raise _refusal(answer, answer.status, bool(authorization))
-        protocol.receive_data(answer.head + b"\r\n\r\n")
-        if protocol.handshake_exc is not None:
-            raise ConnectError(f"gave no valid answer to the upgrade: {printable(str(protocol.handshake_exc))}")
-        version = wire.best([protocol.subprotocol or ""], newest)
-        congestion = self._settings.congestion
+        version, congestion = upgrade.agreed(answer), self._settings.congestion
         return self.connection(stream, server=False, wire=version, congestion=congestion, early=answer.rest)
 
 

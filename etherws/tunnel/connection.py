@@ -2,7 +2,7 @@
 
 Joins the wire (packets <-> messages), the sender, the receiver and the congestion control, and keeps the state between
 them: how the connection ended, and whether it is closing. One greenlet may send, another receive. The opening handshake
-is in server/handshake.py and client/attempt.py. keepalive.py decides when to ping, and when the peer is lost. Read
+is in server/handshake.py and client/upgrade.py. keepalive.py decides when to ping, and when the peer is lost. Read
 next: sender.py, receiver.py.
 """
 
