@@ -19,7 +19,8 @@ setup(
     package_data={"etherws": ["py.typed"]},
     install_requires=[
         "bcrypt>=4.0.1",
-        "click>=8.1.7",
+        # The first whose types of parameters name their values: ParamType[float].
+        "click>=8.4.0",
         "cryptography>=42",
         "gevent>=24.10.1",
         "gevent-websocket>=0.10.1",

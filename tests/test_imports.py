@@ -69,7 +69,7 @@ OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", 
 #: A library: the modules that may import it.
 DOORS = {
     "pytun": {"tunnel/tap"},
-    "click": {"cli/admin", "cli/commands", "cli/demo", "cli/options"},
+    "click": {"cli/admin", "cli/commands", "cli/demo", "cli/options", "cli/sections"},
     "pyroute2": {
         "kernel/device_errors",
         "kernel/interfaces",

@@ -17,7 +17,8 @@ import click
 
 from etherws import __version__
 from etherws.cli import admin, daemon
-from etherws.cli.options import client_options, common_options, server_options
+from etherws.cli.options import client_notes, client_sections, server_notes, server_sections
+from etherws.cli.sections import Command
 from etherws.client.credentials import (
     Credentials,
     hide_from_process_list,
@@ -63,9 +64,7 @@ main.add_command(admin.passwd)
 main.add_command(admin.check_policy)
 
 
-@main.command()
-@server_options
-@common_options
+@main.command(cls=Command, sections=server_sections, notes=server_notes)
 def server(
     address: str | None,
     port: int | None,
@@ -97,10 +96,8 @@ def server(
     _run(run, **options)
 
 
-@main.command()
+@main.command(cls=Command, sections=client_sections, notes=client_notes)
 @click.argument("positional", metavar="[URI]", required=False)
-@client_options
-@common_options
 def client(
     positional: str | None,
     uri: tuple[str, ...],

@@ -1,25 +1,24 @@
-"""The options of ``etherws server`` and ``etherws client``: names, types, defaults and help texts.
+"""The options of ``etherws server`` and ``etherws client``: names, types, defaults and help texts, by headings.
 
 Every option can be set in the environment: ETHERWS_SERVER_PORT, ETHERWS_CLIENT_URI, and so on. To add an option, add it
-here and as a field in settings.py, which checks it. Read next: commands.py, which runs the commands.
+here and as a field in settings.py, which checks it. Each help text is a sentence that says all that one line can say;
+README.rst lists the option too. Read next: sections.py, which shows them; commands.py, which runs the commands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from etherws.cli.sections import Sections
 from etherws.settings import duration
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Duration(click.ParamType[float]):
     """Seconds, with or without a unit: 20, 20s, 500ms, 5m, 1h."""
 
-    name = "duration"
+    name = "seconds"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The duration in seconds."""
@@ -27,6 +26,19 @@ class Duration(click.ParamType[float]):
             return duration(str(value))
         except ValueError as exc:
             self.fail(str(exc), param, ctx)
+
+
+class Between(click.ParamType[int]):
+    """A whole number within bounds. Unlike click's own range, it leaves the words of the help to the help."""
+
+    name = "number"
+
+    def __init__(self, least: int, most: int) -> None:
+        self._range = click.IntRange(least, most)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        return self._range.convert(value, param, ctx)
 
 
 class Header(click.ParamType[str]):
@@ -37,112 +49,218 @@ class Header(click.ParamType[str]):
     envvar_list_splitter = "\n"
 
 
-def _file(name: str, help: str, metavar: str = "FILE") -> Callable[[Command], Command]:
-    return click.option(name, type=click.Path(), metavar=metavar, help=help)
+def _option(*names: str, help: str, **attributes: Any) -> click.Option:
+    """An option. Its help ends with its default: click adds the one that it knows, `help` has any other in brackets."""
+    return click.Option(names, help=help, show_default=True, **attributes)
 
 
-def _time(name: str, default: str, help: str) -> Callable[[Command], Command]:
-    return click.option(name, type=Duration(), default=default, show_default=True, help=help)
+def _flag(*names: str, help: str) -> click.Option:
+    return _option(*names, help=help, is_flag=True)
 
 
-def _add(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
-    """A decorator that adds these options to a command, in this order."""
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
+def _file(name: str, help: str, metavar: str = "FILE") -> click.Option:
+    return _option(name, help=help, metavar=metavar, type=click.Path())
 
 
-server_options = _add(
-    click.option("--address", help="Listen on this address only, or on unix:/PATH.  [default: all, IPv4 and IPv6]"),
-    click.option("--port", type=click.IntRange(0, 65535), help="0 takes any free port.  [default: 80, with TLS 443]"),
-    click.option("--path", default="/", show_default=True, help="The tunnel's path; other paths get 404."),
-    click.option(
-        "--trusted-proxy",
-        multiple=True,
-        metavar="NETWORK",
-        help="Reverse proxies that may say who their client is; unix: those on the UNIX socket. Repeatable.",
+def _time(name: str, default: str, help: str) -> click.Option:
+    return _option(name, help=help, type=Duration(), default=default)
+
+
+#: Where times are: the heading says how to write them.
+TIMING = "Timing (seconds, or with a unit: 500ms, 20s, 5m, 1h)"
+
+_interface = [
+    _option(
+        "--device",
+        default="ethws%d",
+        metavar="NAME",
+        help="Name the network interface; %d is the first free number.",
     ),
-    click.option("--proxy-protocol", is_flag=True, help="The trusted proxies use the PROXY protocol, version 1 or 2."),
-    _file("--keyfile", "TLS: the private key, PEM."),
-    _file("--certfile", "TLS: the certificate and its chain, PEM."),
-    _file("--client-ca", "Clients need a certificate signed by these authorities, PEM."),
-    _file("--htpasswd", "Clients need a user and password from this file."),
-    _file("--token-file", "Clients need a token from this file."),
-    _file("--policy", "What each client may do; see check-policy."),
-    click.option("--allow-origin", multiple=True, metavar="ORIGIN", help="Let web pages of this origin in; * for all."),
-    _time("--resume-timeout", "30s", "How long to keep a lost client's port."),
-)
+    _option("--bridge", metavar="NAME", help="Put the interface into this bridge, made if needed.  [default: none]"),
+    _option("--mtu", type=int, metavar="BYTES", help="Set the interface's MTU.  [default: the kernel's, 1500]"),
+    _flag("--accept-ra", help="Let the far LAN's routers configure this machine's IPv6.  [default: they cannot]"),
+]
 
-client_options = _add(
-    click.option(
-        "--uri",
-        multiple=True,
-        help="The server: ws://HOST[:PORT]/[PATH] or wss://...; of several the first that answers.",
+_connection = [
+    _option(
+        "--wire", type=Between(1, 2), metavar="1|2", default=2, help="Use this version of the wire format, or an older."
     ),
-    _file("--cacert", "Trust these certificates instead of the system's.", "FILE|DIR"),
-    click.option("--pinnedpubkey", metavar="PINS", help="The server's key: sha256//BASE64;... or a file with it."),
-    click.option("--sni", metavar="NAME", help="Ask for this name, and verify it, instead of the URI's."),
-    click.option("-k", "--insecure", is_flag=True, help="Do not verify the server's certificate."),
-    _file("--certfile", "TLS: this client's certificate and its chain, PEM."),
-    _file("--keyfile", "TLS: its private key, PEM.  [default: in --certfile]"),
-    click.option("-u", "--user", metavar="NAME[:PASSWORD]", help="Log in as this user; asks for a missing password."),
-    _file("--password-file", "The password is the first line of this file."),
-    _file("--token-file", "Log in with the token in the first line of this file."),
-    click.option(
-        "-x", "--proxy", metavar="URL", help="http://, https:// or socks5://.  [default: from the environment]"
-    ),
-    click.option("--noproxy", metavar="LIST", help="Hosts, domains and networks without proxy; * for all."),
-    click.option("--connect-to", metavar="HOST:PORT", help="Connect there instead of to the URI's host."),
-    click.option("-4", "--ipv4", is_flag=True, help="Use IPv4 only."),
-    click.option("-6", "--ipv6", is_flag=True, help="Use IPv6 only."),
-    click.option(
-        "-H",
-        "--header",
-        type=Header(),
-        multiple=True,
-        metavar="'NAME: VALUE'|@FILE",
-        help="Add to the request; one in each line of a file.",
-    ),
-    click.option(
-        "--drop",
-        multiple=True,
-        metavar="LIST",
-        help="Drop from the far LAN: bpdu, dhcp-server, router-advertisement. Repeatable.",
-    ),
-    click.option(
-        "--retry-on-auth-failure/--no-retry-on-auth-failure",
-        default=True,
-        help="If off, refused credentials end it with status 77.",
-    ),
-    _time("--connect-timeout", "10s", "For one attempt."),
-    _time("--retry-interval", "0.5s", "The wait before the second attempt."),
-    _time("--max-retry-interval", "30s", "The longest wait between attempts."),
-)
+    _option("--congestion", default="auto", metavar="NAME", help="Use this congestion control of TCP."),
+]
 
-common_options = _add(
-    click.option("--device", default="ethws%d", show_default=True, help="The TAP's name; %d: the first free number."),
-    click.option("--bridge", metavar="NAME", help="Put the TAP into this bridge; make the bridge if needed."),
-    click.option("--mtu", type=int, metavar="BYTES", help="The TAP's MTU.  [default: the kernel's, 1500]"),
-    click.option("--accept-ra", is_flag=True, help="Let the far LAN's routers configure this machine's IPv6."),
-    click.option(
-        "--wire", type=click.IntRange(1, 2), default=2, show_default=True, help="The newest wire format to use."
+_pings = [
+    _time("--ping-interval", "20s", "Send a ping each time that this passes; 0 sends none."),
+    _time("--ping-timeout", "10s", "Wait so much longer for any byte, then give the connection up."),
+    _time("--carrier-timeout", "30s", "Take the carrier from the interface if unconnected so long; 0 never."),
+]
+
+_process = [
+    _flag("--foreground", help="Stay in the foreground and log to standard error.  [default: background, syslog]"),
+    _option(
+        "--pidfile",
+        type=click.Path(dir_okay=False),
+        metavar="FILE",
+        help="Keep the process ID in this file.  [default: none]",
     ),
-    click.option("--congestion", default="auto", show_default=True, metavar="NAME", help="TCP's congestion control."),
-    _time("--ping-interval", "20s", "Time between pings; 0: no pings."),
-    _time("--ping-timeout", "10s", "How much longer the other side may be silent."),
-    _time("--carrier-timeout", "30s", "The TAP loses its carrier after this time without connection; 0: never."),
-    click.option("--foreground", is_flag=True, help="Stay in the foreground and log to standard error."),
-    click.option("--pidfile", type=click.Path(dir_okay=False), help="Keep the process ID in this file."),
-    click.option("--debug", is_flag=True, help="The same as --log-level debug."),
-    click.option(
+    _option(
         "--log-level",
         type=click.Choice(["debug", "info", "warning", "error"]),
+        metavar="LEVEL",
         default="info",
-        show_default=True,
-        help="How much to log.",
+        help="Log this and what is graver: debug, info, warning or error.",
     ),
-)
+    _flag("--debug", help="Log all, as --log-level debug does."),
+]
+
+server_sections: Sections = {
+    "Server": [
+        _option(
+            "--address",
+            metavar="ADDRESS",
+            help="Listen on this address only, or on unix:/PATH.  [default: all, IPv4 and IPv6]",
+        ),
+        _option(
+            "--port",
+            type=Between(0, 65535),
+            metavar="PORT",
+            help="Listen on this TCP port; 0 takes any free one.  [default: 80, with TLS 443]",
+        ),
+        _option("--path", default="/", metavar="PATH", help="Serve the tunnel at this path; any other gets 404."),
+        *_connection,
+    ],
+    "TLS": [
+        _file("--certfile", "Use TLS with the certificate and its chain in this PEM file.  [default: no TLS]"),
+        _file("--keyfile", "Use TLS with the private key in this PEM file.  [default: no TLS]"),
+    ],
+    "Who may join": [
+        _file("--token-file", "Demand a token that this file knows; etherws passwd --token adds one.  [default: none]"),
+        _file("--htpasswd", "Demand a user and password in this file; etherws passwd adds them.  [default: none]"),
+        _file("--client-ca", "Demand a client certificate signed by an authority in this file.  [default: none]"),
+        _file("--policy", "Apply the rules in this file to each client; see etherws check-policy.  [default: none]"),
+        _option(
+            "--allow-origin",
+            multiple=True,
+            metavar="ORIGIN",
+            help="Let in web pages of this origin; * for all. Repeatable.  [default: none of other sites]",
+        ),
+    ],
+    "Proxy": [
+        _option(
+            "--trusted-proxy",
+            multiple=True,
+            metavar="NETWORK",
+            help="Believe the reverse proxies of this network when they say who their client is; unix for those on "
+            "the UNIX socket. Repeatable.  [default: none]",
+        ),
+        _flag("--proxy-protocol", help="Expect the PROXY protocol, version 1 or 2, from the trusted proxies."),
+    ],
+    "Interface": _interface,
+    TIMING: [*_pings, _time("--resume-timeout", "30s", "Keep a lost client's interface so long for its return.")],
+    "Process and log": _process,
+}
+
+client_sections: Sections = {
+    "Connection": [
+        _option(
+            "--uri",
+            multiple=True,
+            metavar="URI",
+            help="Connect to this server, ws://HOST[:PORT]/[PATH] or wss://... Repeatable: the first that answers.",
+        ),
+        _option("--connect-to", metavar="HOST:PORT", help="Connect there.  [default: to the URI's host]"),
+        _flag("-4", "--ipv4", help="Use IPv4 only.  [default: IPv6 and IPv4]"),
+        _flag("-6", "--ipv6", help="Use IPv6 only.  [default: IPv6 and IPv4]"),
+        _option(
+            "-H",
+            "--header",
+            type=Header(),
+            multiple=True,
+            metavar="'NAME: VALUE'|@FILE",
+            help="Add this header to the request, or those in FILE, one a line. Repeatable.  [default: none]",
+        ),
+        *_connection,
+    ],
+    "TLS": [
+        _file("--cacert", "Trust the certificates in this PEM file or directory.  [default: the system's]", "FILE|DIR"),
+        _option(
+            "--pinnedpubkey",
+            metavar="PINS",
+            help="Demand this public key of the server: sha256//BASE64;... or a file with it.  [default: any]",
+        ),
+        _option("--sni", metavar="NAME", help="Ask for this name, and verify it.  [default: the URI's host]"),
+        _flag("-k", "--insecure", help="Do not verify the server's certificate.  [default: verify it]"),
+        _file("--certfile", "Show the server the certificate and its chain in this PEM file.  [default: none]"),
+        _file("--keyfile", "Use the private key of --certfile in this PEM file.  [default: in --certfile]"),
+    ],
+    "Log in": [
+        _file("--token-file", "Log in with the token in the first line of this file.  [default: no token]"),
+        _option(
+            "-u",
+            "--user",
+            metavar="NAME[:PASSWORD]",
+            help="Log in as this user; a missing password is asked for.  [default: the URI's]",
+        ),
+        _file("--password-file", "Log in with the password in the first line of this file.  [default: none]"),
+        click.Option(
+            ["--retry-on-auth-failure/--no-retry-on-auth-failure"],
+            default=True,
+            help="Go on after the server refuses the credentials, or end with status 77.  [default: go on]",
+        ),
+    ],
+    "Proxy": [
+        _option(
+            "-x",
+            "--proxy",
+            metavar="URL",
+            help="Connect through this proxy: http://, https:// or socks5://.  [default: the environment's]",
+        ),
+        _option(
+            "--noproxy",
+            metavar="LIST",
+            help="Use no proxy for these hosts, domains and networks; * for all.  [default: the environment's]",
+        ),
+    ],
+    "Interface": [
+        *_interface,
+        _option(
+            "--drop",
+            multiple=True,
+            metavar="LIST",
+            help="Drop bpdu, dhcp-server or router-advertisement frames of the far LAN. Repeatable.  [default: none]",
+        ),
+    ],
+    TIMING: [
+        _time("--connect-timeout", "10s", "Give one attempt to connect so long."),
+        _time("--retry-interval", "0.5s", "Wait so long before the second attempt."),
+        _time("--max-retry-interval", "30s", "Wait no longer than this between attempts."),
+        *_pings,
+    ],
+    "Process and log": _process,
+}
+
+server_notes = {
+    "Examples": """\
+etherws server --bridge br0
+etherws server --certfile ssl.crt --keyfile ssl.key --token-file tokens
+etherws server --address unix:/run/etherws.sock --trusted-proxy unix""",
+    "Environment": """\
+Each option has a variable, ETHERWS_SERVER_ and its name in capitals, with _
+for -: ETHERWS_SERVER_PORT=8080, ETHERWS_SERVER_TOKEN_FILE=/etc/tokens,
+ETHERWS_SERVER_FOREGROUND=1. The option comes before the variable.""",
+}
+
+client_notes = {
+    "Examples": """\
+etherws client --uri ws://192.0.2.1/ --bridge br0
+etherws client --uri wss://host.example/ --token-file branch1.token
+etherws client --uri wss://host.example/ --cacert ssl.crt --user alice""",
+    "Environment": """\
+Each option has a variable, ETHERWS_CLIENT_ and its name in capitals, with _
+for -: ETHERWS_CLIENT_URI=wss://host.example/, ETHERWS_CLIENT_FOREGROUND=1.
+The option comes before the variable. These have no option of their name:
+  ETHERWS_CLIENT_PASSWORD   the password of --user
+  ETHERWS_CLIENT_TOKEN      the token, if there is no --token-file and no user
+  https_proxy, http_proxy, all_proxy, no_proxy
+                            the proxy for wss://, for ws://, for both; hosts
+                            without one""",
+}
