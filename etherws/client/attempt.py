@@ -204,7 +204,7 @@ class RemoteServer:
         agreed, congestion = upgrade.agreed(answer), self._settings.congestion
         self._note(agreed, tap.name if tap else "", mtu)
         connection = self.connection(
-            stream, server=False, wire=agreed.version, congestion=congestion, early=answer.rest
+            stream, server=False, wire=agreed.version, congestion=congestion, early=answer.rest, name=self.name, mtu=mtu
         )
         return connection, not agreed.doubt
 

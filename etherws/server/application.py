@@ -217,11 +217,19 @@ class Application:
         mtu = port.tap.mtu()
         bearer = authenticate.bearer(handshake.subprotocols(environ))
         agreed = negotiation.negotiate(environ, self.settings.wire, bearer, mtu)
-        self._note(agreed, _name(environ, key), port.tap.name, mtu)
+        client = _name(environ, key)
+        self._note(agreed, client, port.tap.name, mtu)
         stream, early = environ[UPGRADE](headers + agreed.headers)
         source = f"identity {key.identity}" if key.identity else key.source
         return Connection(
-            stream, server=True, wire=agreed.version, congestion=self.settings.congestion, early=early, source=source
+            stream,
+            server=True,
+            wire=agreed.version,
+            congestion=self.settings.congestion,
+            early=early,
+            source=source,
+            name=client,
+            mtu=mtu,
         )
 
     def _note(self, agreed: negotiation.Agreement, client: str, name: str, mtu: int | None) -> None:

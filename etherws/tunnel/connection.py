@@ -22,6 +22,7 @@ import gevent
 from etherws.errors import ConnectionClosed, printable
 from etherws.tunnel.congestion import AUTO, BLOCKED, FREE, FULL, CongestionControl
 from etherws.tunnel.frames import Decoder, Encoder, Opcode, parse_close
+from etherws.tunnel.peer_warnings import PeerWarnings
 from etherws.tunnel.rate_limit import Pacer
 from etherws.tunnel.receiver import Receiver
 from etherws.tunnel.sender import Sender
@@ -56,12 +57,15 @@ class Connection:
         congestion: str = AUTO,
         early: bytes = b"",
         source: str = "",
+        name: str = "the peer",
+        mtu: int | None = None,
         encoder: Encoder | None = None,
         decoder: Decoder | None = None,
     ) -> None:
         """`server` is whether this end is the server. `congestion` is the name of a congestion control, or AUTO;
         `early` are bytes that were received together with the handshake. The connections of one `source` share its
-        part of this process's time. `encoder` and `decoder` replace the usual framing."""
+        part of this process's time. `name` is the peer's in the log. `mtu` is that of the interface here, in bytes:
+        a peer of version 1 that sends larger frames is warned of. `encoder` and `decoder` replace the usual framing."""
         self.wire = wire
         self.congestion = CongestionControl(stream.tcp, congestion)
         self.drops: Counter[str] = Counter()
@@ -82,6 +86,7 @@ class Connection:
         self._pinged: tuple[bytes, float] | None = None
         self._ended: ConnectionClosed | None = None
         self._closing = self._lost = False
+        self._warnings = PeerWarnings(name, mtu if wire.number == 1 else None)
 
     @property
     def heard(self) -> float:
@@ -171,11 +176,13 @@ class Connection:
         if ping is not None:
             # An answer to the latest of several is enough (RFC 6455, section 5.5.3).
             self._sender.pong(ping)
+        self._warnings.frames(messages)
         self._slices = self.wire.unpack(messages)
 
     def _other(self, opcode: int, payload: Buffer) -> None:
         """A pong, or text."""
         if opcode != Opcode.PONG:
+            self._warnings.text()
             self.drops["text"] += 1
         elif self._pinged and payload == self._pinged[0]:
             self.round_trip = monotonic() - self._pinged[1]

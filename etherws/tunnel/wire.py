@@ -207,7 +207,11 @@ def _wrong(message: str) -> ProtocolError:
 
 def _wrong_length(length: int, left: int) -> ProtocolError:
     if length > RECORD_MAX:
-        return ProtocolError(CloseCode.TOO_BIG, f"record of {length} bytes; the limit is {RECORD_MAX}")
+        # What a peer of version 1 would send: the first bytes of a frame are its destination.
+        return ProtocolError(
+            CloseCode.TOO_BIG,
+            f"record of {length} bytes; the limit is {RECORD_MAX}: this is not version 2 of the wire; try --wire 1",
+        )
     if length < RECORD_MIN:
         return _wrong(f"record of {length} bytes; the least is {RECORD_MIN}")
     return _wrong(f"record of {length} bytes runs past the end of its message, which has {left} more")

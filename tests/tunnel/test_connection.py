@@ -85,6 +85,33 @@ def test_a_full_socket_is_waited_for_a_moment(monkeypatch: pytest.MonkeyPatch) -
     assert sent(stream) == [(Opcode.BINARY, FRAME)] * 2
 
 
+def test_text_is_warned_of_once_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    stream = FakeStream(*[from_peer(0x81, b"{}")] * 3, from_peer(0x82, FRAME), b"")
+    one = Connection(stream, server=True, wire=Version1(), name="192.0.2.9")
+    assert packets(one) == [COMPLETE + FRAME]
+    assert one.all_drops() == {"text": 3}
+    assert [record.getMessage() for record in caplog.records] == [
+        "192.0.2.9 sends text messages, which are no Ethernet and are dropped; is it another kind of tunnel?"
+    ]
+    one.close(None)
+
+
+@pytest.mark.parametrize(("mtu", "size", "warned"), [(1500, 1522, 0), (1500, 1523, 1), (None, 9000, 0)])
+def test_frames_of_a_larger_mtu_are_warned_of_once(
+    mtu: int | None, size: int, warned: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A peer of version 1 does not tell its MTU."""
+    large = FakeStream(*[from_peer(0x82, bytes(size))] * 2, from_peer(0x82, FRAME), b"")
+    one = Connection(large, server=True, wire=Version1(), name="192.0.2.9", mtu=mtu)
+    got = packets(one) + packets(one) + packets(one)
+    assert got == [bytes(10 + size)] * 2 + [COMPLETE + FRAME]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"192.0.2.9 sends frames of {size} bytes, but the MTU here is 1500: the MTUs differ. Larger frames can be lost"
+        " without an error; give both ends the lower one by --mtu"
+    ] * warned
+    one.close(None)
+
+
 def test_pings_are_answered_and_text_and_short_messages_are_dropped() -> None:
     data = [from_peer(0x89, b"?"), from_peer(0x81, b"text"), from_peer(0x82, b"short"), from_peer(0x8A, b"unasked")]
     stream = FakeStream(b"".join(data), from_peer(0x82, FRAME))

@@ -174,6 +174,12 @@ def test_many_messages_of_version_1_come_in_slices_too() -> None:
     assert [len(packets) for packets in Version1().unpack([bytes(14)] * (SLICE_PACKETS + 1))] == [SLICE_PACKETS, 1]
 
 
+def test_a_frame_of_version_1_is_called_what_it_may_be() -> None:
+    for to in (b"\xff" * 6, b"\x33\x33\0\0\0\1", b"\1\0\x5e\0\0\1", b"\2\xee\0\0\0\1"):
+        with pytest.raises(ProtocolError, match="the limit is 65568: this is not version 2 of the wire; try --wire 1"):
+            list(Version2().unpack([to + bytes(60)]))
+
+
 def test_a_super_frame_counts_as_what_it_is_cut_into() -> None:
     frame = MACS + ipv4(TCP, tcp(bytes(60_000)))
     few, many = (record(vnet(1, 1, 54, size, 34, 16) + frame) for size in (1448, 8))
