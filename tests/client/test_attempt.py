@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,12 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etherws.client import dial
-from etherws.client.attempt import RemoteServer, split_uri
+from etherws.client.attempt import OFFER_AGAIN, RemoteServer, split_uri
 from etherws.client.credentials import Credentials
 from etherws.client.proxy_choice import ProxyChoice
 from etherws.errors import ConnectError
 from etherws.settings import DeviceSettings, Trust
+from etherws.tunnel.frames import Decoder
+from tests.lab.answering import Answering
 from tests.lab.servers import switching
+from tests.lab.websocket import feed
 
 #: What hostile headers are made of: names that the client reads, values at the edge of their syntax, and noise.
 NAMES = st.sampled_from(
@@ -127,3 +131,100 @@ def test_only_plain_digits_of_retry_after_count(monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(ConnectError, match="answered 503") as caught:
         attempt(monkeypatch, [Said(f"HTTP/1.1 503 Busy\r\nRetry-After: {value}\r\n\r\n".encode())])
     assert caught.value.wait == wait
+
+
+ECHO = ("etherws.v2", "v2, mtu=1500")
+PROVED = ("etherws.v2", {"v2": "", "mtu": "=1500"})
+PLAIN = ("", "")
+
+
+class Servers:
+    """A client's server, whose connections the test answers, and the client's clock."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, wire: int = 2) -> None:
+        uri, _, _ = split_uri("ws://server.example/")
+        self.now = 1000.0
+        self._left: list[Answering] = []
+        monkeypatch.setattr(dial.Dialer, "_connect", lambda *_: self._left.pop(0))
+        monkeypatch.setattr("etherws.client.attempt.monotonic", lambda: self.now)
+        self._server = RemoteServer(
+            uri,
+            DeviceSettings(wire=wire),
+            proxy_choice=ProxyChoice(None),
+            trust=Trust(),
+            credentials=Credentials(),
+        )
+
+    def connect(self, *answers: tuple[str, Any], tap: Any = None) -> tuple[int, list[Answering]]:
+        """One attempt: the version that it speaks, and the connections that it took, all of these."""
+        streams = [Answering(*answer) for answer in answers]
+        self._left = streams.copy()
+        connection = self._server.connect(tap)
+        assert not self._left
+        connection.close(None)
+        return connection.wire.number, streams
+
+
+def test_an_answer_in_doubt_costs_one_more_connection_without_an_offer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    servers = Servers(monkeypatch)
+    version, (first, second) = servers.connect(ECHO, PLAIN)
+    assert version == 1
+    assert first.offers() == ["Sec-WebSocket-Protocol: etherws.v2", "Etherws-Features: v2"]
+    assert second.offers() == []
+    # A Close, 1000, by which the server frees the port; and the name by which it knows that the client comes again.
+    assert feed(Decoder(server=True, max_message=1), bytes(first.sent)) == [(8, b"\x03\xe8")]
+    assert first.ends[-1] == "close"
+    assert len({line for one in (first, second) for line in one.asked.split("\r\n") if "Resume" in line}) == 1
+    assert [record.getMessage() for record in caplog.records] == [
+        "ws://server.example:80: speaking version 1 of the wire, which is slower: its header Etherws-Features does not"
+        " belong to this handshake: a proxy on the way makes the handshake anew, or another program echoes what it is"
+        " offered. --wire 1 offers nothing from the start"
+    ]
+
+
+def test_a_doubt_is_remembered_for_a_minute_and_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    servers = Servers(monkeypatch)
+    servers.connect(ECHO, PLAIN)
+    servers.now += OFFER_AGAIN - 1
+    assert servers.connect(PLAIN)[1][0].offers() == []
+    servers.now += 2
+    servers.connect(ECHO, PLAIN)
+    assert len(caplog.records) == 1
+    # The server was upgraded, and then the proxy before it goes wrong.
+    servers.now += OFFER_AGAIN + 1
+    assert servers.connect(PROVED)[0] == 2
+    servers.connect(("etherws.v2", ""), PLAIN)
+    assert len(caplog.records) == 2
+
+
+def test_a_server_without_version_2_costs_one_connection_each_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    servers = Servers(monkeypatch)
+    for _ in range(2):
+        version, (only,) = servers.connect(PLAIN)
+        assert (version, len(only.offers())) == (1, 2)
+    assert not caplog.records
+
+
+def test_with_version_1_only_nothing_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    version, (only,) = Servers(monkeypatch, wire=1).connect(PLAIN)
+    assert (version, only.offers()) == (1, [])
+
+
+def test_other_mtus_are_warned_of_once_each(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    servers = Servers(monkeypatch)
+    for mtu in (9000, 9000, 1500, 1400, None):
+        tap = SimpleNamespace(name="ethws0", mtu=lambda mtu=mtu: mtu)
+        version, (only,) = servers.connect(PROVED, tap=tap)
+        assert version == 2
+        assert only.offers()[1] == "Etherws-Features: v2" + (f", mtu={mtu}" if mtu else "")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the MTUs differ: {mtu} at ethws0 here, 1500 at the interface of ws://server.example:80. Larger frames can be"
+        f" lost without an error; give both the lower one: --mtu {min(mtu, 1500)}"
+        for mtu in (9000, 1400)
+    ]

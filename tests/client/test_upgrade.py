@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from etherws import features
 from etherws.client.attempt import split_uri
 from etherws.client.upgrade import Agreement, Upgrade
 from etherws.errors import ConnectError
-from etherws.tunnel.wire import Buffer
-from tests.lab.servers import switching
-from tests.lab.streams import FakeStream
+from tests.lab.answering import Answering
 
 URI = split_uri("ws://server.example/")[0]
 OFFER = {"v2": "", "mtu": "=9000"}
-
-
-class Answering(FakeStream):
-    """Answers the request by a 101, with these headers."""
-
-    def __init__(self, protocol: str, listed: str | dict[str, str]) -> None:
-        """`listed` is the header's value, or a list to prove."""
-        super().__init__()
-        self._protocol, self._listed = protocol, listed
-
-    def sendall(self, data: Buffer) -> None:
-        """See Stream."""
-        super().sendall(data)
-        data = bytes(data)
-        found = re.search(rb"Sec-WebSocket-Key: (\S+)", data)
-        assert found
-        listed = self._listed
-        text = listed if isinstance(listed, str) else features.answer(found[1].decode(), listed)
-        self.feed(switching(data, Sec_WebSocket_Protocol=self._protocol.encode(), Etherws_Features=text.encode()))
 
 
 def agreed(protocol: str, listed: str | dict[str, str], offer: features.Features | None = OFFER) -> Agreement:
@@ -44,11 +21,10 @@ def agreed(protocol: str, listed: str | dict[str, str], offer: features.Features
 
 
 def asked(offer: features.Features | None) -> list[str]:
-    """The lines of the request that have to do with the negotiation."""
+    """What the request says of version 2."""
     stream = Answering("", "")
     Upgrade(URI, offer).ask(stream, [], [])
-    lines = stream.sent.decode().split("\r\n")
-    return [line for line in lines if re.match("(?i)sec-websocket-protocol|etherws", line)]
+    return stream.offers()
 
 
 def test_the_request_offers_version_2_and_lists_the_features() -> None:
