@@ -204,7 +204,13 @@ class RemoteServer:
         agreed, congestion = upgrade.agreed(answer), self._settings.congestion
         self._note(agreed, tap.name if tap else "", mtu)
         connection = self.connection(
-            stream, server=False, wire=agreed.version, congestion=congestion, early=answer.rest, name=self.name, mtu=mtu
+            stream,
+            server=False,
+            wire=agreed.version,
+            congestion=congestion,
+            early=answer.rest,
+            name=self.name,
+            mtu=tap.mtu if tap else None,
         )
         return connection, not agreed.doubt
 

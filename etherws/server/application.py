@@ -229,7 +229,7 @@ class Application:
             early=early,
             source=source,
             name=client,
-            mtu=mtu,
+            mtu=port.tap.mtu,
         )
 
     def _note(self, agreed: negotiation.Agreement, client: str, name: str, mtu: int | None) -> None:

@@ -14,7 +14,7 @@ import os
 import socket
 import struct
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 
 import gevent
@@ -58,14 +58,15 @@ class Connection:
         early: bytes = b"",
         source: str = "",
         name: str = "the peer",
-        mtu: int | None = None,
+        mtu: Callable[[], int | None] | None = None,
         encoder: Encoder | None = None,
         decoder: Decoder | None = None,
     ) -> None:
         """`server` is whether this end is the server. `congestion` is the name of a congestion control, or AUTO;
         `early` are bytes that were received together with the handshake. The connections of one `source` share its
-        part of this process's time. `name` is the peer's in the log. `mtu` is that of the interface here, in bytes:
-        a peer of version 1 that sends larger frames is warned of. `encoder` and `decoder` replace the usual framing."""
+        part of this process's time. `name` is the peer's in the log. `mtu` returns that of the interface here, in
+        bytes: a peer of version 1 that sends larger frames is warned of. `encoder` and `decoder` replace the usual
+        framing."""
         self.wire = wire
         self.congestion = CongestionControl(stream.tcp, congestion)
         self.drops: Counter[str] = Counter()

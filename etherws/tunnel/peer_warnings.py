@@ -7,7 +7,7 @@ Read next: connection.py, which counts.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from etherws.kernel.interfaces import FRAMING
 from etherws.log_limit import LogLimit
@@ -19,10 +19,12 @@ _log_limit = LogLimit(logging.getLogger(__name__))
 class PeerWarnings:
     """What was logged about one peer. `name` is its name in the log."""
 
-    def __init__(self, name: str, mtu: int | None) -> None:
-        """`mtu` is that of the interface here, in bytes; None if frames shall not be looked at: a peer of version 2
-        tells its own MTU."""
+    def __init__(self, name: str, mtu: Callable[[], int | None] | None) -> None:
+        """`mtu` returns that of the interface here at this moment, in bytes; without it frames are not looked at: a
+        peer of version 2 tells its own MTU."""
         self._name, self._mtu, self._text = name, mtu, False
+        # The longest frame that is no reason to ask for the MTU again.
+        self._usual = 0
 
     def text(self) -> None:
         """A text message has come."""
@@ -37,7 +39,13 @@ class PeerWarnings:
 
     def frames(self, frames: Sequence[Buffer]) -> None:
         """Frames have come, each a message; there may be none."""
-        if self._mtu and frames and (longest := max(map(len, frames))) > self._mtu + FRAMING:
+        if self._mtu is None or not frames or (longest := max(map(len, frames))) <= self._usual:
+            return
+        # The user may have changed it meanwhile.
+        mtu = self._mtu()
+        self._usual = mtu + FRAMING if mtu else longest
+        if longest > self._usual:
+            self._mtu = None
             _log_limit.log(
                 logging.WARNING,
                 "large frames",
@@ -45,6 +53,5 @@ class PeerWarnings:
                 " without an error; give both ends the lower one by --mtu",
                 self._name,
                 longest,
-                self._mtu,
+                mtu,
             )
-            self._mtu = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import ssl
 import threading
@@ -20,11 +21,14 @@ from etherws.client.reconnect import Client
 from etherws.errors import EtherwsError
 from etherws.settings import ClientSettings, Retry, Trust
 from etherws.tunnel.connection import Connection
+from etherws.tunnel.frames import Decoder, Opcode
 from etherws.tunnel.session import Session
 from etherws.tunnel.tap import Tap
+from tests.lab.frames import frame
 from tests.lab.hosts import PATIENCE, Host, until
 from tests.lab.pki import Certificate, pin_of, rewritten
 from tests.lab.servers import Talk, answer, hang, serve, switching
+from tests.lab.websocket import feed
 
 REFUSALS: dict[str, tuple[Talk, str]] = {
     "speaks no HTTP": (answer(b"220 mail.example ESMTP\r\n\r\n"), "gave no valid answer"),
@@ -203,6 +207,29 @@ def test_a_pin_works_with_a_certificate_that_only_openssl_takes(host: Host, cert
             client.says(words)
             assert "ethws0" in host.links()
             client.stop()
+
+
+def test_a_relay_that_echoes_what_it_is_offered_gets_plain_frames(host: Host) -> None:
+    """npm's ws and Go's x/net choose the first subprotocol that they are offered, and know nothing of it."""
+    frames: list[bytes] = []
+
+    def talk(connection: socket.socket, request: bytes) -> None:
+        found = re.findall(rb"(?i)\r\n(Sec-WebSocket-Protocol|Etherws-Features): ([^\r]*)", request)
+        connection.sendall(switching(request, **{name.decode().replace("-", "_"): value for name, value in found}))
+        data, events = b"", list[tuple[int, bytes]]()
+        while Opcode.CLOSE not in dict(events) and (chunk := connection.recv(65536)):
+            data += chunk
+            events = feed(Decoder(server=True, max_message=1 << 20), data)
+            frames.extend(payload for opcode, payload in events if opcode == Opcode.BINARY)
+        connection.sendall(b"\x88\x02\x03\xe8")
+
+    with serve(host, talk) as port:
+        client = host.etherws("client", "--foreground", f"ws://127.0.0.1:{port}/")
+        client.says("connected to ws://")
+        assert client.output.count("speaking version 1 of the wire, which is slower: its header Etherws-Features") == 1
+        host.frames("ethws0").send(frame(60))
+        until(lambda: frame(60) in frames, "the frame")
+        client.stop()
 
 
 class Fault(RemoteServer):

@@ -284,7 +284,7 @@ def test_a_tunnel_goes_through_and_the_site_stays(
     options = ("client", "--foreground", uri, "--cacert", str(certificate.cert))
     client = far.run(sys.executable, "-c", WITH_HOSTS, names, *options)
     # The client's own address, not the proxy's.
-    server.says("192.0.2.2 joined on ethws0")
+    server.says("192.0.2.2 joined on ethws0, by version 2 of the wire")
     client.says("connected")
     ends = [host.frames("ethws0") for host in hosts]
     for sender, receiver in (ends, ends[::-1]):
@@ -369,6 +369,47 @@ def test_what_a_proxy_drops_is_named_with_the_mend(
     for part in words.split(b".*"):
         assert part in answer
     assert b"see docs/reverse-proxies.rst" in answer
+
+
+@pytest.mark.parametrize(
+    ("added", "versions", "servers", "clients"),
+    [
+        ('proxy_set_header Etherws-Features "";', [1], "it offers version 2, without the header Etherws-Features", ""),
+        ("proxy_hide_header Etherws-Features;", [2, 1], "", "it chose etherws.v2 without the header Etherws-Features"),
+        ("proxy_hide_header Sec-WebSocket-Protocol;", [2, 1], "", "removed Sec-WebSocket-Protocol from its answer"),
+    ],
+)
+def test_a_proxy_that_removes_a_header_leaves_version_1_and_the_log_says_so(
+    hosts: tuple[Host, Host],
+    site: Site,
+    certificate: Certificate,
+    added: str,
+    versions: list[int],
+    servers: str,
+    clients: str,
+) -> None:
+    near, far = hosts
+    far.needs_mounts()
+    server = near.etherws("server", "--foreground", *(site.here(word) for word in commands()[0]))
+    server.says("listening")
+    http = configuration("/etc/nginx/sites-available/lan.example.com")
+    http = http.replace("proxy_buffering off;", f"proxy_buffering off; {added}")
+    assert added in http
+    wait_for(far, nginx(near, site, http=http))
+    options = ("client", "--foreground", "wss://localhost/lan", "--cacert", str(certificate.cert))
+    client = far.run(sys.executable, "-c", WITH_HOSTS, site.write("hosts", "192.0.2.1 localhost\n"), *options)
+    client.says("connected")
+    server.says(f"joined on ethws0, by version {versions[-1]} of the wire")
+    ends = [host.frames("ethws0") for host in hosts]
+    for sender, receiver in (ends, ends[::-1]):
+        sender.send(frame(1514))
+        assert receiver.receive() == frame(1514)
+    # There is one port, which the second connection gets at once.
+    assert [int(version) for version in re.findall("ethws0, by version ([0-9])", server.output)] == versions
+    for process, words in ((server, servers), (client, clients)):
+        warnings = [line for line in process.output.splitlines() if "version 1" in line and "WARNING" in line]
+        assert len(warnings) == (1 if words else 0)
+        assert all(words in line for line in warnings)
 
 
 def test_a_proxy_with_nothing_behind_it_is_told_from_etherws(

@@ -39,6 +39,19 @@ def test_jumbo_frames_arrive_with_a_larger_mtu(hosts: tuple[Host, Host]) -> None
         assert one.receive() == frame(size)
 
 
+def test_mtus_that_differ_are_warned_of_at_both_ends(hosts: tuple[Host, Host]) -> None:
+    server = hosts[0].etherws("server", "--foreground", "--mtu", "9000")
+    server.says("listening on ws://")
+    client = hosts[1].etherws("client", "--foreground", "ws://192.0.2.1/")
+    client.says("connected to ws")
+    client.says(
+        "the MTUs differ: 1500 at ethws0 here, 9000 at the interface of ws://192.0.2.1:80. Larger frames can be"
+    )
+    server.says("the MTUs differ: 9000 at ethws0 here, 1500 at the interface of 192.0.2.2. Larger frames can be lost")
+    for process in (server, client):
+        assert process.output.count("give both the lower one: --mtu 1500") == 1
+
+
 def test_an_mtu_raised_under_a_running_tunnel_holds(hosts: tuple[Host, Host]) -> None:
     start(hosts)
     for machine in hosts:

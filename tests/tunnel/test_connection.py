@@ -102,13 +102,31 @@ def test_frames_of_a_larger_mtu_are_warned_of_once(
 ) -> None:
     """A peer of version 1 does not tell its MTU."""
     large = FakeStream(*[from_peer(0x82, bytes(size))] * 2, from_peer(0x82, FRAME), b"")
-    one = Connection(large, server=True, wire=Version1(), name="192.0.2.9", mtu=mtu)
+    one = Connection(large, server=True, wire=Version1(), name="192.0.2.9", mtu=lambda: mtu)
     got = packets(one) + packets(one) + packets(one)
     assert got == [bytes(10 + size)] * 2 + [COMPLETE + FRAME]
     assert [record.getMessage() for record in caplog.records] == [
         f"192.0.2.9 sends frames of {size} bytes, but the MTU here is 1500: the MTUs differ. Larger frames can be lost"
         " without an error; give both ends the lower one by --mtu"
     ] * warned
+    one.close(None)
+
+
+def test_an_mtu_that_was_raised_meanwhile_is_no_reason_to_warn(caplog: pytest.LogCaptureFixture) -> None:
+    mtus = [1500, 9000]
+    large = FakeStream(from_peer(0x82, FRAME), *[from_peer(0x82, bytes(9014))] * 2, b"")
+    one = Connection(large, server=True, wire=Version1(), mtu=lambda: mtus.pop(0))
+    assert len(packets(one) + packets(one) + packets(one)) == 3
+    assert not mtus
+    assert not caplog.records
+    one.close(None)
+
+
+def test_frames_of_version_2_are_not_looked_at(caplog: pytest.LogCaptureFixture) -> None:
+    record = (9024).to_bytes(4, "big") + bytes(9024)
+    one = Connection(FakeStream(from_peer(0x82, record), b""), server=True, wire=Version2(), mtu=lambda: 1500)
+    assert packets(one) == [bytes(9024)]
+    assert not caplog.records
     one.close(None)
 
 
