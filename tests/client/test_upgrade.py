@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from etherws import features
+from etherws import __version__, features
 from etherws.client.attempt import split_uri
 from etherws.client.upgrade import Agreement, Upgrade
 from etherws.errors import ConnectError
@@ -33,6 +33,13 @@ def test_the_request_offers_version_2_and_lists_the_features() -> None:
 
 def test_without_an_offer_the_request_has_neither_header() -> None:
     assert asked(None) == []
+
+
+def test_the_users_headers_replace_ours() -> None:
+    stream = Answering("", "")
+    Upgrade(URI, OFFER).ask(stream, [("X", "ours"), ("Y", "ours")], [("x", "1"), ("X", "2"), ("Host", "other.example")])
+    lines = [line for line in stream.asked.split("\r\n") if line[:2].lower() in ("x:", "y:", "ho", "us")]
+    assert lines == [f"User-Agent: etherws/{__version__}", "Y: ours", "x: 1", "X: 2", "Host: other.example"]
 
 
 @pytest.mark.parametrize(

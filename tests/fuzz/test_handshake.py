@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
 
+from etherws import features
 from etherws.server.http import UPGRADE, Handler
+from etherws.server.negotiation import negotiate
 from etherws.settings import ServerSettings
 from etherws.wsgi import Application
+from tests.lab.environ import environ
 from tests.lab.fuzz import conversation, cuts, pieces
-from tests.lab.peer import GOOD
+from tests.lab.peer import GOOD, KEY
 
 
 class Gate(Application):
@@ -134,3 +137,51 @@ def test_any_request_is_let_in_by_right_or_refused_with_a_word(
     library_answer = library.accept(request)
     assert library_answer.status_code == 101, library_answer.body
     assert f"Sec-WebSocket-Accept: {library_answer.headers['Sec-WebSocket-Accept']}\r\n".encode() in answer
+
+
+def read(text: str) -> dict[str, str] | None:
+    """A list of features, read character by character as docs/wire.rst has it; None if it breaks a rule."""
+    found: dict[str, str] = {}
+    for feature in text.split(","):
+        items = [item.lstrip(" ") if at else item for at, item in enumerate(feature.strip(" \t").split(";"))]
+        for item in items:
+            name, equals, value = item.partition("=")
+            if not name or name[0] not in LOWER + "*" or set(name) - set(LOWER + "0123456789_-.*"):
+                return None
+            if bool(equals) != bool(value) or any(not "!" <= char <= "~" or char == '"' for char in value):
+                return None
+        name = items[0].partition("=")[0]
+        if name in found:
+            return None
+        found[name] = ";".join(items)[len(name) :]
+    return found if len(text) <= 1024 and len(found) <= 32 else None
+
+
+LOWER = "abcdefghijklmnopqrstuvwxyz"
+feature_texts = st.lists(
+    st.sampled_from(
+        ["v2", "mtu", "proof", "=", "=1500", "=:", ",", ", ", "\t", ";", "; ", "x*", "*", "A", '"', "\xff", "9"]
+    )
+    | st.text(st.characters(codec="latin-1"), max_size=3)
+    | st.just("a" * 500)
+    | st.just("".join(f"a{at}," for at in range(31))),
+    max_size=20,
+).map("".join)
+
+
+@given(text=feature_texts, mtu=st.none() | st.integers(68, 65521))
+@example(text="v2;a= 1", mtu=None)
+def test_any_list_of_features_is_read_by_the_specification(text: str, mtu: int | None) -> None:
+    expected = read(text)
+    assert features.parse(text) == expected
+    assert features.proved(KEY, text) is None
+    agreed = negotiate(environ(HTTP_SEC_WEBSOCKET_PROTOCOL="etherws.v2", HTTP_ETHERWS_FEATURES=text), 2, None, mtu)
+    answer = dict(agreed.headers).get("Etherws-Features")
+    stripped = read(text.strip(" \t"))
+    if stripped is None or "v2" not in stripped:
+        assert (agreed.version.number, answer) == (1, None)
+        assert agreed.doubt.isprintable()
+    else:
+        assert agreed.version.number == 2
+        told = {} if mtu is None or "mtu" not in stripped else {"mtu": f"={mtu}"}
+        assert features.proved(KEY, answer or "") == {"v2": "", **told}
