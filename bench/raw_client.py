@@ -23,7 +23,7 @@ LINES = [
     b"Sec-WebSocket-Key: " + KEY,
 ]
 #: The same for version 2.
-LINES_V2 = [*LINES, b"Sec-WebSocket-Protocol: etherws.v2"]
+LINES_V2 = [*LINES, b"Sec-WebSocket-Protocol: etherws.v2", b"Etherws-Features: v2"]
 #: Seconds for a connection to open, and for an answer.
 TIMEOUT = 20.0
 

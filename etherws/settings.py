@@ -32,7 +32,8 @@ _INTERFACE_NAME = re.compile(rb"[^\0\t-\r \xa0/:%]+")
 #: The pattern of a token, such as a header's name (RFC 9110, section 5.6.2).
 HTTP_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 
-#: Headers that the user cannot set: they would make another request of the upgrade request.
+#: Headers that the user cannot set, beside Sec-WebSocket-* and Etherws-*: they would make another request of the
+#: upgrade request.
 _RESERVED_HEADERS = {"upgrade", "connection", "content-length", "transfer-encoding"}
 
 
@@ -56,7 +57,7 @@ def parse_header(text: str) -> tuple[str, str]:
         raise SettingsError("--header is malformed; write 'Name: value'")
     if not value.replace("\t", " ").isprintable():
         raise SettingsError(f"--header {name}: its value has an unprintable character")
-    if name.lower() in _RESERVED_HEADERS or name.lower().startswith("sec-websocket-"):
+    if name.lower() in _RESERVED_HEADERS or name.lower().startswith(("sec-websocket-", "etherws-")):
         raise SettingsError(f"--header {name} is a part of the WebSocket handshake; leave it out")
     return name, value.strip(" \t")
 

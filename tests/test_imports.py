@@ -29,14 +29,17 @@ ROOMS: dict[str, set[str]] = {
     "reloadable": set(),
     "kernel": {"log_limit"},
     "settings": {"addresses"},
+    "features": {"settings"},
     "access": {"settings", "log_limit", "small_files"},
     "tunnel": {"kernel/interfaces", "settings", "close_codes", "log_limit"},
     "client": {
         *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),
         *("kernel/port_tables", "kernel/rules", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
-        "small_files",
+        *("small_files", "features"),
     },
-    "server": {"tunnel", "kernel", "access", "settings", "addresses", "close_codes", "log_limit", "reloadable"},
+    "server": {
+        *("tunnel", "kernel", "access", "settings", "addresses", "close_codes", "features", "log_limit", "reloadable"),
+    },
     "wsgi": {"server", "settings"},
     "worker": {"server", "wsgi"},
     "handler": {"server"},
@@ -46,11 +49,18 @@ ROOMS: dict[str, set[str]] = {
 
 #: Modules that know bytes, settings and small files only: no event loop, no device, no socket.
 PURE = {
-    *("__init__", "errors", "addresses", "close_codes", "small_files", "reloadable", "settings"),
+    *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("client/backoff", "client/credentials", "client/http_answer", "client/http_auth", "client/proxy_choice"),
     *("kernel/learned", "kernel/link_changes", "kernel/netlink", "kernel/rule_changes"),
-    *("server/forwarded", "server/handshake", "server/origins", "server/owners", "server/proxy_protocol"),
+    *(
+        "server/forwarded",
+        "server/handshake",
+        "server/negotiation",
+        "server/origins",
+        "server/owners",
+        "server/proxy_protocol",
+    ),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
 }
 

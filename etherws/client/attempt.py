@@ -10,27 +10,35 @@ import logging
 import secrets
 import ssl
 from collections.abc import Sequence
+from time import monotonic
 from urllib.parse import unquote, urlsplit
 
 import gevent
 from websockets.exceptions import InvalidURI
 from websockets.uri import WebSocketURI, parse_uri
 
+from etherws import features
 from etherws.access import certificates
 from etherws.addresses import authority
 from etherws.client.credentials import Credentials
 from etherws.client.dial import Dialer
 from etherws.client.proxy_choice import ProxyChoice
 from etherws.client.refusals import refusal, tls_error
-from etherws.client.upgrade import Upgrade
+from etherws.client.upgrade import Agreement, Upgrade
+from etherws.close_codes import CloseCode
 from etherws.errors import ConnectError, SettingsError
 from etherws.reloadable import Reloadable
 from etherws.settings import DeviceSettings, Trust
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.stream import Stream
+from etherws.tunnel.tap import Tap
 from etherws.tunnel.tls import TlsStream
 
 log = logging.getLogger(__name__)
+
+#: Seconds in which nothing is offered to a server whose answer left a doubt. A connection that is lost again and again
+#: then costs one handshake each time, and not two; a server that was upgraded is soon asked again.
+OFFER_AGAIN = 60.0
 
 
 def split_uri(text: str) -> tuple[WebSocketURI, str | None, str | None]:
@@ -82,28 +90,40 @@ class RemoteServer:
         self._tls_context = Reloadable(lambda: certificates.client_context(trust), trust.files) if uri.secure else None
         # A secret between the server and us. With it we get our port back after a lost connection.
         self._resume = secrets.token_urlsafe(16)
+        #: From when on to offer version 2, by monotonic().
+        self._offer_again = 0.0
+        # What was logged already: a lost connection comes again, with the same server.
+        self._warned_of_doubt = False
+        self._warned_of_mtus: tuple[int, int] | None = None
 
     @property
     def sends_secrets_in_clear(self) -> bool:
         """Whether a password or token goes over the network without TLS."""
         return bool(self._credentials) and not self._uri.secure
 
-    def connect(self) -> Connection:
-        """One attempt. Raises ConnectError; NotAdmitted if the server refuses our credentials."""
+    def connect(self, tap: Tap | None = None) -> Connection:
+        """One attempt. The server is told the MTU of `tap`. It is two connections, one after the other, if the answer
+        to the first leaves a doubt about the version of the wire: the second one offers nothing.
+
+        Raises ConnectError; NotAdmitted if the server refuses our credentials.
+        """
         deadline = gevent.Timeout.start_new(self._timeout)
         stream: Stream | None = None
         tls: TlsStream | None = None
         try:
-            stream = self._dialer.dial(self._uri.host, self._uri.port, self._uri.secure)
-            if self._tls_context:
-                server_name = self._trust.sni or self._uri.host
-                stream = tls = TlsStream(stream, self._tls_context.get(), server_hostname=server_name)
-                tls.do_handshake()
-                self._check_pin(tls)
-            connection = self._upgrade(stream)
-            # The connection closes it from now on.
-            stream = None
-            return connection
+            while True:
+                stream = self._dialer.dial(self._uri.host, self._uri.port, self._uri.secure)
+                if self._tls_context:
+                    server_name = self._trust.sni or self._uri.host
+                    stream = tls = TlsStream(stream, self._tls_context.get(), server_hostname=server_name)
+                    tls.do_handshake()
+                    self._check_pin(tls)
+                connection, sure = self._upgrade(stream, tap)
+                # The connection closes it from now on.
+                stream = None
+                if sure:
+                    return connection
+                connection.close(CloseCode.NORMAL)
         except gevent.Timeout as exc:
             if exc is not deadline:
                 raise
@@ -134,9 +154,12 @@ class RemoteServer:
         if pin not in self._trust.pins:
             raise ConnectError(f"its key is not the pinned one but {pin}; is that the right server? See --pinnedpubkey")
 
-    def _upgrade(self, stream: Stream) -> Connection:
-        """Send the upgrade request, read the answer, and make a connection of the stream and the bytes behind it."""
-        upgrade = Upgrade(self._uri, self._settings.wire)
+    def _upgrade(self, stream: Stream, tap: Tap | None) -> tuple[Connection, bool]:
+        """Send the upgrade request, read the answer, and make a connection of the stream and the bytes behind it.
+        Return it, and whether the two ends are sure to speak the same version of the wire there. If not, the next
+        request will offer nothing."""
+        mtu = tap.mtu() if tap else None
+        upgrade = Upgrade(self._uri, self._offer(mtu))
         own = [("Etherws-Resume", self._resume)]
         authorization = self._credentials.authorization()
         if authorization:
@@ -144,5 +167,31 @@ class RemoteServer:
         answer = upgrade.ask(stream, own, self._headers)
         if answer.status is not None and answer.status != 101:
             raise refusal(answer, answer.status, bool(authorization))
-        version, congestion = upgrade.agreed(answer), self._settings.congestion
-        return self.connection(stream, server=False, wire=version, congestion=congestion, early=answer.rest)
+        agreed, congestion = upgrade.agreed(answer), self._settings.congestion
+        self._note(agreed, tap.name if tap else "", mtu)
+        connection = self.connection(
+            stream, server=False, wire=agreed.version, congestion=congestion, early=answer.rest
+        )
+        return connection, not agreed.doubt
+
+    def _offer(self, mtu: int | None) -> dict[str, str] | None:
+        """The features to offer, None for nothing. `mtu` is the TAP's in bytes."""
+        if self._settings.wire < 2 or monotonic() < self._offer_again:
+            return None
+        return {features.VERSION_2: "", **({features.MTU: f"={mtu}"} if mtu else {})}
+
+    def _note(self, agreed: Agreement, name: str, mtu: int | None) -> None:
+        """Remember and log what the answer says. `name` and `mtu` are the TAP's."""
+        if agreed.doubt:
+            self._offer_again = monotonic() + OFFER_AGAIN
+            if not self._warned_of_doubt:
+                log.warning(
+                    "%s: speaking version 1 of the wire, which is slower: %s. --wire 1 offers nothing from the start",
+                    self.name, agreed.doubt,
+                )  # fmt: skip
+            self._warned_of_doubt = True
+        elif agreed.version.number == 2:
+            self._warned_of_doubt = False
+        if agreed.mtu and mtu and agreed.mtu != mtu and self._warned_of_mtus != (mtu, agreed.mtu):
+            self._warned_of_mtus = mtu, agreed.mtu
+            log.warning("%s", features.mtu_warning(name, mtu, self.name, agreed.mtu))

@@ -26,6 +26,7 @@ from etherws.tunnel import congestion
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.interface import Interface
 from etherws.tunnel.session import Session
+from etherws.tunnel.tap import Tap
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ class Client:
         while not self._stopping:
             device.tap.start_carrier_timeout(self._settings.carrier_timeout)
             try:
-                server, connection = self._connect()
+                server, connection = self._connect(device.tap)
             except ConnectError as exc:
                 if isinstance(exc, NotAdmitted) and not self._retry.after_refusal:
                     raise
@@ -123,7 +124,7 @@ class Client:
             if not self._stopping:
                 self._wait(backoff, extra_wait)
 
-    def _connect(self) -> tuple[str, Connection]:
+    def _connect(self, tap: Tap) -> tuple[str, Connection]:
         """The first server that lets us in, and the connection to it.
 
         Raises ConnectError with the reason of each server; NotAdmitted if all of them refuse us.
@@ -131,7 +132,7 @@ class Client:
         failures = []
         for server in self._servers:
             try:
-                return server.name, server.connect()
+                return server.name, server.connect(tap)
             except ConnectError as exc:
                 log.debug("cannot connect to %s: %s", server.name, exc)
                 failures.append((server.name, exc))

@@ -1,31 +1,47 @@
 """The client's side of the opening handshake: the upgrade request, and the check of the server's 101.
 
-The rules of RFC 6455, section 4.1, are the websockets library's (its sans-I/O protocol). What another status than 101
-means is said by attempt.py. Read next: attempt.py, and server/handshake.py, which is the other side.
+The rules of RFC 6455, section 4.1, are the websockets library's (its sans-I/O protocol); the negotiation of version 2
+is here. What another status than 101 means is said by attempt.py. Read next: etherws/features.py; attempt.py, which
+tries again without an offer; server/negotiation.py, which is the other side.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from websockets.client import ClientProtocol
 from websockets.typing import Subprotocol
 from websockets.uri import WebSocketURI
 
-from etherws import __version__
+from etherws import __version__, features
 from etherws.client.http_answer import HttpAnswer, read_answer
 from etherws.errors import ConnectError, printable
-from etherws.tunnel import wire
+from etherws.features import VERSION_2, Features
 from etherws.tunnel.stream import Stream
+from etherws.tunnel.wire import Version1, Version2
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What a 101 agrees on: the version of the wire, and the MTU of the server's interface in bytes, if it told it.
+
+    With a `doubt`, which is a sentence for the log, the server may mean another version than the client understands.
+    """
+
+    version: Version1 | Version2
+    mtu: int | None = None
+    doubt: str = ""
 
 
 class Upgrade:
     """One upgrade request, and what its answer means."""
 
-    def __init__(self, uri: WebSocketURI, newest: int) -> None:
-        """`newest` is the highest version of the wire to agree on."""
-        self._newest = newest
-        self._protocol = ClientProtocol(uri, subprotocols=[Subprotocol(name) for name in wire.offer(newest)])
+    def __init__(self, uri: WebSocketURI, offer: Features | None) -> None:
+        """`offer` has the features to offer together with version 2; None to offer nothing."""
+        self._offer = offer
+        # An empty list would be an empty header, which RFC 6455, section 11.3.4, forbids.
+        self._protocol = ClientProtocol(uri, subprotocols=[Subprotocol(Version2.name)] if offer else None)
 
     def ask(self, stream: Stream, own: Sequence[tuple[str, str]], users: Sequence[tuple[str, str]]) -> HttpAnswer:
         """Send the request and read the answer. The request has our `own` headers and the user's, who may replace ours.
@@ -34,6 +50,8 @@ class Upgrade:
         """
         request = self._protocol.connect()
         request.headers["User-Agent"] = f"etherws/{__version__}"
+        if self._offer:
+            request.headers[features.HEADER] = features.write(self._offer)
         for name, value in own:
             request.headers[name] = value
         for name, _ in users:
@@ -44,9 +62,33 @@ class Upgrade:
         stream.sendall(b"".join(self._protocol.data_to_send()))
         return read_answer(stream.recv, hint="is that an etherws server?", exact=False)
 
-    def agreed(self, answer: HttpAnswer) -> wire.Version1 | wire.Version2:
-        """The version of the wire that this answer, a 101, agrees on. Raises ConnectError if it is not valid."""
-        self._protocol.receive_data(answer.head + b"\r\n\r\n")
-        if self._protocol.handshake_exc is not None:
-            raise ConnectError(f"gave no valid answer to the upgrade: {printable(str(self._protocol.handshake_exc))}")
-        return wire.best([self._protocol.subprotocol or ""], self._newest)
+    def agreed(self, answer: HttpAnswer) -> Agreement:
+        """What this answer, a 101, agrees on. Raises ConnectError if it breaks a rule of RFC 6455."""
+        protocol = self._protocol
+        protocol.receive_data(answer.head + b"\r\n\r\n")
+        if protocol.handshake_exc is not None:
+            raise ConnectError(f"gave no valid answer to the upgrade: {printable(str(protocol.handshake_exc))}")
+        if not self._offer:
+            return Agreement(Version1())
+        lists = answer.values(features.HEADER)
+        found = features.proved(protocol.key, ", ".join(lists)) or {}
+        named, proved = protocol.subprotocol == Version2.name, VERSION_2 in found
+        if named and proved:
+            return Agreement(Version2(), features.mtu_of(found))
+        return Agreement(Version1(), doubt=_doubt(named, lists) if named or proved else "")
+
+
+def _doubt(named: bool, lists: list[str]) -> str:
+    """What is wrong with a 101 that agrees on version 2 by half. `named` is whether it names the subprotocol, `lists`
+    are its values of the header Etherws-Features."""
+    if not named:
+        return "a proxy on the way removed Sec-WebSocket-Protocol from its answer"
+    if not lists:
+        return (
+            f"it chose {Version2.name} without the header {features.HEADER}: a proxy on the way removed the header, or"
+            " it is an older etherws, or another program that echoes what it is offered"
+        )
+    return (
+        f"its header {features.HEADER} does not belong to this handshake: a proxy on the way makes the handshake"
+        " anew, or another program echoes what it is offered"
+    )

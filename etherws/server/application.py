@@ -20,13 +20,13 @@ import gevent
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
-from etherws import addresses
+from etherws import addresses, features
 from etherws.access import policy
 from etherws.access.policy import Profile
 from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, NoPort, ProxyError, Refused, printable
 from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
-from etherws.server import authenticate, forwarded, handshake
+from etherws.server import authenticate, forwarded, handshake, negotiation
 from etherws.server.authenticate import Admission
 from etherws.server.http import PRESENCE, UPGRADE
 from etherws.server.port import ClientKey, Port
@@ -34,7 +34,7 @@ from etherws.server.ports import Ports
 from etherws.server.presence import UNKNOWN, Presence
 from etherws.server.review import Review
 from etherws.settings import ServerSettings
-from etherws.tunnel import congestion, wire
+from etherws.tunnel import congestion
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.session import Session
 
@@ -169,7 +169,7 @@ class Application:
         assert self._ports is not None
         guest = self._review.add(self._ports, port, admission)
         try:
-            connection = self._upgrade(environ, headers, key)
+            connection = self._upgrade(environ, headers, key, port)
             if profile.rate_up:
                 connection.limit_rate(port.pacer(profile.rate_up))
             session = Session(port.tap, connection, self.settings, port.sink())
@@ -212,18 +212,26 @@ class Application:
         self._full = False
         return port
 
-    def _upgrade(self, environ: Environ, headers: Headers, key: ClientKey) -> Connection:
+    def _upgrade(self, environ: Environ, headers: Headers, key: ClientKey, port: Port) -> Connection:
         """Send the 101, and take the connection from the HTTP server."""
-        offered = handshake.subprotocols(environ)
-        version = wire.best(offered, self.settings.wire)
-        # A browser closes the connection if the 101 names a subprotocol that it did not offer, or none although it
-        # offered some.
-        chosen = version.name if version.name in offered else authenticate.bearer(offered)
-        stream, early = environ[UPGRADE](headers + ([("Sec-WebSocket-Protocol", chosen)] if chosen else []))
+        mtu = port.tap.mtu()
+        bearer = authenticate.bearer(handshake.subprotocols(environ))
+        agreed = negotiation.negotiate(environ, self.settings.wire, bearer, mtu)
+        self._note(agreed, _name(environ, key), port.tap.name, mtu)
+        stream, early = environ[UPGRADE](headers + agreed.headers)
         source = f"identity {key.identity}" if key.identity else key.source
         return Connection(
-            stream, server=True, wire=version, congestion=self.settings.congestion, early=early, source=source
+            stream, server=True, wire=agreed.version, congestion=self.settings.congestion, early=early, source=source
         )
+
+    def _note(self, agreed: negotiation.Agreement, client: str, name: str, mtu: int | None) -> None:
+        """Log what may slow the client down, or lose its frames. It may come again and again."""
+        if agreed.doubt:
+            self._log.log(
+                logging.WARNING, "no version 2", "%s gets version 1: it offers version 2, %s", client, agreed.doubt
+            )
+        if agreed.mtu and mtu and agreed.mtu != mtu:
+            self._log.log(logging.WARNING, "MTU", "%s", features.mtu_warning(name, mtu, client, agreed.mtu))
 
     def _leave(self, port: Port, reason: EtherwsError | None) -> None:
         """The session has ended. The port is kept for its client, unless one side closed the WebSocket on purpose."""

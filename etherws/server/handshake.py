@@ -1,7 +1,7 @@
 """The server's side of the opening handshake (RFC 6455, section 4.2), over a WSGI environment.
 
 Pure, and the same under every server: decides what is wrong with a request before anything is answered. It does not
-negotiate: application.py chooses the subprotocol. Read next: http.py, which checks the HTTP below.
+negotiate: negotiation.py chooses the subprotocol. Read next: http.py, which checks the HTTP below.
 """
 
 from __future__ import annotations
@@ -64,10 +64,15 @@ def accept(environ: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"the Sec-WebSocket-Version header must be {VERSION}",
             [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", VERSION)],
         )
-    key = environ.get("HTTP_SEC_WEBSOCKET_KEY", "").strip(" \t")
-    if not _is_key(key):
+    if not _is_key(key(environ)):
         raise _bad("the Sec-WebSocket-Key header must be 16 bytes in base64")
-    return [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept_value(key))]
+    return [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept_value(key(environ)))]
+
+
+def key(environ: Mapping[str, Any]) -> str:
+    """The Sec-WebSocket-Key."""
+    text: str = environ.get("HTTP_SEC_WEBSOCKET_KEY", "")
+    return text.strip(" \t")
 
 
 def subprotocols(environ: Mapping[str, Any]) -> list[str]:
@@ -75,9 +80,9 @@ def subprotocols(environ: Mapping[str, Any]) -> list[str]:
     return [token.strip(" \t") for token in environ.get("HTTP_SEC_WEBSOCKET_PROTOCOL", "").split(",")]
 
 
-def accept_value(key: str) -> str:
+def accept_value(nonce: str) -> str:
     """The Sec-WebSocket-Accept for a Sec-WebSocket-Key (RFC 6455, section 4.2.2, step 5.4)."""
-    return base64.b64encode(hashlib.sha1((key + _GUID).encode()).digest()).decode()
+    return base64.b64encode(hashlib.sha1((nonce + _GUID).encode()).digest()).decode()
 
 
 def _tokens(environ: Mapping[str, Any], name: str) -> list[str]:
@@ -85,9 +90,9 @@ def _tokens(environ: Mapping[str, Any], name: str) -> list[str]:
     return [token.strip(" \t").lower() for token in environ.get(name, "").split(",")]
 
 
-def _is_key(key: str) -> bool:
+def _is_key(text: str) -> bool:
     try:
-        return len(base64.b64decode(key.encode("ascii"), validate=True)) == 16
+        return len(base64.b64decode(text.encode("ascii"), validate=True)) == 16
     except (binascii.Error, UnicodeEncodeError):
         return False
 

@@ -110,6 +110,13 @@ class Tap:
             return False
         return True
 
+    def mtu(self) -> int | None:
+        """Its MTU in bytes at this moment: others may change it. None if the device is gone."""
+        try:
+            return interfaces.bridge_and_mtu(self.index)[1]
+        except DeviceError:
+            return None
+
     def begin(self, *, offload: bool) -> None:
         """Prepare for a new session: set the offloads and the carrier. With `offload` the peer's kernel fills in
         checksums and cuts super-frames; without, this kernel does.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import mmap
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from etherws.close_codes import CloseCode
 from etherws.errors import ProtocolError
@@ -199,16 +199,6 @@ class Version2:
             yield packets
             raise
         yield packets
-
-
-def offer(newest: int) -> list[str]:
-    """The subprotocols for a client to offer, if it speaks the versions up to `newest`."""
-    return [Version2.name] if newest >= 2 else []
-
-
-def best(offered: Iterable[str], newest: int) -> Version1 | Version2:
-    """The version to speak with a peer that names these subprotocols; `newest`, 1 or 2, is the highest allowed."""
-    return Version2() if newest >= 2 and Version2.name in offered else Version1()
 
 
 def _wrong(message: str) -> ProtocolError:

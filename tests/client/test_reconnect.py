@@ -21,6 +21,7 @@ from etherws.errors import EtherwsError
 from etherws.settings import ClientSettings, Retry, Trust
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.session import Session
+from etherws.tunnel.tap import Tap
 from tests.lab.hosts import PATIENCE, Host, until
 from tests.lab.pki import Certificate, pin_of, rewritten
 from tests.lab.servers import Talk, answer, hang, serve, switching
@@ -210,7 +211,7 @@ class Fault(RemoteServer):
     def __init__(self, over: Event) -> None:
         self.name, self.attempts, self._over = "ws://fault", 0, over
 
-    def connect(self) -> Connection:
+    def connect(self, tap: Tap | None = None) -> Connection:
         """Fail as no code should."""
         self.attempts += 1
         if self.attempts > 2:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from etherws import features
 from etherws.client import http_auth, proxies
 from etherws.client.attempt import RemoteServer, split_uri
 from etherws.client.credentials import Credentials
@@ -201,7 +202,7 @@ class Server(RemoteServer):
 
     def answer(self, stream: Any) -> Connection:
         """What the client makes of the answer that the stream holds."""
-        return self._upgrade(stream)
+        return self._upgrade(stream, None)[0]
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +229,7 @@ class Answering(FakeStream):
         key = re.search(rb"Sec-WebSocket-Key: (\S+)", self.sent)
         assert key
         answer = self._answer.replace(b"ACCEPT", accept_value(key[1].decode()).encode())
+        answer = answer.replace(b"PROVED", features.answer(key[1].decode(), {"v2": ""}).encode())
         self.feed(*([answer] if answer else []), b"")
 
 
@@ -239,8 +241,13 @@ def upgraded(lines: list[str]) -> bytes:
 RIGHT = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Accept: ACCEPT"]
 right_or_wrong = st.sampled_from([RIGHT, RIGHT, RIGHT, RIGHT[1:], RIGHT[:2], [line.upper() for line in RIGHT]])
 more_lines = st.lists(st.builds("{}: {}".format, names, values), max_size=2)
+VERSION_2 = "Sec-WebSocket-Protocol: etherws.v2"
 offers = st.sampled_from(
-    [[], ["Sec-WebSocket-Protocol: etherws.v2"], ["Sec-WebSocket-Protocol: x"], ["X: y"], ["Sec-"]]
+    [
+        *([], [VERSION_2], [VERSION_2, "Etherws-Features: PROVED"], ["Etherws-Features: PROVED"]),
+        *([VERSION_2, "Etherws-Features: v2"], [VERSION_2, "Etherws-Features: PROVED", "Etherws-Features: x"]),
+        *(["Sec-WebSocket-Protocol: x"], ["X: y"], ["Sec-"]),
+    ]
 )
 good = st.builds(lambda lines, offer, more: upgraded([*lines, *offer, *more]), right_or_wrong, offers, more_lines)
 
@@ -257,5 +264,6 @@ def test_an_answer_to_the_upgrade_is_a_connection_or_an_error(server: Server, da
     assert data.startswith(b"HTTP/1.1 101 ")
     assert b"ACCEPT" in data
     chosen = re.search(rb"(?i)\r\nSec-WebSocket-Protocol:[ \t]*etherws\.v2[ \t]*\r\n", data)
-    assert connection.wire.number == (2 if chosen else 1)
+    proofs = re.findall(rb"(?i)\r\nEtherws-Features:[ \t]*(.*?)[ \t]*\r\n", data)
+    assert connection.wire.number == (2 if chosen and proofs == [b"PROVED"] else 1)
     connection.close(None)

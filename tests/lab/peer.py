@@ -23,6 +23,10 @@ GOOD = {
 }
 
 
+#: What a request has beside GOOD that offers version 2.
+VERSION_2 = {"Sec_WebSocket_Protocol": "etherws.v2", "Etherws_Features": "v2"}
+
+
 def request(first: str = "GET / HTTP/1.1", /, **changes: str | None) -> bytes:
     """An upgrade request that is right but for the changes; None leaves a header out."""
     headers: dict[str, str | None] = {**GOOD, **{name.replace("_", "-"): value for name, value in changes.items()}}

@@ -14,7 +14,7 @@ from tests.lab.frames import BROADCAST, SOURCE, frame
 from tests.lab.hosts import PATIENCE, SOL_PACKET, Host, Process, until
 from tests.lab.ip import IPV4, SERVICE_TAG, TAG, TCP, UDP, checksum, ipv4, ipv6, tcp, udp
 from tests.lab.offloads import without_offloads
-from tests.lab.peer import Peer, masked, request
+from tests.lab.peer import VERSION_2, Peer, masked, request
 from tests.lab.pki import Certificate
 from tests.lab.records import BAD, record, vnet
 from tests.lab.tunnels import add_addresses, start, stream
@@ -247,7 +247,7 @@ def checksum_of_syn(peer: Peer, host: Host) -> int:
 def test_a_peer_of_version_1_gets_finished_checksums_after_one_of_version_2(host: Host) -> None:
     serving = serving_with_address(host)
     two = Peer(host)
-    two.say(request(Sec_WebSocket_Protocol="chat, etherws.v2"))
+    two.say(request(Sec_WebSocket_Protocol="chat, etherws.v2", Etherws_Features="v2"))
     assert b"Sec-WebSocket-Protocol: etherws.v2" in two.head()
     two.close()
     serving.says("left ethws0")
@@ -270,7 +270,7 @@ def test_no_subprotocol_is_named_that_was_not_offered_whole(host: Host, offered:
 def of_version_2(host: Host) -> Peer:
     """A bare peer that announced version 2."""
     peer = Peer(host)
-    peer.say(request(Sec_WebSocket_Protocol="etherws.v2"))
+    peer.say(request(**VERSION_2))
     assert b"etherws.v2" in peer.head()
     return peer
 

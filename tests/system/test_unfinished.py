@@ -13,7 +13,7 @@ from tests.lab.frames import BROADCAST, SOURCE, frame
 from tests.lab.hosts import PATIENCE, Frames, Host, Process
 from tests.lab.ip import ICMPV6, balanced, icmpv6, ipv4, ipv6, tcp, udp
 from tests.lab.offloads import without_offloads
-from tests.lab.peer import Peer, basic, masked, request
+from tests.lab.peer import VERSION_2, Peer, basic, masked, request
 from tests.lab.records import record, vnet
 from tests.lab.tunnels import add_addresses
 
@@ -43,7 +43,7 @@ class Lan:
         machine.set_link("eth0", state="up")
         self.heard: Frames = machine.frames("eth0")
         self.peer = Peer(server)
-        self.peer.say(request(Authorization=basic("mallory:secret"), Sec_WebSocket_Protocol="etherws.v2"))
+        self.peer.say(request(Authorization=basic("mallory:secret"), **VERSION_2))
         assert b"Sec-WebSocket-Protocol: etherws.v2" in self.peer.head()
 
     def say(self, *packets: bytes) -> None:

@@ -21,9 +21,7 @@ from etherws.tunnel.wire import (
     Buffer,
     Version1,
     Version2,
-    best,
     buffer,
-    offer,
 )
 from tests.lab.ip import DESTINATION, TCP, UDP, checksum, extension, ipv4, ipv6, tcp, udp
 from tests.lab.records import BAD, record, vnet
@@ -181,15 +179,6 @@ def test_a_super_frame_counts_as_what_it_is_cut_into() -> None:
     few, many = (record(vnet(1, 1, 54, size, 34, 16) + frame) for size in (1448, 8))
     # Each of the usual ones counts as 11.
     assert [len(packets) for packets in Version2().unpack([many * 3 + few * 8])] == [1, 1, 1, 6, 2]
-
-
-def test_version_2_is_spoken_only_where_both_name_it() -> None:
-    assert isinstance(best(["chat", "etherws.v2"], 2), Version2)
-    for offered in ([], [""], ["chat", "superchat"], ["etherws.v22"], ["xetherws.v2"], ["ETHERWS.V2"], ["etherws"]):
-        assert isinstance(best(offered, 2), Version1)
-    assert isinstance(best(["etherws.v2"], 1), Version1)
-    assert offer(2) == ["etherws.v2"]
-    assert offer(1) == []
 
 
 def test_a_batch_has_room_for_the_largest_frame_behind_a_full_batch() -> None:

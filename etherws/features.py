@@ -1,0 +1,101 @@
+"""What a client and a server tell each other in the opening handshake beside RFC 6455: a list of features.
+
+Pure: reads and writes the header Etherws-Features, and makes the server's proof that it has read the client's. Which
+features an end offers or takes is said by client/upgrade.py and server/negotiation.py. docs/wire.rst is the
+specification; its syntax is a part of that of dictionaries in RFC 9651 (Structured Field Values for HTTP).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+
+from etherws.settings import MTU_MAX, MTU_MIN
+
+#: The header, in the request and in the 101.
+HEADER = "Etherws-Features"
+
+#: What the proof is made with beside the key, as RFC 6455, section 1.3, has it. It is random, and nobody else's: no
+#: program that knows RFC 6455 only makes this proof.
+GUID = "61521530-42C0-4CE2-B1E3-998B43C0C081"
+
+#: Bytes and features of a list. A longer one counts as malformed: some proxies have 4 KiB for all headers together.
+LENGTH_MAX, COUNT_MAX = 1024, 32
+
+#: Names of features. Version 2 of the wire; and the interface's MTU in bytes, which is told, and not agreed on.
+VERSION_2, MTU = "v2", "mtu"
+
+#: The name beside which the server's list has its proof.
+PROOF = "proof"
+
+#: A feature's name, or that of a parameter; and its value: RFC 9651 has integers, tokens, booleans and byte sequences
+#: of these characters. Strings are not used.
+_NAME = r"[a-z*][a-z0-9_.*-]*"
+_ITEM = rf"{_NAME}(?:=[!#-+\--:<-~]+)?"
+_FEATURE = re.compile(rf"({_NAME})(?:=([!#-+\--:<-~]+))?((?:; *{_ITEM})*)")
+
+#: A list: names, each with its value and its parameters as they are written; empty if it has none.
+Features = Mapping[str, str]
+
+
+def parse(text: str) -> dict[str, str] | None:
+    """The features in a header's value, in their order; None if it is malformed, too long or names one twice."""
+    if len(text) > LENGTH_MAX:
+        return None
+    members = text.split(",")
+    if len(members) > COUNT_MAX:
+        return None
+    features = {}
+    for member in members:
+        found = _FEATURE.fullmatch(member.strip(" \t"))
+        if found is None:
+            return None
+        value = f"={found[2]}" if found[2] else ""
+        features[found[1]] = value + found[3].replace(" ", "")
+    return features if len(features) == len(members) else None
+
+
+def write(features: Features) -> str:
+    """The header's value for these features, in the one form that the proof is made of."""
+    return ", ".join(name + rest for name, rest in features.items())
+
+
+def number(features: Features, name: str, least: int, most: int) -> int | None:
+    """The value of a feature, if the list has it and it is a number in that range."""
+    found = re.fullmatch("=([0-9]{1,15})(?:;.*)?", features.get(name, ""))
+    value = int(found[1]) if found else -1
+    return value if least <= value <= most else None
+
+
+def mtu_of(features: Features) -> int | None:
+    """The MTU of the interface at the end that sent this list, in bytes; None if it does not say."""
+    return number(features, MTU, MTU_MIN, MTU_MAX)
+
+
+def proof(key: str, features: Features) -> str:
+    """The proof for a Sec-WebSocket-Key and the server's list (without the proof), as a value: who echoes the
+    request, or answers to a handshake with another key, has another one."""
+    digest = hashlib.sha256((key + GUID + write(features)).encode()).digest()
+    return f"=:{base64.b64encode(digest).decode()}:"
+
+
+def answer(key: str, features: Features) -> str:
+    """The header's value in a 101: the server's list, and the proof behind it."""
+    return write({**features, PROOF: proof(key, features)})
+
+
+def proved(key: str, text: str) -> dict[str, str] | None:
+    """The server's list without the proof; None if it is malformed or the proof is not the one for `key`."""
+    features = parse(text) or {}
+    given = features.pop(PROOF, "")
+    return features if given == proof(key, features) else None
+
+
+def mtu_warning(name: str, mtu: int, peer: str, theirs: int) -> str:
+    """What to log when the interface `name` here has the MTU `mtu`, in bytes, and the one at `peer` has another."""
+    return (
+        f"the MTUs differ: {mtu} at {name} here, {theirs} at the interface of {peer}. Larger frames can be lost without"
+        f" an error; give both the lower one: --mtu {min(mtu, theirs)}"
+    )

@@ -1,0 +1,67 @@
+"""The server's side of the negotiation: which version of the wire to speak, and what the 101 says about it.
+
+Pure: decides by the request's headers, and answers nothing itself. A client that offers nothing of ours is answered as
+RFC 6455 has it. docs/wire.rst is the specification. Read next: etherws/features.py; client/upgrade.py, the other side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from etherws import features
+from etherws.features import Features
+from etherws.server import handshake
+from etherws.tunnel.wire import Version1, Version2
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What the two ends agree on: the version of the wire; the headers of the 101 that say so; the MTU of the client's
+    interface in bytes, if it told it; and in `doubt` why the client, which offers version 2, does not get it."""
+
+    version: Version1 | Version2
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    mtu: int | None = None
+    doubt: str = ""
+
+
+def negotiate(environ: Mapping[str, Any], newest: int, bearer: str | None, mtu: int | None) -> Agreement:
+    """Answer an upgrade request that handshake.accept() has accepted.
+
+    `newest` is the highest version allowed. `bearer` is the subprotocol that carries the client's token, if there is
+    one. `mtu` is that of the client's port in bytes, if it is known.
+    """
+    offered = handshake.subprotocols(environ)
+    text = environ.get("HTTP_ETHERWS_FEATURES")
+    theirs = features.parse(text.strip(" \t")) if text is not None else None
+    if newest >= 2 and Version2.name in offered:
+        if theirs is not None and features.VERSION_2 in theirs:
+            return _version_2(environ, theirs, mtu)
+        doubt = _doubt(text, theirs)
+    else:
+        doubt = ""
+    # A browser closes the connection if the 101 names a subprotocol that it did not offer, or none although it offered
+    # some.
+    chosen = Version1.name if Version1.name in offered else bearer
+    return Agreement(Version1(), [("Sec-WebSocket-Protocol", chosen)] if chosen else [], doubt=doubt)
+
+
+def _version_2(environ: Mapping[str, Any], theirs: Features, mtu: int | None) -> Agreement:
+    ours = {features.VERSION_2: ""}
+    if features.MTU in theirs and mtu is not None:
+        ours[features.MTU] = f"={mtu}"
+    headers = [
+        ("Sec-WebSocket-Protocol", Version2.name),
+        (features.HEADER, features.answer(handshake.key(environ), ours)),
+    ]
+    return Agreement(Version2(), headers, features.mtu_of(theirs))
+
+
+def _doubt(text: str | None, theirs: Features | None) -> str:
+    if text is None:
+        return f"without the header {features.HEADER}: a proxy on the way removed it, or the client is older"
+    if theirs is None:
+        return f"but its header {features.HEADER} is malformed; a proxy on the way may have changed it"
+    return f"but its header {features.HEADER} does not list {features.VERSION_2}"

@@ -1,0 +1,85 @@
+"""What a server agrees on with each client, and what its 101 says of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from etherws import features
+from etherws.server.negotiation import negotiate
+from tests.lab.environ import GOOD, environ
+
+KEY = GOOD["HTTP_SEC_WEBSOCKET_KEY"]
+
+
+def headers(offered: str | None, listed: str | None, newest: int = 2, mtu: int | None = 1500) -> dict[str, str]:
+    """What the 101 has beside RFC 6455's own headers."""
+    asked = environ(HTTP_SEC_WEBSOCKET_PROTOCOL=offered, HTTP_ETHERWS_FEATURES=listed)
+    agreed = negotiate(asked, newest, None, mtu)
+    named = dict(agreed.headers)
+    assert (agreed.version.number == 2) == ("Etherws-Features" in named)
+    assert (agreed.version.number == 2) == (named.get("Sec-WebSocket-Protocol") == "etherws.v2")
+    return named
+
+
+@pytest.mark.parametrize("offered", ["etherws.v2", "chat, \tetherws.v2 ,superchat", "etherws.v1, etherws.v2"])
+@pytest.mark.parametrize("listed", ["v2", "v2, unknown=1;a=b", " v2;later=1\t"])
+def test_version_2_is_agreed_on_where_the_request_has_both(offered: str, listed: str) -> None:
+    assert features.proved(KEY, headers(offered, listed)["Etherws-Features"]) == {"v2": ""}
+
+
+@pytest.mark.parametrize(
+    ("offered", "listed", "words"),
+    [
+        ("etherws.v2", None, "without the header Etherws-Features: a proxy on the way removed it, or the client is"),
+        ("etherws.v2", "v2,,", "but its header Etherws-Features is malformed"),
+        ("etherws.v2", "v2, v2", "but its header Etherws-Features is malformed"),
+        ("etherws.v2", "", "but its header Etherws-Features is malformed"),
+        ("etherws.v2", "v3, mtu=1500", "but its header Etherws-Features does not list v2"),
+    ],
+)
+def test_half_an_offer_gets_version_1_and_the_reason_is_told(offered: str, listed: str | None, words: str) -> None:
+    assert headers(offered, listed) == {}
+    asked = environ(HTTP_SEC_WEBSOCKET_PROTOCOL=offered, HTTP_ETHERWS_FEATURES=listed)
+    assert words in negotiate(asked, 2, None, 1500).doubt
+
+
+@pytest.mark.parametrize("offered", [None, "", "chat, superchat", "etherws.v22", "xetherws.v2", "ETHERWS.V2"])
+@pytest.mark.parametrize("listed", [None, "v2", "v2,,"])
+def test_who_does_not_offer_version_2_gets_no_header_of_ours(offered: str | None, listed: str | None) -> None:
+    assert headers(offered, listed) == {}
+    asked = environ(HTTP_SEC_WEBSOCKET_PROTOCOL=offered, HTTP_ETHERWS_FEATURES=listed)
+    assert negotiate(asked, 2, None, 1500).doubt == ""
+
+
+def test_version_1_by_name_and_a_token_are_answered_as_offered() -> None:
+    assert headers("etherws.v1", None) == {"Sec-WebSocket-Protocol": "etherws.v1"}
+    for offered, listed, bearer, chosen in (
+        ("authorization.bearer.x", None, "authorization.bearer.x", "authorization.bearer.x"),
+        ("etherws.v1, authorization.bearer.x", None, "authorization.bearer.x", "etherws.v1"),
+        ("etherws.v2, authorization.bearer.x", None, "authorization.bearer.x", "authorization.bearer.x"),
+        ("etherws.v2, authorization.bearer.x", "v2", "authorization.bearer.x", "etherws.v2"),
+    ):
+        asked = environ(HTTP_SEC_WEBSOCKET_PROTOCOL=offered, HTTP_ETHERWS_FEATURES=listed)
+        assert ("Sec-WebSocket-Protocol", chosen) in negotiate(asked, 2, bearer, 1500).headers
+
+
+def test_with_version_1_only_nothing_is_said_of_version_2() -> None:
+    assert headers("etherws.v2", "v2, mtu=1500", newest=1) == {}
+    assert headers("etherws.v2, etherws.v1", "v2", newest=1) == {"Sec-WebSocket-Protocol": "etherws.v1"}
+    assert negotiate(environ(HTTP_SEC_WEBSOCKET_PROTOCOL="etherws.v2"), 1, None, 1500).doubt == ""
+
+
+@pytest.mark.parametrize(
+    ("listed", "mtu", "told", "heard"),
+    [
+        ("v2, mtu=9000", 1500, {"v2": "", "mtu": "=1500"}, 9000),
+        ("v2, mtu=9000", None, {"v2": ""}, 9000),
+        ("v2", 1500, {"v2": ""}, None),
+        ("v2, mtu=0", 1500, {"v2": "", "mtu": "=1500"}, None),
+        ("v2, mtu", 1500, {"v2": "", "mtu": "=1500"}, None),
+    ],
+)
+def test_each_end_tells_its_mtu(listed: str, mtu: int | None, told: dict[str, str], heard: int | None) -> None:
+    assert features.proved(KEY, headers("etherws.v2", listed, mtu=mtu)["Etherws-Features"]) == told
+    asked = environ(HTTP_SEC_WEBSOCKET_PROTOCOL="etherws.v2", HTTP_ETHERWS_FEATURES=listed)
+    assert negotiate(asked, 2, None, mtu).mtu == heard

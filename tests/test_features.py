@@ -1,0 +1,108 @@
+"""The header Etherws-Features: what is a list, and what proves that a server has read the client's."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etherws import features
+from tests.lab.peer import KEY
+
+#: The example of docs/wire.rst.
+LIST = {"v2": "", "mtu": "=1500"}
+EXAMPLE = "v2, mtu=1500, proof=:iOBuwYti8IHqlSpLhd/LlQdPLf5IcHqKQ24hklJXlWE=:"
+
+GOOD = {
+    "v2": {"v2": ""},
+    "v2,mtu=1500": LIST,
+    "v2 \t,\t mtu=1500": LIST,
+    "mtu=1500, v2": {"mtu": "=1500", "v2": ""},
+    "v2;a;  b=c;*d=?1, mtu=1500;of=ethws0": {"v2": ";a;b=c;*d=?1", "mtu": "=1500;of=ethws0"},
+    "padding=2.5;at=:aGk=:, *x-y_z.0": {"padding": "=2.5;at=:aGk=:", "*x-y_z.0": ""},
+    "a=" + "b" * (features.LENGTH_MAX - 2): {"a": "=" + "b" * (features.LENGTH_MAX - 2)},
+    ",".join(f"a{at}" for at in range(features.COUNT_MAX)): {f"a{at}": "" for at in range(features.COUNT_MAX)},
+}
+
+BAD = [
+    *("", " ", ",", "v2,", ",v2", "v2,,mtu=1", "V2", "2v", "v2=", "v2 =1", "v2= 1", "v2;", "v2 ;a", "v2;=1", "v 2"),
+    *('v2="x"', "v2=(a b)", "v2=\xff", "v2=a\x00", "v\u0660", "v2, v2", "v2=1, v2=2", "v2\n", "v2;a\n"),
+    "a=" + "b" * (features.LENGTH_MAX - 1),
+    ",".join(f"a{at}" for at in range(features.COUNT_MAX + 1)),
+]
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_a_list_is_read_in_its_order(text: str) -> None:
+    assert features.parse(text) == GOOD[text]
+    assert list(features.parse(text) or {}) == list(GOOD[text])
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_a_malformed_list_is_no_list(text: str) -> None:
+    assert features.parse(text) is None
+    assert features.proved(KEY, text) is None
+
+
+def test_the_example_of_the_specification() -> None:
+    digest = hashlib.sha256(f"{KEY}61521530-42C0-4CE2-B1E3-998B43C0C081v2, mtu=1500".encode()).digest()
+    assert f"v2, mtu=1500, proof=:{base64.b64encode(digest).decode()}:" == EXAMPLE
+    assert features.answer(KEY, LIST) == EXAMPLE
+    assert features.proved(KEY, EXAMPLE) == LIST
+
+
+@pytest.mark.parametrize("changed", [EXAMPLE.replace(", ", ","), EXAMPLE.replace(", ", " ,\t")])
+def test_blanks_between_features_may_change_on_the_way(changed: str) -> None:
+    assert features.proved(KEY, changed) == LIST
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("v2", "v2, mtu=1500", "", "proof", EXAMPLE.replace("1500", "1400"), EXAMPLE.replace("mtu=1500, ", "")),
+        *(EXAMPLE + ", more", EXAMPLE.replace("iOB", "iOC"), EXAMPLE.replace("=:", "="), EXAMPLE + ";a", EXAMPLE * 2),
+        *("mtu=1500, " + EXAMPLE, EXAMPLE.replace("v2, mtu=1500", "mtu=1500, v2")),
+    ],
+)
+def test_what_is_not_the_servers_own_word_proves_nothing(wrong: str) -> None:
+    assert features.proved(KEY, wrong) is None
+    assert features.proved("A" * 22 + "==", EXAMPLE) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "mtu"),
+    [
+        *(("=1500", 1500), ("=1500;of=x", 1500), ("=68", 68), ("=65521", 65521), ("=67", None), ("=65522", None)),
+        *(("", None), (";a=1500", None), ("=-1", None), ("=1e3", None), ("=1.5", None), ("=" + "9" * 16, None)),
+    ],
+)
+def test_an_mtu_is_a_number_that_an_interface_can_have(value: str, mtu: int | None) -> None:
+    assert features.mtu_of({"mtu": value}) == mtu
+    assert features.mtu_of({}) is None
+
+
+def test_the_warning_has_both_numbers_and_the_lower_one_to_give() -> None:
+    for mtu, theirs in ((9000, 1500), (1500, 9000)):
+        text = features.mtu_warning("ethws0", mtu, "192.0.2.1", theirs)
+        assert text.startswith(f"the MTUs differ: {mtu} at ethws0 here, {theirs} at the interface of 192.0.2.1.")
+        assert text.endswith("--mtu 1500")
+
+
+names = st.from_regex(r"\A[a-z*][a-z0-9_.*-]{0,9}\Z")
+values = st.from_regex(r"\A(=[!#-+\--:<-~]{1,9})?(;[a-z]=[0-9]){0,2}\Z")
+
+
+@given(st.dictionaries(names.filter("proof".__ne__), values, min_size=1, max_size=9))
+def test_what_is_written_is_read_and_proved(found: dict[str, str]) -> None:
+    assert features.parse(features.write(found)) == found
+    assert features.proved(KEY, features.answer(KEY, found)) == found
+
+
+@given(st.text() | st.text("v2mtu=15;,: *\t"))
+def test_any_text_is_a_list_or_none(text: str) -> None:
+    found = features.parse(text)
+    assert found is None or features.parse(features.write(found)) == found
+    assert features.proved(KEY, text) is None
