@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from aiohttp import ClientSession, WSMsgType, web
+
 from tests.peers.machine import take
 
 

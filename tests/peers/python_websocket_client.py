@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import websocket
+
 from tests.peers.machine import take
 
 socket = websocket.create_connection(sys.argv[2])

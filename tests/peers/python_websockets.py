@@ -6,9 +6,10 @@ import asyncio
 import sys
 from typing import Any
 
-from tests.peers.machine import take
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
+
+from tests.peers.machine import take
 
 
 async def run(socket: Any) -> None:
