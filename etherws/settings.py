@@ -13,6 +13,7 @@ from typing import Any
 
 from etherws.addresses import Networks
 from etherws.errors import SettingsError
+from etherws.file_names import absolute
 
 #: Bytes of an interface's name: IFNAMSIZ of linux/if.h is 16, with the zero byte at the end.
 NAME_MAX = 15
@@ -134,7 +135,7 @@ class ServerSettings(DeviceSettings):
     (access/credential_files.py), `policy` is a file of rules (access/policy.py). `allow_origin` lists other origins
     whose web pages may connect. The port of a lost client is kept for `resume_timeout` seconds. `trusted_proxy` lists
     the reverse proxies (networks, addresses, or "unix") that may say who their client is; with `proxy_protocol` they
-    say it in the PROXY protocol.
+    say it in the PROXY protocol. Names of files become absolute.
     """
 
     path: str = "/"
@@ -148,6 +149,10 @@ class ServerSettings(DeviceSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("htpasswd", "token_file", "policy"):
+            if given := getattr(self, name):
+                # The way around `frozen` that dataclasses itself takes.
+                object.__setattr__(self, name, absolute(f"--{name.replace('_', '-')}", given))
         if not self.path.startswith("/") or set(self.path) & set("?# "):
             raise SettingsError(f"--path {self.path!r} is not a path; begin with / and leave out ? # and blanks")
         for origin in self.allow_origin:

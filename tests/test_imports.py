@@ -25,10 +25,11 @@ ROOMS: dict[str, set[str]] = {
     "addresses": set(),
     "close_codes": set(),
     "log_limit": set(),
+    "file_names": set(),
     "small_files": set(),
     "reloadable": set(),
     "kernel": {"log_limit"},
-    "settings": {"addresses"},
+    "settings": {"addresses", "file_names"},
     "features": {"settings"},
     "access": {"settings", "log_limit", "small_files"},
     "tunnel": {"kernel/interfaces", "settings", "close_codes", "log_limit"},
@@ -39,17 +40,19 @@ ROOMS: dict[str, set[str]] = {
     },
     "server": {
         *("tunnel", "kernel", "access", "settings", "addresses", "close_codes", "features", "log_limit", "reloadable"),
+        "file_names",
     },
     "wsgi": {"server", "settings"},
     "worker": {"server", "wsgi"},
     "handler": {"server"},
-    "cli": {"access", "client", "kernel", "server", "settings", "log_limit", "small_files"},
+    "cli": {"access", "client", "kernel", "server", "settings", "log_limit", "small_files", "file_names"},
     "__main__": {"cli"},
 }
 
 #: Modules that know bytes, settings and small files only: no event loop, no device, no socket.
 PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
+    "file_names",
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("client/backoff", "client/credentials", "client/http_answer", "client/http_auth", "client/proxy_choice"),
     "client/upgrade",
@@ -70,7 +73,7 @@ OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", 
 #: A library: the modules that may import it.
 DOORS = {
     "pytun": {"tunnel/tap"},
-    "click": {"cli/admin", "cli/commands", "cli/demo", "cli/options", "cli/sections"},
+    "click": {"cli/admin", "cli/commands", "cli/demo", "cli/file_options", "cli/options", "cli/sections"},
     "pyroute2": {
         "kernel/device_errors",
         "kernel/interfaces",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,6 +51,15 @@ def test_good_values_are_kept(values: dict[str, Any]) -> None:
 def test_bad_values_are_refused_by_the_option(values: dict[str, Any], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         ServerSettings(**values)
+
+
+def test_names_of_files_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {"ETHERWS_SERVER_HTPASSWD": "users", "ETHERWS_SERVER_TOKEN_FILE": "t", "ETHERWS_SERVER_POLICY": "/etc/p"}
+    found = ServerSettings.from_environ(names)
+    assert (found.htpasswd, found.token_file, found.policy) == (f"{tmp_path}/users", f"{tmp_path}/t", "/etc/p")
+    with pytest.raises(SettingsError, match="--token-file -: etherws reads this file again"):
+        ServerSettings(token_file="-")
 
 
 def test_settings_come_from_the_environment() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from etherws.cli.file_options import Address, FileName, Header, Pins
 from etherws.cli.sections import Sections
 from etherws.settings import duration
 
@@ -41,14 +42,6 @@ class Between(click.ParamType[int]):
         return self._range.convert(value, param, ctx)
 
 
-class Header(click.ParamType[str]):
-    """An HTTP header, ``Name: value``."""
-
-    name = "header"
-    #: A variable of the environment can have several headers, one on each line.
-    envvar_list_splitter = "\n"
-
-
 def _option(*names: str, help: str, **attributes: Any) -> click.Option:
     """An option. Its help ends with its default: click adds the one that it knows, `help` has any other in brackets."""
     return click.Option(names, help=help, show_default=True, **attributes)
@@ -59,7 +52,7 @@ def _flag(*names: str, help: str) -> click.Option:
 
 
 def _file(name: str, help: str, metavar: str = "FILE") -> click.Option:
-    return _option(name, help=help, metavar=metavar, type=click.Path())
+    return _option(name, help=help, metavar=metavar, type=FileName())
 
 
 def _time(name: str, default: str, help: str) -> click.Option:
@@ -98,7 +91,7 @@ _process = [
     _flag("--foreground", help="Stay in the foreground and log to standard error.  [default: background, syslog]"),
     _option(
         "--pidfile",
-        type=click.Path(dir_okay=False),
+        type=FileName(),
         metavar="FILE",
         help="Keep the process ID in this file.  [default: none]",
     ),
@@ -116,6 +109,7 @@ server_sections: Sections = {
     "Server": [
         _option(
             "--address",
+            type=Address(),
             metavar="ADDRESS",
             help="Listen on this address only, or on unix:/PATH.  [default: all, IPv4 and IPv6]",
         ),
@@ -184,6 +178,7 @@ client_sections: Sections = {
         _file("--cacert", "Trust the certificates in this PEM file or directory.  [default: the system's]", "FILE|DIR"),
         _option(
             "--pinnedpubkey",
+            type=Pins(),
             metavar="PINS",
             help="Demand this public key of the server: sha256//BASE64;... or a file with it.  [default: any]",
         ),

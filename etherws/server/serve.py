@@ -22,6 +22,7 @@ from gevent.socket import socket as GeventSocket
 
 from etherws.access import certificates
 from etherws.addresses import authority
+from etherws.file_names import absolute
 from etherws.reloadable import Reloadable
 from etherws.server.accepting import Accepting, allow_descriptors
 from etherws.server.application import Application, Environ, StartResponse
@@ -64,7 +65,9 @@ class Server(Accepting, WSGIServer):
 
 def tls_contexts(certfile: str, keyfile: str, client_ca: str | None) -> TlsContexts:
     """A server's TLS context. It is made again when one of its files changes. Raises ListenError with the file's
-    name."""
+    name; SettingsError if a name cannot be used."""
+    certfile, keyfile = absolute("--certfile", certfile), absolute("--keyfile", keyfile)
+    client_ca = client_ca and absolute("--client-ca", client_ca)
     return Reloadable(lambda: certificates.server_context(certfile, keyfile, client_ca), [certfile, keyfile, client_ca])
 
 

@@ -1,0 +1,66 @@
+"""Types of options whose value is, or may be, the name of a file: it becomes absolute (file_names.py).
+
+Whether the file can be used is found by who reads it. options.py uses these types, and no other one for a file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from etherws.errors import SettingsError
+from etherws.file_names import absolute
+
+
+class FileName(click.ParamType[str]):
+    """A file or folder."""
+
+    name = "file"
+    #: What stands before a file's name. A value without it is no file.
+    prefix = ""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The value with the absolute name."""
+        text = str(value)
+        if not self.is_file(text):
+            return text
+        option = param.opts[-1] if param else ""
+        try:
+            return self.prefix + absolute(option, text.removeprefix(self.prefix))
+        except SettingsError as exc:
+            self.fail(str(exc), param, ctx)
+
+    def is_file(self, text: str) -> bool:
+        """Whether the value names a file."""
+        return text.startswith(self.prefix)
+
+
+class Pins(FileName):
+    """Pins of public keys, or a file with a key."""
+
+    name = "pins"
+
+    def is_file(self, text: str) -> bool:
+        """Whether the value names a file."""
+        return not text.startswith("sha256//")
+
+
+class Header(FileName):
+    """An HTTP header, ``Name: value``, or ``@FILE``."""
+
+    name = "header"
+    prefix = "@"
+    #: A variable of the environment can have several headers, one on each line.
+    envvar_list_splitter = "\n"
+
+
+class Address(FileName):
+    """A host's address or name, ``unix:FILE``, or ``unix:@NAME``, which is no file."""
+
+    name = "address"
+    prefix = "unix:"
+
+    def is_file(self, text: str) -> bool:
+        """Whether the value names a file."""
+        return super().is_file(text) and not text.startswith("unix:@")

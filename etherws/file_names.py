@@ -1,0 +1,61 @@
+"""Names of files, made absolute when they are given.
+
+Files are read again while etherws runs, and in the background it works in the folder /. So each name that a user gives
+goes through absolute(): those of options in cli/file_options.py, those of the environment and of an embedding
+application in settings.py. Links stay as they are: programs that renew certificates replace links.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import MutableMapping
+
+from etherws.errors import SettingsError
+
+#: A name for an open descriptor of this process (proc(5), and bash's process substitution).
+_DESCRIPTOR = re.compile(r"(?:/dev|/proc/(?:self|thread-self))/(?:fd/([0-9]+)|(stdin|stdout|stderr))")
+_STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
+
+#: Variables by which OpenSSL is told where the system's certificates are: a file, and folders with ``:`` between.
+_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+def absolute(option: str, name: str) -> str:
+    """The absolute name for a file's name. `option` begins the error. An empty name stays empty.
+
+    A name for standard input or another descriptor becomes the name of the file that is open there. Raises
+    SettingsError if that is no file, since what comes from a pipe cannot be read again; or if the name is relative to a
+    folder that exists no longer.
+    """
+    if not name:
+        return name
+    if name == "-":
+        return _open_file(option, name, 0)
+    try:
+        path = os.path.abspath(name)
+    except OSError as exc:
+        raise SettingsError(f"{option} {name}: the current folder exists no longer; give the whole path") from exc
+    if found := _DESCRIPTOR.fullmatch(path):
+        return _open_file(option, name, _STANDARD[found[2]] if found[2] else int(found[1]))
+    return path
+
+
+def make_variables_absolute(environ: MutableMapping[str, str]) -> None:
+    """Make the names of files absolute that libraries read from the environment later."""
+    for variable in _VARIABLES:
+        if value := environ.get(variable):
+            environ[variable] = ":".join(absolute(variable, name) for name in value.split(":"))
+
+
+def _open_file(option: str, name: str, descriptor: int) -> str:
+    """The name of the regular file that is open as this descriptor."""
+    try:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and os.path.samestat(found, os.stat(path)):
+            return path
+    except OSError:
+        pass
+    raise SettingsError(f"{option} {name}: etherws reads this file again later; give the name of a regular file")
