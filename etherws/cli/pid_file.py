@@ -39,10 +39,8 @@ def pid_file(path: str | None) -> Iterator[None]:
     try:
         _check(file, path)
         _lock(file, path)
-        os.fchmod(file, 0o644)
-        os.ftruncate(file, 0)
-        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
         try:
+            _write(file, path)
             yield
         finally:
             # Unless it has been removed, and another process has made a new one.
@@ -66,10 +64,24 @@ def _check(file: int, path: str) -> None:
         raise DaemonError(f"cannot use --pidfile {path}: it holds more than a process ID; remove it, or name another")
 
 
+def _write(file: int, path: str) -> None:
+    """Write this process's ID. Raises DaemonError if the disk is full, or the like."""
+    try:
+        os.fchmod(file, 0o644)
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        # Some file systems, NFS among them, only tell now that there is no room.
+        os.fsync(file)
+    except OSError as exc:
+        raise DaemonError(f"cannot write --pidfile {path}: {exc.strerror}; name another, such as one in /run") from exc
+
+
 def _lock(file: int, path: str) -> None:
     """Lock the file. Raises DaemonError if another process has the lock."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
+    except BlockingIOError as exc:
         other = os.pread(file, 20, 0).decode(errors="replace").strip()
         raise DaemonError(f"--pidfile {path} belongs to process {other}, which still runs; stop that first") from exc
+    except OSError as exc:
+        raise DaemonError(f"cannot lock --pidfile {path}: {exc.strerror}; name one in /run") from exc

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from pathlib import Path
 
@@ -75,6 +77,32 @@ def test_a_folder_of_everyone_is_used_only_if_files_stay_their_owners(tmp_path: 
     tmp_path.chmod(0o1777)
     with pid_file(str(tmp_path / "pid")):
         assert (tmp_path / "pid").exists()
+
+
+@pytest.mark.parametrize("before", [None, "1\n"])
+def test_a_full_disk_is_named_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    path = tmp_path / "pid"
+    if before:
+        path.write_text(before)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for call in ("pwrite", "fsync"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, full)
+            refused(path, f"cannot write --pidfile {path}: No space left on device; name another")
+        assert not path.exists()
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    refused(tmp_path / "pid", "cannot lock --pidfile .*: No locks available")
 
 
 def test_another_process_file_is_not_removed(tmp_path: Path) -> None:
