@@ -2,13 +2,14 @@
 
 A UNIX socket is for a reverse proxy on the same machine. Its file exists as long as the server does, and its owner and
 group may connect. The file of a server that died is replaced; one on which a server answers is not. ``unix:@name`` has
-no file: every process in the same network namespace may connect (unix(7)). Read next: serve.py.
+no file: every process in the same network namespace may connect (unix(7)). Read next: taken_port.py, serve.py.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import socket
 import stat
@@ -17,12 +18,19 @@ from gevent.socket import socket as GeventSocket
 
 from etherws.addresses import authority
 from etherws.errors import ListenError
+from etherws.server.taken_port import listening_program
+
+log = logging.getLogger(__name__)
 
 #: How --address names a UNIX socket.
 UNIX_PREFIX = "unix:"
 
 #: Connections that wait for accept(). listen(2) limits it to net.core.somaxconn, 4,096 by default.
 BACKLOG = 1024
+
+#: Options by which a socket takes an address that the machine does not have, by family: IP_FREEBIND of linux/in.h, and
+#: IPV6_FREEBIND of linux/in6.h (Linux 4.15).
+_FREEBIND = {socket.AF_INET: (socket.IPPROTO_IP, 15), socket.AF_INET6: (socket.IPPROTO_IPV6, 78)}
 
 #: Permissions of the UNIX socket's file: for the user of etherws, and for a group that the proxy is in.
 SOCKET_MODE = 0o660
@@ -33,14 +41,11 @@ def listen(address: str | None, port: int) -> GeventSocket:
     if address and address.startswith(UNIX_PREFIX):
         return UnixListener(address)
     try:
-        if address is None:
-            sock = _listen_on_all(port)
-        else:
-            family, _, _, _, target = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
-            sock = socket.create_server(target, family=family, backlog=BACKLOG)
+        sock = _listen_on_all(port) if address is None else _listen_on(address, port)
     except (OSError, UnicodeError) as exc:
-        reason = getattr(exc, "strerror", exc)
-        raise ListenError(f"cannot listen on {authority(address or '*', port)}: {reason}; {_tcp_hint(exc)}") from exc
+        raise ListenError(
+            f"cannot listen on {authority(address or '*', port)}: {_tcp_reason(exc, address, port)}"
+        ) from exc
     sock.setblocking(False)
     return GeventSocket(fileno=sock.detach())
 
@@ -81,6 +86,33 @@ class UnixListener(GeventSocket):
                 os.unlink(self._path)
 
 
+def _listen_on(address: str, port: int) -> socket.socket:
+    """A listening socket on one address, which the machine may not have yet."""
+    family, _, _, _, target = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+    try:
+        return socket.create_server(target, family=family, backlog=BACKLOG)
+    except OSError as exc:
+        if exc.errno != errno.EADDRNOTAVAIL:
+            raise
+    # At boot an interface may come up later. The kernel can listen already: so the start does not wait, whatever is
+    # started in which order, and there is no moment in which the address is there and nobody listens.
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(*_FREEBIND[family], 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(target)
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    log.warning(
+        "no interface of this machine has the address %s yet; clients can connect as soon as one has it. If it never"
+        " will, choose another --address",
+        address,
+    )
+    return sock
+
+
 def _listen_on_all(port: int) -> socket.socket:
     # A kernel without IPv6, or with ipv6.disable=1, has no dual-stack socket.
     if socket.has_dualstack_ipv6():
@@ -117,12 +149,19 @@ def _remove_dead_socket(path: str) -> None:
         raise OSError(error, os.strerror(error))
 
 
-def _tcp_hint(exc: OSError | UnicodeError) -> str:
+def _tcp_reason(exc: OSError | UnicodeError, address: str | None, port: int) -> str:
+    """Why a port cannot be listened on, and what to do."""
+    code = getattr(exc, "errno", None)
+    if code == errno.EADDRINUSE:
+        # It could be resolved before.
+        host = address and socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][4][0]
+        program = listening_program(str(host or ""), port)
+        return f"port {port} is taken{program}; choose another --port, or stop that program"
+    # Python puts the address behind the reason of some errors, in a form of its own.
+    reason = str(getattr(exc, "strerror", None) or exc).partition(" (while attempting")[0]
     if isinstance(exc, PermissionError):
-        return "run as root or with CAP_NET_BIND_SERVICE, or choose a --port above 1023"
-    if isinstance(exc, (socket.gaierror, UnicodeError)) or "assign" in str(exc):
-        return "choose an --address of this machine"
-    return "choose another --port, or stop the program that listens there"
+        return f"{reason}; run as root or with CAP_NET_BIND_SERVICE, or choose a --port above 1023"
+    return f"{reason}; choose an --address of this machine"
 
 
 def _unix_hint(exc: OSError) -> str:
@@ -130,6 +169,8 @@ def _unix_hint(exc: OSError) -> str:
         return "create its folder first"
     if isinstance(exc, PermissionError):
         return "choose a folder that this user may write to"
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return "choose a folder in which files can be made"
     if exc.errno == errno.EADDRINUSE:
         return "choose another name, or stop the program that listens there"
     return "choose another path, of at most 107 bytes"

@@ -212,13 +212,27 @@ def test_an_interface_of_another_kind_is_refused(host: Host) -> None:
 
 
 def test_a_taken_port_is_refused_and_leaves_no_device(host: Host) -> None:
-    host.etherws("server", "--foreground").says("listening")
-    fails(host.etherws("server", "--device", "other0"), "cannot listen on *:80", "Address already in use", "--port")
+    running = host.etherws("server", "--foreground")
+    running.says("listening")
+    program = Path(f"/proc/{running.pid}/comm").read_text().rstrip()
+    fails(
+        host.etherws("server", "--device", "other0"),
+        f"cannot listen on *:80: port 80 is taken by {program} (pid {running.pid}); choose another --port",
+    )
     assert "other0" not in host.links()
 
 
-def test_an_address_of_another_machine_is_refused(host: Host) -> None:
-    fails(host.etherws("server", "--address", "203.0.113.9"), "203.0.113.9:80", "--address of this machine")
+def test_an_address_may_come_later(host: Host) -> None:
+    server = host.etherws("server", "--foreground", "--address", "203.0.113.9")
+    server.says("ethws0 is up, listening on ws://203.0.113.9:80/")
+    assert "WARNING no interface of this machine has the address 203.0.113.9 yet; clients can connect" in server.output
+    host.add_address("lo", "203.0.113.9/32")
+    with host.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.connect(("203.0.113.9", 80))
+
+
+def test_a_name_that_is_no_address_is_refused(host: Host) -> None:
+    fails(host.etherws("server", "--address", "fe80::1%none"), "fe80::1%none", "--address of this machine")
 
 
 @pytest.mark.parametrize("given", ["--keyfile", "--certfile"])

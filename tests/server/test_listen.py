@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from etherws.errors import ListenError
+from etherws.server.listen import _tcp_reason, listen
 from tests.lab.frames import frame
 from tests.lab.hosts import PATIENCE, Host, Process
 from tests.lab.peer import UnixPeer, masked, request
@@ -109,7 +111,6 @@ def test_abstract_names_need_no_file(host: Host) -> None:
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("unix:relative.sock", "is not an absolute path; write unix:/run/etherws.sock"),
         ("unix:", "is not an absolute path"),
         ("unix:{}/none/x.sock", "No such file or directory; create its folder first"),
         ("unix:{}", "this file is not a socket; remove it"),
@@ -121,6 +122,30 @@ def test_where_no_socket_can_be_it_is_said(host: Host, tmp_path: Path, address: 
     assert running.ends() == 1
     assert words in running.output
     assert "ethws0" not in host.links()
+
+
+def test_a_relative_path_is_one_of_the_current_folder(host: Host, tmp_path: Path) -> None:
+    running = host.etherws("server", "--foreground", "--address", "unix:lan.sock", cwd=tmp_path)
+    running.says(f"listening on unix:{tmp_path}/lan.sock")
+    UnixPeer(host, f"{tmp_path}/lan.sock").upgraded()
+
+
+def test_a_port_that_needs_rights_is_refused_with_what_to_do() -> None:
+    error = PermissionError(errno.EACCES, "Permission denied (while attempting to bind on address ('', 80))")
+    words = "Permission denied; run as root or with CAP_NET_BIND_SERVICE, or choose a --port above 1023"
+    assert _tcp_reason(error, None, 80) == words
+
+
+@pytest.mark.parametrize(("address", "prefix"), [("203.0.113.9", 32), ("2001:db8::9", 128)], ids=["IPv4", "IPv6"])
+def test_an_address_may_come_later(host: Host, caplog: pytest.LogCaptureFixture, address: str, prefix: int) -> None:
+    with host.namespace.inside(), listen(address, 0) as listener:
+        assert f"no interface of this machine has the address {address} yet" in caplog.text
+        host.add_address("lo", f"{address}/{prefix}")
+        with socket.create_connection((address, listener.getsockname()[1]), PATIENCE):
+            pass
+        # The address is taken now, with the name of who has it.
+        with pytest.raises(ListenError, match=rf"port \d+ is taken by .* \(pid {os.getpid()}\)"):
+            listen(address, listener.getsockname()[1])
 
 
 def test_a_start_that_fails_leaves_no_socket(host: Host, path: str) -> None:
