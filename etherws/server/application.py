@@ -12,7 +12,6 @@ import logging
 import re
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from time import monotonic
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -82,6 +81,10 @@ class Application:
         are connected: see review.py."""
         self.authenticator.reload()
         self._policy.reload()
+
+    def log_counters(self) -> None:
+        """Log a line for each session: how long it runs, what it has carried and dropped."""
+        self._review.log_counters()
 
     def stop(self, timeout: float = 1.7) -> None:
         """Close every tunnel with 1001 and remove what start() made. Takes `timeout` seconds, or a little longer."""
@@ -175,11 +178,10 @@ class Application:
             session = Session(port.tap, connection, self.settings, port.sink())
             self._tunnels[over] = guest.session = session
             port.on_failure(session.end)
-            begin = monotonic()
             log.info("%s joined on %s, by version %d of the wire", client, port.tap.name, connection.wire.number)
             reason = session.run()
-            text = f"{reason}{session.summary(port.filter.drops())}"
-            log.info("%s left %s after %.0f s: %s", client, port.tap.name, monotonic() - begin, text)
+            text = f"{reason}{session.counters(port.filter.drops())}"
+            log.info("%s left %s after %.0f s: %s", client, port.tap.name, session.age, text)
         finally:
             # The port may be kept, but not the buffers of its last session.
             guest.session = None

@@ -2,8 +2,8 @@
 
 Once a second, while there are clients, Review looks at the files of passwords, tokens, certificates and rules. It ends
 the sessions of those who would not be let in any more, and gives new rules to the others while their sessions run. A
-file that cannot be used changes nothing. Read next: authenticate.py, which judges, ports.py, which applies rules;
-reloadable.py.
+file that cannot be used changes nothing. Review also logs the clients' counters. Read next: authenticate.py, which
+judges, ports.py, which applies rules; reloadable.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import gevent
 
 from etherws.access.policy import Policy, Profile
 from etherws.close_codes import CloseCode
-from etherws.errors import ConnectionClosed, DeviceError, EtherwsError
+from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, printable
 from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
 from etherws.server.authenticate import Admission, Authenticator
@@ -101,6 +101,19 @@ class Review:
             changed += self._apply(guest)
         if ended or changed:
             log.info("the files have changed: %d clients had to go, %d have other rules", ended, changed)
+
+    def log_counters(self) -> None:
+        """Log a line for each session: how long it runs, what it has carried and dropped."""
+        sessions = [(guest.port, guest.session) for guest in self._guests.values() if guest.session]
+        log.info("%d sessions", len(sessions))
+        for port, session in sessions:
+            client = port.client.address
+            if port.client.identity:
+                client += f" as {printable(port.client.identity)!r}"
+            counters = session.counters(port.filter.drops())
+            log.info("%s on %s for %.0f s%s", client, port.tap.name, session.age, counters)
+            # Thousands of them must not hold up the frames.
+            self._sleep(0)
 
     def _run(self) -> None:
         while self._guests:

@@ -81,7 +81,7 @@ def serve(
     stop: Event,
 ) -> None:
     """Serve until `stop` is set. Calls `ready` once, with a text that names the TAP and where the server listens.
-    SIGHUP makes it read its files again.
+    SIGHUP makes it read its files again, SIGUSR1 log counters.
 
     Raises ListenError or DeviceError; then nothing of what it made remains.
     """
@@ -92,6 +92,7 @@ def serve(
         name = application.start()
         server.start()
         gevent.signal_handler(signal.SIGHUP, _reload, application, contexts)
+        gevent.signal_handler(signal.SIGUSR1, application.log_counters)
         if warning := exposure(server.socket, application, contexts):
             log.warning("%s", warning)
         scheme, path = "wss" if contexts else "ws", application.settings.path

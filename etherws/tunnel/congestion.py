@@ -32,6 +32,9 @@ SO_RCVBUFFORCE, SO_MAX_PACING_RATE, SO_BUF_LOCK = 33, 47, 72
 #: SO_MAX_PACING_RATE for no limit.
 UNLIMITED = 2**64 - 1
 
+#: struct tcp_info: tcpi_bytes_acked and tcpi_bytes_received (Linux 4.1).
+_TCP_INFO_BYTES = struct.Struct("=120xQQ")
+
 #: struct tcp_info up to tcpi_delivery_rate (Linux 4.9). Two fields matter: tcpi_min_rtt in microseconds, and
 #: tcpi_delivery_rate in bytes per second.
 _TCP_INFO = struct.Struct("=148xI8xQ")
@@ -161,6 +164,16 @@ class CongestionControl:
             elif state is BLOCKED:
                 self._choose(BBR)
         self._limit_pacing(now)
+
+    def carried(self) -> tuple[int, int]:
+        """Bytes that the peer has acknowledged, and that have come from it, headers and TLS included; zeros if the
+        kernel does not count them, as on a UNIX socket."""
+        try:
+            info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES.size)
+            acknowledged, received = _TCP_INFO_BYTES.unpack(info)
+        except (OSError, struct.error):
+            return 0, 0
+        return acknowledged, received
 
     def limit_receive_window(self, rate: int | None) -> None:
         """Let the peer have little more on its way, or waiting here, than the network itself holds at `rate` bits per

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 from types import MappingProxyType
 from typing import NoReturn, Protocol
 
@@ -70,6 +71,7 @@ class Session:
         self._keepalive = Keepalive(connection, settings.ping_interval, settings.ping_timeout)
         self._backlog = Backlog(tap, connection)
         self._end: AsyncResult[EtherwsError] = AsyncResult()
+        self._began = monotonic()
 
     def run(self) -> EtherwsError:
         """Carry frames until either side ends, or stop() or evict() is called. Return the reason, for close().
@@ -127,6 +129,16 @@ class Session:
         dropped."""
         drops = self._connection.all_drops() + self._tap.drops + self._backlog.drops + Counter(more)
         return "; dropped " + ", ".join(f"{count} {why}" for why, count in sorted(drops.items())) if drops else ""
+
+    def counters(self, more: Mapping[str, int] = MappingProxyType({})) -> str:
+        """What the connection has carried so far, and the summary: the end of a log line."""
+        sent, received = self._connection.congestion.carried()
+        return (f"; sent {sent} bytes, received {received}" if sent or received else "") + self.summary(more)
+
+    @property
+    def age(self) -> float:
+        """For how many seconds it has been there."""
+        return monotonic() - self._began
 
     def _uplink(self) -> None:
         try:

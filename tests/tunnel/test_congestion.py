@@ -54,6 +54,22 @@ def test_a_named_congestion_control_is_set_and_stays(host: Host) -> None:
         assert control.chunk > 0
 
 
+def test_what_a_connection_has_carried_is_known_where_the_kernel_counts_it(host: Host) -> None:
+    one, other = tcp_pair(host)
+    with one, other:
+        control = CongestionControl(one)
+        other.sendall(b"x" * 7)
+        one.sendall(b"x" * 1000)
+        other.recv(1000)
+        # The kernel counts the SYN as a byte.
+        until(lambda: control.carried() == (1001, 7), lambda: f"the counts, not {control.carried()}")
+    assert control.carried() == (0, 0)
+    left, right = socket.socketpair()
+    with left, right:
+        left.sendall(b"x")
+        assert CongestionControl(left).carried() == (0, 0)
+
+
 def test_options_of_tcp_are_set_below_tls_in_tls(host: Host) -> None:
     one, other = tcp_pair(host)
     with one, other:
