@@ -1,6 +1,8 @@
 """Every error that etherws raises on purpose, under one root.
 
 A message says what failed, on what, and what to try. Only cli/commands.py prints an error or exits because of one.
+README.rst lists the exit statuses: 1 for each error that has no other, 2 for a command line that click refuses, and
+those below.
 
     EtherwsError
     +-- SettingsError          an option's value cannot be used
@@ -37,6 +39,11 @@ def printable(text: str) -> str:
 
 #: What to try when this process has no descriptor left (EMFILE). Each session needs two or three.
 DESCRIPTORS_HINT = "allow more open files by LimitNOFILE in the systemd unit, or by ulimit -n"
+
+
+#: Exit status of a start with --wait whose time was over before the client was connected. The client goes on.
+#: EX_TEMPFAIL of sysexits.h.
+NOT_CONNECTED_STATUS = 75
 
 
 class EtherwsError(Exception):

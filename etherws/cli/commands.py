@@ -16,9 +16,10 @@ from typing import Any
 import click
 
 from etherws import __version__
-from etherws.cli import admin, daemon
+from etherws.cli import admin, background_log, daemon, inherited, log_writer
 from etherws.cli.options import client_notes, client_sections, server_notes, server_sections
 from etherws.cli.sections import Command
+from etherws.cli.waiting import Start, spelled_out
 from etherws.client.credentials import (
     Credentials,
     hide_from_process_list,
@@ -58,6 +59,7 @@ class Failure(click.ClickException):
 @click.version_option(__version__, prog_name="etherws")
 def main() -> None:
     """Ethernet over WebSocket: one LAN across everything that lets HTTP out."""
+    inherited.mend()
 
 
 main.add_command(admin.passwd)
@@ -96,7 +98,15 @@ def server(
     _run(run, **options)
 
 
-@main.command(cls=Command, sections=client_sections, notes=client_notes)
+class ClientCommand(Command):
+    """Reads a ``--wait`` without a time."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line."""
+        return super().parse_args(ctx, spelled_out(args))
+
+
+@main.command(cls=ClientCommand, sections=client_sections, notes=client_notes)
 @click.argument("positional", metavar="[URI]", required=False)
 def client(
     positional: str | None,
@@ -107,6 +117,7 @@ def client(
     retry_on_auth_failure: bool,
     pinnedpubkey: str | None,
     header: tuple[str, ...],
+    wait: float | None,
     **options: Any,
 ) -> None:
     """Connect ethws0 to a server, and again after each loss. Runs in the background."""
@@ -139,19 +150,25 @@ def client(
             )
         )
     if trust.insecure and not trust.pins:
-        click.echo(
-            "warning: --insecure: the server is not verified; anyone on the path can read and change all", err=True
-        )
+        _tell("warning: --insecure: the server is not verified; anyone on the path can read and change all", err=True)
     for path in (
         options["password_file"],
         options["token_file"],
         *(text[1:] for text in header if text.startswith("@")),
     ):
         if path and is_open_to_all(path):
-            click.echo(f"warning: {path} is open to everyone on this machine; close it with chmod o-rw", err=True)
+            _tell(f"warning: {path} is open to everyone on this machine; close it with chmod o-rw", err=True)
     if any(each.sends_secrets_in_clear for each in servers):
-        click.echo("warning: without TLS anyone on the path can read the password or token; use wss://", err=True)
-    _run(reconnect.Client(servers, settings, retry).run, **options)
+        _tell("warning: without TLS anyone on the path can read the password or token; use wss://", err=True)
+
+    def run(ready: daemon.Ready, stop: Any) -> None:
+        if wait is None:
+            reconnect.Client(servers, settings, retry).run(ready, stop)
+        else:
+            start = Start(ready, wait)
+            reconnect.Client(servers, settings, retry, start.failed).run(start.connected, stop)
+
+    _run(run, **options)
 
 
 def _proxy_choice(
@@ -186,7 +203,7 @@ def _credentials(options: dict[str, Any], user: str | None, password: str | None
 
 
 def _ask_password(user: str) -> str:
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise SettingsError(f"no password for the user {user!r}; give --password-file, or ETHERWS_CLIENT_PASSWORD")
     return str(click.prompt(f"Password of {user}", hide_input=True, err=True))
 
@@ -214,4 +231,18 @@ def _run(
     if foreground or daemon.is_supervised():
         daemon.run_in_foreground(service, pidfile)
     else:
-        click.echo(daemon.run_in_background(service, pidfile))
+        started = daemon.run_in_background(service, pidfile)
+        # It runs from here on, whether these lines can be written or not.
+        _tell(started.message)
+        _tell(f"stop it: kill {started.pid}; {background_log.how_to_read(log_writer.SYSLOG)}")
+        sys.exit(started.status)
+
+
+def _tell(text: str, *, err: bool = False) -> None:
+    """Print a line, if that is possible: a full disk or a reader that has gone is no reason to end."""
+    try:
+        click.echo(text, err=err)
+    except OSError:
+        # What is left in the buffer would fail again at the end of the interpreter, whose status is then 120.
+        with open(os.devnull, "wb") as null:
+            os.dup2(null.fileno(), 2 if err else 1)

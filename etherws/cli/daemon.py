@@ -1,30 +1,53 @@
 """The process: in the background or in the foreground, its signals, and its message to systemd.
 
-A start in the background returns to the user only when the daemon is ready, or has failed. What runs in the process is
-a function that commands.py passes in. Read next: pid_file.py; log_writer.py.
+A start in the background returns to the user only when the daemon is ready, or has failed; if the user ends the start
+before that, the daemon ends as well. What runs in the process is a function that commands.py passes in. Read next:
+inherited.py, what a caller leaves behind; pid_file.py; log_writer.py.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import signal
 import socket
 from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import gevent
 from gevent.event import Event
 
-from etherws.cli import log_writer
+from etherws.cli import inherited, log_writer
 from etherws.cli.pid_file import pid_file
 from etherws.errors import DaemonError, EtherwsError
+from etherws.file_names import make_variables_absolute
 
 log = logging.getLogger(__name__)
 
-#: What runs in the process: a function of `ready`, which it calls with a message as soon as it works, and of `stop`, an
-#: event after which it returns.
-Service = Callable[[Callable[[str], None], Event], None]
+#: Signals that end the process in order. SIGQUIT's own way is a core dump, which would have the secrets in memory.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+class Ready(Protocol):
+    """What the service calls when its start is over, and again when that has become better."""
+
+    def __call__(self, message: str, status: int = 0, /) -> None:
+        """`message` is for the user. `status` is not 0 if the service runs, but does not work yet: the exit status of
+        the start."""
+
+
+#: What runs in the process: a function of `ready` and of `stop`, an event after which it returns.
+Service = Callable[[Ready, Event], None]
+
+
+class Started(NamedTuple):
+    """A process that runs in the background: what it said at its start, the exit status of the start, and its ID."""
+
+    message: str
+    status: int
+    pid: int
 
 
 def is_supervised() -> bool:
@@ -36,9 +59,10 @@ def is_supervised() -> bool:
 def run_in_foreground(service: Service, pidfile: str | None = None) -> None:
     """Run the service in this process until it returns. Raises what it raises."""
 
-    def ready(message: str) -> None:
-        log.info("%s", message)
-        _notify_systemd("READY=1")
+    def ready(message: str, status: int = 0) -> None:
+        log.log(logging.WARNING if status else logging.INFO, "%s", message)
+        if not status:
+            _notify_systemd("READY=1")
 
     log_writer.log_to_standard_error()
     log_writer.log_unexpected_errors()
@@ -50,70 +74,93 @@ def run_in_foreground(service: Service, pidfile: str | None = None) -> None:
         log_writer.flush()
 
 
-def run_in_background(service: Service, pidfile: str | None = None) -> str:
-    """Run the service in a process of its own; return its message as soon as it is ready.
+def run_in_background(service: Service, pidfile: str | None = None) -> Started:
+    """Run the service in a process of its own; return what it says as soon as it is ready.
 
     Raises DaemonError with the error if it fails before that. In the new process this function does not return.
     """
-    report_reader, report_writer = os.pipe()
+    make_variables_absolute(os.environ)
+    ours, daemons = socket.socketpair()
     child = os.fork()
     if child == 0:
-        os.close(report_reader)
+        ours.close()
         # A session of its own, and not as its leader: so the process can never get a controlling terminal (setsid(2)).
         os.setsid()
         if os.fork() == 0:
-            _run_daemon(service, os.path.abspath(pidfile) if pidfile else None, report_writer)
+            _run_daemon(service, pidfile, daemons)
         os._exit(0)
-    os.close(report_writer)
+    daemons.close()
     os.waitpid(child, 0)
-    with os.fdopen(report_reader, encoding="utf-8") as report:
-        status, message = report.read(3), report.read()
-    if status != "000":
-        failed = DaemonError(message or "the process in the background ended during its start")
-        failed.exit_status = int(status or 1)
+    # If this process is ended here, the daemon sees the end of the connection, and ends.
+    with ours, ours.makefile("r", encoding="utf-8") as report:
+        text = report.read()
+    if not text:
+        raise DaemonError("the process in the background ended during its start")
+    found = json.loads(text)
+    if found["pid"] is None:
+        failed = DaemonError(found["message"])
+        failed.exit_status = found["status"]
         raise failed
-    return message
+    return Started(**found)
 
 
-def _run_daemon(service: Service, pidfile: str | None, report_pipe: int) -> None:
-    """All that the daemon does; ends the process. The parent waits for a report: three digits of exit status, and a
-    message."""
+class _Starter:
+    """The process that waits for this one to be ready, until it was told."""
+
+    def __init__(self, connection: socket.socket, stop: Event) -> None:
+        """`stop` is set if the starter ends before."""
+        self._connection, self._stop = connection, stop
+        self._watcher: Any = gevent.get_hub().loop.io(connection.fileno(), 1)
+        self._watcher.start(self._ended)
+
+    def tell(self, message: str, status: int, pid: int | None) -> None:
+        """Say what has become of the start; `pid` is None if this process ends. After that the starter may end."""
+        self._watcher.stop()
+        self._watcher.close()
+        with self._connection, contextlib.suppress(OSError):
+            self._connection.sendall(json.dumps({"message": message, "status": status, "pid": pid}).encode())
+
+    def _ended(self) -> None:
+        self._watcher.stop()
+        log.error("the command that started this process was ended before its time; so this process ends, too")
+        self._stop.set()
+
+
+def _run_daemon(service: Service, pidfile: str | None, connection: socket.socket) -> None:
+    """All that the daemon does; ends the process."""
     status = 0
-    reported = False
+    starter: _Starter | None = None
 
-    def report(status: int, message: str) -> None:
-        nonlocal reported
-        os.write(report_pipe, f"{status:03}{message}".encode())
-        os.close(report_pipe)
-        reported = True
-
-    def ready(message: str) -> None:
+    def ready(message: str, status: int = 0) -> None:
+        nonlocal starter
+        if starter is None:
+            log.info("%s", message)
+            return
         log_writer.flush()
         logging.getLogger().removeHandler(to_standard_error)
         # A program that reads the output of the start until its end must not wait for the daemon.
-        null = os.open(os.devnull, os.O_RDWR)
-        for standard in (0, 1, 2):
-            os.dup2(null, standard)
-        os.close(null)
-        os.chdir("/")
-        log.info("%s", message)
-        report(0, message)
+        inherited.close_standard_descriptors()
+        log.log(logging.WARNING if status else logging.INFO, "%s", message)
+        starter.tell(message, status, os.getpid())
+        starter = None
 
     try:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        inherited.leave_caller()
         # If the log's way out fails, logging must not print tracebacks to the user's terminal.
         logging.raiseExceptions = False
         to_standard_error = log_writer.log_to_standard_error()
         log_writer.log_to_syslog()
         log_writer.log_unexpected_errors()
+        stop = _stop_event()
+        starter = _Starter(connection, stop)
         with pid_file(pidfile):
-            service(ready, _stop_event())
+            service(ready, stop)
     except EtherwsError as exc:
         status = exc.exit_status
-        if reported:
+        if starter is None:
             log.error("%s", exc)
         else:
-            report(status, str(exc))
+            starter.tell(str(exc), status, None)
     except BaseException:
         status = 1
         log.exception("unexpected error; please report it")
@@ -123,10 +170,14 @@ def _run_daemon(service: Service, pidfile: str | None, report_pipe: int) -> None
 
 
 def _stop_event() -> Event:
-    """An event that is set by SIGTERM and SIGINT."""
+    """An event that is set by the signals that end the process. Others that would end it in silence do not any more;
+    the service may have its own use for them."""
     stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         gevent.signal_handler(number, stop.set)
+    # The service sets up what SIGUSR1 does.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    gevent.signal_handler(signal.SIGUSR2, log.info, "SIGUSR2 has no meaning; SIGUSR1 logs counters")
     return stop
 
 

@@ -102,7 +102,7 @@ def _set_up(name: str, hypervisor: Namespace, *arguments: str) -> None:
     click.echo(f"\non {name}")
     with _step(f"# etherws {' '.join(arguments)}") as notes:
         # The last line only: before it the server warns that it lets everyone in.
-        notes.append(etherws(hypervisor, *arguments).splitlines()[-1])
+        notes += [line for line in etherws(hypervisor, *arguments).splitlines() if " is up, " in line]
     with _step("# brctl addbr br0"), hypervisor.netlink() as route:
         route.link("add", ifname="br0", kind="bridge")
     for port in ("vnet0", "ethws0"):

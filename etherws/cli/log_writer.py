@@ -17,12 +17,16 @@ from typing import Any
 
 import gevent
 
+from etherws.cli import background_log
 from etherws.log_limit import LogLimit
 
 log = logging.getLogger("etherws")
 
 #: syslog's socket (syslog(3)); most containers have none.
 SYSLOG = "/dev/log"
+
+#: syslog's levels (sys/syslog.h), by the least level of logging that has them.
+_SYSLOG_LEVELS = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
 
 #: Records that wait for the thread, a few hundred bytes each. A start with a thousand clients logs as many.
 RECORDS_MAX = 2000
@@ -98,6 +102,16 @@ class LogWriter(logging.handlers.QueueHandler):
         return logging.makeLogRecord(values)
 
 
+class JournalLines(logging.Formatter):
+    """Lines for journald: it notes the time itself, and takes the level of each line from the number before it
+    (sd-daemon(3), syslog(3))."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record's lines."""
+        level = next(number for least, number in _SYSLOG_LEVELS if record.levelno >= least)
+        return "\n".join(f"<{level}>{line}" for line in super().format(record).splitlines() or [""])
+
+
 class StandardError(logging.Handler):
     """Writes to descriptor 2. sys.stderr has a lock that the interpreter waits for at its end."""
 
@@ -120,13 +134,25 @@ class StandardError(logging.Handler):
 def log_to_standard_error() -> LogWriter:
     """Log to standard error from now on."""
     target = StandardError()
-    target.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    target.setFormatter(
+        JournalLines() if _journald_reads() else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    )
     return _add(target)
+
+
+def _journald_reads() -> bool:
+    """Whether standard error is journald's: JOURNAL_STREAM has its device and inode then (systemd.exec(5))."""
+    try:
+        found = os.fstat(2)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 def log_to_syslog() -> None:
     """Log to syslog from now on. If there is none, each record looks for it again."""
-    target = logging.handlers.SysLogHandler(SYSLOG)
+    # syslog notes the time itself, and the level comes before the text.
+    target = logging.handlers.SysLogHandler(background_log.socket_path(SYSLOG) or SYSLOG)
     target.setFormatter(logging.Formatter(f"etherws[{os.getpid()}]: %(message)s"))
     _add(target)
 

@@ -7,12 +7,14 @@ README.rst lists the option too. Read next: sections.py, which shows them; comma
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import click
 
 from etherws.cli.file_options import Address, FileName, Header, Pins
 from etherws.cli.sections import Sections
+from etherws.cli.waiting import FOREVER
 from etherws.settings import duration
 
 
@@ -27,6 +29,17 @@ class Duration(click.ParamType[float]):
             return duration(str(value))
         except ValueError as exc:
             self.fail(str(exc), param, ctx)
+
+
+class Wait(Duration):
+    """Seconds to wait for a connection, or ``forever``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The time in seconds, math.inf for ever."""
+        found = math.inf if value == FOREVER else super().convert(value, param, ctx)
+        if not found:
+            self.fail("the time must be above zero; leave it out to wait for ever", param, ctx)
+        return found
 
 
 class Between(click.ParamType[int]):
@@ -230,7 +243,18 @@ client_sections: Sections = {
         _time("--max-retry-interval", "30s", "Wait no longer than this between attempts."),
         *_pings,
     ],
-    "Process and log": _process,
+    "Process and log": [
+        _option(
+            "--wait",
+            type=Wait(),
+            is_flag=False,
+            flag_value=FOREVER,
+            metavar="[=SECONDS]",
+            help="Return when connected, or after this time with status 75; without a time wait for ever."
+            "  [default: return after the first attempt]",
+        ),
+        *_process,
+    ],
 }
 
 server_notes = {

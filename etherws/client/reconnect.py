@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections import Counter
 from collections.abc import Callable, Sequence
 from time import monotonic
 
@@ -40,10 +41,19 @@ STOP_TIMEOUT = 1.7
 class Client:
     """A TAP, and the loop that keeps it connected."""
 
-    def __init__(self, servers: Sequence[RemoteServer], settings: ClientSettings, retry: Retry) -> None:
-        """`servers` are tried in their order, starting with the first after each loss."""
-        self._servers, self._settings, self._retry = servers, settings, retry
+    def __init__(
+        self,
+        servers: Sequence[RemoteServer],
+        settings: ClientSettings,
+        retry: Retry,
+        on_failure: Callable[[str, ConnectError], None] | None = None,
+    ) -> None:
+        """`servers` are tried in their order, starting with the first after each loss. `on_failure` is told of each
+        failed attempt before the first connection; the text is for the user."""
+        self._servers, self._settings, self._retry, self._on_failure = servers, settings, retry, on_failure
         self._session: Session | None = None
+        # Where it runs, and what the far LAN's filters have dropped since it began.
+        self._server, self._dropped = "", Counter[str]()
         self._stopping = False
         # Why the server refused us at the last attempt; empty if it did not.
         self._refusal = ""
@@ -61,9 +71,18 @@ class Client:
         elif by_user or not self._refusal:
             self._retry_now.set()
 
+    def log_counters(self) -> None:
+        """Log what the session has carried and dropped."""
+        if self._session:
+            counters = self._session.counters(self._drops())
+            log.info("connected to %s for %.0f s%s", self._server, self._session.age, counters)
+        else:
+            log.info("not connected; trying again")
+
     def run(self, ready: Callable[[str], None], stop: Event) -> None:
-        """Keep the tunnel up until `stop` is set. `ready` is called once, with the result of the first attempt. SIGHUP
-        and changes of the machine's network do what retry() does.
+        """Keep the tunnel up until `stop` is set. `ready` is called once: with the result of the first attempt, or at
+        the first connection if there is `on_failure`. SIGHUP and changes of the machine's network do what retry() does;
+        SIGUSR1 logs counters.
 
         Raises DeviceError if the TAP or its filters cannot be made, at the start or after the TAP was deleted;
         SettingsError if the kernel does not have the congestion control; NotAdmitted if the servers refuse us and
@@ -74,6 +93,7 @@ class Client:
         device = Interface(self._settings)
         watcher = gevent.spawn(network_monitor.watch, lambda: device.tap.name, lambda: self.retry(by_user=False))
         gevent.signal_handler(signal.SIGHUP, self.retry)
+        gevent.signal_handler(signal.SIGUSR1, self.log_counters)
         try:
             self._far_lan.guard(device.tap)
             loop: gevent.Greenlet[..., Exception | None] = gevent.spawn(self._loop, device, ready)
@@ -106,7 +126,7 @@ class Client:
         The log has one line when the connection is lost, and one when it is there again.
         """
         backoff = Backoff(self._retry)
-        first_attempt = True
+        first_attempt, told = True, False
         while not self._stopping:
             device.tap.start_carrier_timeout(self._settings.carrier_timeout)
             try:
@@ -114,11 +134,16 @@ class Client:
             except ConnectError as exc:
                 if isinstance(exc, NotAdmitted) and not self._retry.after_refusal:
                     raise
-                if first_attempt:
-                    ready(f"{device.tap.name} is up, but cannot connect to {exc}; retrying")
+                text = f"{device.tap.name} is up, but cannot connect to {exc}; retrying"
+                if not told and self._on_failure:
+                    self._on_failure(text, exc)
+                elif not told:
+                    ready(text)
+                    told = True
                 extra_wait = self._note_failure(exc, log_refusal=not first_attempt)
             else:
-                (ready if first_attempt else log.info)(f"{device.tap.name} is up, connected to {server}")
+                (log.info if told else ready)(f"{device.tap.name} is up, connected to {server}")
+                told = True
                 extra_wait = self._carry(device, server, connection, backoff)
             first_attempt = False
             if not self._stopping:
@@ -190,17 +215,25 @@ class Client:
     def _run_session(self, device: Interface, server: str, connection: Connection) -> EtherwsError:
         """Run one session to its end; return why it ended. The TAP is there again afterwards, with its filters, or
         DeviceError comes."""
+        self._server, self._dropped = server, Counter()
         self._session = session = Session(device.tap, connection, self._settings, self._far_lan.sink(device.tap))
         reason: EtherwsError | None = None
         try:
             reason = session.run()
-            if not self._stopping:
-                log.warning("lost %s: %s%s; trying again", server, reason, session.summary(self._far_lan.drops()))
+            if self._stopping:
+                log.info("left %s after %.0f s%s", server, session.age, session.counters(self._drops()))
+            else:
+                log.warning("lost %s: %s%s; trying again", server, reason, session.summary(self._drops()))
             return reason
         finally:
             session.close(reason)
             self._session = None
             self._far_lan.guard(device.check())
+
+    def _drops(self) -> Counter[str]:
+        """What the far LAN's filters have dropped since the session began."""
+        self._dropped += self._far_lan.drops()
+        return self._dropped
 
     def _wait(self, backoff: Backoff, extra: float) -> None:
         """Wait before the next attempt. A call of retry() ends the wait, and the next one is the shortest again."""

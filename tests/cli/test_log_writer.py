@@ -293,3 +293,40 @@ def test_a_daemon_whose_syslog_does_not_read_goes_on(host: Host, tmp_path: Path)
         until(lambda: not pidfile.exists(), "the daemon to end")
     assert lines.startswith(f"<12>etherws[{pid}]: anyone who reaches this server may join")
     assert "left out" not in lines
+
+
+@pytest.mark.parametrize("by_journald", [True, False])
+def test_journald_gets_levels_and_no_second_time(by_journald: bool) -> None:
+    code = (
+        "import logging, os, sys; from etherws.cli import log_writer;"
+        "found = os.fstat(2); os.environ['JOURNAL_STREAM'] = f'{found.st_dev}:{found.st_ino + int(sys.argv[1])}';"
+        "log_writer.log_to_standard_error(); log = logging.getLogger(); log.setLevel(1);"
+        "[log.log(level, f'level {level}\\nmore') for level in (10, 20, 30, 40, 50)]; log.info(''); log_writer.flush()"
+    )
+    argv = [sys.executable, "-c", code, "0" if by_journald else "1"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    lines = done.stderr.splitlines()
+    if by_journald:
+        levels = {10: 7, 20: 6, 30: 4, 40: 3, 50: 3}
+        assert lines == [
+            *(f"<{number}>{text}" for level, number in levels.items() for text in (f"level {level}", "more")),
+            "<6>",
+        ]
+    else:
+        assert lines[0].endswith("DEBUG level 10")
+        assert lines[0][:2] == "20"
+
+
+def test_a_line_for_syslog_has_no_time_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_writer, "SYSLOG", str(tmp_path / "log"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
+        syslog.bind(str(tmp_path / "log"))
+        syslog.settimeout(PATIENCE)
+        log_writer.log_to_syslog()
+        handler = logging.getLogger().handlers[-1]
+        try:
+            log.warning("a line")
+            # user.warning (syslog(3))
+            assert syslog.recv(1000).rstrip(b"\0") == f"<12>etherws[{os.getpid()}]: a line".encode()
+        finally:
+            logging.getLogger().removeHandler(handler)

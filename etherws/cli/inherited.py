@@ -1,0 +1,54 @@
+"""What a process inherits from its caller and must not keep: descriptors, signals, the folder, the umask (daemon(7)).
+
+ssh, cron and scripts start programs with closed standard descriptors, with ignored or blocked signals, and with files
+of their own open, such as a locked one. mend() is for every command; the rest is for the process in the background,
+which daemon.py runs. The nice value and the resource limits stay as the caller chose them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+STANDARD = (0, 1, 2)
+
+#: As for a usual program. What etherws makes has permissions of its own; libraries may make files as well.
+UMASK = 0o022
+
+
+def mend() -> None:
+    """Undo what would break any command. Call it before anything is opened."""
+    for descriptor in STANDARD:
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # It is the lowest free number, so open() takes it. Otherwise a socket or the TAP would, and get what is
+            # printed.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    # A blocked SIGTERM would not end this process, and with SIGCHLD ignored nobody can wait for a child.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def leave_caller() -> None:
+    """Keep nothing of the caller's but the standard descriptors, which the start still needs."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    os.chdir("/")
+    os.umask(UMASK)
+    for name in os.listdir("/proc/self/fd"):
+        descriptor = int(name)
+        try:
+            # Python opens descriptors that no program inherits (PEP 446). So those that can be are the caller's.
+            if descriptor not in STANDARD and os.get_inheritable(descriptor):
+                os.close(descriptor)
+        except OSError:
+            # The one of the listing itself, which is closed by now.
+            continue
+
+
+def close_standard_descriptors() -> None:
+    """Make /dev/null of the standard descriptors."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in STANDARD:
+        os.dup2(null, descriptor)
+    os.close(null)
