@@ -34,7 +34,7 @@ EVERYTHING = Touched.NAME | Touched.PORT | Touched.QUEUE
 def touched(data: bytes) -> dict[int, Touched]:
     """The indexes of these interfaces, and what of each."""
     found: dict[int, Touched] = {}
-    for kind, _, _, body in netlink.messages(data):
+    for kind, _, _, body, _ in netlink.messages(data):
         if len(body) < _HEAD.size:
             continue
         family, index = _HEAD.unpack_from(body)
