@@ -18,7 +18,15 @@ from etherws.client.attempt import RemoteServer
 from etherws.client.backoff import Backoff
 from etherws.client.far_lan import FarLan
 from etherws.close_codes import CloseCode
-from etherws.errors import ConnectError, ConnectionClosed, EtherwsError, NetworkChanged, NotAdmitted, printable
+from etherws.errors import (
+    ConnectError,
+    ConnectionClosed,
+    DeviceError,
+    EtherwsError,
+    NetworkChanged,
+    NotAdmitted,
+    printable,
+)
 from etherws.kernel import network_monitor
 from etherws.log_limit import LogLimit
 from etherws.settings import ClientSettings, Retry
@@ -72,7 +80,7 @@ class Client:
         congestion.check(self._settings.congestion)
         self._far_lan = FarLan(self._settings.guards)
         device = Interface(self._settings)
-        watcher = gevent.spawn(network_monitor.watch, lambda: device.tap.name, lambda: self.retry(by_user=False))
+        watcher = gevent.spawn(network_monitor.watch, lambda: _name_here(device), lambda: self.retry(by_user=False))
         gevent.signal_handler(signal.SIGHUP, self.retry)
         try:
             self._far_lan.guard(device.tap)
@@ -115,10 +123,10 @@ class Client:
                 if isinstance(exc, NotAdmitted) and not self._retry.after_refusal:
                     raise
                 if first_attempt:
-                    ready(f"{device.tap.name} is up, but cannot connect to {exc}; retrying")
+                    ready(f"{device.tap.present_name()} is up, but cannot connect to {exc}; retrying")
                 extra_wait = self._note_failure(exc, log_refusal=not first_attempt)
             else:
-                (ready if first_attempt else log.info)(f"{device.tap.name} is up, connected to {server}")
+                (ready if first_attempt else log.info)(f"{device.tap.present_name()} is up, connected to {server}")
                 extra_wait = self._carry(device, server, connection, backoff)
             first_attempt = False
             if not self._stopping:
@@ -207,3 +215,11 @@ class Client:
         if self._retry_now.wait(backoff.next(extra)):
             backoff.reset()
         self._retry_now.clear()
+
+
+def _name_here(device: Interface) -> str:
+    """The interface's present name; empty while it is in another network namespace, where the name is of others."""
+    try:
+        return device.tap.name if device.tap.locate() else ""
+    except DeviceError:
+        return ""

@@ -176,10 +176,12 @@ class Application:
             self._tunnels[over] = guest.session = session
             port.on_failure(session.end)
             begin = monotonic()
-            log.info("%s joined on %s, by version %d of the wire", client, port.tap.name, connection.wire.number)
+            log.info(
+                "%s joined on %s, by version %d of the wire", client, port.tap.present_name(), connection.wire.number
+            )
             reason = session.run()
             text = f"{reason}{session.summary(port.filter.drops())}"
-            log.info("%s left %s after %.0f s: %s", client, port.tap.name, monotonic() - begin, text)
+            log.info("%s left %s after %.0f s: %s", client, port.tap.present_name(), monotonic() - begin, text)
         finally:
             # The port may be kept, but not the buffers of its last session.
             guest.session = None
