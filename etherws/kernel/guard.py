@@ -163,7 +163,9 @@ class Guard:
     def _look_at_all(self, changes: RuleChanges) -> None:
         present = nftables.handles()
         watched = {
-            table_name(one.name): one for one in self._filters.values() if one.applied and one.applied.rules.filters
+            table_name(one.name): one
+            for one in self._filters.values()
+            if one.name and one.applied and one.applied.rules.filters
         }
         differing = [watched[name] for name in changes.differing(watched, present)]
         self._now_lost(differing, "a program that changed too much at once to be known")

@@ -6,6 +6,7 @@ or of others. Whoever acts on the interface asks name() before. Read next: port_
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable
 from typing import Protocol
@@ -13,6 +14,8 @@ from typing import Protocol
 from etherws.errors import DeviceError, DeviceLost
 from etherws.kernel import interfaces, port_tables
 from etherws.kernel.rules import Rules
+
+log = logging.getLogger(__name__)
 
 
 class Device(Protocol):
@@ -38,6 +41,8 @@ class Place:
         self._isolated = False
         #: Whether it may have a rate limit of ours: of this process, or of one that had the interface before.
         self._shaped = True
+        #: Whether the log says that it is in another network namespace.
+        self._warned = False
 
     @property
     def label(self) -> str:
@@ -62,7 +67,16 @@ class Place:
     def name(self) -> str:
         """The interface's present name; empty while it is in another network namespace. Raises DeviceError if it is
         gone."""
-        return interfaces.name_of(self.index) if self.is_here() else ""
+        if not self.is_here():
+            return ""
+        self._warned = False
+        return interfaces.name_of(self.index)
+
+    def warn_away(self) -> None:
+        """Say, once for each time that the interface is moved away, that no rule holds there."""
+        if not self._warned:
+            log.warning("%s is in another network namespace: nothing is enforced there", self.label)
+        self._warned = True
 
     def exists(self) -> bool:
         """Whether the interface is here or in another network namespace."""

@@ -238,7 +238,7 @@ class PortFilter:
         if not name:
             if refusal := self.refusal(rules):
                 raise refusal
-            log.warning("%s is in another network namespace: nothing is enforced there", self.place.label)
+            self.place.warn_away()
         elif rules.filters:
             with device_errors(f"filter what comes in by {name}", HINTS):
                 table_for(name, rules).install()

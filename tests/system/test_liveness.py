@@ -345,6 +345,35 @@ def test_what_its_own_interface_does_to_its_bridge_does_not_wake_a_client(hosts:
     assert "has changed: 198.51.100.2/24 of br0 is there" in client.output
 
 
+def test_a_client_whose_uplink_is_in_its_bridge_notices_what_changes_there(hosts: tuple[Host, Host]) -> None:
+    """As with Proxmox and libvirt. A lease that is renewed is no change."""
+    one, other = hosts
+    one.etherws("server", "--foreground").says("listening")
+    # Without link-local addresses, whose coming would be news.
+    other.bridge("br0")
+    for name in ("br0", "eth0"):
+        other.command(f"ip link set {name} addrgenmode none")
+    other.command("ip addr flush dev eth0")
+    other.command("ip link set eth0 master br0")
+    other.command("ip addr add 192.0.2.2/24 dev br0 valid_lft 3600 preferred_lft 3600")
+    client = other.etherws(
+        "client", "--foreground", "--debug", "ws://192.0.2.1/", "--bridge", "br0", "--ping-interval", "1h", *IDLE
+    )
+    client.says("connected to ws")
+    said = client.output.count("has changed")
+    for seconds in (3600, 7200, 1800):
+        other.command(f"ip addr change 192.0.2.2/24 dev br0 valid_lft {seconds} preferred_lft {seconds}")
+    other.command("ip addr add 192.0.2.3/24 dev br0")
+    client.says("has changed: 192.0.2.3/24 of br0 is there")
+    assert client.output.count("has changed") == said + 1
+    assert "lost" not in client.output
+    other.command("ip addr del 192.0.2.2/24 dev br0")
+    client.says("lost ws://192.0.2.1:80: the address that it came from is gone")
+    # The kernel has removed the second with the first.
+    other.command("ip addr add 192.0.2.4/24 dev br0")
+    client.says("connected to ws", times=2)
+
+
 def test_servers_are_tried_in_order(host: Host) -> None:
     def start(number: int) -> Process:
         arguments = ("--address", "127.0.0.1", "--port", str(8000 + number), "--device", f"server{number}")
