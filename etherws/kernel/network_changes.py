@@ -31,7 +31,7 @@ IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINK_NETNSID = 3, 5, 10, 37
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
 IFA_F_OPTIMISTIC, IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x04, 0x08, 0x40
 
-#: include/uapi/linux/rtnetlink.h: an address or route that counts on its link only.
+#: include/uapi/linux/rtnetlink.h: an address that means something on its link only, such as fe80::1 or 169.254.0.1.
 RT_SCOPE_LINK = 253
 
 #: include/uapi/linux/rtnetlink.h. By these a route is told from others: destination, priority, table; and these are
@@ -171,6 +171,9 @@ class Changes:
         flags |= _number(found.get(IFA_FLAGS, memoryview(b"")))
         waits = flags & IFA_F_TENTATIVE and not flags & IFA_F_OPTIMISTIC
         usable = not waits and not flags & IFA_F_DADFAILED
+        # No way to a server: each interface makes one by itself when it comes up, also our bridge and all containers'.
+        if scope == RT_SCOPE_LINK:
+            return ""
         address = index, family, bits, value
         if kind == RTM_DELADDR:
             before, usable = self._addresses.pop(address, True), False
@@ -178,15 +181,9 @@ class Changes:
             before = self._addresses.get(address, False)
             self._addresses[address] = usable
             self._name(address)
-        if usable == before or (answer and not self._complete) or not self._counts(address, scope, own):
+        if usable == before or (answer and not self._complete) or index in self._beyond(own):
             return ""
         return self._said(address, usable)
-
-    def _counts(self, address: _Address, scope: int, own: str) -> bool:
-        """Whether an address is by another way than through the tunnel, as far as this can be told."""
-        index = address[0]
-        # The kernel makes a bridge's own link-local address when our interface is the first port that runs.
-        return index not in self._beyond(own) and not (scope == RT_SCOPE_LINK and index in self._moved_by(own))
 
     def _said(self, address: _Address, usable: bool) -> str:
         index, _, bits, value = address
@@ -237,7 +234,7 @@ class Changes:
             return ""
         gone = [address for address in self._addresses if address not in self._named] if complete else []
         usable = [address for address in gone if self._addresses.pop(address)]
-        found = [self._said(one, False) for one in usable if self._complete and self._counts(one, 0, own)]
+        found = [self._said(one, False) for one in usable if self._complete and one[0] not in self._beyond(own)]
         self._named.clear()
         self._complete = self._complete or complete
         return found[0] if found else ""

@@ -225,8 +225,9 @@ def test_what_the_client_does_to_its_own_interface_and_its_bridge_does_not_count
         assert not changes.read(link(index, name, up=True, master=master), OWN)
     for kind in (RTM_NEWADDR, RTM_DELADDR):
         assert not changes.read(address(ETHWS0, kind, "10.0.0.3"), OWN)
-        # The kernel makes it when the bridge begins to run.
-        assert not changes.read(address(BRIDGE, kind, "fe80::1", scope=RT_SCOPE_LINK), OWN)
+        # Each interface makes one when it begins to run.
+        for index in (BRIDGE, ETH0):
+            assert not changes.read(address(index, kind, "fe80::1", scope=RT_SCOPE_LINK), OWN)
     # For another client they do.
     assert changes.read(address(ETHWS0), "ethws9")
 
