@@ -105,7 +105,7 @@ class Tap:
         return True
 
     def mtu(self) -> int | None:
-        """Its MTU in bytes at this moment: others may change it. None if the device is gone, or in another namespace."""
+        """Its MTU in bytes at this moment: others may change it. None if it is gone, or elsewhere."""
         try:
             index = self.locate()
             return interfaces.bridge_and_mtu(index)[1] if index else None
