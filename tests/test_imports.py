@@ -57,6 +57,7 @@ PURE = {
     *("client/backoff", "client/credentials", "client/http_answer", "client/http_auth", "client/proxy_choice"),
     "client/upgrade",
     *("kernel/learned", "kernel/link_changes", "kernel/netlink", "kernel/rule_changes"),
+    "kernel/network_changes",
     *(
         "server/forwarded",
         "server/handshake",

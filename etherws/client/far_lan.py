@@ -39,7 +39,7 @@ class FarLan:
         """Have the rules in force at this TAP, which may be another than before. Raises DeviceError; then no frame of
         the far LAN may pass."""
         if self._filter is None or self._tap is not tap:
-            self._tap, self._filter = tap, self._guard.port_filter(tap.index)
+            self._tap, self._filter = tap, self._guard.port_filter(tap.index, tap)
             self._counted.clear()
         # Without guards, too: a killed client may have left its rules under this name.
         self._filter.need(self._rules, returning=True)

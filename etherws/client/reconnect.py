@@ -19,7 +19,15 @@ from etherws.client.attempt import RemoteServer
 from etherws.client.backoff import Backoff
 from etherws.client.far_lan import FarLan
 from etherws.close_codes import CloseCode
-from etherws.errors import ConnectError, ConnectionClosed, EtherwsError, NetworkChanged, NotAdmitted, printable
+from etherws.errors import (
+    ConnectError,
+    ConnectionClosed,
+    DeviceError,
+    EtherwsError,
+    NetworkChanged,
+    NotAdmitted,
+    printable,
+)
 from etherws.kernel import network_monitor
 from etherws.log_limit import LogLimit
 from etherws.settings import ClientSettings, Retry
@@ -91,7 +99,7 @@ class Client:
         congestion.check(self._settings.congestion)
         self._far_lan = FarLan(self._settings.guards)
         device = Interface(self._settings)
-        watcher = gevent.spawn(network_monitor.watch, lambda: device.tap.name, lambda: self.retry(by_user=False))
+        watcher = gevent.spawn(network_monitor.watch, lambda: _name_here(device), lambda: self.retry(by_user=False))
         gevent.signal_handler(signal.SIGHUP, self.retry)
         gevent.signal_handler(signal.SIGUSR1, self.log_counters)
         try:
@@ -134,7 +142,7 @@ class Client:
             except ConnectError as exc:
                 if isinstance(exc, NotAdmitted) and not self._retry.after_refusal:
                     raise
-                text = f"{device.tap.name} is up, but cannot connect to {exc}; retrying"
+                text = f"{device.tap.present_name()} is up, but cannot connect to {exc}; retrying"
                 if not told and self._on_failure:
                     self._on_failure(text, exc)
                 elif not told:
@@ -142,7 +150,7 @@ class Client:
                     told = True
                 extra_wait = self._note_failure(exc, log_refusal=not first_attempt)
             else:
-                (log.info if told else ready)(f"{device.tap.name} is up, connected to {server}")
+                (log.info if told else ready)(f"{device.tap.present_name()} is up, connected to {server}")
                 told = True
                 extra_wait = self._carry(device, server, connection, backoff)
             first_attempt = False
@@ -240,3 +248,11 @@ class Client:
         if self._retry_now.wait(backoff.next(extra)):
             backoff.reset()
         self._retry_now.clear()
+
+
+def _name_here(device: Interface) -> str:
+    """The interface's present name; empty while it is in another network namespace, where the name is of others."""
+    try:
+        return device.tap.name if device.tap.locate() else ""
+    except DeviceError:
+        return ""

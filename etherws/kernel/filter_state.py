@@ -30,7 +30,8 @@ class FilterState(Enum):
 
 
 class Applied(NamedTuple):
-    """The rules that the kernel has in force, and the name that the interface had when they were put in."""
+    """The rules that the kernel has in force, and the name that the interface had when they were put in. Without a name
+    none is: the interface is in another network namespace, and nobody asked for these rules."""
 
     name: str
     rules: Rules

@@ -13,7 +13,7 @@ import errno
 import logging
 from collections.abc import Callable, Iterable
 from time import monotonic
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import gevent
 from gevent import socket
@@ -22,7 +22,9 @@ from gevent.event import Event
 from etherws.errors import DeviceError
 from etherws.kernel import link_changes, nftables, port_tables
 from etherws.kernel.filter_state import FilterState
+from etherws.kernel.link_changes import Touched
 from etherws.kernel.nfnetlink import NETLINK_NETFILTER, SEQUENCE
+from etherws.kernel.place import Device
 from etherws.kernel.port_filter import PortFilter
 from etherws.kernel.rule_changes import Change, Finished, RuleChanges
 from etherws.kernel.rules import ADDRESSES, table_name
@@ -64,6 +66,8 @@ class Guard:
         #: Why rules cannot be put back at present; None if they can.
         self.failure: DeviceError | None = None
         self._filters: WeakValueDictionary[int, PortFilter] = WeakValueDictionary()
+        #: Those whose interfaces are in another network namespace.
+        self._away: WeakSet[PortFilter] = WeakSet()
         self._lost: dict[PortFilter, None] = {}
         self._wake = Event()
         self._sockets: list[socket.socket] = []
@@ -71,9 +75,10 @@ class Guard:
         self._probe: gevent.Greenlet[..., None] | None = None
         self._limit = LogLimit(log)
 
-    def port_filter(self, index: int) -> PortFilter:
-        """A filter for the interface of this index. It is watched as long as somebody has it."""
-        made = PortFilter(index)
+    def port_filter(self, index: int, device: Device | None = None) -> PortFilter:
+        """A filter for the interface of this index, and its TAP. It is watched as long as somebody has it."""
+        made = PortFilter(index, device)
+        made.place.is_taken = lambda name: any(one.name == name for one in self._filters.values())
         self._filters[index] = made
         return made
 
@@ -158,7 +163,9 @@ class Guard:
     def _look_at_all(self, changes: RuleChanges) -> None:
         present = nftables.handles()
         watched = {
-            table_name(one.name): one for one in self._filters.values() if one.applied and one.applied.rules.filters
+            table_name(one.name): one
+            for one in self._filters.values()
+            if one.name and one.applied and one.applied.rules.filters
         }
         differing = [watched[name] for name in changes.differing(watched, present)]
         self._now_lost(differing, "a program that changed too much at once to be known")
@@ -172,12 +179,25 @@ class Guard:
                 if exc.errno != errno.ENOBUFS:
                     raise
                 touched = dict.fromkeys(self._filters, link_changes.EVERYTHING)
+            self._follow(touched)
             for index, what in touched.items():
                 one = self._filters.get(index)
                 if one is not None and one.applied and (change := one.changed(what)):
-                    self._limit.log(logging.WARNING, "changed", "%s; what is enforced there is put in again", change)
+                    self._limit.log(logging.WARNING, "changed", "%s", change)
                     one.lost()
                     self._soon(one)
+
+    def _follow(self, touched: dict[int, Touched]) -> None:
+        """Know the interfaces that were moved to another network namespace, and find those that have come back: they
+        may have another index."""
+        for one in list(self._away):
+            if not one.place.is_away():
+                self._away.discard(one)
+                self._filters[one.place.index] = one
+                touched[one.place.index] = link_changes.EVERYTHING
+        for index, what in touched.items():
+            if Touched.PLACE in what and (gone := self._filters.get(index)) is not None and gone.place.is_away():
+                self._away.add(gone)
 
     def _now_lost(self, victims: Iterable[PortFilter], author: str) -> None:
         """Stop the frames of these ports, warn, and have their rules put back."""

@@ -12,6 +12,7 @@ import gevent
 from etherws.errors import DeviceError
 from etherws.kernel import port_tables
 from etherws.kernel.guard import Guard
+from etherws.kernel.place import Device
 from etherws.kernel.port_filter import PortFilter
 from etherws.kernel.rules import Rules
 
@@ -40,9 +41,9 @@ class KernelFilters:
             self._failure = exc
         self._guard.start()
 
-    def port_filter(self, index: int) -> PortFilter:
-        """The filter of the port that has the interface of this index."""
-        return self._guard.port_filter(index)
+    def port_filter(self, index: int, device: Device | None = None) -> PortFilter:
+        """The filter of the port that has the interface of this index, and its TAP."""
+        return self._guard.port_filter(index, device)
 
     def possible(self, rules: Rules) -> Rules:
         """The rules, without those that this kernel cannot enforce and nobody asked for. Raises DeviceError, with the

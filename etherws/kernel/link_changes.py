@@ -26,15 +26,17 @@ class Touched(Flag):
     NAME = auto()
     PORT = auto()
     QUEUE = auto()
+    #: It is gone: deleted, or in another network namespace.
+    PLACE = auto()
 
 
-EVERYTHING = Touched.NAME | Touched.PORT | Touched.QUEUE
+EVERYTHING = Touched.NAME | Touched.PORT | Touched.QUEUE | Touched.PLACE
 
 
 def touched(data: bytes) -> dict[int, Touched]:
     """The indexes of these interfaces, and what of each."""
     found: dict[int, Touched] = {}
-    for kind, _, _, body in netlink.messages(data):
+    for kind, _, _, body, _ in netlink.messages(data):
         if len(body) < _HEAD.size:
             continue
         family, index = _HEAD.unpack_from(body)
@@ -42,6 +44,8 @@ def touched(data: bytes) -> dict[int, Touched]:
             what = Touched.QUEUE
         elif kind in (RTM_NEWLINK, RTM_DELLINK):
             what = Touched.PORT if family == AF_BRIDGE else Touched.NAME
+            if kind == RTM_DELLINK and family != AF_BRIDGE:
+                what |= Touched.PLACE
         else:
             continue
         found[index] = found.get(index, what) | what

@@ -1,7 +1,7 @@
 """Netlink's bytes: messages and attributes, read in place.
 
 Pure: opens no socket, and knows no family of netlink. pyroute2 decodes what is asked for once; this reads what comes in
-floods, such as the report of a firewall's 10,000 new rules. Used by network_monitor.py,
+floods, such as the report of a firewall's 10,000 new rules. Used by network_changes.py,
 rule_changes.py, links.py, nfnetlink.py.
 
 Sources: netlink(7), include/uapi/linux/netlink.h.
@@ -31,6 +31,7 @@ class Message(NamedTuple):
     sequence: int
     port: int
     body: memoryview
+    flags: int
 
 
 def check(kind: int, message: bytes | memoryview) -> None:
@@ -43,10 +44,10 @@ def messages(data: bytes | memoryview) -> Iterator[Message]:
     """Each message. What follows a malformed header is ignored."""
     view, at = memoryview(data), 0
     while at + HEADER.size <= len(view):
-        size, kind, _, sequence, port = HEADER.unpack_from(view, at)
+        size, kind, flags, sequence, port = HEADER.unpack_from(view, at)
         if size < HEADER.size:
             return
-        yield Message(kind, sequence, port, view[at + HEADER.size : at + size])
+        yield Message(kind, sequence, port, view[at + HEADER.size : at + size], flags)
         # The next message begins at a multiple of 4 bytes (NLMSG_ALIGN).
         at += size + 3 & ~3
 

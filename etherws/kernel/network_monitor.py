@@ -1,137 +1,145 @@
-"""Watches for changes of the machine's network: an interface has come up, or an address has come or gone.
+"""Watches for changes of the machine's network, and reports that there was one.
 
-watch() reports that there was a change, not which. The client then retries at once, or checks whether the server still
-answers, so that a laptop which wakes up elsewhere does not wait. The client's own interface and the bridge that this is
-in do not count: they change because of the client. Used by client/reconnect.py.
+The client then retries at once, or checks whether the server still answers, so that a laptop which wakes up elsewhere
+does not wait. Used by client/reconnect.py. Read next: network_changes.py, which says what counts as a change.
 
-Sources: rtnetlink(7), netlink(7), include/uapi/linux/rtnetlink.h, if_link.h, if.h.
+Sources: rtnetlink(7), netlink(7), socket(7), include/uapi/linux/rtnetlink.h, filter.h.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import logging
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
+from time import monotonic
 
 import gevent
 from gevent import socket
 
 from etherws.kernel import netlink
+from etherws.kernel.network_changes import DEFAULT_BITS, RTM_DELROUTE, RTM_NEWROUTE, Changes
 
 log = logging.getLogger(__name__)
 
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_NEWADDR, RTM_DELADDR = 16, 17, 18, 20, 21
-RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR = 0x1, 0x10, 0x100
-NLM_F_REQUEST, NLM_F_DUMP = 0x1, 0x300
-IFLA_IFNAME, IFLA_MASTER = 3, 10
-IFF_RUNNING = 0x40
+#: include/uapi/linux/rtnetlink.h
+RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE = (
+    0x1,
+    0x10,
+    0x40,
+    0x100,
+    0x400,
+)
+GROUPS = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_IFADDR | RTMGRP_IPV6_ROUTE
 
-#: struct ifinfomsg and ifaddrmsg.
-_LINK, _ADDRESS = struct.Struct("=BxHiII"), struct.Struct("=BBBBI")
-
-#: The sequence number of our request for all links. The answers have the same number; the report of a change has the
-#: number of the request that made the change, or 0. Any number that others are unlikely to use.
-DUMP_SEQUENCE = 0x65746877
+#: include/uapi/asm-generic/socket.h
+SO_ATTACH_FILTER = 26
 
 #: Seconds between two reports at least. One cable that is plugged in makes a dozen messages.
 REPORT_INTERVAL = 1.0
+
+#: So many reports may follow each other that closely, as when a laptop wakes up elsewhere. Then there is one each so
+#: many seconds: what a tunnel brings, such as an address for its bridge, must not end the tunnel again and again.
+REPORTS_AT_ONCE, REPORT_PAUSE = 10, 10.0
 
 #: Bytes of one recv(): more than the kernel puts into one.
 RECEIVE = 64 * 1024
 
 
-class _Link(NamedTuple):
-    name: str
-    master: int
-    running: bool
-
-
-class Changes:
-    """Remembers the machine's links, and finds changes in netlink's messages. Does no I/O."""
+class Budget:
+    """How soon the next report may follow: REPORTS_AT_ONCE are free, and one more each REPORT_PAUSE seconds."""
 
     def __init__(self) -> None:
-        self._links: dict[int, _Link] = {}
+        self._left = float(REPORTS_AT_ONCE)
+        self._at = 0.0
 
-    def read(self, data: bytes, own: str) -> bool:
-        """Read netlink messages; return whether one is a change that counts for the client whose interface is `own`.
-
-        Answers to our own request are no changes: they say what is there already.
-        """
-        changed = False
-        for kind, sequence, _, body in netlink.messages(data):
-            # A body that is too short for its header is ignored.
-            if kind in (RTM_NEWLINK, RTM_DELLINK) and len(body) >= _LINK.size:
-                # A bridge, among others, reports its ports a second time, in an address family of its own.
-                family, _, index, flags, _ = _LINK.unpack_from(body)
-                if family == socket.AF_UNSPEC:
-                    up = self._link(kind, index, bool(flags & IFF_RUNNING), body[_LINK.size :])
-                    changed |= up and sequence != DUMP_SEQUENCE and not self._is_own(index, own)
-            elif kind in (RTM_NEWADDR, RTM_DELADDR) and len(body) >= _ADDRESS.size:
-                changed |= not self._is_own(_ADDRESS.unpack_from(body)[4], own)
-        return changed
-
-    def _link(self, kind: int, index: int, running: bool, attributes: memoryview) -> bool:
-        """Remember a link; return whether it has come up."""
-        before = self._links.pop(index, None)
-        if kind == RTM_DELLINK:
-            return False
-        name, master = "", 0
-        for key, value in netlink.attributes(attributes):
-            if key == IFLA_IFNAME:
-                name = netlink.text(value)
-            elif key == IFLA_MASTER and len(value) == 4:
-                (master,) = struct.unpack("=I", value)
-        self._links[index] = _Link(name, master, running)
-        return running and not (before and before.running)
-
-    def _is_own(self, index: int, own: str) -> bool:
-        """Whether the link is the client's interface, or the bridge that this is in."""
-        return any(link.name == own and index in (number, link.master) for number, link in self._links.items())
+    def spend(self, now: float) -> float:
+        """A report was made at `now`, in seconds of a monotonic clock; return the seconds until the next may follow."""
+        self._left = min(self._left + (now - self._at) / REPORT_PAUSE, float(REPORTS_AT_ONCE)) - 1
+        self._at = now
+        return max(REPORT_INTERVAL, (1 - self._left) * REPORT_PAUSE)
 
 
 def watch(own: Callable[[], str], on_change: Callable[[], None]) -> None:
-    """Call `on_change` after each change, once per REPORT_INTERVAL at most; without end.
+    """Call `on_change` after each change, as often as Budget allows; without end.
 
     `own` returns the name of the client's interface. Returns only if netlink fails, which the log says (--debug).
     """
-    changes = Changes()
+    changes, budget = Changes(), Budget()
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
-            sock.bind((0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))
-            sock.setblocking(False)
-            _request_links(sock)
+            open_groups(sock)
             while True:
+                ask(sock, changes)
                 socket.wait_read(sock.fileno())
-                if _read_waiting(sock, changes, own()):
-                    log.debug("the machine's network has changed")
+                losses = changes.losses
+                # Further messages of this change wait in the socket meanwhile, and make one more report at most.
+                if found := read_waiting(sock, changes, own()):
+                    log.debug("the machine's network has changed: %s", found)
                     on_change()
-                    # Further messages of this change wait in the socket meanwhile, and make one more report at most.
+                    gevent.sleep(budget.spend(monotonic()))
+                elif changes.losses > losses:
+                    # A flood must not have us ask for everything without end.
                     gevent.sleep(REPORT_INTERVAL)
     except OSError as exc:
         log.debug("changes of the machine's network go unnoticed: %s", exc.strerror)
 
 
-def _read_waiting(sock: socket.socket, changes: Changes, own: str) -> bool:
-    """Read all messages that wait; return whether there was a change."""
-    changed = False
+def open_groups(sock: socket.socket) -> None:
+    """Have the kernel tell this netlink socket of changes; of routes only of default routes."""
+    # A router may learn a million routes at once. The kernel leaves them out before they cost us anything.
+    with contextlib.suppress(OSError):
+        program = _default_routes_only()
+        code = ctypes.create_string_buffer(program, len(program))
+        # struct sock_fprog: the number of instructions, and where they are.
+        sock.setsockopt(
+            socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
+        )
+    sock.bind((0, GROUPS))
+    sock.setblocking(False)
+
+
+def ask(sock: socket.socket, changes: Changes) -> None:
+    """Send the next request, if there is one."""
+    if request := changes.request():
+        sock.send(request)
+
+
+def read_waiting(sock: socket.socket, changes: Changes, own: str) -> str:
+    """Read all messages that wait; return the first change, as text; empty if there is none."""
+    found = ""
     while True:
         try:
             data = sock.recv(RECEIVE)
         except BlockingIOError:
-            return changed
+            return found
         except OSError as exc:
             if exc.errno != errno.ENOBUFS:
                 raise
-            # The kernel has dropped messages. Take that for a change, and ask for the present state.
-            _request_links(sock)
-            changed = True
+            # The kernel has dropped messages.
+            changes.lost()
         else:
-            changed |= changes.read(data, own)
+            found = changes.read(data, own) or found
 
 
-def _request_links(sock: socket.socket) -> None:
-    """Ask the kernel for all links."""
-    size = netlink.HEADER.size + _LINK.size
-    sock.send(netlink.HEADER.pack(size, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, DUMP_SEQUENCE, 0) + bytes(_LINK.size))
+def _default_routes_only() -> bytes:
+    """A program of struct sock_filter (filter.h): what to load or compare, where to go on if so and if not, a value."""
+    instruction = struct.Struct("=HBBI")
+    load_half, load_byte, equal, greater, end = 0x28, 0x30, 0x15, 0x25, 0x06
+    # The type is in the machine's byte order, and loaded in the network's.
+    new, gone = (socket.htons(kind) for kind in (RTM_NEWROUTE, RTM_DELROUTE))
+    return b"".join(
+        instruction.pack(*one)
+        for one in (
+            (load_half, 0, 0, 4),
+            (equal, 1, 0, new),
+            (equal, 0, 2, gone),
+            # The length of the destination's prefix, in struct rtmsg.
+            (load_byte, 0, 0, netlink.HEADER.size + 1),
+            (greater, 1, 0, DEFAULT_BITS),
+            (end, 0, 0, 0xFFFFFFFF),
+            (end, 0, 0, 0),
+        )
+    )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import socket
 from collections.abc import Callable
 from time import monotonic
 
@@ -25,6 +24,7 @@ from etherws.kernel.filter_state import Applied, FilterState
 from etherws.kernel.filter_table import table_for
 from etherws.kernel.learned import LearnedAddresses
 from etherws.kernel.link_changes import EVERYTHING, Touched
+from etherws.kernel.place import Device, Place
 from etherws.kernel.port_tables import HINTS, remove_table
 from etherws.kernel.rules import ADDRESSES, Rules, table_name
 
@@ -42,9 +42,9 @@ class PortFilter:
     kept in force where they still fit. Rules for what goes to the client cannot wait.
     """
 
-    def __init__(self, index: int) -> None:
-        """For the interface of this index. Guard.port_filter() makes one that is watched."""
-        self.index = index
+    def __init__(self, index: int, device: Device | None = None) -> None:
+        """For the interface of this index, and its TAP. Guard.port_filter() makes one that is watched."""
+        self.place = Place(index, device)
         self.needed = Rules()
         self.applied: Applied | None = None
         self.state = FilterState.ABSENT
@@ -59,10 +59,6 @@ class PortFilter:
         self._hold: Callable[[], None] | None = None
         #: Whether frames wait for lost rules.
         self.waiting = False
-        #: Whether we have isolated it. If not, its owner may have, and we leave that alone.
-        self._isolated = False
-        #: Whether it may have a rate limit of ours: of this process, or of one that had the interface before.
-        self._shaped = True
         self._one_at_a_time = BoundedSemaphore(1)
         #: Whether others changed the table since it was last put in.
         self._disturbed = False
@@ -139,7 +135,7 @@ class PortFilter:
             try:
                 self._run(None, keep_waiting=not last)
             except DeviceError as exc:
-                if self.index not in dict(socket.if_nameindex()):
+                if not self.place.exists():
                     self.forget()
                     return
                 if last:
@@ -154,17 +150,29 @@ class PortFilter:
             if self.applied is None or self.state not in (FilterState.UNUSED, FilterState.USED):
                 return ""
             try:
-                name = socket.if_indextoname(self.index)
-            except OSError:
+                name = self.place.name()
+            except DeviceError:
                 return ""
-            rules = self.applied.rules
-            if Touched.NAME in touched and name != self.applied.name and rules.filters:
-                return f"{self.applied.name} has a new name, {name}"
-            if Touched.QUEUE in touched and rules.rate_down and not interfaces.has_rate(self.index, rules.rate_down):
-                return f"the rate limit of {name} is gone"
-            if Touched.PORT in touched and rules.isolated and not interfaces.is_isolated(self.index):
-                return f"{name} is isolated no more"
-            return ""
+            before, rules, index = self.applied.name, self.applied.rules, self.place.index
+            if not name:
+                return before and f"{before} was moved to another network namespace"
+            what = ""
+            if Touched.NAME in touched and name != before and rules.filters:
+                what = f"{before} has a new name, {name}" if before else f"{name} is in this network namespace again"
+            elif Touched.QUEUE in touched and rules.rate_down and not interfaces.has_rate(index, rules.rate_down):
+                what = f"the rate limit of {name} is gone"
+            elif Touched.PORT in touched and rules.isolated and not interfaces.is_isolated(index):
+                what = f"{name} is isolated no more"
+            return what and f"{what}; what is enforced there is put in again"
+
+    def refusal(self, rules: Rules) -> DeviceError | None:
+        """Why these rules cannot be in force at this port at all; None if they can."""
+        if not rules.on_request or not self.place.is_away():
+            return None
+        return DeviceError(
+            f"{self.place.label} is in another network namespace, where the rules of its client cannot be watched;"
+            " move it back, and give that namespace one end of a veth pair, with the other in the same bridge"
+        )
 
     def drops(self) -> dict[str, int]:
         """How many of the client's frames were dropped since its rules were put in, by reason; empty if it has sent no
@@ -181,7 +189,7 @@ class PortFilter:
         """Whether the needed rules are in force under the interface's present name: somebody may have renamed it."""
         if self.state not in (FilterState.UNUSED, FilterState.USED):
             return False
-        return self.applied == (interfaces.name_of(self.index), self.needed)
+        return self.applied == (self.place.name(), self.needed)
 
     def _run(self, source: bytes | None, *, keep_waiting: bool = False) -> None:
         # In a greenlet of its own: the kernel's answer must be heard, even if the session that asked ends meanwhile.
@@ -220,29 +228,33 @@ class PortFilter:
 
     def _install(self) -> None:
         """Put in the needed rules. The state is then UNUSED, or LOST. Raises DeviceError."""
-        rules, name = self.needed, interfaces.name_of(self.index)
+        rules, name = self.needed, self.place.name()
         if self.state in (FilterState.USED, FilterState.LOST):
             self._remember()
         if self.applied is not None and self.applied.name != name:
-            self._remove_table(self.applied.name)
+            self.place.remove_table(self.applied.name)
         self.applied, self.state, self.name = None, FilterState.ABSENT, name
         self._disturbed = False
-        if rules.filters:
+        if not name:
+            if refusal := self.refusal(rules):
+                raise refusal
+            self.place.warn_away()
+        elif rules.filters:
             with device_errors(f"filter what comes in by {name}", HINTS):
                 table_for(name, rules).install()
         else:
             remove_table(name)
         # The kernel also takes rules for a name that no interface has.
-        if interfaces.name_of(self.index) != name:
+        if self.place.name() != name:
             raise DeviceError(f"cannot filter what comes in by {name}: it has another name now; try again")
-        self._shape(rules.rate_down)
-        self._isolate(rules.isolated)
+        if name:
+            self.place.set(rules)
         self.applied = Applied(name, rules)
         self.state = FilterState.LOST if self._disturbed else FilterState.UNUSED
 
     def _use(self, source: bytes) -> None:
         """Frames are about to pass: put in what the owner's other ports have learned. Raises DeviceError."""
-        if self.learned is not None and isinstance(self.needed.macs, int):
+        if self.name and self.learned is not None and isinstance(self.needed.macs, int):
             addresses = self.learned.take(self.needed.macs, source, monotonic())
             try:
                 address_sets.add_addresses(table_name(self.name), ADDRESSES, addresses)
@@ -263,7 +275,7 @@ class PortFilter:
             self._decided.set()
 
     def _remember(self) -> None:
-        if self.learned is None or self.applied is None or not self.applied.rules.learns:
+        if self.learned is None or self.applied is None or not (self.applied.name and self.applied.rules.learns):
             return
         try:
             found = address_sets.addresses_in(table_name(self.applied.name), ADDRESSES)
@@ -274,25 +286,5 @@ class PortFilter:
 
     def _clear(self, name: str) -> None:
         self.applied, self.state, self.name = None, FilterState.ABSENT, ""
-        self._remove_table(name)
-        if self.index in dict(socket.if_nameindex()):
-            self._shape(None)
-            self._isolate(False)
-
-    def _remove_table(self, name: str) -> None:
-        """Remove the table of our interface, which has or had this name."""
-        present = dict(socket.if_nameindex())
-        # Another interface of that name has come since: the table is its own.
-        if name not in present.values() or present.get(self.index) == name:
-            remove_table(name)
-
-    def _shape(self, rate: int | None) -> None:
-        if rate or self._shaped:
-            self._shaped = True
-            interfaces.set_rate(self.index, rate)
-        self._shaped = bool(rate)
-
-    def _isolate(self, on: bool) -> None:
-        if on or self._isolated:
-            interfaces.isolate(self.index, on)
-        self._isolated = on
+        self.place.remove_table(name)
+        self.place.undo()

@@ -53,7 +53,7 @@ class RuleChanges:
 
     def read(self, data: bytes) -> Iterator[Change | Finished]:
         """What others have done."""
-        for kind, sequence, _, body in netlink.messages(data):
+        for kind, sequence, _, body, _ in netlink.messages(data):
             if kind >> 8 != SUBSYSTEM or len(body) < NFGENMSG:
                 continue
             own = sequence == self._sequence

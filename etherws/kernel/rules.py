@@ -59,6 +59,12 @@ class Rules:
         return self.macs != 0 or self.filters_on_request
 
     @property
+    def on_request(self) -> bool:
+        """Whether somebody asked for any of them, so that no frame may pass without."""
+        macs = self.macs != 0 and self.macs_required
+        return macs or self.filters_on_request or self.isolated or self.rate_down is not None
+
+    @property
     def filters_on_request(self) -> bool:
         """Whether somebody asked for one of the filters beside `macs`, which always has a value."""
         return bool(self.drop) or self.addresses is not None or self.group_rate is not None

@@ -178,10 +178,11 @@ class Application:
             session = Session(port.tap, connection, self.settings, port.sink())
             self._tunnels[over] = guest.session = session
             port.on_failure(session.end)
-            log.info("%s joined on %s, by version %d of the wire", client, port.tap.name, connection.wire.number)
+            name = port.tap.present_name
+            log.info("%s joined on %s, by version %d of the wire", client, name(), connection.wire.number)
             reason = session.run()
             text = f"{reason}{session.counters(port.filter.drops())}"
-            log.info("%s left %s after %.0f s: %s", client, port.tap.name, session.age, text)
+            log.info("%s left %s after %.0f s: %s", client, name(), session.age, text)
         finally:
             # The port may be kept, but not the buffers of its last session.
             guest.session = None

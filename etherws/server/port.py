@@ -6,6 +6,7 @@ ports.py, and kernel/port_filter.py, which decides when the kernel gets a client
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from etherws.server.owners import Owner
 from etherws.tunnel.filtered_sink import FilteredSink
 from etherws.tunnel.rate_limit import Pacer
 from etherws.tunnel.tap import Tap
+
+log = logging.getLogger(__name__)
 
 #: Two clients with one name replace each other again and again: so many times in so many seconds are too many.
 #: A client that comes back with the same resume token is not counted.
@@ -115,6 +118,20 @@ class Port:
         else:
             self.evict = self.filter.on_failure = None
             self.unused.set()
+
+    def fits(self, profile: Profile) -> bool:
+        """Whether it is still right for its client, whose profile is this now."""
+        return self.profile == profile and self.tap.alive() and self.filter.refusal(rules_of(profile)) is None
+
+    def withdraw(self) -> None:
+        """It is gone: leave no rules of ours at an interface that may stay, or whose name others may have. With any
+        other interface they go later, many together."""
+        if self.tap.persistent or self.filter.place.is_away():
+            try:
+                self.filter.clear()
+            except DeviceError as exc:
+                log.error("%s", exc)
+        self.filter.forget()
 
     def end_session(self) -> None:
         """End the session that uses the port, and wait for that. Raises NoPort if that takes too long."""

@@ -107,7 +107,7 @@ class Ports:
         if promised is not None:
             promised.heir = None
         # The policy may have changed since, or somebody has deleted the TAP.
-        if found and found.state is not State.IN_USE and (found.profile != profile or not found.tap.alive()):
+        if found and found.state is not State.IN_USE and not found.fits(profile):
             self._release(found)
             found = None
         return found or self._other(profile)
@@ -130,10 +130,7 @@ class Ports:
 
     def apply(self, port: Port, profile: Profile) -> None:
         """The profile of the port's client has changed, but not where the port is (bridge, device, MTU): have the new
-        rules in force, for a session that runs as well.
-
-        Raises DeviceError; then none is in force, and no frame may pass.
-        """
+        rules in force, for a session that runs as well. Raises DeviceError; then no frame may pass."""
         rules = self._kernel_filters.possible(rules_of(profile))
         port.profile = profile
         port.filter.change(rules)
@@ -166,7 +163,7 @@ class Ports:
         if port.state is not State.FREE:
             before, port.leaving = port.since, True
             self._leave(port)
-            # A parked port's client may have come meanwhile, or the server stops.
+            # Its client may have come meanwhile, or the server stops.
             if port.since != before:
                 return
             port.become(State.FREE)
@@ -190,6 +187,7 @@ class Ports:
         # Closing a TAP takes a moment, in which a session may end and its port go.
         while self._ports:
             self._remove(self._ports[0])
+        self._first.withdraw()
         self._interface.close()
         self._kernel_filters.close()
 
@@ -209,7 +207,8 @@ class Ports:
 
     def _other(self, profile: Profile) -> Port:
         """A free port for a client that has none: the first port if it is free and fits the profile, else a new one."""
-        if not (profile.device or profile.bridge or profile.mtu):
+        refusal = self._first.filter.refusal(rules_of(profile))
+        if not (profile.device or profile.bridge or profile.mtu or refusal):
             # Without a bridge there is no other: this client gets it rather than one that may never come back.
             only_port = self._first.state is State.PARKED and self._bridge_and_mtu(profile)[0] is None
             # Other greenlets ran while the kernel was asked: the time of the parked port may be over.
@@ -222,29 +221,30 @@ class Ports:
                 self._renew_first()
                 self._first.changes.clear()
                 return self._first
-        return self._new(profile)
+        return self._new(profile, refusal)
 
-    def _new(self, profile: Profile) -> Port:
+    def _new(self, profile: Profile, refusal: DeviceError | None) -> Port:
         bridge, mtu = self._bridge_and_mtu(profile)
         if bridge is None:
-            raise NoPort(
+            raise refusal or NoPort(
                 f"{self.name} serves another client and is in no bridge; put it into one"
                 f" ('ip link set {self.name} master br0') or start the server with --bridge"
             )
         if profile.bridge:
             interfaces.make_bridge(profile.bridge, autoconfigure=self._settings.accept_ra)
-        pattern = profile.device or self._settings.device
-        taken = {port.tap.name for port in self._ports}
+        pattern, taken = profile.device or self._settings.device, {port.tap.name for port in self._ports}
         if "%d" not in pattern and pattern in taken:
             # Linux allows 15 bytes (IFNAMSIZ); up to 4 are for the number.
             pattern = pattern.rstrip("0123456789")[:11] + "%d"
-        accept_ra = self._settings.accept_ra
-        self._ports.append(self._port(open_tap(pattern, bridge, profile.mtu or mtu, taken=taken, accept_ra=accept_ra)))
+        mtu, accept_ra = profile.mtu or mtu, self._settings.accept_ra
+        self._ports.append(self._port(open_tap(pattern, bridge, mtu, taken=taken, accept_ra=accept_ra)))
         return self._ports[-1]
 
-    def _bridge_and_mtu(self, profile: Profile) -> tuple[str | None, int]:
-        """The bridge for a new port, or None; and the first port's MTU, since a bridge has the lowest of its ports'."""
-        bridge, mtu = interfaces.bridge_and_mtu(self._interface.tap.index)
+    def _bridge_and_mtu(self, profile: Profile) -> tuple[str | None, int | None]:
+        """The bridge for a new port, or None; and the first port's MTU, since a bridge has the lowest of its ports'. Of
+        an interface in another network namespace neither is known."""
+        index = self._interface.tap.locate()
+        bridge, mtu = interfaces.bridge_and_mtu(index) if index else (None, self._settings.mtu)
         return profile.bridge or self._settings.bridge or bridge, mtu
 
     def _expire(self, port: Port) -> None:
@@ -265,7 +265,7 @@ class Ports:
             self._remove(port)
 
     def _port(self, tap: Tap) -> Port:
-        return Port(tap, self._kernel_filters.port_filter(tap.index))
+        return Port(tap, self._kernel_filters.port_filter(tap.index, tap))
 
     def _leave(self, port: Port) -> None:
         """The client is about to lose the port: what it used of its limits goes on counting. Before anything else, so
@@ -275,8 +275,7 @@ class Ports:
             self._owners.keep(port.owner)
 
     def _remove(self, port: Port) -> None:
-        """Any state but gone -> gone, and close the TAP. Not for the first port: its rules stay until a client needs
-        others, since no frame can come in there meanwhile."""
+        """Any state but gone -> gone, and close the TAP. Not for the first port: its rules stay until others come."""
         self._strike(port)
         self._close(port)
 
@@ -285,7 +284,7 @@ class Ports:
         self._ports.remove(port)
 
     def _close(self, port: Port) -> None:
-        port.filter.forget()
+        port.withdraw()
         port.tap.close()
         self._kernel_filters.remove_stale_tables_soon()
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import socket
 import struct
 from enum import Enum
@@ -38,6 +39,9 @@ _TCP_INFO_BYTES = struct.Struct("=120xQQ")
 #: struct tcp_info up to tcpi_delivery_rate (Linux 4.9). Two fields matter: tcpi_min_rtt in microseconds, and
 #: tcpi_delivery_rate in bytes per second.
 _TCP_INFO = struct.Struct("=148xI8xQ")
+
+#: The same: tcpi_last_ack_recv in milliseconds, and tcpi_rtt in microseconds.
+_PATH_INFO = struct.Struct("=56xI8xI")
 
 #: struct tcp_bbr_info (include/uapi/linux/inet_diag.h): the bandwidth in bytes per second, in two halves; the pacing
 #: gain in 256ths.
@@ -191,6 +195,16 @@ class CongestionControl:
         window = max(int(rate / 8 * (self._info()[0] + RECEIVED_SECONDS)), RECEIVE_WINDOW_MIN)
         with contextlib.suppress(OSError):
             self._sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, window)
+
+    def path(self) -> tuple[float, float]:
+        """Seconds since the other end's kernel last acknowledged anything, and for a round trip on average lately;
+        infinity and zero if unknown."""
+        try:
+            info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _PATH_INFO.size)
+            acknowledged, round_trip = _PATH_INFO.unpack(info)
+        except (OSError, struct.error):
+            return math.inf, 0.0
+        return acknowledged / 1e3, round_trip / 1e6
 
     def _limit_pacing(self, now: float) -> None:
         """Limit BBR's pacing to the bandwidth that it found, until it leaves its startup phase.

@@ -16,10 +16,10 @@ from gevent.event import Event
 from etherws.errors import ConnectionClosed, NetworkChanged
 from etherws.tunnel.connection import Connection
 
-#: Seconds for a sign of life after the network may have changed, beside four round trips. A ping is small, but it may
+#: Seconds for a sign of life after the network may have changed, beside PROBE_ROUND_TRIPS. A ping is small, but it may
 #: be lost once. If a peer is declared lost too early, the client connects again within a second; if the path is gone,
 #: waiting does not help.
-PROBE_TIMEOUT = 2.0
+PROBE_TIMEOUT, PROBE_ROUND_TRIPS = 2.0, 4
 
 #: Seconds without a byte after which the memory of a busy connection goes back to the kernel.
 IDLE = 1.0
@@ -35,14 +35,15 @@ class Keepalive:
 
     def probe(self) -> None:
         """The network may have changed: ping now, and expect a sign of life within PROBE_TIMEOUT, or `timeout` if that
-        is shorter."""
+        is shorter. Within `timeout` if the path is there, as acknowledgements show: where much is on its way, a ping
+        and its answer wait behind it."""
         self._probe.set()
 
     def run(self) -> NoReturn:
         """Watch without end. Raises ConnectionClosed when nothing came for `interval` and `timeout` together, and
         NetworkChanged when nothing came after a probe()."""
         connection, silence_max = self._connection, self._interval + self._timeout
-        ping_at, probed = monotonic() + self._interval, math.inf
+        ping_at, probed, probe_timeout = monotonic() + self._interval, math.inf, self._timeout
         unread_at = 0.0
         while True:
             now = monotonic()
@@ -51,12 +52,17 @@ class Keepalive:
                 if connection.local_address_gone():
                     raise connection.lost(NetworkChanged("the address that it came from is gone"))
                 ping_at = probed = now
+                round_trip = max(connection.round_trip or 0, connection.congestion.path()[1])
+                probe_timeout = min(self._timeout, PROBE_TIMEOUT + PROBE_ROUND_TRIPS * round_trip)
             heard = max(connection.heard, unread_at)
             if heard > probed:
                 probed = math.inf
-            probe_timeout = min(self._timeout, PROBE_TIMEOUT + 4 * (connection.round_trip or 0))
             deadline = min(heard + silence_max, probed + probe_timeout)
             if now >= deadline:
+                # What was acknowledged in the first half may have been on its way before the change.
+                if probe_timeout < self._timeout and connection.congestion.path()[0] < (now - probed) / 2:
+                    probe_timeout = self._timeout
+                    continue
                 # Bytes that were not read yet are a sign of life: this process may have been stopped, or be too busy.
                 if not connection.unread():
                     kind = ConnectionClosed if probed == math.inf else NetworkChanged

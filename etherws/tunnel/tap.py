@@ -2,14 +2,13 @@
 
 Creates the device, or takes it over (pytun does the TUNSETIFF), and moves packets. kernel/interfaces.py does what
 netlink is needed for. The event loop never blocks: the descriptor is non-blocking, and gevent does the waiting. A
-packet is a frame with its virtio_net_hdr before it: see wire.py.
+packet is a frame with its virtio_net_hdr before it: see wire.py. Read next: tap_driver.py.
 
 Sources: Linux, Documentation/networking/tuntap.rst, drivers/net/tun.c, include/uapi/linux/if_tun.h.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import logging
@@ -24,18 +23,14 @@ import pytun
 
 from etherws.errors import DESCRIPTORS_HINT, DeviceError, DeviceLost
 from etherws.kernel import interfaces
+from etherws.tunnel import tap_driver
 from etherws.tunnel.scheduling import TURN_SECONDS
-from etherws.tunnel.wire import BATCH_BYTES, VNET_BYTES, Batch, Buffer
+from etherws.tunnel.wire import BATCH_BYTES, Batch, Buffer
 
 log = logging.getLogger(__name__)
 
 #: include/uapi/linux/if_tun.h
-TUNSETOFFLOAD = 0x400454D0
-TUNGETIFF = 0x800454D2
-TUNSETVNETHDRSZ = 0x400454D8
-TUNSETVNETLE = 0x400454DC
 TUNSETCARRIER = 0x400454E2
-IFF_PERSIST = 0x0800
 TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN = 1, 2, 4, 8
 
 #: What may be left undone for a peer that speaks version 2, best first: a kernel refuses flags that it does not know.
@@ -44,11 +39,8 @@ OFFLOADS = (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN, TUN_F_CSUM | T
 #: How many numbers are tried for a pattern such as ethws%d; more than the 1,023 ports of a bridge.
 PATTERN_MAX = 4096
 
-#: struct ifreq has this many bytes (netdevice(7)).
-IFREQ_BYTES = 40
-
-#: How often a new device may be renamed while its index is asked for.
-RENAMES_MAX = 10
+#: A file descriptor that is never open: the largest number of a C int.
+NO_DESCRIPTOR = 2**31 - 1
 
 #: After a batch of fewer packets the device is probably empty for now.
 FEW_PACKETS = 2
@@ -65,7 +57,8 @@ _HINTS = {
 
 
 class Tap:
-    """One TAP, up and non-blocking. `name` is its name from the kernel when it was opened, `index` its number."""
+    """One TAP, up and non-blocking. `name` and `index` are those that it had when last looked at: somebody may rename
+    it, or move it to another network namespace; see locate()."""
 
     def __init__(
         self,
@@ -88,10 +81,11 @@ class Tap:
             self._fd: int = self._device.fileno()
             os.set_blocking(self._fd, False)
             os.set_inheritable(self._fd, False)
-            _set_header(self._fd, self._device.name)
+            #: The header that the device had before, for its next owner.
+            self._header = tap_driver.set_header(self._fd, self._device.name)
             #: Whether the device was there before, and stays.
-            self.persistent = bool(_interface(self._fd)[1] & IFF_PERSIST)
-            self.name, self.index = _name_and_index(self._fd)
+            self.persistent = bool(tap_driver.interface(self._fd)[1] & tap_driver.IFF_PERSIST)
+            self.name, self.index = tap_driver.name_and_index(self._fd)
             interfaces.set_up(self.index, mtu, autoconfigure=self.persistent or accept_ra)
         except BaseException:
             self._device.close()
@@ -105,17 +99,35 @@ class Tap:
     def alive(self) -> bool:
         """Whether the device still exists; somebody may have deleted it."""
         try:
-            _interface(self._fd)
+            self.name = tap_driver.interface(self._fd)[0]
         except OSError:
             return False
         return True
 
     def mtu(self) -> int | None:
-        """Its MTU in bytes at this moment: others may change it. None if the device is gone."""
+        """Its MTU in bytes at this moment: others may change it. None if it is gone, or elsewhere."""
         try:
-            return interfaces.bridge_and_mtu(self.index)[1]
+            index = self.locate()
+            return interfaces.bridge_and_mtu(index)[1] if index else None
         except DeviceError:
             return None
+
+    def present_name(self) -> str:
+        """The device's name now; the last one once it is gone."""
+        self.alive()
+        return self.name
+
+    def locate(self) -> int | None:
+        """The device's present index; None while it is in another network namespace, where its name and index may be
+        those of others here. Raises DeviceLost once it is gone, DeviceError if that cannot be told."""
+        if not self.alive():
+            raise self._lost(OSError(errno.EBADFD, os.strerror(errno.EBADFD)))
+        try:
+            self.name, index = tap_driver.place(self._fd)
+        except OSError as exc:
+            raise DeviceError(f"cannot find {self.name}: {exc.strerror}") from exc
+        self.index = index or self.index
+        return index
 
     def begin(self, *, offload: bool) -> None:
         """Prepare for a new session: set the offloads and the carrier. With `offload` the peer's kernel fills in
@@ -123,9 +135,10 @@ class Tap:
 
         Drops what waits in the TAP's queue since the last session: frames that are minutes old would mislead.
         """
+        self.alive()
         for flags in OFFLOADS if offload else (0,):
             try:
-                fcntl.ioctl(self._fd, TUNSETOFFLOAD, flags)
+                fcntl.ioctl(self._fd, tap_driver.TUNSETOFFLOAD, flags)
             except OSError:
                 continue
             log.debug("%s: offloads %#x", self.name, flags)
@@ -206,9 +219,13 @@ class Tap:
             self._readable.start(call)
 
     def close(self) -> None:
-        """Close the device; the kernel then removes it, unless it is persistent."""
+        """Close the device; the kernel then removes it, unless it is persistent. Its next owner finds it as it was."""
         self._readable.close()
         self._stop_carrier_timeout()
+        if self.persistent:
+            tap_driver.put_back(self._fd, self._header)
+        # What is still asked of it must not reach the next file of its number.
+        self._fd = NO_DESCRIPTOR
         # The kernel needs tens of milliseconds to remove an interface. In a thread, other connections go on meanwhile.
         gevent.get_hub().threadpool.apply(self._device.close)
 
@@ -223,42 +240,6 @@ class Tap:
 
     def _lost(self, exc: OSError) -> DeviceLost:
         return DeviceLost(f"{self.name} is gone: {exc.strerror}; was it deleted?")
-
-
-def _set_header(fd: int, name: str) -> None:
-    """Set the header before each frame, and switch the offloads off. A persistent device still has what its last owner
-    set."""
-    try:
-        fcntl.ioctl(fd, TUNSETVNETHDRSZ, struct.pack("i", VNET_BYTES))
-        fcntl.ioctl(fd, TUNSETVNETLE, struct.pack("i", 1))
-        fcntl.ioctl(fd, TUNSETOFFLOAD, 0)
-    except OSError as exc:
-        raise DeviceError(f"cannot set up {name}: {exc.strerror}; Linux 4.0 or later is needed") from exc
-
-
-def _interface(fd: int) -> tuple[str, int]:
-    """The device's present name, and its flags (struct ifreq, netdevice(7)). Raises OSError once it is gone."""
-    name, flags = struct.unpack_from("16sH", fcntl.ioctl(fd, TUNGETIFF, bytes(IFREQ_BYTES)))
-    return os.fsdecode(name.split(b"\0")[0]), flags
-
-
-def _name_and_index(fd: int) -> tuple[str, int]:
-    """The device's present name and its index. Raises DeviceError.
-
-    Somebody, for example udev, may rename the device at any time, and its old name may be another interface's at once.
-    """
-    with contextlib.suppress(OSError):
-        for _ in range(RENAMES_MAX):
-            name = _interface(fd)[0]
-            try:
-                index = interfaces.index_of(name)
-            except DeviceError as exc:
-                if DESCRIPTORS_HINT in str(exc):
-                    raise
-                continue
-            if _interface(fd)[0] == name:
-                return name, index
-    raise DeviceError("cannot find the new interface; was it deleted, or moved to another network namespace?")
 
 
 def _open(pattern: str, taken: Container[str] = frozenset()) -> pytun.TunTapDevice:

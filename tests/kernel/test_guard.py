@@ -235,7 +235,7 @@ def test_a_rate_that_others_remove_or_change_is_put_back(
     ):
         lan.command(command)
         settle(lambda: back(port))
-        assert interfaces.has_rate(port.index, 10**7), command
+        assert interfaces.has_rate(port.place.index, 10**7), command
         port.arm()
     assert caplog.text.count("the rate limit of port is gone; what is enforced there is put in again") == 3
 
@@ -253,7 +253,7 @@ def test_isolation_that_others_end_is_put_back(guard: Guard, lan: Host, commands
     for command in commands:
         lan.command(command)
     settle(lambda: back(port))
-    assert interfaces.is_isolated(port.index)
+    assert interfaces.is_isolated(port.place.index)
 
 
 def test_who_cannot_be_isolated_any_more_is_told_to_end(
@@ -274,7 +274,7 @@ def test_who_cannot_be_isolated_any_more_is_told_to_end(
     assert guard.failure is None
     lan.command("ip link set port master br0")
     port.arm()
-    assert interfaces.is_isolated(port.index)
+    assert interfaces.is_isolated(port.place.index)
 
 
 # No frame passes meanwhile.

@@ -19,3 +19,7 @@ def test_links_ports_and_queueing_disciplines_are_found_by_their_index() -> None
     data = message(16, link) + message(37, qdisc) + message(20, address) + message(16, b"1234")
     assert touched(data) == {5: Touched.NAME, 6: Touched.QUEUE}
     assert touched(data + message(17, port)) == {5: Touched.NAME | Touched.PORT, 6: Touched.QUEUE}
+
+
+def test_an_interface_that_is_gone_may_be_in_another_namespace() -> None:
+    assert touched(message(17, struct.pack("=BxHiII", 0, 1, 5, 0, 0))) == {5: Touched.NAME | Touched.PLACE}

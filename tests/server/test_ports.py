@@ -616,3 +616,52 @@ def test_the_names_of_ports_are_not_tried_again(server: Server, monkeypatch: pyt
     for _ in range(5):
         server.join(NAMELESS)
     assert tried == [f"ethws{number}" for number in range(1, 5)]
+
+
+# Interfaces that stay when we go.
+
+
+def test_a_persistent_interface_keeps_what_its_owner_gave_it_and_loses_what_we_did(host: Host) -> None:
+    for name in ("ethws0", "alice0"):
+        host.command(f"ip tuntap add {name} mode tap")
+    host.bridge("br0", "alice0")
+    rules = Profile(macs=2, drop=frozenset({"bpdu"}), rate_down=10**7, isolated=True, device="alice0", mtu=1400)
+    with host.namespace.inside(), gevent.Timeout(PATIENCE):
+        ports = Ports(DeviceSettings(bridge="br0"))
+        first, second = (
+            ports.take(client, profile, lambda: None) for client, profile in ((BOB, USUAL), (ALICE, rules))
+        )
+        for port in (first, second):
+            port.filter.arm()
+        assert set(nftables.table_handles()) == {"etherws-ethws0", "etherws-alice0"}
+        ports.close()
+        assert not nftables.table_handles()
+        links = host.links()
+        for name in ("ethws0", "alice0"):
+            assert links[name].get("master") == links["br0"]["index"]
+            assert not interfaces.is_isolated(links[name]["index"])
+            assert not interfaces.has_rate(links[name]["index"], 10**7)
+        assert links["alice0"].get("mtu") == 1400
+
+
+# Interfaces in another network namespace.
+
+
+def test_a_first_port_that_is_away_is_for_clients_without_rules(server: Server) -> None:
+    rules = Profile(drop=frozenset({"bpdu"}))
+    with contextlib.closing(Host()) as guest:
+        with server.host.netlink() as route:
+            index = route.link_lookup(ifname="ethws0")[0]
+            route.link("set", index=index, net_ns_fd=guest.namespace.fileno())
+        port = server.join(ALICE, rules)
+        assert port.tap.locate() == server.host.links()[port.tap.name]["index"]
+        port.filter.arm()
+        first = server.join(BOB)
+        assert first.tap.locate() is None
+        first.filter.arm()
+        assert (first.tap.name, set(guest.links())) == ("ethws0", {"lo", "ethws0"})
+        # It comes to need rules while it is there.
+        with pytest.raises(DeviceError, match="ethws0 is in another network namespace"):
+            server.ports.apply(first, rules)
+        server.ports.park(first)
+        assert server.join(BOB, rules).tap.locate() is not None

@@ -12,9 +12,7 @@ from time import monotonic
 
 import gevent
 import pytest
-from gevent import socket as gevent_socket
 
-from etherws.kernel import network_monitor
 from etherws.tunnel import tap as tap_module
 from etherws.tunnel.tap import Tap
 from tests.lab.frames import frame
@@ -330,7 +328,7 @@ def test_a_client_that_roams_comes_back_at_once(hosts: tuple[Host, Host]) -> Non
     server.says("replaced by another connection of this client")
 
 
-def test_its_own_interface_and_bridge_do_not_wake_a_client(hosts: tuple[Host, Host]) -> None:
+def test_what_its_own_interface_does_to_its_bridge_does_not_wake_a_client(hosts: tuple[Host, Host]) -> None:
     one, other = hosts
     settle(other)
     client = other.etherws("client", "--foreground", "--debug", "ws://192.0.2.1/", "--bridge", "br0", *IDLE)
@@ -338,28 +336,42 @@ def test_its_own_interface_and_bridge_do_not_wake_a_client(hosts: tuple[Host, Ho
     for name in ("br0", "ethws0"):
         other.set_link(name, state="down")
         other.set_link(name, state="up")
-        other.add_address(name, "198.51.100.1/24")
+    other.add_address("ethws0", "198.51.100.1/24")
     one.etherws("server", "--foreground").says("listening")
-    move(client, other)
+    # The machine's address may be on the bridge, beside its uplink.
+    other.add_address("br0", "198.51.100.2/24")
     client.says("connected to ws")
     assert client.output.count("the machine's network has changed") == 1
+    assert "has changed: 198.51.100.2/24 of br0 is there" in client.output
 
 
-def test_messages_that_the_kernel_had_to_drop_are_a_change(host: Host) -> None:
-    groups = network_monitor.RTMGRP_LINK | network_monitor.RTMGRP_IPV4_IFADDR
-    with host.namespace.inside():
-        sock = gevent_socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-    with sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
-        sock.bind((0, groups))
-        sock.setblocking(False)
-        changes = network_monitor.Changes()
-        host.set_link("lo", state="down")
-        assert not network_monitor._read_waiting(sock, changes, own="lo")
-        for _ in range(50):
-            host.set_link("lo", state="up")
-            host.set_link("lo", state="down")
-        assert network_monitor._read_waiting(sock, changes, own="lo")
+def test_a_client_whose_uplink_is_in_its_bridge_notices_what_changes_there(hosts: tuple[Host, Host]) -> None:
+    """As with Proxmox and libvirt. A lease that is renewed is no change."""
+    one, other = hosts
+    one.etherws("server", "--foreground").says("listening")
+    # Without link-local addresses, whose coming would be news.
+    other.bridge("br0")
+    for name in ("br0", "eth0"):
+        other.command(f"ip link set {name} addrgenmode none")
+    other.command("ip addr flush dev eth0")
+    other.command("ip link set eth0 master br0")
+    other.command("ip addr add 192.0.2.2/24 dev br0 valid_lft 3600 preferred_lft 3600")
+    client = other.etherws(
+        "client", "--foreground", "--debug", "ws://192.0.2.1/", "--bridge", "br0", "--ping-interval", "1h", *IDLE
+    )
+    client.says("connected to ws")
+    said = client.output.count("has changed")
+    for seconds in (3600, 7200, 1800):
+        other.command(f"ip addr change 192.0.2.2/24 dev br0 valid_lft {seconds} preferred_lft {seconds}")
+    other.command("ip addr add 192.0.2.3/24 dev br0")
+    client.says("has changed: 192.0.2.3/24 of br0 is there")
+    assert client.output.count("has changed") == said + 1
+    assert "lost" not in client.output
+    other.command("ip addr del 192.0.2.2/24 dev br0")
+    client.says("lost ws://192.0.2.1:80: the address that it came from is gone")
+    # The kernel has removed the second with the first.
+    other.command("ip addr add 192.0.2.4/24 dev br0")
+    client.says("connected to ws", times=2)
 
 
 def test_servers_are_tried_in_order(host: Host) -> None:

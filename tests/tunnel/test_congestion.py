@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import struct
 import threading
@@ -127,7 +128,20 @@ def test_bbr_is_left_again_where_much_passes(host: Host) -> None:
 def test_a_socket_that_is_not_tcp_is_left_alone() -> None:
     for end in socket.socketpair():
         with end:
-            CongestionControl(end, AUTO).update(1.0, BLOCKED)
+            control = CongestionControl(end, AUTO)
+            control.update(1.0, BLOCKED)
+            assert control.path() == (math.inf, 0.0)
+
+
+def test_what_the_other_end_acknowledges_is_known(host: Host) -> None:
+    one, other = tcp_pair(host)
+    with one, other:
+        control = CongestionControl(one, AUTO)
+        one.sendall(b"x")
+        assert other.recv(1) == b"x"
+        age, round_trip = until(lambda: control.path()[1] and control.path(), "an acknowledgement")
+        assert 0 <= age < PATIENCE
+        assert 0 < round_trip < PATIENCE
 
 
 def test_a_congestion_control_is_checked_by_name() -> None:

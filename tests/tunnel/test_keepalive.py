@@ -13,6 +13,7 @@ import pytest
 from gevent.socket import socket as GeventSocket
 
 from etherws.errors import ConnectionClosed, NetworkChanged
+from etherws.tunnel import keepalive as keepalive_module
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.frames import Decoder, Opcode
 from etherws.tunnel.keepalive import Keepalive
@@ -126,6 +127,55 @@ def test_after_a_change_of_the_network_silence_is_short(host: Host) -> None:
                 running.get()
         finally:
             gevent.killall([reading, running])
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_after_a_change_of_the_network_a_path_that_acknowledges_is_given_time(
+    host: Host, busy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer waits behind what is on its way. Without that, or on a path that is cut, nothing is acknowledged."""
+    monkeypatch.setattr(keepalive_module, "PROBE_TIMEOUT", 0.3)
+    with connected(host) as (connection, peer), gevent.Timeout(PATIENCE):
+        keepalive = Keepalive(connection, 1000, 1000)
+        looks = list[float]()
+        path = connection.congestion.path
+
+        def look() -> tuple[float, float]:
+            looks.append(monotonic())
+            return path()
+
+        def take() -> None:
+            with contextlib.suppress(OSError):
+                while peer.recv(1 << 16):
+                    pass
+
+        def send() -> None:
+            while busy:
+                connection.send_queued([bytes(100)])
+                connection.flush()
+                gevent.sleep(0.01)
+
+        monkeypatch.setattr(connection.congestion, "path", look)
+        taking = threading.Thread(target=take, daemon=True)
+        taking.start()
+        greenlets: list[gevent.Greenlet[..., object]] = [gevent.spawn(connection.recv), gevent.spawn(send)]
+        running = gevent.spawn(keepalive.run)
+        try:
+            keepalive.probe()
+            # When the probe began, and when its time was over.
+            while len(looks) < 2:
+                gevent.sleep(0.01)
+            if busy:
+                gevent.sleep(0.1)
+                assert not running.ready()
+            else:
+                with pytest.raises(NetworkChanged, match="nothing heard for"):
+                    running.get()
+        finally:
+            gevent.killall([*greenlets, running])
+            connection.lost(ConnectionClosed("over"))
+            connection.close(None)
+            taking.join()
 
 
 def test_a_local_address_that_is_gone_ends_the_connection(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

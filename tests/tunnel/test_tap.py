@@ -9,7 +9,8 @@ import pytest
 
 from etherws.errors import DeviceError
 from etherws.kernel import interfaces
-from etherws.tunnel.tap import RENAMES_MAX, Tap
+from etherws.tunnel.tap import Tap
+from etherws.tunnel.tap_driver import RENAMES_MAX
 from tests.lab.hosts import IFF_UP, Host
 
 
