@@ -24,6 +24,7 @@ from etherws import addresses, features
 from etherws.access import policy
 from etherws.access.policy import Profile
 from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, NoPort, ProxyError, Refused, printable
+from etherws.kernel.loop_watch import LoopWatch
 from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
 from etherws.server import authenticate, forwarded, handshake, negotiation
@@ -67,6 +68,7 @@ class Application:
         self._full = False
         self._warned_of_headers = self._warned_of_proxy = False
         self._log = LogLimit(log)
+        self._loops = LoopWatch(self._clients)
 
     def start(self) -> str:
         """Make the first TAP, unless that was done before; return its name. Raises DeviceError or SettingsError."""
@@ -75,6 +77,7 @@ class Application:
             if self._ports is None:
                 congestion.check(self.settings.congestion)
                 self._ports = Ports(self.settings, self.settings.resume_timeout)
+                self._loops.start()
             return self._ports.name
 
     def reload(self) -> None:
@@ -91,6 +94,7 @@ class Application:
             if session:
                 session.stop()
         gevent.wait(list(self._tunnels), timeout=timeout)
+        self._loops.close()
         if self._ports is not None:
             self._ports.close()
             self._ports = None
@@ -241,6 +245,10 @@ class Application:
         if agreed.mtu and mtu and agreed.mtu != mtu:
             self._log.log(logging.WARNING, "MTU", "%s", features.mtu_warning(name, mtu, client, agreed.mtu))
 
+    def _clients(self) -> dict[int, str]:
+        """Who has each port, or had it last, by the number of its interface."""
+        return {port.tap.index: _client(port.client.address, port.client) for port in self._ports or ()}
+
     def _leave(self, port: Port, reason: EtherwsError | None) -> None:
         """The session has ended. The port is kept for its client, unless one side closed the WebSocket on purpose."""
         if self._ports is None:
@@ -276,7 +284,11 @@ def _turn(environ: Environ) -> AbstractContextManager[None]:
 
 def _name(environ: Environ, key: ClientKey) -> str:
     """The client, as the log shows it."""
-    return authenticate.address(environ) + (f" as {_who(key.identity)}" if key.identity else "")
+    return _client(authenticate.address(environ), key)
+
+
+def _client(address: str, key: ClientKey) -> str:
+    return address + (f" as {_who(key.identity)}" if key.identity else "")
 
 
 def _who(identity: str | None) -> str:
