@@ -165,7 +165,7 @@ class Application:
             if session:
                 session.evict()
 
-        client = _name(environ, key)
+        client = _name(key)
         port = self._take(environ, key, profile, evict)
         reason: EtherwsError | None = None
         over = Event()
@@ -208,7 +208,7 @@ class Application:
             port = self._ports.take(key, profile, evict, environ.get(PRESENCE, UNKNOWN))
         except (DeviceError, NoPort) as exc:
             # Clients retry for ever. Log it once, until a client gets a port again.
-            log.log(logging.DEBUG if self._full else logging.WARNING, "%s was refused: %s", _name(environ, key), exc)
+            log.log(logging.DEBUG if self._full else logging.WARNING, "%s was refused: %s", _name(key), exc)
             self._full = True
             raise Refused(
                 "503 Service Unavailable", "no port is free for one more client", [("Retry-After", "10")]
@@ -221,7 +221,7 @@ class Application:
         mtu = port.tap.mtu()
         bearer = authenticate.bearer(handshake.subprotocols(environ))
         agreed = negotiation.negotiate(environ, self.settings.wire, bearer, mtu)
-        client = _name(environ, key)
+        client = _name(key)
         self._note(agreed, client, port.tap.name, mtu)
         stream, early = environ[UPGRADE](headers + agreed.headers)
         source = f"identity {key.identity}" if key.identity else key.source
@@ -247,7 +247,7 @@ class Application:
 
     def _clients(self) -> dict[int, str]:
         """Who has each port, or had it last, by the number of its interface."""
-        return {port.tap.index: _client(port.client.address, port.client) for port in self._ports or ()}
+        return {port.tap.index: _name(port.client) for port in self._ports or ()}
 
     def _leave(self, port: Port, reason: EtherwsError | None) -> None:
         """The session has ended. The port is kept for its client, unless one side closed the WebSocket on purpose."""
@@ -282,13 +282,9 @@ def _turn(environ: Environ) -> AbstractContextManager[None]:
     return presence.turn(source)
 
 
-def _name(environ: Environ, key: ClientKey) -> str:
+def _name(key: ClientKey) -> str:
     """The client, as the log shows it."""
-    return _client(authenticate.address(environ), key)
-
-
-def _client(address: str, key: ClientKey) -> str:
-    return address + (f" as {_who(key.identity)}" if key.identity else "")
+    return key.address + (f" as {_who(key.identity)}" if key.identity else "")
 
 
 def _who(identity: str | None) -> str:
