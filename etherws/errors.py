@@ -11,6 +11,7 @@ those below.
     +-- TomlError              a text is not TOML; has the line
     +-- DeviceError            a TAP or bridge cannot be made, found or changed
     |   +-- DeviceLost         the TAP was deleted while it was in use
+    +-- AlreadyLinked          another process links the same bridge to the same server
     +-- NoPort                 the server has no TAP for another client (HTTP 503)
     +-- ListenError            the server cannot listen, or cannot use its certificate
     +-- ProxyError             what a trusted reverse proxy says about its client cannot be used
@@ -78,6 +79,13 @@ class DeviceError(EtherwsError):
 
 class DeviceLost(DeviceError):
     """The TAP was deleted while it was in use."""
+
+
+class AlreadyLinked(EtherwsError):
+    """Another process links the same bridge to the same server; a second link would make a loop."""
+
+    #: EX_CANTCREAT of sysexits.h.
+    exit_status = 73
 
 
 class NoPort(EtherwsError):

@@ -112,9 +112,11 @@ class ClientSettings(DeviceSettings):
     """What the client needs in addition.
 
     `drop`: what this LAN does not accept from the far one. Each entry is one of GUARDS, or several with commas between.
+    `allow_second_link`: start even if another client links the same bridge to the same server.
     """
 
     drop: tuple[str, ...] = ()
+    allow_second_link: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

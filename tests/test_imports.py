@@ -36,7 +36,7 @@ ROOMS: dict[str, set[str]] = {
     "client": {
         *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),
         *("kernel/port_tables", "kernel/rules", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
-        *("small_files", "features"),
+        *("kernel/link_claim", "kernel/loop_watch", "small_files", "features"),
     },
     "server": {
         *("tunnel", "kernel", "access", "settings", "addresses", "close_codes", "features", "log_limit", "reloadable"),
@@ -56,7 +56,7 @@ PURE = {
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("client/backoff", "client/credentials", "client/http_answer", "client/http_auth", "client/proxy_choice"),
     "client/upgrade",
-    *("kernel/learned", "kernel/link_changes", "kernel/netlink", "kernel/rule_changes"),
+    *("kernel/learned", "kernel/link_changes", "kernel/loops", "kernel/netlink", "kernel/rule_changes"),
     "kernel/network_changes",
     *(
         "server/forwarded",

@@ -236,6 +236,7 @@ client_sections: Sections = {
             metavar="LIST",
             help="Drop bpdu, dhcp-server or router-advertisement frames of the far LAN. Repeatable.  [default: none]",
         ),
+        _flag("--allow-second-link", help="Start even if another client links the same bridge to the same server."),
     ],
     TIMING: [
         _time("--connect-timeout", "10s", "Give one attempt to connect so long."),

@@ -87,6 +87,8 @@ class RemoteServer:
         proxy_choice.proxy_for(uri.host, uri.secure)
         self._dialer = Dialer(proxy_choice)
         self.name = f"{'wss' if uri.secure else 'ws'}://{authority(uri.host, uri.port)}"
+        #: The same for all URIs that certainly name the same server.
+        self.target = f"{authority(uri.host.rstrip('.'), uri.port)}{uri.path or '/'}"
         self._tls_context = Reloadable(lambda: certificates.client_context(trust), trust.files) if uri.secure else None
         # A secret between the server and us. With it we get our port back after a lost connection.
         self._resume = secrets.token_urlsafe(16)

@@ -29,6 +29,8 @@ from etherws.errors import (
     printable,
 )
 from etherws.kernel import network_monitor
+from etherws.kernel.link_claim import LinkClaim
+from etherws.kernel.loop_watch import LoopWatch
 from etherws.log_limit import LogLimit
 from etherws.settings import ClientSettings, Retry
 from etherws.tunnel import congestion
@@ -92,13 +94,25 @@ class Client:
         the first connection if there is `on_failure`. SIGHUP and changes of the machine's network do what retry() does;
         SIGUSR1 logs counters.
 
-        Raises DeviceError if the TAP or its filters cannot be made, at the start or after the TAP was deleted;
-        SettingsError if the kernel does not have the congestion control; NotAdmitted if the servers refuse us and
-        `retry.after_refusal` is off.
+        Raises AlreadyLinked if another client links the same bridge to one of the servers; DeviceError if the TAP or
+        its filters cannot be made, at the start or after the TAP was deleted; SettingsError if the kernel does not have
+        the congestion control; NotAdmitted if the servers refuse us and `retry.after_refusal` is off.
         """
         congestion.check(self._settings.congestion)
+        claim, settings = LinkClaim(), self._settings
+        targets = (server.target for server in self._servers)
+        claim.claim(settings.bridge, settings.device, targets, second=settings.allow_second_link)
+        try:
+            self._run(ready, stop, claim)
+        finally:
+            claim.close()
+
+    def _run(self, ready: Callable[[str], None], stop: Event, claim: LinkClaim) -> None:
+        """As run(), with the bridge claimed."""
         self._far_lan = FarLan(self._settings.guards)
         device = Interface(self._settings)
+        loops = LoopWatch(lambda: {device.tap.index: ""})
+        loops.start()
         watcher = gevent.spawn(network_monitor.watch, lambda: _name_here(device), lambda: self.retry(by_user=False))
         gevent.signal_handler(signal.SIGHUP, self.retry)
         gevent.signal_handler(signal.SIGUSR1, self.log_counters)
@@ -107,6 +121,7 @@ class Client:
             loop: gevent.Greenlet[..., Exception | None] = gevent.spawn(self._loop, device, ready)
             gevent.wait((loop, stop), count=1)
             self._stopping = True
+            claim.leave()
             if self._session:
                 self._session.stop()
                 loop.join(timeout=STOP_TIMEOUT)
@@ -115,6 +130,7 @@ class Client:
                 raise loop.value
         finally:
             watcher.kill()
+            loops.close()
             try:
                 self._far_lan.close()
             finally:

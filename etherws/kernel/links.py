@@ -61,6 +61,16 @@ def get(which: int | str) -> Link:
     return Link(found["index"], found.get("ifname"), found.get("mtu"), up, found.get("master"), found.get("address"))
 
 
+def has_spanning_tree(index: int) -> bool:
+    """Whether the interface of this index is a bridge in which spanning tree is on."""
+    request = ifinfmsg()
+    request["index"] = index
+    request["attrs"] = [("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]
+    found = ifinfmsg(_ask(request, RTM_GETLINK, 0))
+    found.decode()
+    return bool(found.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA", "IFLA_BR_STP_STATE"))
+
+
 def change(
     index: int,
     *,

@@ -23,6 +23,7 @@ from etherws import addresses, features
 from etherws.access import policy
 from etherws.access.policy import Profile
 from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, NoPort, ProxyError, Refused, printable
+from etherws.kernel.loop_watch import LoopWatch
 from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
 from etherws.server import authenticate, forwarded, handshake, negotiation
@@ -66,6 +67,7 @@ class Application:
         self._full = False
         self._warned_of_headers = self._warned_of_proxy = False
         self._log = LogLimit(log)
+        self._loops = LoopWatch(self._clients)
 
     def start(self) -> str:
         """Make the first TAP, unless that was done before; return its name. Raises DeviceError or SettingsError."""
@@ -74,6 +76,7 @@ class Application:
             if self._ports is None:
                 congestion.check(self.settings.congestion)
                 self._ports = Ports(self.settings, self.settings.resume_timeout)
+                self._loops.start()
             return self._ports.name
 
     def reload(self) -> None:
@@ -94,6 +97,7 @@ class Application:
             if session:
                 session.stop()
         gevent.wait(list(self._tunnels), timeout=timeout)
+        self._loops.close()
         if self._ports is not None:
             self._ports.close()
             self._ports = None
@@ -164,7 +168,7 @@ class Application:
             if session:
                 session.evict()
 
-        client = _name(environ, key)
+        client = _name(key)
         port = self._take(environ, key, profile, evict)
         reason: EtherwsError | None = None
         over = Event()
@@ -207,7 +211,7 @@ class Application:
             port = self._ports.take(key, profile, evict, environ.get(PRESENCE, UNKNOWN))
         except (DeviceError, NoPort) as exc:
             # Clients retry for ever. Log it once, until a client gets a port again.
-            log.log(logging.DEBUG if self._full else logging.WARNING, "%s was refused: %s", _name(environ, key), exc)
+            log.log(logging.DEBUG if self._full else logging.WARNING, "%s was refused: %s", _name(key), exc)
             self._full = True
             raise Refused(
                 "503 Service Unavailable", "no port is free for one more client", [("Retry-After", "10")]
@@ -220,7 +224,7 @@ class Application:
         mtu = port.tap.mtu()
         bearer = authenticate.bearer(handshake.subprotocols(environ))
         agreed = negotiation.negotiate(environ, self.settings.wire, bearer, mtu)
-        client = _name(environ, key)
+        client = _name(key)
         self._note(agreed, client, port.tap.name, mtu)
         stream, early = environ[UPGRADE](headers + agreed.headers)
         source = f"identity {key.identity}" if key.identity else key.source
@@ -243,6 +247,10 @@ class Application:
             )
         if agreed.mtu and mtu and agreed.mtu != mtu:
             self._log.log(logging.WARNING, "MTU", "%s", features.mtu_warning(name, mtu, client, agreed.mtu))
+
+    def _clients(self) -> dict[int, str]:
+        """Who has each port, or had it last, by the number of its interface."""
+        return {port.tap.index: _name(port.client) for port in self._ports or ()}
 
     def _leave(self, port: Port, reason: EtherwsError | None) -> None:
         """The session has ended. The port is kept for its client, unless one side closed the WebSocket on purpose."""
@@ -277,9 +285,9 @@ def _turn(environ: Environ) -> AbstractContextManager[None]:
     return presence.turn(source)
 
 
-def _name(environ: Environ, key: ClientKey) -> str:
+def _name(key: ClientKey) -> str:
     """The client, as the log shows it."""
-    return authenticate.address(environ) + (f" as {_who(key.identity)}" if key.identity else "")
+    return key.address + (f" as {_who(key.identity)}" if key.identity else "")
 
 
 def _who(identity: str | None) -> str:

@@ -1,15 +1,14 @@
 """The server's ports: which client gets which, and what becomes of a port when its client goes.
 
 The first port is there from start to stop, and one is made for each further client. All are in the same Linux bridge,
-which switches between the clients; nothing here sees a frame. The port of a lost client is kept for a while, so that
-neither what the bridge has learnt about its machines nor the interface's counters are lost with the connection.
-Read next: port.py, which is one port, and kernel/port_filter.py.
+which switches between the clients; nothing here sees a frame. The port of a lost client is kept for a while, with what
+the bridge has learnt there and the interface's counters. Read next: port.py, one port; kernel/port_filter.py.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import gevent
 
@@ -54,11 +53,13 @@ class Ports:
         self._settings = settings
         self._resume_timeout = resume_timeout
         self._interface = Interface(settings)
-        self._kernel_filters = KernelFilters()
-        self._owners = Owners()
+        self._kernel_filters, self._owners = KernelFilters(), Owners()
         self._first = self._port(self._interface.tap)
-        #: All that are not gone.
         self._ports = [self._first]
+
+    def __iter__(self) -> Iterator[Port]:
+        """All that are not gone."""
+        return iter(self._ports)
 
     @property
     def name(self) -> str:

@@ -228,3 +228,17 @@ def test_other_mtus_are_warned_of_once_each(monkeypatch: pytest.MonkeyPatch, cap
         f" lost without an error; give both the lower one: --mtu {min(mtu, 1500)}"
         for mtu in (9000, 1400)
     ]
+
+
+def target(text: str) -> str:
+    uri, _, _ = split_uri(text)
+    choice = ProxyChoice(None, None, None, 0, {})
+    return RemoteServer(
+        uri, DeviceSettings(), proxy_choice=choice, trust=Trust(), credentials=Credentials(None, None, None, None, None)
+    ).target
+
+
+def test_names_that_certainly_mean_the_same_server_have_one_target() -> None:
+    assert {target(text) for text in ("ws://h", "ws://H/", "ws://u:p@h:80/", "ws://h./")} == {"h:80/"}
+    others = ("ws://h", "wss://h", "ws://h:81", "ws://h/branch", "ws://[::1]/")
+    assert len({target(text) for text in others}) == len(others)

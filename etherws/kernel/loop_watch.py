@@ -1,0 +1,228 @@
+"""Warns of loops through our ports: what the kernel tells of the bridges that they are in, and nothing else, is read.
+
+No frame passes here. Of a storm's thousands of notifications a second only some are read and the rest is left to the
+kernel to drop, so that watching takes no time from the sessions. Who puts a port into a bridge need not tell this.
+Read next: loops.py, which finds the loops; own_frames.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import socket as blocking
+from collections.abc import Callable, Mapping
+from time import monotonic
+
+import gevent
+from gevent import socket
+
+from etherws.kernel import links, socket_filter
+from etherws.kernel.loops import AF_BRIDGE, RTM_DELNEIGH, RTM_NEWNEIGH, Loop, Loops
+from etherws.kernel.own_frames import OwnFrames
+from etherws.log_limit import LogLimit
+
+log = logging.getLogger(__name__)
+
+#: include/uapi/linux/rtnetlink.h
+RTMGRP_NEIGH = 0x4
+
+#: Bytes of one recv(): more than the kernel puts into one.
+RECEIVE = 64 * 1024
+
+#: At most so many messages are read at once, and not sooner again than after so many seconds. That takes a hundredth of
+#: a processor at most.
+MESSAGES, PAUSE = 64, 0.1
+
+#: Seconds between two looks at what is not told: the addresses of bridges; and, while there is a loop, whether it is
+#: over. A bridge that is new is looked at when it is told of.
+LOOK_INTERVAL, LOOP_LOOK_INTERVAL = 10.0, 1.0
+
+#: Seconds until a socket that has failed is opened anew.
+REOPEN_INTERVAL = 5.0
+
+#: How many ports are asked for their bridges in one look.
+ASKED_MAX = 16
+
+#: How many bridges are watched for their own frames. A policy can name one for each client.
+BRIDGES_MAX = 64
+
+
+class LoopWatch:
+    """Watches the bridges that our ports are in, and logs a warning for each loop, and a line when it is over."""
+
+    def __init__(self, ports: Callable[[], Mapping[int, str]]) -> None:
+        """`ports` returns our ports: the index of each, and who is at its other end, or ""."""
+        self._ports = ports
+        self._loops = Loops(ports)
+        self._own: dict[int, OwnFrames] = {}
+        #: The loops that were warned of, and what they are called.
+        self._told: dict[Loop, str] = {}
+        #: The bridges of which was said that their own frames come back.
+        self._told_of: set[int] = set()
+        self._limit = LogLimit(log)
+        self._greenlet: gevent.Greenlet[..., None] | None = None
+
+    def start(self) -> None:
+        """Watch from now on. What the kernel does not tell this user goes unnoticed."""
+        self._greenlet = gevent.spawn(self._watch)
+
+    def close(self) -> None:
+        """Watch no longer."""
+        if self._greenlet is not None:
+            self._greenlet.kill()
+        for own in self._own.values():
+            own.close()
+        self._own.clear()
+
+    def _watch(self) -> None:
+        while True:
+            try:
+                with _notifications() as sock:
+                    self._read_all(sock)
+            except OSError as exc:
+                self._limit.log(logging.DEBUG, "watch", "loops are not noticed for now: %s", exc.strerror)
+            gevent.sleep(REOPEN_INTERVAL)
+
+    def _read_all(self, sock: socket.socket) -> None:
+        """Read notifications, without end."""
+        look, told_of = monotonic(), set[int]()
+        while True:
+            left = max(0.001, look - monotonic())
+            gevent.with_timeout(left, socket.wait_read, sock.fileno(), timeout_value=None)
+            now = monotonic()
+            for _ in range(MESSAGES):
+                try:
+                    data = sock.recv(RECEIVE)
+                except BlockingIOError:
+                    break
+                except OSError as exc:
+                    # The kernel has dropped messages: there are too many, or this process came late.
+                    if exc.errno != errno.ENOBUFS:
+                        raise
+                    continue
+                for loop in self._loops.read(data, now):
+                    self._warn(loop)
+            if now >= look or told_of != set(self._loops.bridges.values()):
+                self._find_bridges()
+                self._say_what_is_over(now)
+                told_of = set(self._loops.bridges.values())
+                look = now + (LOOP_LOOK_INTERVAL if self._loop_goes_on() else LOOK_INTERVAL)
+            gevent.sleep(PAUSE)
+
+    def _warn(self, loop: Loop) -> None:
+        ours = self._ports()
+        first, second = (_described(port, ours) for port in loop.ports)
+        bridge = _name(loop.bridge)
+        named = [_name(port) for port in loop.ports if port in ours]
+        # A port may be gone when the loop is over.
+        self._told[loop] = f"between {first} and {second} in {bridge}"
+        self._limit.log(
+            logging.WARNING,
+            "loop",
+            "frames go in a loop %s: the address %s moves from one to the other again and again. %s. Or two machines"
+            " use this address, or somebody forges it",
+            self._told[loop],
+            loop.address,
+            _mend(loop.bridge, bridge, " or ".join(named if len(named) > 1 else [*named, "another port of the loop"])),
+        )
+
+    def _own_frames_came(self, bridge: int, port: int | None) -> None:
+        """Own frames come back: say so, if that is not another view of a loop that was told already."""
+        gevent.sleep(PAUSE)
+        ours, name = self._ports(), _name(bridge)
+        if self._loops.is_active_in(bridge):
+            return
+        self._told_of.add(bridge)
+        self._limit.log(
+            logging.WARNING,
+            "own",
+            "frames go in a loop: what %s itself sends comes back to it%s. %s. Or another machine uses the address"
+            " of %s",
+            name,
+            f" by {_described(port, ours)}" if port is not None else "",
+            _mend(bridge, name, "the port"),
+            name,
+        )
+
+    def _loop_goes_on(self) -> bool:
+        return self._loops.active or any(own.last is not None for own in self._own.values())
+
+    def _say_what_is_over(self, now: float) -> None:
+        for loop in self._loops.ended(now):
+            self._limit.log(logging.WARNING, "over", "the loop %s is over", self._told.pop(loop))
+        for bridge, own in self._own.items():
+            if own.has_ended(now) and bridge in self._told_of:
+                self._told_of.discard(bridge)
+                self._limit.log(logging.WARNING, "over", "%s no longer gets its own frames back", _name(bridge))
+
+    def _find_bridges(self) -> None:
+        """Watch the bridges that our ports are in for their own frames."""
+        ours = self._ports()
+        known = self._loops.bridges
+        # What became of a port before the start was not told; and what came in a flood was not read.
+        for port in [port for number, port in enumerate(ours) if number == 0 or port not in known][:ASKED_MAX]:
+            known.pop(port, None)
+            with contextlib.suppress(OSError):
+                if master := links.get(port).master:
+                    known[port] = master
+        bridges = {known[port] for port in ours if port in known}
+        gone = {bridge for bridge in bridges if not _exists(bridge)}
+        for port in [port for port, bridge in known.items() if bridge in gone]:
+            del known[port]
+        bridges = set(sorted(bridges - gone)[:BRIDGES_MAX])
+        for bridge in set(self._own) - bridges:
+            self._own.pop(bridge).close()
+        for bridge in bridges:
+            try:
+                address = links.get(bridge).address or ""
+                if bridge in self._own:
+                    self._own[bridge].set_address(address)
+                else:
+                    self._own[bridge] = OwnFrames(bridge, address, self._own_frames_came)
+            except OSError as exc:
+                self._limit.log(logging.DEBUG, "own", "own frames that come back go unnoticed: %s", exc.strerror)
+
+
+def _notifications() -> socket.socket:
+    """A socket for what bridges tell of the addresses that they learn and forget. Raises OSError."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    try:
+        # Before it is in the group: the neighbours of this machine itself do not come.
+        socket_filter.attach(sock, socket_filter.netlink_messages((RTM_NEWNEIGH, RTM_DELNEIGH), AF_BRIDGE))
+        sock.bind((0, RTMGRP_NEIGH))
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _exists(index: int) -> bool:
+    try:
+        return bool(blocking.if_indextoname(index))
+    except OSError:
+        return False
+
+
+def _name(index: int) -> str:
+    """The interface's present name."""
+    try:
+        return blocking.if_indextoname(index)
+    except OSError:
+        return f"interface {index} (deleted)"
+
+
+def _described(port: int, ours: Mapping[int, str]) -> str:
+    return f"{_name(port)} ({ours[port]})" if ours.get(port) else _name(port)
+
+
+def _mend(bridge: int, name: str, ports: str) -> str:
+    """What to try."""
+    with contextlib.suppress(OSError):
+        if links.has_spanning_tree(bridge):
+            return (
+                f"Spanning tree is on in {name}, but does not see it: do rules drop bpdu here or at the other end?"
+                f" Else take {ports} out of {name}"
+            )
+    return f"Take {ports} out of {name}, or turn spanning tree on: ip link set {name} type bridge stp_state 1"

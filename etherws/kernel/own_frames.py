@@ -1,0 +1,134 @@
+"""Notices that a bridge's own frames come back to it: what it sends goes round, or another machine has its address.
+
+The kernel does not notify of that, since a bridge does not learn its own address. So a packet socket on the bridge
+takes frames from that address. The kernel runs its filter for what goes to this machine only, not for what the bridge
+passes on. It needs CAP_NET_RAW. Read next: loop_watch.py. Sources: packet(7), Linux net/bridge/br_input.c.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import socket as blocking
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+
+import gevent
+from gevent import socket
+
+from etherws.kernel import links, socket_filter
+from etherws.kernel.loops import MOVES, QUIET, WITHIN
+
+log = logging.getLogger(__name__)
+
+#: include/uapi/linux/if_packet.h, if_ether.h. Since Linux 4.20: what the bridge sends does not come to the socket.
+SOL_PACKET, PACKET_IGNORE_OUTGOING, ETH_P_ALL = 263, 23, 3
+
+#: Bytes of a frame that are looked at: its two addresses and type.
+HEADER = 14
+
+#: At most so many frames are read at once, and not sooner again than after so many seconds.
+FRAMES, PAUSE = 16, 0.2
+
+#: Seconds in which the port is looked for by which they come in, and between two looks.
+SEARCH, SEARCH_PAUSE = 1.0, 0.05
+
+
+class OwnFrames:
+    """Watches one bridge."""
+
+    def __init__(self, bridge: int, address: str, notice: Callable[[int, int | None], None]) -> None:
+        """`bridge` is its index, `address` its Ethernet address.
+
+        `notice` is called with the bridge's index and the port's, or None if that is not known, once for each time that
+        frames come back again and again. Raises OSError.
+        """
+        self._bridge, self._address, self._notice = bridge, b"", notice
+        #: When the last of them came, if they come again and again.
+        self.last: float | None = None
+        self._socket = _packet_socket(0)
+        try:
+            self.set_address(address)
+            self._socket.bind((blocking.if_indextoname(bridge), ETH_P_ALL))
+        except OSError:
+            self._socket.close()
+            raise
+        self._greenlet = gevent.spawn(self._watch)
+
+    def set_address(self, address: str) -> None:
+        """The bridge has this address now."""
+        raw = bytes.fromhex(address.replace(":", ""))
+        if raw != self._address:
+            socket_filter.attach(self._socket, socket_filter.frames_from(raw, HEADER))
+            self._address = raw
+
+    def has_ended(self, now: float) -> bool:
+        """Whether they came again and again, and come no more."""
+        if self.last is None or now - self.last <= QUIET:
+            return False
+        self.last = None
+        return True
+
+    def close(self) -> None:
+        """Watch no longer."""
+        self._greenlet.kill()
+        self._socket.close()
+
+    def _watch(self) -> None:
+        """Look at what comes, without end: until the bridge is gone."""
+        recent: deque[float] = deque(maxlen=MOVES)
+        while True:
+            socket.wait_read(self._socket.fileno())
+            now = monotonic()
+            try:
+                for _ in range(FRAMES):
+                    if self._socket.recv(HEADER)[6:12] == self._address:
+                        recent.append(now)
+            except BlockingIOError:
+                pass
+            except OSError as exc:
+                # The bridge is down, or gone.
+                log.debug("whether own frames come back to interface %d is not seen: %s", self._bridge, exc.strerror)
+                if exc.errno != errno.ENETDOWN:
+                    return
+            if self.last is not None:
+                self.last = now
+            elif len(recent) == MOVES and now - recent[0] <= WITHIN:
+                self.last = now
+                self._notice(self._bridge, self._search())
+            gevent.sleep(PAUSE)
+
+    def _search(self) -> int | None:
+        """The port by which a frame comes in next: a second socket looks at all interfaces for a moment."""
+        with contextlib.suppress(OSError), _packet_socket(socket.htons(ETH_P_ALL)) as sock:
+            program = socket_filter.frames_from(self._address, HEADER, but_not_on=self._bridge)
+            socket_filter.attach(sock, program)
+            deadline = monotonic() + SEARCH
+            while (left := deadline - monotonic()) > 0:
+                gevent.with_timeout(left, socket.wait_read, sock.fileno(), timeout_value=None)
+                with contextlib.suppress(BlockingIOError):
+                    for _ in range(FRAMES):
+                        frame, source = sock.recvfrom(HEADER)
+                        # Before the filter was attached, anything came.
+                        if frame[6:12] == self._address and (port := self._port(source)) is not None:
+                            return port
+                gevent.sleep(SEARCH_PAUSE)
+        return None
+
+    def _port(self, source: tuple[str, int, int]) -> int | None:
+        """The index of the interface that a frame came in by, if that is in the bridge."""
+        name, _, kind = source[:3]
+        if kind == blocking.PACKET_OUTGOING:
+            return None
+        link = links.get(name)
+        return link.number if link.master == self._bridge else None
+
+
+def _packet_socket(protocol: int) -> blocking.socket:
+    sock = blocking.socket(blocking.AF_PACKET, blocking.SOCK_RAW, protocol)
+    sock.setblocking(False)
+    with contextlib.suppress(OSError):
+        sock.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+    return sock
