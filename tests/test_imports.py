@@ -31,7 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "settings": {"addresses"},
     "features": {"settings"},
     "access": {"settings", "log_limit", "small_files"},
-    "tunnel": {"kernel/interfaces", "settings", "close_codes", "log_limit"},
+    "tunnel": {"kernel/interfaces", "kernel/bridges", "settings", "close_codes", "log_limit"},
     "client": {
         *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),
         *("kernel/port_tables", "kernel/rules", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
@@ -53,7 +53,8 @@ PURE = {
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("client/backoff", "client/credentials", "client/http_answer", "client/http_auth", "client/proxy_choice"),
     "client/upgrade",
-    *("kernel/learned", "kernel/link_changes", "kernel/netlink", "kernel/rule_changes"),
+    *("kernel/bridge_warnings", "kernel/learned", "kernel/link_changes", "kernel/membership", "kernel/netlink"),
+    "kernel/rule_changes",
     *(
         "server/forwarded",
         "server/handshake",
@@ -72,6 +73,7 @@ DOORS = {
     "pytun": {"tunnel/tap"},
     "click": {"cli/admin", "cli/commands", "cli/demo", "cli/options", "cli/sections"},
     "pyroute2": {
+        "kernel/bridge_use",
         "kernel/device_errors",
         "kernel/interfaces",
         "kernel/links",

@@ -25,6 +25,7 @@ from etherws.kernel.filter_state import Applied, FilterState
 from etherws.kernel.filter_table import table_for
 from etherws.kernel.learned import LearnedAddresses
 from etherws.kernel.link_changes import EVERYTHING, Touched
+from etherws.kernel.port_settings import PortSettings
 from etherws.kernel.port_tables import HINTS, remove_table
 from etherws.kernel.rules import ADDRESSES, Rules, table_name
 
@@ -59,10 +60,7 @@ class PortFilter:
         self._hold: Callable[[], None] | None = None
         #: Whether frames wait for lost rules.
         self.waiting = False
-        #: Whether we have isolated it. If not, its owner may have, and we leave that alone.
-        self._isolated = False
-        #: Whether it may have a rate limit of ours: of this process, or of one that had the interface before.
-        self._shaped = True
+        self._settings = PortSettings(index)
         self._one_at_a_time = BoundedSemaphore(1)
         #: Whether others changed the table since it was last put in.
         self._disturbed = False
@@ -160,11 +158,19 @@ class PortFilter:
             rules = self.applied.rules
             if Touched.NAME in touched and name != self.applied.name and rules.filters:
                 return f"{self.applied.name} has a new name, {name}"
-            if Touched.QUEUE in touched and rules.rate_down and not interfaces.has_rate(self.index, rules.rate_down):
-                return f"the rate limit of {name} is gone"
-            if Touched.PORT in touched and rules.isolated and not interfaces.is_isolated(self.index):
-                return f"{name} is isolated no more"
-            return ""
+            return self._settings.missing(rules, name, touched)
+
+    def bridge_is_away(self) -> None:
+        """The interface's bridge is gone: until join() the client needs no isolation."""
+        self._settings.bridge_is_away = True
+
+    def join(self, bridge: int) -> None:
+        """Put the interface into the bridge of this index, by its client's rules from the first frame on.
+
+        Raises DeviceError.
+        """
+        with self._one_at_a_time:
+            self._settings.join(bridge, self.applied.rules if self.applied else self.needed)
 
     def drops(self) -> dict[str, int]:
         """How many of the client's frames were dropped since its rules were put in, by reason; empty if it has sent no
@@ -235,8 +241,7 @@ class PortFilter:
         # The kernel also takes rules for a name that no interface has.
         if interfaces.name_of(self.index) != name:
             raise DeviceError(f"cannot filter what comes in by {name}: it has another name now; try again")
-        self._shape(rules.rate_down)
-        self._isolate(rules.isolated)
+        self._settings.apply(rules)
         self.applied = Applied(name, rules)
         self.state = FilterState.LOST if self._disturbed else FilterState.UNUSED
 
@@ -276,8 +281,7 @@ class PortFilter:
         self.applied, self.state, self.name = None, FilterState.ABSENT, ""
         self._remove_table(name)
         if self.index in dict(socket.if_nameindex()):
-            self._shape(None)
-            self._isolate(False)
+            self._settings.clear()
 
     def _remove_table(self, name: str) -> None:
         """Remove the table of our interface, which has or had this name."""
@@ -285,14 +289,3 @@ class PortFilter:
         # Another interface of that name has come since: the table is its own.
         if name not in present.values() or present.get(self.index) == name:
             remove_table(name)
-
-    def _shape(self, rate: int | None) -> None:
-        if rate or self._shaped:
-            self._shaped = True
-            interfaces.set_rate(self.index, rate)
-        self._shaped = bool(rate)
-
-    def _isolate(self, on: bool) -> None:
-        if on or self._isolated:
-            interfaces.isolate(self.index, on)
-        self._isolated = on

@@ -1,0 +1,62 @@
+"""What of a port's rules is a setting of its interface: the rate of what leaves by it, and isolation in its bridge.
+
+Others may change both, and isolation is lost when the interface leaves its bridge. Read next: port_filter.py, which
+says what is needed; interfaces.py, which tells the kernel.
+"""
+
+from __future__ import annotations
+
+from etherws.kernel import interfaces
+from etherws.kernel.link_changes import Touched
+from etherws.kernel.rules import Rules
+
+
+class PortSettings:
+    """The settings of the interface of one index."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        #: Whether the interface's bridge is gone, and it joins when that is there again. Meanwhile there is no other
+        #: port from which to isolate it.
+        self.bridge_is_away = False
+        #: Whether we have isolated it. If not, its owner may have, and we leave that alone.
+        self._isolated = False
+        #: Whether it may have a rate limit of ours: of this process, or of one that had the interface before.
+        self._shaped = True
+
+    def apply(self, rules: Rules) -> None:
+        """Set what the rules need. Raises DeviceError."""
+        self._shape(rules.rate_down)
+        self._isolate(rules.isolated)
+
+    def clear(self) -> None:
+        """Set nothing of ours. Raises DeviceError."""
+        self.apply(Rules())
+
+    def missing(self, rules: Rules, name: str, touched: Touched) -> str:
+        """What of the rules others have changed, of what may be `touched`, for the log; empty if nothing."""
+        if Touched.QUEUE in touched and rules.rate_down and not interfaces.has_rate(self._index, rules.rate_down):
+            return f"the rate limit of {name} is gone"
+        if Touched.PORT not in touched or not rules.isolated or self._may_be_alone():
+            return ""
+        return "" if interfaces.is_isolated(self._index) else f"{name} is isolated no more"
+
+    def join(self, bridge: int, rules: Rules) -> None:
+        """Put the interface into the bridge of this index, isolated if the rules say so. Raises DeviceError."""
+        interfaces.join(self._index, bridge, isolated=rules.isolated)
+        self._isolated = self._isolated or rules.isolated
+        self.bridge_is_away = False
+
+    def _shape(self, rate: int | None) -> None:
+        if rate or self._shaped:
+            self._shaped = True
+            interfaces.set_rate(self._index, rate)
+        self._shaped = bool(rate)
+
+    def _isolate(self, on: bool) -> None:
+        if (on or self._isolated) and not self._may_be_alone():
+            interfaces.isolate(self._index, on)
+        self._isolated = on
+
+    def _may_be_alone(self) -> bool:
+        return self.bridge_is_away and not interfaces.is_in_bridge(self._index)
