@@ -122,7 +122,7 @@ class Membership:
         moved = seen.master != self.bridge and seen.master_name != self.name and self.state is not State.ALONE
         if moved or not self.wanted:
             self.name = seen.master_name
-        self.moved = (self.moved or moved) and self.name != self.wanted
+        self.moved = bool(self.wanted) and (self.moved or moved) and self.name != self.wanted
         self.bridge, self.state = seen.master, State.IN
         if seen.up:
             self.down_since = None
