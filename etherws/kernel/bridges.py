@@ -7,8 +7,9 @@ user named the bridge. Nothing here sees a frame. Read next: membership.py, whic
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Protocol
 
@@ -160,6 +161,8 @@ class Bridges:
 
     def _look(self, indexes: Iterable[int]) -> None:
         """Look at these interfaces. What is to join is left to the worker."""
+        # Many are in the same bridge.
+        find = functools.cache(links.find)
         with device_errors("look at interfaces", {}):
             for index in dict.fromkeys(indexes):
                 if index not in self._members:
@@ -169,7 +172,7 @@ class Bridges:
                     continue
                 member, port = self._members[index]
                 before = member.name
-                verdict = member.look(_seen(link, member), monotonic())
+                verdict = member.look(_seen(link, member, find), monotonic())
                 self._note(index)
                 self._follow(link, port, verdict, before)
                 if member.due is not None:
@@ -248,7 +251,7 @@ class Bridges:
             if links.find(name) is None:
                 self._made.make_again(name, now - self._deleted.get(bridge, now))
             if links.find(name) is not None:
-                self._look(indexes)
+                self._joining.update((index, 0.0) for index in indexes if index not in self._joining)
 
     def _join(self, index: int) -> str:
         """Have an interface join its bridge; return its name, or "" if it cannot."""
@@ -275,12 +278,11 @@ class Bridges:
         return link.name
 
 
-def _seen(link: links.Link, member: Membership) -> Seen:
-    master = links.find(link.master) if link.master else None
-    if master is not None:
+def _seen(link: links.Link, member: Membership, find: Callable[[int | str], links.Link | None]) -> Seen:
+    if link.master and (master := find(link.master)):
         return Seen(link.up, master.number, master.name, bridge_exists=True, namesake=0)
-    exists = member.bridge != 0 and links.find(member.bridge) is not None
-    namesake = links.find(member.name) if member.name and member.state is State.AWAY else None
+    namesake = find(member.name) if member.state is State.AWAY else None
+    exists = bool(member.bridge) and find(member.bridge) is not None
     return Seen(link.up, 0, "", exists, namesake.number if namesake else 0)
 
 

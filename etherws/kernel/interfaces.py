@@ -128,14 +128,14 @@ def join(index: int, bridge: str | int, *, isolated: bool = False) -> None:
 
 def isolate(index: int, on: bool) -> None:
     """`on`: the bridge passes nothing between this port and the other isolated ports. Else it passes that again."""
-    with netlink(f"isolate interface {index}") as route:
-        name = route.link("get", index=index)[0].get("ifname")
-        if _isolation(route, index) not in (None, on):
-            route.brport("set", index=index, isolated=int(on))
+    with device_errors(f"isolate interface {index}", _HINTS):
+        link = links.get(index)
+        if link.isolated not in (None, on):
+            links.isolate(index, on)
         # Read it back: an old kernel ignores an attribute that it does not know.
-        if on and not _isolation(route, index):
+        if on and not links.get(index).isolated:
             raise DeviceError(
-                f"cannot isolate {name}: it is in no bridge, or the kernel is older than Linux 4.18;"
+                f"cannot isolate {link.name}: it is in no bridge, or the kernel is older than Linux 4.18;"
                 " start the server with --bridge"
             )
 
@@ -159,9 +159,9 @@ def set_rate(index: int, rate: int | None) -> None:
 
 
 def is_isolated(index: int) -> bool:
-    """Whether the interface is an isolated port of a bridge."""
-    with netlink(f"see whether interface {index} is isolated") as route:
-        return bool(_isolation(route, index))
+    """Whether the interface is an isolated port of a bridge. Raises DeviceError."""
+    with device_errors(f"see whether interface {index} is isolated", _HINTS):
+        return bool(links.get(index).isolated)
 
 
 def is_in_bridge(index: int) -> bool:
@@ -208,13 +208,6 @@ def _forbid_autoconfiguration(index: int, name: str) -> None:
         links.change(index, ipv6_address=False)
     with contextlib.suppress(OSError):
         Path(_ACCEPT_RA.format(name)).write_text("0", encoding="ascii")
-
-
-def _isolation(route: IPRoute, index: int) -> bool | None:
-    """Whether the port is isolated; None if it is not in a bridge, or the kernel does not know isolation."""
-    link = route.link("get", index=index)[0]
-    on = link.get_nested("IFLA_LINKINFO", "IFLA_INFO_SLAVE_DATA", "IFLA_BRPORT_ISOLATED")
-    return None if on is None else bool(on)
 
 
 def _named(name: str) -> links.Link:

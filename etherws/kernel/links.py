@@ -32,7 +32,11 @@ IFF_UP = 1
 
 #: struct ifinfomsg: family, type, index, flags, mask of the flags to change. Attributes (include/uapi/linux/if_link.h).
 _IFINFOMSG, _NUMBER = struct.Struct("=BxHiII"), struct.Struct("=I")
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_EXT_MASK = 1, 3, 4, 10, 29
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO, IFLA_EXT_MASK = 1, 3, 4, 10, 12, 18, 29
+IFLA_INFO_SLAVE_DATA, IFLA_BRPORT_ISOLATED, NLA_F_NESTED = 5, 33, 0x8000
+
+#: include/linux/socket.h
+AF_BRIDGE = 7
 
 #: include/uapi/linux/if_link.h
 IN6_ADDR_GEN_MODE_NONE = 1
@@ -52,6 +56,8 @@ class Link(NamedTuple):
     master: int | None
     #: Its Ethernet address, as 02:00:00:00:00:01. None if it has none.
     address: str | None
+    #: Whether it is an isolated port of a bridge. None if it is in no bridge, or if the kernel knows no isolation.
+    isolated: bool | None
 
 
 def get(which: int | str) -> Link:
@@ -66,6 +72,8 @@ def get(which: int | str) -> Link:
     _, _, number, flags, _ = _IFINFOMSG.unpack_from(found)
     values = dict(netlink.attributes(found[_IFINFOMSG.size :]))
     master, address = values.get(IFLA_MASTER), values.get(IFLA_ADDRESS)
+    port = dict(netlink.attributes(values.get(IFLA_LINKINFO, b""))).get(IFLA_INFO_SLAVE_DATA, b"")
+    isolated = dict(netlink.attributes(port)).get(IFLA_BRPORT_ISOLATED)
     return Link(
         number,
         netlink.text(values[IFLA_IFNAME]),
@@ -73,6 +81,7 @@ def get(which: int | str) -> Link:
         bool(flags & IFF_UP),
         _NUMBER.unpack(master)[0] if master else None,
         bytes(address).hex(":") if address else None,
+        None if isolated is None else bool(isolated[0]),
     )
 
 
@@ -110,6 +119,14 @@ def change(
     request["header"]["flags"] = NLM_F_REQUEST | NLM_F_ACK
     request.encode()
     _send(bytes(request.data))
+
+
+def isolate(index: int, on: bool) -> None:
+    """Isolate this port of a bridge, or no more. An old kernel ignores what it does not know."""
+    isolated = netlink.attribute(IFLA_BRPORT_ISOLATED, bytes([on]))
+    body = _IFINFOMSG.pack(AF_BRIDGE, 0, index, 0, 0) + netlink.attribute(IFLA_PROTINFO | NLA_F_NESTED, isolated)
+    size = netlink.HEADER.size + len(body)
+    _send(netlink.HEADER.pack(size, RTM_SETLINK, NLM_F_REQUEST | NLM_F_ACK, 0, 0) + body)
 
 
 def _send(message: bytes) -> bytes:
