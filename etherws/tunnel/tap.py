@@ -113,7 +113,7 @@ class Tap:
     def mtu(self) -> int | None:
         """Its MTU in bytes at this moment: others may change it. None if the device is gone."""
         try:
-            return interfaces.bridge_and_mtu(self.index)[1]
+            return interfaces.mtu_of(self.index)
         except DeviceError:
             return None
 
