@@ -32,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "settings": {"addresses", "file_names"},
     "features": {"settings"},
     "access": {"settings", "log_limit", "small_files"},
-    "tunnel": {"kernel/interfaces", "settings", "close_codes", "log_limit"},
+    "tunnel": {"kernel/interfaces", "kernel/bridges", "settings", "close_codes", "log_limit"},
     "client": {
         *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),
         *("kernel/port_tables", "kernel/rules", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
@@ -56,8 +56,8 @@ PURE = {
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("client/backoff", "client/credentials", "client/http_answer", "client/http_auth", "client/proxy_choice"),
     "client/upgrade",
-    *("kernel/learned", "kernel/link_changes", "kernel/loops", "kernel/netlink", "kernel/rule_changes"),
-    "kernel/network_changes",
+    *("kernel/bridge_warnings", "kernel/learned", "kernel/link_changes", "kernel/loops", "kernel/membership"),
+    *("kernel/netlink", "kernel/network_changes", "kernel/rule_changes"),
     *(
         "server/forwarded",
         "server/handshake",
@@ -76,6 +76,7 @@ DOORS = {
     "pytun": {"tunnel/tap"},
     "click": {"cli/admin", "cli/commands", "cli/demo", "cli/file_options", "cli/options", "cli/sections"},
     "pyroute2": {
+        "kernel/bridge_use",
         "kernel/device_errors",
         "kernel/interfaces",
         "kernel/links",

@@ -4,14 +4,14 @@ A reload of the firewall ("nft flush ruleset") removes all tables, also ours. nf
 then until the rules are back no frame passes the port's sink. What passed before the kernel's message was read cannot
 be helped. Read next: rule_changes.py, which reads the messages; port_filter.py, which has one port's rules.
 
-Sources: include/uapi/linux/netfilter/nfnetlink.h, rtnetlink.h; netlink(7).
+Source: include/uapi/linux/netfilter/nfnetlink.h.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from time import monotonic
 from weakref import WeakSet, WeakValueDictionary
 
@@ -20,9 +20,11 @@ from gevent import socket
 from gevent.event import Event
 
 from etherws.errors import DeviceError
-from etherws.kernel import link_changes, nftables, port_tables
+from etherws.kernel import nftables, port_tables
 from etherws.kernel.filter_state import FilterState
-from etherws.kernel.link_changes import Touched
+from etherws.kernel.link_changes import EVERYTHING, Touched
+from etherws.kernel.link_watch import LinkWatch
+from etherws.kernel.netlink_watch import RECEIVE, NetlinkWatch, open_socket
 from etherws.kernel.nfnetlink import NETLINK_NETFILTER, SEQUENCE
 from etherws.kernel.place import Device
 from etherws.kernel.port_filter import PortFilter
@@ -32,15 +34,8 @@ from etherws.log_limit import LogLimit
 
 log = logging.getLogger(__name__)
 
-#: include/uapi/linux/netlink.h, netfilter/nfnetlink.h, asm-generic/socket.h; include/uapi/linux/rtnetlink.h
-SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES, SO_RCVBUFFORCE = 270, 1, 7, 33
-RTMGRP_LINK, RTMGRP_TC = 0x1, 0x8
-
-#: Bytes of one recv(): more than the kernel puts into one.
-RECEIVE = 64 * 1024
-
-#: Bytes of messages that may wait: those of a firewall of some 10,000 rules that is loaded at once.
-RECEIVE_BUFFER = 4 << 20
+#: include/uapi/linux/netfilter/nfnetlink.h
+NFNLGRP_NFTABLES = 7
 
 #: Seconds between two rounds of putting rules back. A program that removes them without end costs two rounds a second.
 ROUND_INTERVAL = 0.5
@@ -52,9 +47,6 @@ PAUSES = (0.1, 0.3, 0.6)
 #: Seconds between two looks whether the kernel takes rules again.
 RETRY_INTERVAL = 2.0
 
-#: Seconds until a socket that has failed is opened anew.
-REOPEN_INTERVAL = 5.0
-
 #: How many interfaces a line of the log names.
 NAMED = 5
 
@@ -62,15 +54,18 @@ NAMED = 5
 class Guard:
     """Watches the PortFilters that port_filter() makes. For one that is lost it calls lost() and restore()."""
 
-    def __init__(self) -> None:
+    def __init__(self, links: LinkWatch | None = None) -> None:
+        """`links` tells of interfaces, and is started and closed by who made it; None: this makes its own."""
         #: Why rules cannot be put back at present; None if they can.
         self.failure: DeviceError | None = None
+        self._links, self._own_links = links or LinkWatch(), links is None
+        self._links.listen(self._links_changed)
         self._filters: WeakValueDictionary[int, PortFilter] = WeakValueDictionary()
         #: Those whose interfaces are in another network namespace.
         self._away: WeakSet[PortFilter] = WeakSet()
         self._lost: dict[PortFilter, None] = {}
         self._wake = Event()
-        self._sockets: list[socket.socket] = []
+        self._rules: NetlinkWatch | None = None
         self._greenlets: list[gevent.Greenlet[..., None]] = []
         self._probe: gevent.Greenlet[..., None] | None = None
         self._limit = LogLimit(log)
@@ -84,53 +79,27 @@ class Guard:
 
     def start(self) -> None:
         """Watch from now on. What the kernel does not tell this user, it does not enforce for this user either."""
-        watches = (self._open_rules, self._watch_rules), (self._open_links, self._watch_links)
-        self._greenlets = [gevent.spawn(self._watch, self._opened(open_), open_, watch) for open_, watch in watches]
-        self._greenlets.append(gevent.spawn(self._put_back))
+        self._rules = NetlinkWatch(self._open_rules, self._watch_rules, self._look_again, "rules")
+        if self._own_links:
+            self._links.start()
+        self._greenlets = [gevent.spawn(self._put_back)]
 
     def close(self) -> None:
         """Watch no longer."""
         gevent.killall([*self._greenlets, *([self._probe] if self._probe else [])])
-        for sock in self._sockets:
-            sock.close()
-        self._sockets.clear()
-
-    def _opened(self, open_: Callable[[], socket.socket]) -> socket.socket | None:
-        try:
-            sock = open_()
-        except OSError as exc:
-            self._limit.log(logging.DEBUG, "open", "what others do to rules is not told: %s", exc.strerror)
-            return None
-        self._sockets.append(sock)
-        return sock
+        if self._rules is not None:
+            self._rules.close()
+        if self._own_links:
+            self._links.close()
 
     def _open_rules(self) -> socket.socket:
-        return _netlink_socket(NETLINK_NETFILTER, 0, NFNLGRP_NFTABLES)
+        return open_socket(NETLINK_NETFILTER, 0, NFNLGRP_NFTABLES)
 
-    def _open_links(self) -> socket.socket:
-        return _netlink_socket(socket.NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_TC)
-
-    def _watch(
-        self,
-        sock: socket.socket | None,
-        open_: Callable[[], socket.socket],
-        watch: Callable[[socket.socket], None],
-    ) -> None:
-        """Run `watch` without end."""
-        while True:
-            if sock is not None:
-                try:
-                    watch(sock)
-                except (OSError, DeviceError) as exc:
-                    self._limit.log(logging.WARNING, "watch", "what others do to rules is not told for now: %s", exc)
-                self._sockets.remove(sock)
-                sock.close()
-            gevent.sleep(REOPEN_INTERVAL)
-            if (sock := self._opened(open_)) is not None:
-                # Nobody knows what happened meanwhile.
-                for one in list(self._filters.values()):
-                    one.lost()
-                    self._soon(one)
+    def _look_again(self) -> None:
+        """Nobody knows what has happened: put all rules in again."""
+        for one in list(self._filters.values()):
+            one.lost()
+            self._soon(one)
 
     def _watch_rules(self, sock: socket.socket) -> None:
         changes, victims = RuleChanges(SEQUENCE), dict[PortFilter, None]()
@@ -170,22 +139,16 @@ class Guard:
         differing = [watched[name] for name in changes.differing(watched, present)]
         self._now_lost(differing, "a program that changed too much at once to be known")
 
-    def _watch_links(self, sock: socket.socket) -> None:
-        while True:
-            socket.wait_read(sock.fileno())
-            try:
-                touched = link_changes.touched(sock.recv(RECEIVE))
-            except OSError as exc:
-                if exc.errno != errno.ENOBUFS:
-                    raise
-                touched = dict.fromkeys(self._filters, link_changes.EVERYTHING)
-            self._follow(touched)
-            for index, what in touched.items():
-                one = self._filters.get(index)
-                if one is not None and one.applied and (change := one.changed(what)):
-                    self._limit.log(logging.WARNING, "changed", "%s", change)
-                    one.lost()
-                    self._soon(one)
+    def _links_changed(self, touched: Mapping[int, Touched] | None) -> None:
+        # A copy: others are told of the same.
+        found = dict.fromkeys(self._filters, EVERYTHING) if touched is None else dict(touched)
+        self._follow(found)
+        for index, what in found.items():
+            one = self._filters.get(index)
+            if one is not None and one.applied and (change := one.changed(what)):
+                self._limit.log(logging.WARNING, "changed", "%s", change)
+                one.lost()
+                self._soon(one)
 
     def _follow(self, touched: dict[int, Touched]) -> None:
         """Know the interfaces that were moved to another network namespace, and find those that have come back: they
@@ -194,7 +157,7 @@ class Guard:
             if not one.place.is_away():
                 self._away.discard(one)
                 self._filters[one.place.index] = one
-                touched[one.place.index] = link_changes.EVERYTHING
+                touched[one.place.index] = EVERYTHING
         for index, what in touched.items():
             if Touched.PLACE in what and (gone := self._filters.get(index)) is not None and gone.place.is_away():
                 self._away.add(gone)
@@ -269,20 +232,6 @@ class Guard:
         if self.failure is not None:
             log.warning("rules can be put in again: clients that need them are let in")
         self.failure = self._probe = None
-
-
-def _netlink_socket(protocol: int, groups: int, group: int = 0) -> socket.socket:
-    """A socket for messages of these groups: a mask of them, or the number of one. Raises OSError."""
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
-    try:
-        sock.bind((0, groups))
-        if group:
-            sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
-        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 def _harmless(one: PortFilter, change: Change) -> bool:

@@ -89,11 +89,10 @@ def accepts_router_advertisements(name: str) -> bool:
         return False
 
 
-def bridge_and_mtu(index: int) -> tuple[str | None, int]:
-    """The name of the bridge that the interface is in, or None; and the interface's MTU in bytes."""
-    with device_errors(f"find the bridge of interface {index}", _HINTS):
-        link = links.get(index)
-        return socket.if_indextoname(link.master) if link.master else None, link.mtu
+def mtu_of(index: int) -> int:
+    """The interface's MTU in bytes."""
+    with device_errors(f"find the MTU of interface {index}", _HINTS):
+        return links.get(index).mtu
 
 
 def name_of(index: int) -> str:
@@ -102,36 +101,48 @@ def name_of(index: int) -> str:
         return socket.if_indextoname(index)
 
 
-def join(index: int, bridge: str) -> None:
-    """Put the interface into `bridge`."""
+def join(index: int, bridge: str | int, *, isolated: bool = False) -> None:
+    """Put the interface into `bridge`, which is a name or an index. If `isolated`, no frame passes between it and the
+    other isolated ports at any moment: it is down until it is isolated, and up then."""
     with device_errors(f"use the bridge {bridge}", _HINTS):
-        master = _named(bridge).number
+        master = _named(bridge) if isinstance(bridge, str) else links.get(bridge)
         link = links.get(index)
-        if link.master != master:
-            with device_errors(f"put {link.name} into {bridge}", _HINTS):
-                # A bridge without an address of its own takes the lowest address of its ports. If that address changed
-                # as clients come and go, hosts that talk to this machine would lose it for a while. fe is the highest
-                # first byte that the address of one machine can have.
-                links.change(index, master=master, address=f"fe{(link.address or '')[2:]}")
+        if link.master == master.number:
+            return
+        with device_errors(f"put {link.name} into {master.name}", _HINTS):
+            if isolated:
+                links.change(index, up=False)
+            # A bridge without an address of its own takes the lowest address of its ports. If that address changed
+            # as clients come and go, hosts that talk to this machine would lose it for a while. fe is the highest
+            # first byte that the address of one machine can have.
+            links.change(index, master=master.number, address=f"fe{(link.address or '')[2:]}")
+    if isolated:
+        try:
+            isolate(index, True)
+        except DeviceError:
+            links.change(index, master=0)
+            raise
+        finally:
+            links.change(index, up=True)
 
 
 def isolate(index: int, on: bool) -> None:
     """`on`: the bridge passes nothing between this port and the other isolated ports. Else it passes that again."""
-    with _netlink(f"isolate interface {index}") as route:
-        name = route.link("get", index=index)[0].get("ifname")
-        if _isolation(route, index) not in (None, on):
-            route.brport("set", index=index, isolated=int(on))
+    with device_errors(f"isolate interface {index}", _HINTS):
+        link = links.get(index)
+        if link.isolated not in (None, on):
+            links.isolate(index, on)
         # Read it back: an old kernel ignores an attribute that it does not know.
-        if on and not _isolation(route, index):
+        if on and not links.get(index).isolated:
             raise DeviceError(
-                f"cannot isolate {name}: it is in no bridge, or the kernel is older than Linux 4.18;"
+                f"cannot isolate {link.name}: it is in no bridge, or the kernel is older than Linux 4.18;"
                 " start the server with --bridge"
             )
 
 
 def set_rate(index: int, rate: int | None) -> None:
     """Limit what leaves by the interface to `rate` bits per second. None removes our limit. Source: tc-tbf(8)."""
-    with _netlink(f"shape what leaves by interface {index}") as route:
+    with netlink(f"shape what leaves by interface {index}") as route:
         if rate is None:
             # No error if there is no limit, if the qdisc is somebody else's, or if this user may not change it.
             with contextlib.suppress(NetlinkError):
@@ -148,14 +159,21 @@ def set_rate(index: int, rate: int | None) -> None:
 
 
 def is_isolated(index: int) -> bool:
-    """Whether the interface is an isolated port of a bridge."""
-    with _netlink(f"see whether interface {index} is isolated") as route:
-        return bool(_isolation(route, index))
+    """Whether the interface is an isolated port of a bridge. Raises DeviceError."""
+    with device_errors(f"see whether interface {index} is isolated", _HINTS):
+        return bool(links.get(index).isolated)
+
+
+def is_in_bridge(index: int) -> bool:
+    """Whether the interface is in a bridge or bond. False if it is gone."""
+    with device_errors(f"find the bridge of interface {index}", _HINTS):
+        link = links.find(index)
+        return bool(link and link.master)
 
 
 def has_rate(index: int, rate: int) -> bool:
     """Whether set_rate() with this rate is still in force."""
-    with _netlink(f"see what shapes interface {index}") as route:
+    with netlink(f"see what shapes interface {index}") as route:
         ours = [qdisc for qdisc in route.get_qdiscs(index=index) if qdisc["handle"] == SHAPER]
         if not ours or ours[0]["parent"] != TC_H_ROOT or ours[0].get_attr("TCA_KIND") != "tbf":
             return False
@@ -167,7 +185,7 @@ def make_bridge(bridge: str, *, autoconfigure: bool = True) -> int | None:
 
     Return the bridge's index if it was made, else None.
     """
-    with _netlink(f"make the bridge {bridge}") as route:
+    with netlink(f"make the bridge {bridge}") as route:
         if route.link_lookup(ifname=bridge):
             return None
         route.link("add", ifname=bridge, kind="bridge")
@@ -177,18 +195,6 @@ def make_bridge(bridge: str, *, autoconfigure: bool = True) -> int | None:
         # A bridge keeps an address that somebody has set, even if it is the same as before; see join().
         links.change(link.number, up=True, address=link.address)
         return link.number
-
-
-def remove_if_empty(bridge: int) -> bool:
-    """Remove the bridge of this index if no port is in it. Return whether there is no such bridge now."""
-    with _netlink(f"remove the bridge of index {bridge}") as route:
-        found = list(route.link("dump"))
-        if all(link["index"] != bridge for link in found):
-            return True
-        if any(link.get("master") == bridge for link in found):
-            return False
-        route.link("del", index=bridge)
-        return True
 
 
 def _bytes_per_second(rate: int) -> int:
@@ -204,13 +210,6 @@ def _forbid_autoconfiguration(index: int, name: str) -> None:
         Path(_ACCEPT_RA.format(name)).write_text("0", encoding="ascii")
 
 
-def _isolation(route: IPRoute, index: int) -> bool | None:
-    """Whether the port is isolated; None if it is not in a bridge, or the kernel does not know isolation."""
-    link = route.link("get", index=index)[0]
-    on = link.get_nested("IFLA_LINKINFO", "IFLA_INFO_SLAVE_DATA", "IFLA_BRPORT_ISOLATED")
-    return None if on is None else bool(on)
-
-
 def _named(name: str) -> links.Link:
     try:
         return links.get(name)
@@ -221,7 +220,7 @@ def _named(name: str) -> links.Link:
 
 
 @contextlib.contextmanager
-def _netlink(action: str) -> Iterator[IPRoute]:
+def netlink(action: str) -> Iterator[IPRoute]:
     """A netlink socket for one `action`, whose errors become DeviceError."""
     with _one_at_a_time, device_errors(action, _HINTS), IPRoute() as route:
         yield route

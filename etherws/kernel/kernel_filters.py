@@ -12,6 +12,7 @@ import gevent
 from etherws.errors import DeviceError
 from etherws.kernel import port_tables
 from etherws.kernel.guard import Guard
+from etherws.kernel.link_watch import LinkWatch
 from etherws.kernel.place import Device
 from etherws.kernel.port_filter import PortFilter
 from etherws.kernel.rules import Rules
@@ -27,9 +28,10 @@ class KernelFilters:
     """Whether this kernel can filter, the guard of what it enforces, and the removal of tables of interfaces that are
     gone."""
 
-    def __init__(self) -> None:
-        """Ask the kernel, and remove what a killed server left. A kernel that cannot filter is a warning in the log."""
-        self._guard = Guard()
+    def __init__(self, links: LinkWatch | None = None) -> None:
+        """Ask the kernel, and remove what a killed server left. A kernel that cannot filter is a warning in the log.
+        `links` is as for Guard."""
+        self._guard = Guard(links)
         self._removal: gevent.Greenlet[..., None] | None = None
         #: Why this kernel cannot filter, if it cannot.
         self._failure: DeviceError | None = None

@@ -1,15 +1,18 @@
 """One interface asked or changed by netlink, with one message and no event loop: what each new port needs.
 
-pyroute2 builds and reads the messages, but does not send them. Its IPRoute runs an asyncio loop for each call, and that
-took three quarters of the time in which a client gets its port. The kernel answers before send() returns, so nothing
-here waits. What is asked seldom goes by IPRoute. Users: interfaces.py. Every function may raise OSError.
+pyroute2 builds the messages that change something, but does not send them. Its IPRoute runs an asyncio loop for each
+call, and that took three quarters of the time in which a client gets its port. The kernel answers before send()
+returns, so nothing here waits. What is asked seldom goes by IPRoute. Users: interfaces.py, bridges.py. Every function
+may raise OSError.
 
 Sources: rtnetlink(7), include/uapi/linux/rtnetlink.h, if_link.h.
 """
 
 from __future__ import annotations
 
+import errno
 import socket
+import struct
 from typing import Any, NamedTuple
 
 from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST
@@ -26,6 +29,15 @@ RTEXT_FILTER_SKIP_STATS = 1 << 3
 
 #: include/uapi/linux/if.h
 IFF_UP = 1
+
+#: struct ifinfomsg: family, type, index, flags, mask of the flags to change. Attributes (include/uapi/linux/if_link.h).
+_IFINFOMSG, _NUMBER = struct.Struct("=BxHiII"), struct.Struct("=I")
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO, IFLA_EXT_MASK = 1, 3, 4, 10, 12, 18, 29
+IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_DATA, IFLA_BR_STP_STATE, IFLA_BRPORT_ISOLATED = 1, 2, 5, 5, 33
+NLA_F_NESTED = 0x8000
+
+#: include/linux/socket.h
+AF_BRIDGE = 7
 
 #: include/uapi/linux/if_link.h
 IN6_ADDR_GEN_MODE_NONE = 1
@@ -45,62 +57,95 @@ class Link(NamedTuple):
     master: int | None
     #: Its Ethernet address, as 02:00:00:00:00:01. None if it has none.
     address: str | None
+    #: Whether it is an isolated port of a bridge. None if it is in no bridge, or if the kernel knows no isolation.
+    isolated: bool | None
 
 
 def get(which: int | str) -> Link:
     """The interface of this index or name."""
-    request = ifinfmsg()
-    request["attrs"] = [("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]
-    if isinstance(which, int):
-        request["index"] = which
-    else:
-        request["attrs"].append(("IFLA_IFNAME", which))
-    found = ifinfmsg(_ask(request, RTM_GETLINK, 0))
-    found.decode()
-    up = bool(found["flags"] & IFF_UP)
-    return Link(found["index"], found.get("ifname"), found.get("mtu"), up, found.get("master"), found.get("address"))
+    number, flags, values = _ask(which)
+    master, address = values.get(IFLA_MASTER), values.get(IFLA_ADDRESS)
+    port = dict(netlink.attributes(values.get(IFLA_LINKINFO, b""))).get(IFLA_INFO_SLAVE_DATA, b"")
+    isolated = dict(netlink.attributes(port)).get(IFLA_BRPORT_ISOLATED)
+    return Link(
+        number,
+        netlink.text(values[IFLA_IFNAME]),
+        _NUMBER.unpack(values[IFLA_MTU])[0],
+        bool(flags & IFF_UP),
+        _NUMBER.unpack(master)[0] if master else None,
+        bytes(address).hex(":") if address else None,
+        None if isolated is None else bool(isolated[0]),
+    )
 
 
 def has_spanning_tree(index: int) -> bool:
     """Whether the interface of this index is a bridge in which spanning tree is on."""
-    request = ifinfmsg()
-    request["index"] = index
-    request["attrs"] = [("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]
-    found = ifinfmsg(_ask(request, RTM_GETLINK, 0))
-    found.decode()
-    return bool(found.get_nested("IFLA_LINKINFO", "IFLA_INFO_DATA", "IFLA_BR_STP_STATE"))
+    info = dict(netlink.attributes(_ask(index)[2].get(IFLA_LINKINFO, b"")))
+    state = dict(netlink.attributes(info.get(IFLA_INFO_DATA, b""))).get(IFLA_BR_STP_STATE)
+    return bytes(info.get(IFLA_INFO_KIND, b"")) == b"bridge\0" and state is not None and any(state)
+
+
+def find(which: int | str) -> Link | None:
+    """As get(); None if there is no such interface."""
+    try:
+        return get(which)
+    except OSError as exc:
+        if exc.errno != errno.ENODEV:
+            raise
+        return None
 
 
 def change(
     index: int,
     *,
-    up: bool = False,
+    up: bool | None = None,
     mtu: int | None = None,
     master: int | None = None,
     address: str | None = None,
     ipv6_address: bool = True,
 ) -> None:
-    """Change the interface of this index: bring it up, set its MTU in bytes, its bridge, its address; None leaves each
-    as it is. Without `ipv6_address` IPv6 gives it no address by itself, not even a link-local one."""
+    """Change the interface of this index: bring it up or down, set its MTU in bytes, its bridge (0: none), its address;
+    None leaves each as it is. Without `ipv6_address` IPv6 gives it no address by itself, not even a link-local one."""
     request = ifinfmsg()
     request["index"] = index
-    if up:
-        request["flags"] = request["change"] = IFF_UP
+    if up is not None:
+        request["flags"], request["change"] = IFF_UP if up else 0, IFF_UP
     values: dict[str, Any] = {"IFLA_MTU": mtu, "IFLA_MASTER": master, "IFLA_ADDRESS": address}
     if not ipv6_address:
         inet6 = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", IN6_ADDR_GEN_MODE_NONE)]}
         values["IFLA_AF_SPEC"] = {"attrs": [("AF_INET6", inet6)]}
     request["attrs"] = [(name, value) for name, value in values.items() if value is not None]
-    _ask(request, RTM_SETLINK, NLM_F_ACK)
+    request["header"]["type"] = RTM_SETLINK
+    request["header"]["flags"] = NLM_F_REQUEST | NLM_F_ACK
+    request.encode()
+    _send(bytes(request.data))
 
 
-def _ask(message: Any, kind: int, flags: int) -> bytes:
+def isolate(index: int, on: bool) -> None:
+    """Isolate this port of a bridge, or no more. An old kernel ignores what it does not know."""
+    isolated = netlink.attribute(IFLA_BRPORT_ISOLATED, bytes([on]))
+    body = _IFINFOMSG.pack(AF_BRIDGE, 0, index, 0, 0) + netlink.attribute(IFLA_PROTINFO | NLA_F_NESTED, isolated)
+    size = netlink.HEADER.size + len(body)
+    _send(netlink.HEADER.pack(size, RTM_SETLINK, NLM_F_REQUEST | NLM_F_ACK, 0, 0) + body)
+
+
+def _ask(which: int | str) -> tuple[int, int, dict[int, memoryview]]:
+    """The index, the flags and the attributes of the interface of this index or name."""
+    index, name = (which, b"") if isinstance(which, int) else (0, which.encode() + b"\0")
+    body = _IFINFOMSG.pack(0, 0, index, 0, 0) + netlink.attribute(IFLA_EXT_MASK, _NUMBER.pack(RTEXT_FILTER_SKIP_STATS))
+    if name:
+        body += netlink.attribute(IFLA_IFNAME, name)
+    size = netlink.HEADER.size + len(body)
+    answer = _send(netlink.HEADER.pack(size, RTM_GETLINK, NLM_F_REQUEST, 0, 0) + body)
+    found = next(netlink.messages(answer)).body
+    _, _, number, flags, _ = _IFINFOMSG.unpack_from(found)
+    return number, flags, dict(netlink.attributes(found[_IFINFOMSG.size :]))
+
+
+def _send(message: bytes) -> bytes:
     """Send the message; return the answer."""
-    message["header"]["type"] = kind
-    message["header"]["flags"] = NLM_F_REQUEST | flags
-    message.encode()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE) as sock:
-        sock.sendto(bytes(message.data), (0, 0))
+        sock.sendto(message, (0, 0))
         answer = sock.recv(_ANSWER)
     netlink.check(netlink.HEADER.unpack_from(answer)[1], answer)
     return answer

@@ -74,7 +74,7 @@ class Loops:
 
     def read(self, data: bytes, now: float) -> Iterator[Loop]:
         """Read messages that came at `now`, in seconds; return the loops that begin."""
-        for kind, _, _, body in netlink.messages(data):
+        for kind, _, _, body, _ in netlink.messages(data):
             if kind not in (RTM_NEWNEIGH, RTM_DELNEIGH) or len(body) < _ENTRY.size:
                 continue
             family, port, state, _, _ = _ENTRY.unpack_from(body)

@@ -1,7 +1,7 @@
-"""Where the interface of a port is, and what is set there beside its table: its rate, and whether it is isolated.
+"""Where the interface of a port is: in this network namespace or in another one, and under which name.
 
 A TAP may be moved to another network namespace, for a container. Then its name and its index are those of nobody here,
-or of others. Whoever acts on the interface asks name() before. Read next: port_filter.py, interfaces.py.
+or of others. Whoever acts on the interface asks name() before. Read next: port_filter.py, port_settings.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Protocol
 
 from etherws.errors import DeviceError, DeviceLost
 from etherws.kernel import interfaces, port_tables
-from etherws.kernel.rules import Rules
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +36,6 @@ class Place:
         self._device = device
         #: Whether another port of ours has a table of this name.
         self.is_taken: Callable[[str], bool] = lambda _: False
-        #: Whether we have isolated it. If not, its owner may have, and we leave that alone.
-        self._isolated = False
-        #: Whether it may have a rate limit of ours: of this process, or of one that had the interface before.
-        self._shaped = True
         #: Whether the log says that it is in another network namespace.
         self._warned = False
 
@@ -93,19 +88,3 @@ class Place:
         others = name in present.values() and (present.get(self.index) != name or self.is_away())
         if name and (not others or (self.is_away() and not self.is_taken(name))):
             port_tables.remove_table(name)
-
-    def set(self, rules: Rules) -> None:
-        """Set the rate and the isolation of an interface that is here. Raises DeviceError."""
-        if rules.rate_down or self._shaped:
-            self._shaped = True
-            interfaces.set_rate(self.index, rules.rate_down)
-        self._shaped = bool(rules.rate_down)
-        if rules.isolated or self._isolated:
-            interfaces.isolate(self.index, rules.isolated)
-        self._isolated = rules.isolated
-
-    def undo(self) -> None:
-        """Set neither any more. An interface that was moved has lost both. Raises DeviceError."""
-        if self.exists() and self.is_here():
-            self.set(Rules())
-        self._shaped = self._isolated = False

@@ -18,13 +18,14 @@ from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
 from etherws.errors import DeviceError
-from etherws.kernel import address_sets, interfaces, nftables
+from etherws.kernel import address_sets, nftables
 from etherws.kernel.device_errors import device_errors
 from etherws.kernel.filter_state import Applied, FilterState
 from etherws.kernel.filter_table import table_for
 from etherws.kernel.learned import LearnedAddresses
 from etherws.kernel.link_changes import EVERYTHING, Touched
 from etherws.kernel.place import Device, Place
+from etherws.kernel.port_settings import PortSettings
 from etherws.kernel.port_tables import HINTS, remove_table
 from etherws.kernel.rules import ADDRESSES, Rules, table_name
 
@@ -59,6 +60,7 @@ class PortFilter:
         self._hold: Callable[[], None] | None = None
         #: Whether frames wait for lost rules.
         self.waiting = False
+        self._settings = PortSettings(self.place)
         self._one_at_a_time = BoundedSemaphore(1)
         #: Whether others changed the table since it was last put in.
         self._disturbed = False
@@ -153,16 +155,13 @@ class PortFilter:
                 name = self.place.name()
             except DeviceError:
                 return ""
-            before, rules, index = self.applied.name, self.applied.rules, self.place.index
+            before, rules = self.applied.name, self.applied.rules
             if not name:
                 return before and f"{before} was moved to another network namespace"
-            what = ""
             if Touched.NAME in touched and name != before and rules.filters:
                 what = f"{before} has a new name, {name}" if before else f"{name} is in this network namespace again"
-            elif Touched.QUEUE in touched and rules.rate_down and not interfaces.has_rate(index, rules.rate_down):
-                what = f"the rate limit of {name} is gone"
-            elif Touched.PORT in touched and rules.isolated and not interfaces.is_isolated(index):
-                what = f"{name} is isolated no more"
+            else:
+                what = self._settings.missing(rules, name, touched)
             return what and f"{what}; what is enforced there is put in again"
 
     def refusal(self, rules: Rules) -> DeviceError | None:
@@ -173,6 +172,18 @@ class PortFilter:
             f"{self.place.label} is in another network namespace, where the rules of its client cannot be watched;"
             " move it back, and give that namespace one end of a veth pair, with the other in the same bridge"
         )
+
+    def bridge_is_away(self) -> None:
+        """The interface's bridge is gone: until join() the client needs no isolation."""
+        self._settings.bridge_is_away = True
+
+    def join(self, bridge: int) -> None:
+        """Put the interface into the bridge of this index, by its client's rules from the first frame on.
+
+        Raises DeviceError.
+        """
+        with self._one_at_a_time:
+            self._settings.join(bridge, self.applied.rules if self.applied else self.needed)
 
     def drops(self) -> dict[str, int]:
         """How many of the client's frames were dropped since its rules were put in, by reason; empty if it has sent no
@@ -248,7 +259,7 @@ class PortFilter:
         if self.place.name() != name:
             raise DeviceError(f"cannot filter what comes in by {name}: it has another name now; try again")
         if name:
-            self.place.set(rules)
+            self._settings.apply(rules)
         self.applied = Applied(name, rules)
         self.state = FilterState.LOST if self._disturbed else FilterState.UNUSED
 
@@ -287,4 +298,4 @@ class PortFilter:
     def _clear(self, name: str) -> None:
         self.applied, self.state, self.name = None, FilterState.ABSENT, ""
         self.place.remove_table(name)
-        self.place.undo()
+        self._settings.clear()

@@ -2,7 +2,7 @@
 
 The first port is there from start to stop, and one is made for each further client. All are in the same Linux bridge,
 which switches between the clients; nothing here sees a frame. The port of a lost client is kept for a while, with what
-the bridge has learnt there and the interface's counters. Read next: port.py, one port; kernel/port_filter.py.
+the bridge has learnt there and the interface's counters. Read next: port.py, one port; port_maker.py.
 """
 
 from __future__ import annotations
@@ -14,16 +14,13 @@ import gevent
 
 from etherws.access.policy import Profile
 from etherws.errors import DeviceError, NoPort
-from etherws.kernel import interfaces
-from etherws.kernel.kernel_filters import KernelFilters
 from etherws.kernel.rules import Rules
 from etherws.server.owners import Owners
 from etherws.server.port import ClientKey, Port, State, rules_of
+from etherws.server.port_maker import PortMaker
 from etherws.server.presence import UNKNOWN, Presence
 from etherws.settings import DeviceSettings
-from etherws.tunnel.interface import Interface, open_tap
 from etherws.tunnel.scheduling import low_priority
-from etherws.tunnel.tap import Tap
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +47,11 @@ class Ports:
 
     def __init__(self, settings: DeviceSettings, resume_timeout: float = 0.0) -> None:
         """Make the first port. A lost client's port is kept for `resume_timeout` seconds. Raises DeviceError."""
-        self._settings = settings
         self._resume_timeout = resume_timeout
-        self._interface = Interface(settings)
-        self._kernel_filters, self._owners = KernelFilters(), Owners()
-        self._first = self._port(self._interface.tap)
+        self._maker = PortMaker(settings)
+        self._owners = Owners()
+        self._first = self._maker.first
+        #: All that are not gone.
         self._ports = [self._first]
 
     def __iter__(self) -> Iterator[Port]:
@@ -64,7 +61,7 @@ class Ports:
     @property
     def name(self) -> str:
         """The name of the first port's interface."""
-        return self._interface.tap.name
+        return self._maker.name
 
     def take(
         self, client: ClientKey, profile: Profile, evict: Callable[[], None], presence: Presence = UNKNOWN
@@ -86,7 +83,7 @@ class Ports:
                 with presence.turn(client.source):
                     if self._first.state is State.GONE:
                         raise NoPort("the server is stopping")
-                    rules = self._kernel_filters.possible(rules_of(profile))
+                    rules = self._maker.rules(profile)
                     promised, found = None, self._choose(client, profile, promised)
                     if found.state is not State.IN_USE:
                         self._hand_over(found, client, profile, evict, rules)
@@ -132,7 +129,7 @@ class Ports:
     def apply(self, port: Port, profile: Profile) -> None:
         """The profile of the port's client has changed, but not where the port is (bridge, device, MTU): have the new
         rules in force, for a session that runs as well. Raises DeviceError; then no frame may pass."""
-        rules = self._kernel_filters.possible(rules_of(profile))
+        rules = self._maker.rules(profile)
         port.profile = profile
         port.filter.change(rules)
 
@@ -189,8 +186,7 @@ class Ports:
         while self._ports:
             self._remove(self._ports[0])
         self._first.withdraw()
-        self._interface.close()
-        self._kernel_filters.close()
+        self._maker.close()
 
     def _own(self, client: ClientKey, profile: Profile) -> Port | None:
         """The port that this client has already, or takes from another client of its identity."""
@@ -211,9 +207,7 @@ class Ports:
         refusal = self._first.filter.refusal(rules_of(profile))
         if not (profile.device or profile.bridge or profile.mtu or refusal):
             # Without a bridge there is no other: this client gets it rather than one that may never come back.
-            only_port = self._first.state is State.PARKED and self._bridge_and_mtu(profile)[0] is None
-            # Other greenlets ran while the kernel was asked: the time of the parked port may be over.
-            if only_port and self._first.state is State.PARKED:
+            if self._first.state is State.PARKED and self._maker.is_only_port():
                 self._first.become(State.FREE)
             # It is worth the wait of a few milliseconds.
             if self._first.leaving and self._first.state is State.IN_USE and self._first.heir is None:
@@ -222,31 +216,8 @@ class Ports:
                 self._renew_first()
                 self._first.changes.clear()
                 return self._first
-        return self._new(profile, refusal)
-
-    def _new(self, profile: Profile, refusal: DeviceError | None) -> Port:
-        bridge, mtu = self._bridge_and_mtu(profile)
-        if bridge is None:
-            raise refusal or NoPort(
-                f"{self.name} serves another client and is in no bridge; put it into one"
-                f" ('ip link set {self.name} master br0') or start the server with --bridge"
-            )
-        if profile.bridge:
-            interfaces.make_bridge(profile.bridge, autoconfigure=self._settings.accept_ra)
-        pattern, taken = profile.device or self._settings.device, {port.tap.name for port in self._ports}
-        if "%d" not in pattern and pattern in taken:
-            # Linux allows 15 bytes (IFNAMSIZ); up to 4 are for the number.
-            pattern = pattern.rstrip("0123456789")[:11] + "%d"
-        mtu, accept_ra = profile.mtu or mtu, self._settings.accept_ra
-        self._ports.append(self._port(open_tap(pattern, bridge, mtu, taken=taken, accept_ra=accept_ra)))
+        self._ports.append(self._maker.new(profile, {port.tap.name for port in self._ports}, refusal))
         return self._ports[-1]
-
-    def _bridge_and_mtu(self, profile: Profile) -> tuple[str | None, int | None]:
-        """The bridge for a new port, or None; and the first port's MTU, since a bridge has the lowest of its ports'. Of
-        an interface in another network namespace neither is known."""
-        index = self._interface.tap.locate()
-        bridge, mtu = interfaces.bridge_and_mtu(index) if index else (None, self._settings.mtu)
-        return profile.bridge or self._settings.bridge or bridge, mtu
 
     def _expire(self, port: Port) -> None:
         """The port was parked for too long."""
@@ -265,9 +236,6 @@ class Ports:
         if port is not self._first and port.state is State.FREE:
             self._remove(port)
 
-    def _port(self, tap: Tap) -> Port:
-        return Port(tap, self._kernel_filters.port_filter(tap.index, tap))
-
     def _leave(self, port: Port) -> None:
         """The client is about to lose the port: what it used of its limits goes on counting. Before anything else, so
         that no other port of its owner begins without."""
@@ -285,15 +253,11 @@ class Ports:
         self._ports.remove(port)
 
     def _close(self, port: Port) -> None:
-        port.withdraw()
-        port.tap.close()
-        self._kernel_filters.remove_stale_tables_soon()
+        self._maker.close_port(port)
 
     def _renew_first(self) -> None:
         """If somebody has deleted the first port's TAP, make a new first port. Raises DeviceError if that fails."""
-        tap = self._interface.check()
-        if tap is not self._first.tap:
+        if self._maker.renew_first():
             self._strike(self._first)
-            self._first.filter.forget()
-            self._first = self._port(tap)
+            self._first = self._maker.first
             self._ports.append(self._first)

@@ -1,7 +1,7 @@
 """The interface that exists from start to stop, whatever its connections do: the client's only one, the server's first.
 
-Makes the TAP and puts it into its bridge, which it makes too if need be. server/ports.py has the server's other TAPs.
-Read next: tap.py, which carries frames, and kernel/interfaces.py.
+Makes the TAP and puts it into its bridge, which it makes too if need be. server/port_maker.py has the server's other
+TAPs. Read next: tap.py, which carries frames, and kernel/bridges.py, which sees that the TAP stays in its bridge.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Container
 
 from etherws.errors import DeviceError
 from etherws.kernel import interfaces
+from etherws.kernel.bridges import Bridges
 from etherws.settings import DeviceSettings
 from etherws.tunnel.tap import Tap
 
@@ -23,16 +24,17 @@ class Interface:
     def __init__(self, settings: DeviceSettings) -> None:
         """Make both. Raises DeviceError; then nothing is left behind."""
         self._settings = settings
-        #: The bridge's index, if it was made here.
-        self._made_bridge: int | None = None
-        if settings.bridge:
-            self._made_bridge = interfaces.make_bridge(settings.bridge, autoconfigure=settings.accept_ra)
+        self.bridges = Bridges()
         try:
+            made_bridge = False
+            if settings.bridge:
+                made_bridge = self.bridges.make(settings.bridge, autoconfigure=settings.accept_ra)
             self.tap = self._open()
+            self.bridges.start()
         except DeviceError:
-            self._remove_bridge()
+            self.bridges.close()
             raise
-        self._warn_of_routers()
+        self._warn_of_routers(made_bridge)
 
     def check(self) -> Tap:
         """The TAP; a new one if somebody has deleted it. Raises DeviceError if that cannot be made."""
@@ -44,21 +46,24 @@ class Interface:
         return self.tap
 
     def close(self) -> None:
-        """Remove the TAP. Remove the bridge too, if it was made here and no other interface is in it."""
+        """Remove the TAP, and the bridges that were made here and that nobody else uses."""
         self.tap.close()
-        self._remove_bridge()
+        self.bridges.close()
 
     def _open(self) -> Tap:
         pattern = self._settings.device
-        tap = open_tap(pattern, self._settings.bridge, self._settings.mtu, accept_ra=self._settings.accept_ra)
+        wanted = self._settings.bridge
+        bridge = (wanted and self.bridges.present(wanted)) or wanted
+        tap = open_tap(pattern, bridge, self._settings.mtu, accept_ra=self._settings.accept_ra)
+        self.bridges.add(tap.index, wanted)
         if "%d" in pattern and tap.name != pattern.replace("%d", "0"):
             log.warning("%s is taken; this is %s", pattern.replace("%d", "0"), tap.name)
         return tap
 
-    def _warn_of_routers(self) -> None:
+    def _warn_of_routers(self, made_bridge: bool) -> None:
         """Warn if the peers' LAN can configure this machine all the same, by an interface that was made here."""
         made_tap = not self.tap.persistent and not self._settings.bridge
-        name = self._settings.bridge if self._made_bridge is not None else self.tap.name if made_tap else None
+        name = self._settings.bridge if made_bridge else self.tap.name if made_tap else None
         if name and not self._settings.accept_ra and interfaces.accepts_router_advertisements(name):
             log.warning(
                 "routers on the far LAN can give this machine IPv6 addresses and routes by %s, and /proc/sys is"
@@ -67,20 +72,16 @@ class Interface:
                 name,
             )
 
-    def _remove_bridge(self) -> None:
-        if self._made_bridge is not None and not interfaces.remove_if_empty(self._made_bridge):
-            log.warning("%s stays: others' interfaces are in it", self._settings.bridge)
-
 
 def open_tap(
     pattern: str,
-    bridge: str | None,
+    bridge: str | int | None,
     mtu: int | None,
     *,
     taken: Container[str] = frozenset(),
     accept_ra: bool = False,
 ) -> Tap:
-    """A TAP in `bridge`, unless that is None. For the rest see Tap.
+    """A TAP in the bridge of this name or index, unless that is None. For the rest see Tap.
 
     Raises DeviceError; then no TAP is left behind.
     """

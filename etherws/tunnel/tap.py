@@ -108,7 +108,7 @@ class Tap:
         """Its MTU in bytes at this moment: others may change it. None if it is gone, or elsewhere."""
         try:
             index = self.locate()
-            return interfaces.bridge_and_mtu(index)[1] if index else None
+            return interfaces.mtu_of(index) if index else None
         except DeviceError:
             return None
 

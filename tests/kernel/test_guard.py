@@ -12,7 +12,7 @@ import pytest
 
 from etherws.errors import DeviceError
 from etherws.kernel import guard as guard_module
-from etherws.kernel import interfaces, nftables
+from etherws.kernel import interfaces, netlink_watch, nftables
 from etherws.kernel.filter_state import FilterState
 from etherws.kernel.guard import Guard
 from etherws.kernel.kernel_filters import KernelFilters
@@ -166,7 +166,7 @@ def test_lost_messages_make_it_look_at_all_tables(
     guard: Guard, lan: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     guard.close()
-    monkeypatch.setattr(guard_module, "RECEIVE_BUFFER", 4096)
+    monkeypatch.setattr(netlink_watch, "RECEIVE_BUFFER", 4096)
     guard.start()
     gevent.sleep(0)
     ports = [armed(guard, lan, Rules(macs=2), name) for name in ("port", "other", "third")]
@@ -365,7 +365,7 @@ def test_a_socket_that_fails_is_opened_anew_and_all_rules_are_put_in_again(
     guard: Guard, lan: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     guard.close()
-    monkeypatch.setattr(guard_module, "REOPEN_INTERVAL", 0.01)
+    monkeypatch.setattr(netlink_watch, "REOPEN_INTERVAL", 0.01)
     failing = iter([OSError(9, "Bad file descriptor")])
     watch = Guard._watch_rules
 

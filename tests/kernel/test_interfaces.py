@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from etherws.errors import DeviceError
-from etherws.kernel import interfaces
+from etherws.kernel import bridge_use, interfaces
 from tests.lab.hosts import Host
 from tests.lab.peer import Peer, request
 
@@ -80,7 +80,7 @@ def test_what_routers_advertise_is_believed_or_not(host: Host) -> None:
         assert interfaces.accepts_router_advertisements("br1")
         assert not interfaces.accepts_router_advertisements("none")
         assert interfaces.make_bridge("br0") is None
-        assert interfaces.remove_if_empty(made)
-        assert interfaces.remove_if_empty(made)
+        assert bridge_use.remove_unless_used(made) == ""
+        assert bridge_use.remove_unless_used(made) == ""
         with pytest.raises(DeviceError, match="cannot find interface br0"):
             interfaces.index_of("br0")

@@ -14,7 +14,7 @@ def test_what_the_kernel_says_of_an_interface(host: Host) -> None:
     host.bridge("br0")
     indexes = {name: link["index"] for name, link in host.links().items()}
     with host.namespace.inside():
-        assert links.get("lo") == links.get(indexes["lo"]) == (1, "lo", 65536, True, None, "00:00:00:00:00:00")
+        assert links.get("lo") == links.get(indexes["lo"]) == (1, "lo", 65536, True, None, "00:00:00:00:00:00", None)
         found = links.get(indexes["br0"])
     assert (found.name, found.mtu, found.up, found.master) == ("br0", 1500, True, None)
     assert re.fullmatch("([0-9a-f]{2}:){5}[0-9a-f]{2}", str(found.address))
@@ -31,10 +31,24 @@ def test_what_is_changed_and_what_is_left(host: Host) -> None:
         links.change(indexes["a"])
         assert links.get(indexes["a"]) == before
         links.change(indexes["a"], mtu=1400, master=indexes["br0"], address="fe:00:00:00:00:01")
-        assert links.get(indexes["a"]) == (indexes["a"], "a", 1400, False, indexes["br0"], "fe:00:00:00:00:01")
+        assert links.get(indexes["a"]) == (indexes["a"], "a", 1400, False, indexes["br0"], "fe:00:00:00:00:01", False)
         # Nothing is said about its state or its MTU, so both stay.
         links.change(indexes["a"], up=True)
-        assert links.get(indexes["a"]) == (indexes["a"], "a", 1400, True, indexes["br0"], "fe:00:00:00:00:01")
+        assert links.get(indexes["a"]) == (indexes["a"], "a", 1400, True, indexes["br0"], "fe:00:00:00:00:01", False)
+        links.isolate(indexes["a"], True)
+        assert links.get("a").isolated
+        links.isolate(indexes["a"], False)
+        links.change(indexes["a"], up=False, master=0)
+        found = links.get("a")
+        assert (found.up, found.master, found.isolated) == (False, None, None)
+
+
+def test_who_may_be_gone_is_found_or_not(host: Host) -> None:
+    with host.namespace.inside():
+        assert links.find("lo") == links.find(1) == links.get(1)
+        assert links.find("none") is links.find(4711) is None
+        with pytest.raises(OSError, match="Numerical result out of range"):
+            links.find("a" * 200)
 
 
 def test_the_kernels_errors_are_raised(host: Host) -> None:

@@ -9,7 +9,6 @@ import pytest
 from etherws.errors import DeviceError, DeviceLost
 from etherws.kernel.filter_table import table_for
 from etherws.kernel.place import Place
-from etherws.kernel.rules import Rules
 from tests.lab.hosts import Host
 from tests.lab.lan import index_of, tables
 
@@ -84,23 +83,3 @@ def test_a_table_goes_unless_it_is_another_interfaces(host: Host, device: Device
         assert removed()
         place.remove_table("")
         assert index != device.where
-
-
-def test_what_was_set_is_undone_where_the_interface_is(host: Host, device: Device) -> None:
-    assert device.where is not None
-    place = Place(device.where, device)
-    with host.namespace.inside():
-        place.set(Rules(rate_down=10**7))
-        assert "tbf" in str(qdiscs(host))
-        place.undo()
-        assert "tbf" not in str(qdiscs(host))
-        # Elsewhere or gone there is nothing to undo.
-        device.where = None
-        place.undo()
-        device.gone = True
-        place.undo()
-
-
-def qdiscs(host: Host) -> list[str]:
-    with host.netlink() as route:
-        return [str(qdisc.get_attr("TCA_KIND")) for qdisc in route.get_qdiscs(index=index_of(host, "tap0"))]

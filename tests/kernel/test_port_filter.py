@@ -75,8 +75,8 @@ def test_isolation_that_the_owner_of_a_port_chose_stays(lan: Host) -> None:
     lan.command("bridge link set dev port isolated on")
     with applied(lan, Rules(macs=1)):
         pass
-    with lan.netlink() as route:
-        assert interfaces._isolation(route, index_of(lan, "port"))
+    with lan.namespace.inside():
+        assert interfaces.is_isolated(index_of(lan, "port"))
 
 
 def test_a_rate_shapes_what_leaves_and_is_undone(lan: Host) -> None:
@@ -202,7 +202,8 @@ def held_back(host: Host) -> bool:
     index = index_of(host, "port")
     with host.netlink() as route:
         shaped = any(qdisc["handle"] == interfaces.SHAPER for qdisc in route.get_qdiscs(index=index))
-        return shaped or bool(interfaces._isolation(route, index))
+    with host.namespace.inside():
+        return shaped or interfaces.is_isolated(index)
 
 
 def test_rules_that_no_frame_has_passed_are_good_for_the_next_client(lan: Host) -> None:

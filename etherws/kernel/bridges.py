@@ -1,0 +1,290 @@
+"""The bridges of our interfaces: makes them, has interfaces join again, and removes at the end what nobody uses.
+
+A bridge that was deleted and made again is joined again by what was in it. An interface that somebody has taken out of
+a bridge, or moved, stays where it is, with a warning; unless a reload of ifupdown2 has done that to one for which the
+user named the bridge. Nothing here sees a frame. Read next: membership.py, which decides; made_bridges.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from time import monotonic
+from typing import Protocol
+
+import gevent
+from gevent.event import Event
+
+from etherws.errors import DeviceError
+from etherws.kernel import interfaces, links
+from etherws.kernel.bridge_warnings import warning
+from etherws.kernel.device_errors import device_errors
+from etherws.kernel.link_changes import Touched
+from etherws.kernel.link_watch import LinkWatch
+from etherws.kernel.made_bridges import MadeBridges
+from etherws.kernel.membership import Membership, Seen, State, Verdict
+from etherws.log_limit import LogLimit
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two rounds of looking and joining at least: so many a second, however much others change.
+ROUND_INTERVAL = 0.1
+
+#: Seconds until an interface that could not join tries again.
+RETRY_INTERVAL = 1.0
+
+#: How many interfaces a line of the log names.
+NAMED = 5
+
+
+class Port(Protocol):
+    """What must know that an interface is in no bridge for a while, and how it joins."""
+
+    def bridge_is_away(self) -> None:
+        """The bridge is gone; join() follows when it is there again."""
+
+    def join(self, bridge: int) -> None:
+        """Put the interface into the bridge of this index. Raises DeviceError."""
+
+
+class _Plain:
+    """An interface without rules."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+
+    def bridge_is_away(self) -> None:
+        pass
+
+    def join(self, bridge: int) -> None:
+        interfaces.join(self._index, bridge)
+
+
+class Bridges:
+    """The bridges of the interfaces that add() was called for."""
+
+    def __init__(self) -> None:
+        #: Tells of all changes of interfaces: others may listen, too, and are told after this.
+        self.links = LinkWatch()
+        self.links.listen(self._changed)
+        self._members: dict[int, tuple[Membership, Port]] = {}
+        #: Which of them belong in each bridge; and those whose bridge is gone.
+        self._belonging: dict[int, set[int]] = {}
+        self._away: set[int] = set()
+        self._made = MadeBridges()
+        #: Those that are to join, and when.
+        self._joining: dict[int, float] = {}
+        #: The bridges whose deletion the log has told, and when that was.
+        self._deleted: dict[int, float] = {}
+        self._wake = Event()
+        self._limit = LogLimit(log)
+        self._worker: gevent.Greenlet[..., None] | None = None
+
+    def start(self) -> None:
+        """Watch from now on."""
+        self.links.start()
+        self._worker = gevent.spawn(self._work)
+
+    def close(self) -> None:
+        """Watch no longer, and remove the bridges that were made here, unless somebody uses them."""
+        self.links.close()
+        if self._worker is not None:
+            self._worker.kill()
+        self._made.remove()
+
+    def make(self, name: str, *, autoconfigure: bool) -> bool:
+        """As MadeBridges.make()."""
+        return self._made.make(name, autoconfigure=autoconfigure)
+
+    def add(self, index: int, wanted: str | None, port: Port | None = None) -> None:
+        """See to it that the interface of this index stays in its bridge. `wanted` is the bridge that the user has
+        named for it, which it has joined already; None: it belongs where somebody puts it. Raises DeviceError."""
+        self._members[index] = Membership(wanted), port or _Plain(index)
+        self._look([index])
+
+    def forget(self, index: int) -> None:
+        """The interface goes."""
+        self._members.pop(index, None)
+        self._joining.pop(index, None)
+        self._note(index)
+
+    def place(self, wanted: str | None, like: int) -> int | None:
+        """The index of the bridge for a new interface: the one where the others are for which the user named `wanted`;
+        without that, the one of the interface of the index `like`. None if that is in no bridge.
+
+        Raises DeviceError if the bridge is gone and may come back: to join another one would divide the LAN.
+        """
+        if like in self._members and wanted is None:
+            self._look([like])
+            member = self._members[like][0]
+            if member.state is State.AWAY:
+                raise _gone(member.name)
+            return member.bridge if member.state is State.IN else None
+        if wanted is None:
+            return None
+        found = self.present(wanted)
+        if found is None and self._there_by_wish(wanted):
+            raise _gone(wanted)
+        return found
+
+    def present(self, wanted: str) -> int | None:
+        """The index of the bridge where those interfaces are for which the user named `wanted`, whatever its name is
+        now; else of the one of that name. None if there is none. Raises DeviceError."""
+        with device_errors(f"use the bridge {wanted}", {}):
+            places: list[int | str] = [*{one.bridge for one in self._there_by_wish(wanted)}, wanted]
+            for which in places:
+                if (found := links.find(which)) is not None:
+                    return found.number
+        return None
+
+    def _there_by_wish(self, wanted: str) -> list[Membership]:
+        return [one for one, _ in self._members.values() if one.wanted == wanted and not one.moved]
+
+    def belongs(self, index: int) -> bool:
+        """Whether the interface is in a bridge, or joins one as soon as it is there again."""
+        return index in self._members and self._members[index][0].state in (State.IN, State.LEFT, State.AWAY)
+
+    def _changed(self, touched: Mapping[int, Touched] | None) -> None:
+        if touched is None:
+            self._look(list(self._members))
+            self._wake.set()
+            return
+        looked_at = [index for index in touched if index in self._members]
+        for bridge in touched.keys() & self._belonging.keys():
+            # A bridge of 1,000 ports is told of as often as ports join: that counts only if it is gone.
+            if links.find(bridge) is None:
+                looked_at += self._belonging[bridge]
+        self._look(looked_at)
+        if self._away:
+            self._wake.set()
+
+    def _look(self, indexes: Iterable[int]) -> None:
+        """Look at these interfaces. What is to join is left to the worker."""
+        # Many are in the same bridge.
+        find = functools.cache(links.find)
+        with device_errors("look at interfaces", {}):
+            for index in dict.fromkeys(indexes):
+                if index not in self._members:
+                    continue
+                if (link := links.find(index)) is None:
+                    self.forget(index)
+                    continue
+                member, port = self._members[index]
+                before = member.name
+                verdict = member.look(_seen(link, member, find), monotonic())
+                self._note(index)
+                self._follow(link, port, verdict, before)
+                if member.due is not None:
+                    self._wake.set()
+
+    def _note(self, index: int) -> None:
+        """Note in which bridge the interface belongs."""
+        member = self._members[index][0] if index in self._members else None
+        for bridge in [one for one, those in self._belonging.items() if index in those]:
+            if member is None or member.bridge != bridge:
+                self._belonging[bridge].discard(index)
+                if not self._belonging[bridge]:
+                    del self._belonging[bridge]
+                    self._deleted.pop(bridge, None)
+        self._away.discard(index)
+        if member is not None:
+            if member.bridge:
+                self._belonging.setdefault(member.bridge, set()).add(index)
+            if member.state is State.AWAY:
+                self._away.add(index)
+
+    def _follow(self, link: links.Link, port: Port, verdict: Verdict, before: str) -> None:
+        member = self._members[link.number][0]
+        if verdict in (Verdict.JOIN, Verdict.RELOADED):
+            self._joining.setdefault(link.number, 0.0)
+            self._wake.set()
+        if verdict is Verdict.DELETED:
+            port.bridge_is_away()
+            self._wake.set()
+            if member.bridge not in self._deleted:
+                self._deleted[member.bridge] = monotonic()
+                log.warning("%s was deleted; what etherws had in it joins again as soon as it is there again", before)
+        elif text := warning(verdict, link.name, before, member.name, up=link.up):
+            self._warn(verdict.value, text)
+
+    def _warn(self, kind: str, text: str) -> None:
+        self._limit.log(logging.WARNING, kind, "%s", text)
+
+    def _work(self) -> None:
+        """Join, in rounds, without end."""
+        while True:
+            due = [member.due for member, _ in self._members.values() if member.due is not None]
+            due += self._joining.values()
+            if self._away:
+                due.append(monotonic() + RETRY_INTERVAL)
+            self._wake.wait(max(0.0, min(due) - monotonic()) if due else None)
+            self._wake.clear()
+            try:
+                self._round()
+            except (DeviceError, OSError) as exc:
+                self._warn("failed", f"interfaces cannot be looked at: {exc}")
+            gevent.sleep(ROUND_INTERVAL)
+
+    def _round(self) -> None:
+        """One round. Raises DeviceError and OSError."""
+        now = monotonic()
+        self._look([index for index, (member, _) in self._members.items() if member.due is not None])
+        self._look_for_bridges(now)
+        joined: dict[str, list[str]] = {}
+        for index in [index for index, at in self._joining.items() if at <= now]:
+            # Others need not wait until all have joined.
+            gevent.sleep(0)
+            if index in self._members and (name := self._join(index)):
+                joined.setdefault(self._members[index][0].name, []).append(name)
+        for bridge, names in joined.items():
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            log.warning("%s%s joined %s again", ", ".join(names[:NAMED]), more, bridge)
+
+    def _look_for_bridges(self, now: float) -> None:
+        """See whether bridges are there again; make those again that were made here."""
+        away: dict[tuple[str, int], list[int]] = {}
+        for index in self._away:
+            member = self._members[index][0]
+            away.setdefault((member.name, member.bridge), []).append(index)
+        for (name, bridge), indexes in away.items():
+            if links.find(name) is None:
+                self._made.make_again(name, now - self._deleted.get(bridge, now))
+            if links.find(name) is not None:
+                self._joining.update((index, 0.0) for index in indexes if index not in self._joining)
+
+    def _join(self, index: int) -> str:
+        """Have an interface join its bridge; return its name, or "" if it cannot."""
+        member, port = self._members[index]
+        try:
+            link, bridge = links.find(index), links.find(member.bridge) or links.find(member.name)
+            # Others may have been faster.
+            if link is None or bridge is None or link.master:
+                self._joining.pop(index, None)
+                return ""
+            port.join(bridge.number)
+            # ifupdown sets ports down before it deletes their bridge.
+            if not member.stays_down:
+                interfaces.set_up(index)
+        except (DeviceError, OSError) as exc:
+            self._warn("join", f"{exc}; trying again")
+            self._joining[index] = monotonic() + RETRY_INTERVAL
+            return ""
+        self._joining.pop(index, None)
+        if index in self._members:
+            member.joined(bridge.number)
+            self._note(index)
+        self._made.is_now(member.name, bridge.number)
+        return link.name
+
+
+def _seen(link: links.Link, member: Membership, find: Callable[[int | str], links.Link | None]) -> Seen:
+    if link.master and (master := find(link.master)):
+        return Seen(link.up, master.number, master.name, bridge_exists=True, namesake=0)
+    namesake = find(member.name) if member.state is State.AWAY else None
+    exists = bool(member.bridge) and find(member.bridge) is not None
+    return Seen(link.up, 0, "", exists, namesake.number if namesake else 0)
+
+
+def _gone(bridge: str) -> DeviceError:
+    return DeviceError(f"cannot use the bridge {bridge}: it was deleted; make it again, and clients are let in")

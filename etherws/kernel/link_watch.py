@@ -1,0 +1,76 @@
+"""Tells which interfaces have changed, or their place in a bridge or their queueing discipline: one socket for all.
+
+Says that something may have changed, not what it is now. Read next: link_changes.py, which reads the messages;
+bridges.py and guard.py, which are told. Source: rtnetlink(7).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Mapping
+
+from gevent import socket
+
+from etherws.kernel import link_changes
+from etherws.kernel.link_changes import Touched
+from etherws.kernel.netlink_watch import RECEIVE, NetlinkWatch, open_socket
+
+#: include/uapi/linux/rtnetlink.h
+RTMGRP_LINK, RTMGRP_TC = 0x1, 0x8
+
+#: At most so many messages are looked at together: what they are about is then asked once.
+MESSAGES = 100
+
+#: What is called with the indexes of the interfaces, and what may have changed of each; with None if anything may have.
+Listener = Callable[[Mapping[int, Touched] | None], None]
+
+
+class LinkWatch:
+    """The changes of all interfaces of this network namespace."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Listener] = []
+        self._watch: NetlinkWatch | None = None
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` after each change, in the order in which they came here. It must not wait for long, and may
+        raise OSError or DeviceError: then all are called with None some seconds later."""
+        self._listeners.append(listener)
+
+    def start(self) -> None:
+        """Watch from now on."""
+        self._watch = NetlinkWatch(self._open, self._read, lambda: self._tell(None), "interfaces")
+
+    def close(self) -> None:
+        """Watch no longer."""
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    def _open(self) -> socket.socket:
+        sock = open_socket(socket.NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_TC)
+        sock.setblocking(False)
+        return sock
+
+    def _read(self, sock: socket.socket) -> None:
+        while True:
+            # Each time, so that a flood of messages does not keep others waiting.
+            socket.wait_read(sock.fileno())
+            touched, complete = dict[int, Touched](), True
+            try:
+                # One change makes some five messages, and there is one in each recv().
+                for _ in range(MESSAGES):
+                    for index, what in link_changes.touched(sock.recv(RECEIVE)).items():
+                        touched[index] = touched.get(index, what) | what
+            except BlockingIOError:
+                pass
+            except OSError as exc:
+                if exc.errno != errno.ENOBUFS:
+                    raise
+                # The kernel has dropped messages.
+                complete = False
+            self._tell(touched if complete else None)
+
+    def _tell(self, touched: Mapping[int, Touched] | None) -> None:
+        for listener in self._listeners:
+            listener(touched)

@@ -1,0 +1,63 @@
+"""The bridges that etherws has made: made again when somebody deletes them, and removed at the end if nobody uses them.
+
+A bridge that was there before is somebody else's, and is never removed. Read next: bridges.py, bridge_use.py.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from etherws.errors import DeviceError
+from etherws.kernel import bridge_use, interfaces
+
+log = logging.getLogger(__name__)
+
+#: Seconds after which a bridge that was made here and that somebody has deleted is made again. Whoever restarts the
+#: network makes it again within that time, and would fail if it was there already.
+REMAKE_DELAY = 3.0
+
+
+@dataclass
+class _Made:
+    number: int
+    autoconfigure: bool
+
+
+class MadeBridges:
+    """Those of one process, by name."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, _Made] = {}
+
+    def make(self, name: str, *, autoconfigure: bool) -> bool:
+        """Make the bridge, unless an interface of that name exists; return whether it was made. Raises DeviceError."""
+        number = interfaces.make_bridge(name, autoconfigure=autoconfigure)
+        if number is not None:
+            self._made[name] = _Made(number, autoconfigure)
+        return number is not None
+
+    def make_again(self, name: str, since: float) -> None:
+        """The bridge of this name is gone for `since` seconds: if it was made here, and nobody else makes it again, do
+        that. Raises DeviceError."""
+        made = self._made.get(name)
+        if made is not None and since >= REMAKE_DELAY and self.make(name, autoconfigure=made.autoconfigure):
+            log.warning("%s is made again, since nobody else has done so; addresses that it had are gone", name)
+
+    def is_now(self, name: str, number: int) -> None:
+        """The bridge of this name has this index. If that is another than before, somebody else has made it, and also
+        removes it."""
+        if name in self._made and self._made[name].number != number:
+            del self._made[name]
+
+    def remove(self) -> None:
+        """Remove them, but for those that somebody uses."""
+        for name, made in self._made.items():
+            try:
+                users = bridge_use.remove_unless_used(made.number)
+            except DeviceError as exc:
+                log.error("%s", exc)
+                continue
+            if users:
+                log.warning("%s stays: %s. When nobody needs it any more: ip link del %s", name, users, name)
+        self._made.clear()

@@ -1,0 +1,94 @@
+"""Listens to what netlink tells of changes, without end: a socket that is read, and opened anew when it fails.
+
+Knows no message; who listens gives the function that reads. Read next: guard.py (rules), link_watch.py (interfaces).
+Source: netlink(7).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import gevent
+from gevent import socket
+
+from etherws.errors import DeviceError
+from etherws.log_limit import LogLimit
+
+log = logging.getLogger(__name__)
+
+#: include/uapi/linux/netlink.h, asm-generic/socket.h
+SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, SO_RCVBUFFORCE = 270, 1, 33
+
+#: Bytes of one recv(): more than the kernel puts into one.
+RECEIVE = 64 * 1024
+
+#: Bytes of messages that may wait: those of a firewall of some 10,000 rules that is loaded at once.
+RECEIVE_BUFFER = 4 << 20
+
+#: Seconds until a socket that has failed is opened anew.
+REOPEN_INTERVAL = 5.0
+
+
+class NetlinkWatch:
+    """One socket, and the greenlet that reads it."""
+
+    def __init__(
+        self,
+        open_: Callable[[], socket.socket],
+        read: Callable[[socket.socket], None],
+        missed: Callable[[], None],
+        what: str,
+    ) -> None:
+        """Listen from now on. `open_` and `read` may raise OSError; `read` goes on without end. `missed` is called when
+        changes may have gone unnoticed: after the socket was opened anew. `what` changes, for the log."""
+        self._open, self._read, self._missed, self._what = open_, read, missed, what
+        self._limit = LogLimit(log)
+        self._socket = self._opened()
+        self._greenlet = gevent.spawn(self._run)
+
+    def close(self) -> None:
+        """Listen no longer."""
+        self._greenlet.kill()
+        self._end()
+
+    def _opened(self) -> socket.socket | None:
+        try:
+            return self._open()
+        except OSError as exc:
+            self._limit.log(logging.DEBUG, "open", "changes of %s are not told: %s", self._what, exc.strerror)
+            return None
+
+    def _run(self) -> None:
+        while True:
+            if self._socket is not None:
+                try:
+                    self._read(self._socket)
+                except (OSError, DeviceError) as exc:
+                    self._limit.log(
+                        logging.WARNING, "read", "what others do to %s is not told for now: %s", self._what, exc
+                    )
+                self._end()
+            gevent.sleep(REOPEN_INTERVAL)
+            self._socket = self._opened()
+            if self._socket is not None:
+                self._missed()
+
+    def _end(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def open_socket(protocol: int, groups: int, group: int = 0) -> socket.socket:
+    """A socket for messages of these groups: a mask of them, or the number of one. Raises OSError."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
+    try:
+        sock.bind((0, groups))
+        if group:
+            sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+    except OSError:
+        sock.close()
+        raise
+    return sock

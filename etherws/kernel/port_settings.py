@@ -1,0 +1,65 @@
+"""What of a port's rules is a setting of its interface: the rate of what leaves by it, and isolation in its bridge.
+
+Others may change both, and isolation is lost when the interface leaves its bridge. Read next: port_filter.py, which
+says what is needed; interfaces.py, which tells the kernel.
+"""
+
+from __future__ import annotations
+
+from etherws.kernel import interfaces
+from etherws.kernel.link_changes import Touched
+from etherws.kernel.place import Place
+from etherws.kernel.rules import Rules
+
+
+class PortSettings:
+    """The settings of the interface at `place`. While that is in another network namespace, only clear() is called."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        #: Whether the interface's bridge is gone, and it joins when that is there again. Meanwhile there is no other
+        #: port from which to isolate it.
+        self.bridge_is_away = False
+        #: Whether we have isolated it. If not, its owner may have, and we leave that alone.
+        self._isolated = False
+        #: Whether it may have a rate limit of ours: of this process, or of one that had the interface before.
+        self._shaped = True
+
+    def apply(self, rules: Rules) -> None:
+        """Set what the rules need. Raises DeviceError."""
+        self._shape(rules.rate_down)
+        self._isolate(rules.isolated)
+
+    def clear(self) -> None:
+        """Set nothing of ours any more. An interface that was moved has lost both. Raises DeviceError."""
+        if self._place.exists() and self._place.is_here():
+            self.apply(Rules())
+        self._shaped = self._isolated = False
+
+    def missing(self, rules: Rules, name: str, touched: Touched) -> str:
+        """What of the rules others have changed, of what may be `touched`, for the log; empty if nothing."""
+        if Touched.QUEUE in touched and rules.rate_down and not interfaces.has_rate(self._place.index, rules.rate_down):
+            return f"the rate limit of {name} is gone"
+        if Touched.PORT not in touched or not rules.isolated or self._may_be_alone():
+            return ""
+        return "" if interfaces.is_isolated(self._place.index) else f"{name} is isolated no more"
+
+    def join(self, bridge: int, rules: Rules) -> None:
+        """Put the interface into the bridge of this index, isolated if the rules say so. Raises DeviceError."""
+        interfaces.join(self._place.index, bridge, isolated=rules.isolated)
+        self._isolated = self._isolated or rules.isolated
+        self.bridge_is_away = False
+
+    def _shape(self, rate: int | None) -> None:
+        if rate or self._shaped:
+            self._shaped = True
+            interfaces.set_rate(self._place.index, rate)
+        self._shaped = bool(rate)
+
+    def _isolate(self, on: bool) -> None:
+        if (on or self._isolated) and not self._may_be_alone():
+            interfaces.isolate(self._place.index, on)
+        self._isolated = on
+
+    def _may_be_alone(self) -> bool:
+        return self.bridge_is_away and not interfaces.is_in_bridge(self._place.index)
