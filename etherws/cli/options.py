@@ -42,15 +42,15 @@ class Wait(Duration):
         return found
 
 
-class Between(click.ParamType[int]):
-    """A whole number within bounds. Unlike click's own range, it leaves the words of the help to the help."""
+class Within(click.ParamType[float]):
+    """A number within bounds. Unlike click's own range, it does not show them in the help, as 0<=x<=65535."""
 
     name = "number"
 
-    def __init__(self, least: int, most: int) -> None:
-        self._range = click.IntRange(least, most)
+    def __init__(self, bounds: click.IntRange | click.FloatRange) -> None:
+        self._range = bounds
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The number."""
         return self._range.convert(value, param, ctx)
 
@@ -89,7 +89,11 @@ _interface = [
 
 _connection = [
     _option(
-        "--wire", type=Between(1, 2), metavar="1|2", default=2, help="Use this version of the wire format, or an older."
+        "--wire",
+        type=Within(click.IntRange(1, 2)),
+        metavar="1|2",
+        default=2,
+        help="Use this version of the wire format, or an older.",
     ),
     _option("--congestion", default="auto", metavar="NAME", help="Use this congestion control of TCP."),
 ]
@@ -128,7 +132,7 @@ server_sections: Sections = {
         ),
         _option(
             "--port",
-            type=Between(0, 65535),
+            type=Within(click.IntRange(0, 65535)),
             metavar="PORT",
             help="Listen on this TCP port; 0 takes any free one.  [default: 80, with TLS 443]",
         ),
@@ -172,7 +176,7 @@ client_sections: Sections = {
             "--uri",
             multiple=True,
             metavar="URI",
-            help="Connect to this server, ws://HOST[:PORT]/[PATH] or wss://... Repeatable: the first that answers.",
+            help="Connect to ws://HOST/, or with TLS to wss://HOST:PORT/PATH. Repeatable: the first that answers.",
         ),
         _option("--connect-to", metavar="HOST:PORT", help="Connect there.  [default: to the URI's host]"),
         _flag("-4", "--ipv4", help="Use IPv4 only.  [default: IPv6 and IPv4]"),
@@ -255,6 +259,55 @@ client_sections: Sections = {
         ),
         *_process,
     ],
+}
+
+demo_sections: Sections = {
+    "Options": [
+        _option(
+            "--seconds",
+            type=Within(click.FloatRange(0.1, 20)),
+            metavar="SECONDS",
+            default=3,
+            help="Measure TCP for so long, 0.1 to 20 seconds.",
+        )
+    ]
+}
+
+passwd_sections: Sections = {
+    "Options": [
+        _flag("--token", help="Make a token and print it.  [default: set a password]"),
+        _option(
+            "--out",
+            type=click.Path(),
+            metavar="FILE",
+            help="Write the token to this new file, which only you can read.  [default: print it]",
+        ),
+        _flag("--delete", help="Delete all entries of NAME."),
+        _option(
+            "--cost",
+            type=int,
+            metavar="NUMBER",
+            default=10,
+            help="Make each check of a password so costly for bcrypt, 4 to 15; one more doubles the work.",
+        ),
+    ]
+}
+
+main_notes = {
+    "Try first": """\
+etherws demo             as root: a tunnel inside this machine, to look at
+etherws server           as root, on one machine
+etherws client ws://HOST/
+                         as root, on another; HOST is the first machine
+etherws COMMAND --help   the options of a command""",
+}
+
+passwd_notes = {
+    "Examples": """\
+etherws passwd users alice
+etherws server --htpasswd users
+etherws passwd --token --out branch1.token tokens branch1
+etherws server --token-file tokens""",
 }
 
 server_notes = {
