@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import click
 import pytest
@@ -14,8 +13,7 @@ from click.testing import CliRunner
 
 from etherws.cli.commands import main
 from etherws.cli.sections import Command
-
-README = Path(__file__).resolve().parents[2] / "README.rst"
+from tests.lab.readme import README, understand
 
 COMMANDS = ["server", "client", "demo", "passwd", "check-policy"]
 
@@ -103,9 +101,7 @@ def test_every_example_is_a_command_that_is_understood() -> None:
     lines = [line for text in texts for line in text.splitlines() if line.startswith("etherws ")]
     assert len(lines) >= 8
     for line in lines:
-        _, name, *arguments = line.split()
-        # Reads the arguments, and runs nothing.
-        main.commands[name].make_context(name, arguments, parent=context(name).parent)
+        understand(line)
 
 
 @pytest.mark.parametrize("name", ["server", "client"])

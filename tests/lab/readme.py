@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
+
+from etherws.cli.commands import main
 
 README = Path(__file__).resolve().parents[2] / "README.rst"
 
@@ -49,3 +52,11 @@ def _keep(found: list[Block], heading: str, before: str, literal: list[str]) -> 
     commands = re.findall(r"^  # (.*?)(?:  +# .*)?$", text, re.MULTILINE)
     if commands:
         found.append(Block(heading, before, tuple(" ".join(command.split()) for command in commands)))
+
+
+def understand(line: str) -> None:
+    """Read the arguments of an ``etherws`` command as a start would, and run nothing. Raises click.UsageError."""
+    _, name, *arguments = shlex.split(line)
+    # With the group's settings: without them, click would keep a --help that has no -h.
+    group = main.make_context("etherws", [name], resilient_parsing=True)
+    main.commands[name].make_context(name, arguments, parent=group)
