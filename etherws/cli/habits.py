@@ -53,6 +53,14 @@ BOTH = _table(
     ),
     ("--writepid --pid --pid-file -P", "the file for the process ID is given by --pidfile FILE"),
     ("--config --conf -c", "there is no configuration file, but a variable for each option; see --help"),
+    (
+        "--group --chroot --run-as --setcon",
+        "a systemd unit takes rights away, as those in contrib/ do; see --help for the options",
+    ),
+    (
+        "--status --management --monitor --metrics --json",
+        "a session's counters are logged at its end, and at kill -USR1, with --log-level LEVEL up to info",
+    ),
     ("--option -o", "each option has a name of its own; see --help"),
     ("--client --server --tls-client --tls-server --mode", "the command is etherws client or etherws server"),
 )
@@ -103,7 +111,8 @@ CLIENT = _table(
         "--host --remote --server --url --connect --address --hostname --http-host -r",
         "the server is given by --uri ws://HOST/",
     ),
-    ("--port --rport --lport -p", "the port is a part of --uri ws://HOST:PORT/"),
+    ("--listen --bind --local -l", "the client listens nowhere; the server is given by --uri ws://HOST/"),
+    ("--port --rport --lport --listen-port -p", "the port is a part of --uri ws://HOST:PORT/"),
     ("--path --url-path --prefix --http-upgrade-path-prefix", "the path is a part of --uri ws://HOST/PATH"),
     ("--ssl --tls --wss", "TLS is switched on by --uri wss://HOST/"),
     (
@@ -185,8 +194,13 @@ def option_hint(command: str, name: str, others: Iterable[str] = ()) -> str | No
     """
     hint = OPTIONS.get(command, {}).get(name)
     owners = " and ".join(f"etherws {other}" for other in others)
-    parts = [f"{name} is an option of {owners}" if owners else f"no option {name}", *([hint] if hint else [])]
-    return "; ".join(parts) if owners or hint else None
+    if owners:
+        return "; ".join(filter(None, (f"{name} is an option of {owners}", hint)))
+    if hint:
+        return f"no option {name}; {hint}"
+    # A name that makes sense for the other command only.
+    found = [(other, table[name]) for other, table in OPTIONS.items() if other != command and name in table]
+    return f"no option {name}; for etherws {found[0][0]}, {found[0][1]}" if found and command in OPTIONS else None
 
 
 def command_hint(word: str) -> str | None:

@@ -26,10 +26,34 @@ def test_a_hint_names_an_option_that_exists_and_answers_for_none_that_does(comma
     for name, hint in OPTIONS[command].items():
         assert name.startswith("-"), name
         own, *others = hint.split("; etherws client has ")
-        named = OPTION.findall(own)
+        named = OPTION.findall(own.replace("kill -USR1", "kill"))
         assert named or "etherws client or etherws server" in own
         assert known.issuperset(named), f"{name}: {hint}"
         assert all(set(OPTION.findall(other)) <= options_of(main.commands["client"]) for other in others), hint
+
+
+#: What the programs beside etherws call the things that it has options for.
+ELSEWHERE = {
+    "OpenVPN": "--remote --local --lport --rport --dev --ca --cert --key --tun-mtu --peer-fingerprint --auth-user-pass "
+    "--auth-user-pass-verify --http-proxy --socks-proxy --keepalive --connect-retry --connect-retry-max --proto --verb "
+    "--log --syslog --daemon --writepid --group --chroot --status --management --up --down",
+    "wstunnel": "--tls-certificate --tls-private-key --tls-client-ca-certs --tls-verify-certificate --tls-sni-override "
+    "--http-upgrade-credentials --restrict-config --http-headers --http-proxy -p --websocket-ping-frequency "
+    "--connection-retry-max-backoff --dns-resolver-prefer-ipv4 --log-lvl",
+    "chisel": "--host -p --tls-cert --tls-key --tls-ca --tls-skip-verify --fingerprint --hostname --auth --authfile "
+    "--keepalive --max-retry-count --pid -v",
+    "curl": "--url -E --cert --key --oauth2-bearer --resolve --proxy-user -U --retry --max-time -m -A -b -e -v -s",
+    "ssh": "-w -o -f -p -i -b",
+    "gunicorn": "-b --bind -c -D --daemon -p --ca-certs --forwarded-allow-ips",
+    "etherws 1.3": "--host --sslcert --sslkey --cacerts --passwd --logconf --ageout",
+}
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+@pytest.mark.parametrize("program", ELSEWHERE)
+def test_names_of_other_programs_have_hints(program: str, command: str) -> None:
+    for name in ELSEWHERE[program].split():
+        assert name in options_of(main.commands[command]) or option_hint(command, name), name
 
 
 @pytest.mark.parametrize("word", COMMANDS)
@@ -49,6 +73,9 @@ def test_an_option_of_another_command_is_said_to_be_one() -> None:
     )
     assert option_hint("demo", "--mtu", ["server", "client"]) == (
         "--mtu is an option of etherws server and etherws client"
+    )
+    assert option_hint("server", "--resolve") == (
+        "no option --resolve; for etherws client, where to connect instead is given by --connect-to HOST:PORT"
     )
     assert option_hint("server", "--frobnicate") is None
     assert option_hint("demo", "--cert") is None
