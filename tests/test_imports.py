@@ -54,7 +54,7 @@ PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
     "file_names",
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
-    "cli/habits",
+    *("cli/examples", "cli/habits"),
     *("client/backoff", "client/credentials", "client/http_answer", "client/http_auth", "client/proxy_choice"),
     "client/upgrade",
     *("kernel/learned", "kernel/link_changes", "kernel/netlink", "kernel/rule_changes"),

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 
 import click
 
-from etherws.cli.options import passwd_notes, passwd_sections
+from etherws.cli.examples import passwd_notes
+from etherws.cli.options import passwd_sections
 from etherws.cli.sections import Command
 from etherws.errors import SettingsError, printable
 

@@ -17,7 +17,8 @@ import click
 
 from etherws import __version__
 from etherws.cli import admin, background_log, daemon, inherited, log_writer, sections
-from etherws.cli.options import client_notes, client_sections, demo_sections, main_notes, server_notes, server_sections
+from etherws.cli.examples import client_notes, main_notes, server_notes
+from etherws.cli.options import client_sections, demo_sections, server_sections
 from etherws.cli.waiting import Start, spelled_out
 from etherws.client.credentials import (
     Credentials,

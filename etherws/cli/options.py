@@ -2,7 +2,8 @@
 
 Every option can be set in the environment: ETHERWS_SERVER_PORT, ETHERWS_CLIENT_URI, and so on. To add an option, add it
 here and as a field in settings.py, which checks it. Each help text is a sentence that says all that one line can say;
-README.rst lists the option too. Read next: sections.py, which shows them; commands.py, which runs the commands.
+README.rst lists the option too. Read next: sections.py, which shows them; examples.py, which is shown behind them;
+commands.py, which runs the commands.
 """
 
 from __future__ import annotations
@@ -291,48 +292,4 @@ passwd_sections: Sections = {
             help="Make each check of a password so costly for bcrypt, 4 to 15; one more doubles the work.",
         ),
     ]
-}
-
-main_notes = {
-    "Try first": """\
-etherws demo             as root: a tunnel inside this machine, to look at
-etherws server           as root, on one machine
-etherws client ws://HOST/
-                         as root, on another; HOST is the first machine
-etherws COMMAND --help   the options of a command""",
-}
-
-passwd_notes = {
-    "Examples": """\
-etherws passwd users alice
-etherws server --htpasswd users
-etherws passwd --token --out branch1.token tokens branch1
-etherws server --token-file tokens""",
-}
-
-server_notes = {
-    "Examples": """\
-etherws server --bridge br0
-etherws server --certfile ssl.crt --keyfile ssl.key --token-file tokens
-etherws server --address unix:/run/etherws.sock --trusted-proxy unix""",
-    "Environment": """\
-Each option has a variable, ETHERWS_SERVER_ and its name in capitals, with _
-for -: ETHERWS_SERVER_PORT=8080, ETHERWS_SERVER_TOKEN_FILE=/etc/tokens,
-ETHERWS_SERVER_FOREGROUND=1. The option comes before the variable.""",
-}
-
-client_notes = {
-    "Examples": """\
-etherws client --uri ws://192.0.2.1/ --bridge br0
-etherws client --uri wss://host.example/ --token-file branch1.token
-etherws client --uri wss://host.example/ --cacert ssl.crt --user alice""",
-    "Environment": """\
-Each option has a variable, ETHERWS_CLIENT_ and its name in capitals, with _
-for -: ETHERWS_CLIENT_URI=wss://host.example/, ETHERWS_CLIENT_FOREGROUND=1.
-The option comes before the variable. These have no option of their name:
-  ETHERWS_CLIENT_PASSWORD   the password of --user
-  ETHERWS_CLIENT_TOKEN      the token, if there is no --token-file and no user
-  https_proxy, http_proxy, all_proxy, no_proxy
-                            the proxy for wss://, for ws://, for both; hosts
-                            without one""",
 }
