@@ -4,7 +4,7 @@
 # make lint         style, format and types
 # make format       put the code into the one format
 # make coverage     every test again; prints the lines and branches that no test runs
-# make acceptance   the README typed on a bare Debian, as root; fetches its packages
+# make acceptance   the README typed on a bare Debian, and peers of others; fetches packages, needs root
 # make fuzz         random bytes as strangers may send them, for five minutes or FUZZ_SECONDS=N
 # make conformance  the Autobahn test suite on both ends, where there is a Python 2.7
 # make bench        etherws beside its peers, as root
