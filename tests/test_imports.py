@@ -74,7 +74,15 @@ OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", 
 #: A library: the modules that may import it.
 DOORS = {
     "pytun": {"tunnel/tap"},
-    "click": {"cli/admin", "cli/commands", "cli/demo", "cli/file_options", "cli/options", "cli/sections"},
+    "click": {
+        "cli/admin",
+        "cli/commands",
+        "cli/demo",
+        "cli/file_options",
+        "cli/number_options",
+        "cli/options",
+        "cli/sections",
+    },
     "pyroute2": {
         "kernel/device_errors",
         "kernel/interfaces",

@@ -8,52 +8,14 @@ commands.py, which runs the commands.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import click
 
 from etherws.cli.file_options import Address, FileName, Header, Pins
+from etherws.cli.number_options import Duration, Wait, Within
 from etherws.cli.sections import Sections
 from etherws.cli.waiting import FOREVER
-from etherws.settings import duration
-
-
-class Duration(click.ParamType[float]):
-    """Seconds, with or without a unit: 20, 20s, 500ms, 5m, 1h."""
-
-    name = "seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The duration in seconds."""
-        try:
-            return duration(str(value))
-        except ValueError as exc:
-            self.fail(str(exc), param, ctx)
-
-
-class Wait(Duration):
-    """Seconds to wait for a connection, or ``forever``."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The time in seconds, math.inf for ever."""
-        found = math.inf if value == FOREVER else super().convert(value, param, ctx)
-        if not found:
-            self.fail("the time must be above zero; leave it out to wait for ever", param, ctx)
-        return found
-
-
-class Within(click.ParamType[float]):
-    """A number within bounds. Unlike click's own range, it does not show them in the help, as 0<=x<=65535."""
-
-    name = "number"
-
-    def __init__(self, bounds: click.IntRange | click.FloatRange) -> None:
-        self._range = bounds
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number."""
-        return self._range.convert(value, param, ctx)
 
 
 def _option(*names: str, help: str, **attributes: Any) -> click.Option:

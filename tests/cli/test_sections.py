@@ -65,7 +65,7 @@ def test_every_metavar_says_what_to_write(name: str) -> None:
             metavar = param.make_metavar(ctx=ctx)
         if not (isinstance(param, click.Option) and param.is_flag):
             assert metavar not in ("TEXT", "PATH", "INTEGER", "FLOAT", "DURATION") or param.name == "path"
-            assert re.fullmatch(r"[A-Z0-9:'@|\[\] ]+", metavar), metavar
+            assert re.fullmatch(r"[A-Z0-9:='@|\[\] ]+", metavar), metavar
 
 
 @pytest.mark.parametrize("switch", ["--help", "-h"])
