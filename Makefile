@@ -4,6 +4,7 @@
 # make lint         style, format and types
 # make format       put the code into the one format
 # make coverage     every test again; prints the lines and branches that no test runs
+# make acceptance   the README typed on a bare Debian, and peers of others; fetches packages, needs root
 # make fuzz         random bytes as strangers may send them, for five minutes or FUZZ_SECONDS=N
 # make conformance  the Autobahn test suite on both ends, where there is a Python 2.7
 # make bench        etherws beside its peers, as root
@@ -32,7 +33,7 @@ BENCH_PROGRAMS := $(TEST_PROGRAMS) cc:gcc c99:libc6-dev openvpn:openvpn vtund:vt
 PROXY_PROGRAMS := nginx:nginx /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream \
 	haproxy:haproxy caddy:caddy apache2:apache2-bin
 
-.PHONY: help demo test quick lint format coverage programs fuzz conformance bench release clean
+.PHONY: help demo test quick lint format coverage programs acceptance fuzz conformance bench release clean
 .DEFAULT_GOAL := help
 
 help:
@@ -45,7 +46,7 @@ test: lint programs
 	$(PYTEST) $(ARGS)
 
 quick: $(VENV)/test.done
-	$(PYTEST) --quiet -m "not namespaces" --hypothesis-profile=quick $(ARGS)
+	$(PYTEST) --quiet -m "not namespaces and not packages" --hypothesis-profile=quick $(ARGS)
 
 lint: $(VENV)/test.done
 	$(BIN)/ruff check .
@@ -61,6 +62,10 @@ coverage: $(VENV)/test.done programs
 
 programs:
 	@sh contrib/apt-programs $(TEST_PROGRAMS) $(PROXY_PROGRAMS) || true
+
+acceptance: $(VENV)/test.done programs
+	@sh contrib/apt-programs debootstrap:debootstrap
+	$(BIN)/python -m pytest -m packages $(ARGS)
 
 fuzz: $(VENV)/test.done
 	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS) $(ARGS)

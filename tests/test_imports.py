@@ -54,6 +54,7 @@ PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
     "file_names",
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
+    *("cli/examples", "cli/habits"),
     *("client/backoff", "client/credentials", "client/http_answer", "client/http_auth", "client/proxy_choice"),
     "client/upgrade",
     *("kernel/bridge_warnings", "kernel/learned", "kernel/link_changes", "kernel/loops", "kernel/membership"),
@@ -74,7 +75,15 @@ OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", 
 #: A library: the modules that may import it.
 DOORS = {
     "pytun": {"tunnel/tap"},
-    "click": {"cli/admin", "cli/commands", "cli/demo", "cli/file_options", "cli/options", "cli/sections"},
+    "click": {
+        "cli/admin",
+        "cli/commands",
+        "cli/demo",
+        "cli/file_options",
+        "cli/number_options",
+        "cli/options",
+        "cli/sections",
+    },
     "pyroute2": {
         "kernel/bridge_use",
         "kernel/device_errors",

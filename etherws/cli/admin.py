@@ -13,20 +13,19 @@ from collections.abc import Callable, Iterator
 
 import click
 
+from etherws.cli.examples import passwd_notes
+from etherws.cli.options import passwd_sections
+from etherws.cli.sections import Command
 from etherws.errors import SettingsError, printable
 
 
-@click.command("passwd")
+@click.command("passwd", cls=Command, sections=passwd_sections, notes=passwd_notes)
 @click.argument("file", type=click.Path(dir_okay=False))
 @click.argument("name")
-@click.option("--token", is_flag=True, help="Make a token and print it, instead of setting a password.")
-@click.option(
-    "--out", type=click.Path(), metavar="FILE", help="Write the token to this new file, which only you can read."
-)
-@click.option("--delete", is_flag=True, help="Delete all entries of the name.")
-@click.option("--cost", type=int, default=10, show_default=True, help="bcrypt's, 4 to 15; one more doubles its work.")
 def passwd(file: str, name: str, token: bool, out: str | None, delete: bool, cost: int) -> None:
-    """Add NAME to a file of passwords (--htpasswd) or tokens (--token-file), or change its password.
+    """Add NAME to a file of passwords or tokens, or change it.
+
+    FILE is what etherws server --htpasswd FILE or --token-file FILE reads.
 
     Asks for the password on the terminal; without one, reads the first line of standard input.
     """
@@ -108,10 +107,13 @@ def _new_password() -> str:
         raise SettingsError("the password is not UTF-8; choose another") from None
 
 
-@click.command("check-policy")
+@click.command("check-policy", cls=Command, sections={"Options": []})
 @click.argument("file", metavar="FILE")
 def check_policy(file: str) -> None:
-    """Check a policy file, and print what applies to whom."""
+    """Check a policy file, and print what applies to whom.
+
+    FILE is what etherws server --policy FILE reads.
+    """
     from etherws.access import policy
 
     loaded = policy.load(file)

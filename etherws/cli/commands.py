@@ -16,9 +16,9 @@ from typing import Any
 import click
 
 from etherws import __version__
-from etherws.cli import admin, background_log, daemon, inherited, log_writer
-from etherws.cli.options import client_notes, client_sections, server_notes, server_sections
-from etherws.cli.sections import Command
+from etherws.cli import admin, background_log, daemon, inherited, log_writer, sections
+from etherws.cli.examples import client_notes, main_notes, server_notes
+from etherws.cli.options import client_sections, demo_sections, server_sections
 from etherws.cli.waiting import Start, spelled_out
 from etherws.client.credentials import (
     Credentials,
@@ -36,7 +36,7 @@ from etherws.small_files import is_open_to_all
 log = logging.getLogger("etherws")
 
 
-class Group(click.Group):
+class Group(sections.Group):
     """Shows our own errors as click shows its own."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -55,18 +55,18 @@ class Failure(click.ClickException):
         self.exit_code = error.exit_status  # type: ignore[misc]
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "ETHERWS"})
+@click.group(
+    cls=Group,
+    notes=main_notes,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "ETHERWS"},
+)
 @click.version_option(__version__, prog_name="etherws")
 def main() -> None:
     """Ethernet over WebSocket: one LAN across everything that lets HTTP out."""
     inherited.mend()
 
 
-main.add_command(admin.passwd)
-main.add_command(admin.check_policy)
-
-
-@main.command(cls=Command, sections=server_sections, notes=server_notes)
+@main.command(cls=sections.Command, sections=server_sections, notes=server_notes)
 def server(
     address: str | None,
     port: int | None,
@@ -98,7 +98,7 @@ def server(
     _run(run, **options)
 
 
-class ClientCommand(Command):
+class ClientCommand(sections.Command):
     """Reads a ``--wait`` without a time."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -208,13 +208,19 @@ def _ask_password(user: str) -> str:
     return str(click.prompt(f"Password of {user}", hide_input=True, err=True))
 
 
-@main.command()
-@click.option("--seconds", type=click.FloatRange(0.1, 20), default=3, show_default=True, help="Of TCP throughput.")
+@main.command(cls=sections.Command, sections=demo_sections)
 def demo(seconds: float) -> None:
-    """Show a tunnel between two virtual hypervisors, in network namespaces of its own."""
+    """Show a tunnel at work, in network namespaces of its own.
+
+    It builds two virtual hypervisors, each with a VM, and joins them. Nothing else on the machine changes.
+    """
     from etherws.cli import demo as demonstration
 
     demonstration.run(seconds)
+
+
+main.add_command(admin.passwd)
+main.add_command(admin.check_policy)
 
 
 def _fields_of(settings: Any, options: dict[str, Any]) -> dict[str, Any]:

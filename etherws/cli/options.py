@@ -2,57 +2,20 @@
 
 Every option can be set in the environment: ETHERWS_SERVER_PORT, ETHERWS_CLIENT_URI, and so on. To add an option, add it
 here and as a field in settings.py, which checks it. Each help text is a sentence that says all that one line can say;
-README.rst lists the option too. Read next: sections.py, which shows them; commands.py, which runs the commands.
+README.rst lists the option too. Read next: sections.py, which shows them; examples.py, which is shown behind them;
+commands.py, which runs the commands.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import click
 
 from etherws.cli.file_options import Address, FileName, Header, Pins
+from etherws.cli.number_options import Duration, Wait, Within
 from etherws.cli.sections import Sections
 from etherws.cli.waiting import FOREVER
-from etherws.settings import duration
-
-
-class Duration(click.ParamType[float]):
-    """Seconds, with or without a unit: 20, 20s, 500ms, 5m, 1h."""
-
-    name = "seconds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The duration in seconds."""
-        try:
-            return duration(str(value))
-        except ValueError as exc:
-            self.fail(str(exc), param, ctx)
-
-
-class Wait(Duration):
-    """Seconds to wait for a connection, or ``forever``."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The time in seconds, math.inf for ever."""
-        found = math.inf if value == FOREVER else super().convert(value, param, ctx)
-        if not found:
-            self.fail("the time must be above zero; leave it out to wait for ever", param, ctx)
-        return found
-
-
-class Between(click.ParamType[int]):
-    """A whole number within bounds. Unlike click's own range, it leaves the words of the help to the help."""
-
-    name = "number"
-
-    def __init__(self, least: int, most: int) -> None:
-        self._range = click.IntRange(least, most)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number."""
-        return self._range.convert(value, param, ctx)
 
 
 def _option(*names: str, help: str, **attributes: Any) -> click.Option:
@@ -89,7 +52,11 @@ _interface = [
 
 _connection = [
     _option(
-        "--wire", type=Between(1, 2), metavar="1|2", default=2, help="Use this version of the wire format, or an older."
+        "--wire",
+        type=Within(click.IntRange(1, 2)),
+        metavar="1|2",
+        default=2,
+        help="Use this version of the wire format, or an older.",
     ),
     _option("--congestion", default="auto", metavar="NAME", help="Use this congestion control of TCP."),
 ]
@@ -128,7 +95,7 @@ server_sections: Sections = {
         ),
         _option(
             "--port",
-            type=Between(0, 65535),
+            type=Within(click.IntRange(0, 65535)),
             metavar="PORT",
             help="Listen on this TCP port; 0 takes any free one.  [default: 80, with TLS 443]",
         ),
@@ -172,7 +139,7 @@ client_sections: Sections = {
             "--uri",
             multiple=True,
             metavar="URI",
-            help="Connect to this server, ws://HOST[:PORT]/[PATH] or wss://... Repeatable: the first that answers.",
+            help="Connect to ws://HOST/, or with TLS to wss://HOST:PORT/PATH. Repeatable: the first that answers.",
         ),
         _option("--connect-to", metavar="HOST:PORT", help="Connect there.  [default: to the URI's host]"),
         _flag("-4", "--ipv4", help="Use IPv4 only.  [default: IPv6 and IPv4]"),
@@ -258,29 +225,34 @@ client_sections: Sections = {
     ],
 }
 
-server_notes = {
-    "Examples": """\
-etherws server --bridge br0
-etherws server --certfile ssl.crt --keyfile ssl.key --token-file tokens
-etherws server --address unix:/run/etherws.sock --trusted-proxy unix""",
-    "Environment": """\
-Each option has a variable, ETHERWS_SERVER_ and its name in capitals, with _
-for -: ETHERWS_SERVER_PORT=8080, ETHERWS_SERVER_TOKEN_FILE=/etc/tokens,
-ETHERWS_SERVER_FOREGROUND=1. The option comes before the variable.""",
+demo_sections: Sections = {
+    "Options": [
+        _option(
+            "--seconds",
+            type=Within(click.FloatRange(0.1, 20)),
+            metavar="SECONDS",
+            default=3,
+            help="Measure TCP for so long, 0.1 to 20 seconds.",
+        )
+    ]
 }
 
-client_notes = {
-    "Examples": """\
-etherws client --uri ws://192.0.2.1/ --bridge br0
-etherws client --uri wss://host.example/ --token-file branch1.token
-etherws client --uri wss://host.example/ --cacert ssl.crt --user alice""",
-    "Environment": """\
-Each option has a variable, ETHERWS_CLIENT_ and its name in capitals, with _
-for -: ETHERWS_CLIENT_URI=wss://host.example/, ETHERWS_CLIENT_FOREGROUND=1.
-The option comes before the variable. These have no option of their name:
-  ETHERWS_CLIENT_PASSWORD   the password of --user
-  ETHERWS_CLIENT_TOKEN      the token, if there is no --token-file and no user
-  https_proxy, http_proxy, all_proxy, no_proxy
-                            the proxy for wss://, for ws://, for both; hosts
-                            without one""",
+passwd_sections: Sections = {
+    "Options": [
+        _flag("--token", help="Make a token and print it.  [default: set a password]"),
+        _option(
+            "--out",
+            type=click.Path(),
+            metavar="FILE",
+            help="Write the token to this new file, which only you can read.  [default: print it]",
+        ),
+        _flag("--delete", help="Delete all entries of NAME."),
+        _option(
+            "--cost",
+            type=int,
+            metavar="NUMBER",
+            default=10,
+            help="Make each check of a password so costly for bcrypt, 4 to 15; one more doubles the work.",
+        ),
+    ]
 }

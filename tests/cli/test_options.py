@@ -7,7 +7,6 @@ import pytest
 from click.testing import CliRunner
 
 from etherws.cli.commands import client, main, server
-from etherws.cli.options import Duration
 
 
 @pytest.mark.parametrize("command", [client, server], ids=lambda command: command.name)
@@ -19,12 +18,6 @@ def test_the_variable_of_each_option_has_its_name(command: click.Command) -> Non
         names = {name.removeprefix("--").replace("-", "_") for name in option.opts if name.startswith("--")}
         assert option.name in names
         assert option.help
-
-
-def test_a_duration_is_in_seconds() -> None:
-    assert Duration().convert("5m", None, None) == 300.0
-    with pytest.raises(click.BadParameter, match="'soon' is not a duration"):
-        Duration().convert("soon", None, None)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from etherws.cli.commands import main
-from etherws.cli.options import Wait
+from etherws.cli.number_options import Wait
 from etherws.cli.waiting import Start, spelled_out
 from etherws.errors import NOT_CONNECTED_STATUS, ConnectError, NotAdmitted
 

@@ -9,6 +9,7 @@ import pytest
 from etherws.errors import DeviceError, DeviceLost
 from etherws.kernel.filter_table import table_for
 from etherws.kernel.place import Place
+from etherws.kernel.rules import Rules
 from tests.lab.hosts import Host
 from tests.lab.lan import index_of, tables
 

@@ -1,0 +1,49 @@
+"""What ``--help`` shows behind the options: examples, and the environment's names. Texts only, by heading.
+
+A line is shown as it is, with two columns before it, so it has 78 characters at most. tests/cli/test_sections.py tries
+the examples. Read next: options.py, the options; sections.py, which shows both.
+"""
+
+main_notes = {
+    "Try first": """\
+etherws demo             as root: a tunnel inside this machine, to look at
+etherws server           as root, on one machine
+etherws client ws://HOST/
+                         as root, on another; HOST is the first machine
+etherws COMMAND --help   the options of a command""",
+}
+
+passwd_notes = {
+    "Examples": """\
+etherws passwd users alice
+etherws server --htpasswd users
+etherws passwd --token --out branch1.token tokens branch1
+etherws server --token-file tokens""",
+}
+
+server_notes = {
+    "Examples": """\
+etherws server --bridge br0
+etherws server --certfile ssl.crt --keyfile ssl.key --token-file tokens
+etherws server --address unix:/run/etherws.sock --trusted-proxy unix""",
+    "Environment": """\
+Each option has a variable, ETHERWS_SERVER_ and its name in capitals, with _
+for -: ETHERWS_SERVER_PORT=8080, ETHERWS_SERVER_TOKEN_FILE=/etc/tokens,
+ETHERWS_SERVER_FOREGROUND=1. The option comes before the variable.""",
+}
+
+client_notes = {
+    "Examples": """\
+etherws client --uri ws://192.0.2.1/ --bridge br0
+etherws client --uri wss://host.example/ --token-file branch1.token
+etherws client --uri wss://host.example/ --cacert ssl.crt --user alice""",
+    "Environment": """\
+Each option has a variable, ETHERWS_CLIENT_ and its name in capitals, with _
+for -: ETHERWS_CLIENT_URI=wss://host.example/, ETHERWS_CLIENT_FOREGROUND=1.
+The option comes before the variable. These have no option of their name:
+  ETHERWS_CLIENT_PASSWORD   the password of --user
+  ETHERWS_CLIENT_TOKEN      the token, if there is no --token-file and no user
+  https_proxy, http_proxy, all_proxy, no_proxy
+                            the proxy for wss://, for ws://, for both; hosts
+                            without one""",
+}
