@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from etherws import features
 from etherws.access import passwd
 from tests.lab.frames import frame
 from tests.lab.hosts import Host, Process, until
@@ -116,6 +117,8 @@ def test_frames_pass_both_ways_between_our_client_and_a_machine_behind(running: 
         env={"ETHERWS_CLIENT_USER": "alice:sesame"},
     )  # fmt: skip
     client.says("connected")
+    # It is offered version 2, and an early 101 is no sign of a hop that removed anything.
+    assert "version 1" not in client.output
     far, near = host.frames("far0"), host.frames("br0")
     until(lambda: running.port("ethws0"), "the port")
     for size in (14, 60, 1514):
@@ -128,7 +131,13 @@ def test_frames_pass_both_ways_between_our_client_and_a_machine_behind(running: 
 
 def test_version_2_is_agreed_on_where_the_101_is_ours(running: Running) -> None:
     peer = running.peer()
-    peer.say(request(Authorization=basic("alice:sesame"), Sec_WebSocket_Protocol="etherws.v2"))
+    peer.say(
+        request(
+            Authorization=basic("alice:sesame"),
+            Sec_WebSocket_Protocol="etherws.v2",
+            Etherws_Features=features.VERSION_2,
+        )
+    )
     head = peer.head()
     assert head.startswith(b"HTTP/1.1 101 ")
     assert (b"etherws.v2" in head) == (not running.early)
