@@ -20,7 +20,7 @@ from typing import Any
 import gevent
 
 from etherws.access import certificates
-from etherws.errors import SettingsError, printable
+from etherws.errors import EtherwsError, SettingsError, printable
 from etherws.reloadable import Reloadable
 from etherws.settings import ServerSettings
 
@@ -65,11 +65,18 @@ def stop_at_exit(stop: Callable[[], None]) -> None:
     def call() -> None:
         # gunicorn sends such a signal twice, and the worker then raises SystemExit wherever it is.
         with contextlib.suppress(SystemExit):
-            stop()
+            _stop(stop)
             return
-        stop()
+        _stop(stop)
 
     atexit.register(call)
+
+
+def _stop(stop: Callable[[], None]) -> None:
+    try:
+        stop()
+    except EtherwsError as exc:
+        log.error("%s", exc)
 
 
 class Host:
@@ -107,7 +114,7 @@ def _watch(worker: Any, stop: Callable[[], None]) -> None:
     for all of graceful_timeout."""
     while worker.alive:
         gevent.sleep(LOOK)
-    stop()
+    _stop(stop)
 
 
 def _lacks(name: str, worker: Any | None) -> str:
