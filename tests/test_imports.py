@@ -51,7 +51,14 @@ ROOMS: dict[str, set[str]] = {
 PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
-    *("client/backoff", "client/credentials", "client/http_answer", "client/http_auth", "client/proxy_choice"),
+    *(
+        "client/backoff",
+        "client/credentials",
+        "client/http_answer",
+        "client/http_auth",
+        "client/late_refusal",
+        "client/proxy_choice",
+    ),
     "client/upgrade",
     *("kernel/learned", "kernel/link_changes", "kernel/netlink", "kernel/rule_changes"),
     *(
