@@ -162,12 +162,13 @@ class ProtocolError(EtherwsError):
 class ConnectionClosed(EtherwsError):
     """The WebSocket has ended.
 
-    `code` is the peer's close code; None if it sent none, or if TCP ended without a Close frame.
+    `code` is the peer's close code; None if it sent none, or if TCP ended without a Close frame. `reason` is what it
+    said with it.
     """
 
-    def __init__(self, message: str, code: int | None = None) -> None:
+    def __init__(self, message: str, code: int | None = None, reason: str = "") -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.reason = code, reason
 
 
 class NetworkChanged(ConnectionClosed):

@@ -18,6 +18,7 @@ from etherws import wsgi
 from etherws.errors import EtherwsError
 from etherws.server.accepting import Accepting, allow_descriptors
 from etherws.server.front_door import FrontDoor, TlsContexts
+from etherws.server.gunicorn_workers import stop_at_exit
 from etherws.server.http import Handler, speak_http
 from etherws.server.serve import exposure, tls_contexts
 
@@ -56,6 +57,9 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
 
     server_class: Any = _Server
 
+    #: Tells wsgi.py to leave the start to this class.
+    etherws_starts = True
+
     def load_wsgi(self) -> None:
         """Load the application and make its TAP. If that fails, gunicorn ends: a new worker would fail as well."""
         super().load_wsgi()
@@ -68,6 +72,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
                 tls = tls_contexts(config.certfile, config.keyfile or config.certfile, client_ca)
                 self.server_class = partial(_Server, contexts=tls)
             application.start()
+            stop_at_exit(application.stop)
         except EtherwsError as exc:
             self.log.error("%s", exc)
             sys.exit(Arbiter.APP_LOAD_ERROR)

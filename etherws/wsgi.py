@@ -1,27 +1,80 @@
 """What a WSGI server loads: ``application``, configured by the environment, and ``Application`` for your own settings.
 
 gunicorn serves `application`, whose settings are ETHERWS_SERVER_DEVICE, ETHERWS_SERVER_BRIDGE and so on. To embed a
-tunnel, use Application(ServerSettings(...)): docs/embedding.rst. An import opens, patches and parses nothing.
+tunnel, use Application(ServerSettings(...)): docs/embedding.rst. An import opens, patches and parses nothing; but when
+a worker of gunicorn asks for `application`, its TAP is made, or the worker ends with the reason.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from functools import cache
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
+from etherws.errors import EtherwsError, ListenError
+from etherws.server import asgi, gunicorn_workers
 from etherws.server.application import Application, Environ, StartResponse
+from etherws.server.serve import exposure
 from etherws.settings import ServerSettings
 
 __all__ = ["Application", "application", "from_environ"]
 
+#: The status of a worker that could not load its application: gunicorn ends, instead of trying again without end
+#: (gunicorn.arbiter, Arbiter.APP_LOAD_ERROR).
+LOAD_ERROR = 4
 
-def application(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+
+def _serve(environ: Environ, start_response: StartResponse | None = None, *more: Any) -> Iterable[bytes] | Any:
     """Serve one request, by the settings in the environment. They are read at the first call, or by start()."""
+    if start_response is None or more:
+        return asgi.refuse(environ, start_response, *more)
     return from_environ()(environ, start_response)
+
+
+if TYPE_CHECKING:
+    application = _serve
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name != "application":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        start_worker()
+        return _serve
 
 
 @cache
 def from_environ() -> Application:
     """The one Application of this process that the environment configures. Raises SettingsError."""
     return Application(ServerSettings.from_environ(os.environ))
+
+
+def start_worker() -> None:
+    """If this process is a worker of gunicorn's own: have the interface made now, so that it can be bridged before a
+    client comes. If that cannot be, end the process, and gunicorn with it: a new worker would fail as well."""
+    worker = gunicorn_workers.current()
+    if worker is None or hasattr(worker, "etherws_starts"):
+        return
+    try:
+        if not gunicorn_workers.fit(worker):
+            raise ListenError(gunicorn_workers.unfit())
+        server = from_environ()
+        server.adopt()
+        server.start()
+    except EtherwsError as exc:
+        worker.log.error("%s", exc)
+        sys.exit(LOAD_ERROR)
+    warn_of_exposure(worker, server)
+
+
+def warn_of_exposure(worker: Any, application: Application) -> None:
+    """Log a warning if this worker of gunicorn lets in anybody, or does not encrypt. Only the first of many does."""
+    if worker.age == 1:
+        # gunicorn's own context, as far as it matters here.
+        context = SimpleNamespace(verify_mode=worker.cfg.cert_reqs)
+        tls: Any = SimpleNamespace(get=lambda: context) if worker.cfg.is_ssl else None
+        for sock in worker.sockets:
+            if warning := exposure(sock, application, tls):
+                worker.log.warning("%s", warning)

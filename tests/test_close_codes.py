@@ -15,4 +15,5 @@ def test_the_codes_are_those_of_the_rfc() -> None:
         "TOO_BIG": 1009,
         "INTERNAL_ERROR": 1011,
         "SERVICE_RESTART": 1012,
+        "TRY_AGAIN_LATER": 1013,
     }

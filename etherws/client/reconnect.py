@@ -18,6 +18,7 @@ from gevent.event import Event
 from etherws.client.attempt import RemoteServer
 from etherws.client.backoff import Backoff
 from etherws.client.far_lan import FarLan
+from etherws.client.late_refusal import late_refusal
 from etherws.close_codes import CloseCode
 from etherws.errors import (
     ConnectError,
@@ -214,9 +215,9 @@ class Client:
     def _carry(self, device: Interface, server: str, connection: Connection, backoff: Backoff) -> float:
         """Carry frames until the connection is lost; return the seconds to wait in addition before the next attempt.
 
-        Raises DeviceError if the TAP was deleted and cannot be made again.
+        Raises DeviceError if the TAP was deleted and cannot be made again; NotAdmitted if the server refused us after
+        its 101, and `retry.after_refusal` is off.
         """
-        self._refusal = ""
         self._retry_now.clear()
         began = monotonic()
         try:
@@ -226,6 +227,11 @@ class Client:
         except Exception as exc:
             reason = ConnectionClosed(self._unexpected(exc))
             log.warning("lost %s: %s; trying again", server, reason)
+        if refusal := late_refusal(server, reason):
+            if isinstance(refusal, NotAdmitted) and not self._retry.after_refusal:
+                raise refusal
+            return self._note_failure(refusal, log_refusal=True)
+        self._refusal = ""
         if monotonic() - began > STABLE_SESSION:
             backoff.reset()
         if isinstance(reason, NetworkChanged):
@@ -246,7 +252,8 @@ class Client:
             reason = session.run()
             if self._stopping:
                 log.info("left %s after %.0f s%s", server, session.age, session.counters(self._drops()))
-            else:
+            # A refusal is logged as a failure to connect, and only once.
+            elif not isinstance(late_refusal(server, reason), NotAdmitted):
                 log.warning("lost %s: %s%s; trying again", server, reason, session.summary(self._drops()))
             return reason
         finally:

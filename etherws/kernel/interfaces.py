@@ -188,7 +188,13 @@ def make_bridge(bridge: str, *, autoconfigure: bool = True) -> int | None:
     with netlink(f"make the bridge {bridge}") as route:
         if route.link_lookup(ifname=bridge):
             return None
-        route.link("add", ifname=bridge, kind="bridge")
+        try:
+            route.link("add", ifname=bridge, kind="bridge")
+        except NetlinkError as exc:
+            if exc.code != errno.EEXIST:
+                raise
+            # Another process was faster, such as the next worker of gunicorn.
+            return None
         link = _named(bridge)
         if not autoconfigure:
             _forbid_autoconfiguration(link.number, bridge)

@@ -22,17 +22,18 @@ from gevent.lock import BoundedSemaphore
 from etherws import addresses, features
 from etherws.access import policy
 from etherws.access.policy import Profile
-from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, NoPort, ProxyError, Refused, printable
+from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, NoPort, Refused, printable
 from etherws.kernel.loop_watch import LoopWatch
 from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
-from etherws.server import authenticate, forwarded, handshake, negotiation
+from etherws.server import authenticate, gunicorn_workers, handshake, negotiation, takeover
 from etherws.server.authenticate import Admission
 from etherws.server.http import PRESENCE, UPGRADE
 from etherws.server.port import ClientKey, Port
 from etherws.server.ports import Ports
 from etherws.server.presence import UNKNOWN, Presence
 from etherws.server.review import Review
+from etherws.server.trusted_proxies import TrustedProxies
 from etherws.settings import ServerSettings
 from etherws.tunnel import congestion
 from etherws.tunnel.connection import Connection
@@ -53,19 +54,20 @@ class Application:
         self.settings = settings
         # The URL path of the tunnel. PATH_INFO has the decoded bytes, as latin-1 (PEP 3333).
         self._url_path = unquote_to_bytes(settings.path).decode("latin-1").rstrip("/")
-        #: The reverse proxies whose headers name the client.
-        self.trusted = addresses.Networks(settings.trusted_proxy)
+        self._proxies = TrustedProxies(settings.trusted_proxy)
         self.authenticator = authenticate.Authenticator(settings)
         self._policy = Reloadable(
             lambda: policy.load(settings.policy) if settings.policy else policy.DEFAULT, [settings.policy]
         )
         self._review = Review(self.authenticator, self._policy)
         self._ports: Ports | None = None
+        #: Another server that runs this.
+        self._host: gunicorn_workers.Host | None = None
         self._starting = BoundedSemaphore(1)
         self._tunnels: dict[Event, Session | None] = {}
         self._stopping = False
-        self._full = False
-        self._warned_of_headers = self._warned_of_proxy = False
+        self._end: gevent.Greenlet[..., DeviceError | None] | None = None
+        self._full = self._warned_of_server = False
         self._log = LogLimit(log)
         self._loops = LoopWatch(self._clients)
 
@@ -90,48 +92,63 @@ class Application:
         self._review.log_counters()
 
     def stop(self, timeout: float = 1.7) -> None:
-        """Close every tunnel with 1001 and remove what start() made. Takes `timeout` seconds, or a little longer."""
+        """Close every tunnel with 1001 and remove what start() made. It takes `timeout` seconds, or a little longer,
+        and may be called again. Raises DeviceError."""
+        # In a greenlet of its own: gunicorn raises SystemExit in this one when a signal comes, also now.
+        if self._end is None:
+            self._end = gevent.spawn(self._stop, timeout)
+        if error := self._end.get():
+            raise error
+
+    def _stop(self, timeout: float) -> DeviceError | None:
         self._stopping = True
         self._review.stop()
-        for session in self._tunnels.values():
-            if session:
-                session.stop()
+        for session in filter(None, self._tunnels.values()):
+            session.stop()
         gevent.wait(list(self._tunnels), timeout=timeout)
         self._loops.close()
         if self._ports is not None:
-            self._ports.close()
+            try:
+                self._ports.close()
+            except DeviceError as exc:
+                return exc
             self._ports = None
+        return None
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Run one client's tunnel. Any other request gets a 4xx or 503, and a line of text with the reason."""
+        server = takeover.server_of(environ, start_response)
         try:
             with _turn(environ):
-                self._follow_proxies(environ)
+                if server.foreign:
+                    self._take_from(server)
+                self._proxies.follow(environ)
                 headers = self._check(environ)
             admission = self.authenticator.authenticate(environ)
             profile = self._profile(environ, admission.identity)
-            return self._tunnel(environ, headers, admission, profile)
+            self._tunnel(environ, headers, admission, profile)
         except Refused as exc:
-            return _refuse(environ, start_response, exc)
+            return server.refuse(exc)
+        return server.finish()
 
-    def _follow_proxies(self, environ: Environ) -> None:
-        """From here on REMOTE_ADDR and wsgi.url_scheme are the client's, also behind trusted proxies."""
+    def adopt(self) -> gunicorn_workers.Host:
+        """This process is another server's: stop when it does. Raises SettingsError or ListenError."""
+        if self._host is None:
+            self._host = gunicorn_workers.Host(self.settings, self.stop)
+        return self._host
+
+    def _take_from(self, server: takeover.Server) -> None:
+        """Prepare to take a connection from another server. Raises Refused if the settings need our own."""
         try:
-            forwarded.follow(environ, self.trusted)
-        except ProxyError as exc:
-            # Once only: a proxy that is configured wrongly does it with each request.
-            level = logging.DEBUG if self._warned_of_headers else logging.WARNING
-            log.log(level, "the proxy %s: %s", authenticate.address(environ), exc)
-            self._warned_of_headers = True
-        if environ.get(forwarded.UNTRUSTED_PROXY) and not self._warned_of_proxy:
-            # Once only: most proxies send these headers with each request.
-            self._warned_of_proxy = True
-            log.warning(
-                "%s names other clients in X-Forwarded-For or Forwarded, as a reverse proxy does, but is not trusted:"
-                " all its clients count as one, so that the wrong passwords of one lock out all. If it is your proxy,"
-                " name it by --trusted-proxy; see docs/reverse-proxies.rst",
-                authenticate.address(environ),
-            )
+            server.add_certificate(self.adopt().contexts)
+        except EtherwsError as exc:
+            raise self._cannot_serve(str(exc)) from exc
+
+    def _cannot_serve(self, reason: str) -> Refused:
+        """The refusal under a server that cannot carry tunnels. The reason is logged once: it stays the same."""
+        log.log(logging.DEBUG if self._warned_of_server else logging.ERROR, "%s", reason)
+        self._warned_of_server = True
+        return Refused("501 Not Implemented", "this server cannot carry a tunnel; its log says why")
 
     def _check(self, environ: Environ) -> Headers:
         """The headers of the 101. Raises Refused unless this is a valid upgrade request for the tunnel's path, and this
@@ -140,8 +157,7 @@ class Application:
             raise Refused("404 Not Found", "there is no tunnel at this path")
         headers = handshake.accept(environ)
         if UPGRADE not in environ:
-            log.error("this server cannot give its socket to etherws; run gunicorn with -k etherws.worker.Worker")
-            raise Refused("501 Not Implemented", "this server cannot carry a tunnel; its log says why")
+            raise self._cannot_serve(gunicorn_workers.unfit(environ))
         if self._stopping:
             raise _stops()
         return headers
@@ -160,7 +176,7 @@ class Application:
             raise Refused("403 Forbidden", "the policy does not let this client connect")
         return profile
 
-    def _tunnel(self, environ: Environ, headers: Headers, admission: Admission, profile: Profile) -> Iterable[bytes]:
+    def _tunnel(self, environ: Environ, headers: Headers, admission: Admission, profile: Profile) -> None:
         key = ClientKey(admission.identity, _resume(environ), authenticate.address(environ))
         session: Session | None = None
 
@@ -199,7 +215,6 @@ class Application:
             finally:
                 del self._tunnels[over]
                 over.set()
-        return []
 
     def _take(self, environ: Environ, key: ClientKey, profile: Profile, evict: Callable[[], None]) -> Port:
         # The client may have waited since _check().
@@ -223,7 +238,8 @@ class Application:
         """Send the 101, and take the connection from the HTTP server."""
         mtu = port.tap.mtu()
         bearer = authenticate.bearer(handshake.subprotocols(environ))
-        agreed = negotiation.negotiate(environ, self.settings.wire, bearer, mtu)
+        newest = 1 if takeover.EARLY_101 in environ else self.settings.wire
+        agreed = negotiation.negotiate(environ, newest, bearer, mtu)
         client = _name(key)
         self._note(agreed, client, port.tap.name, mtu)
         stream, early = environ[UPGRADE](headers + agreed.headers)
@@ -263,15 +279,6 @@ class Application:
                 self._ports.park(port)
         except DeviceError as exc:
             log.error("%s", exc)
-
-
-def _refuse(environ: Environ, start_response: StartResponse, refusal: Refused) -> Iterable[bytes]:
-    """Answer with the refusal's status, and its reason as text."""
-    log.debug("%s was refused: %s: %s", authenticate.address(environ), refusal.status, refusal)
-    body = f"{refusal}\n".encode()
-    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
-    start_response(refusal.status, [*headers, *refusal.headers])
-    return [body]
 
 
 def _stops() -> Refused:

@@ -21,6 +21,7 @@ from etherws.errors import ClientGone
 from etherws.server.front_door import Admitted
 from etherws.server.visitor import Visitor
 from etherws.settings import HTTP_TOKEN
+from etherws.tunnel.gevent_tls import stream_of
 from etherws.tunnel.stream import PlainStream, Stream
 
 log = logging.getLogger(__name__)
@@ -154,17 +155,20 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         self.start_response("101 Switching Protocols", headers)
         self.write(b"")
         self._visitor.leave()
-        return self._admitted.stream, self._early()
+        stream, early = self._admitted.stream, read_early(self.socket, self.rfile)
+        # A plain WSGIServer may have TLS of its own.
+        return (stream_of(stream.tcp) if isinstance(stream, PlainStream) else stream), early
 
-    def _early(self) -> bytes:
-        """What the client sent behind its request: it is in the file's buffer, and no longer in the socket."""
-        self.socket.settimeout(0.0)
-        try:
-            return bytes(self.rfile.peek())
-        except OSError:
-            return b""
-        finally:
-            self.socket.settimeout(None)
+
+def read_early(sock: Any, rfile: Any) -> bytes:
+    """What the client sent behind its request: it is in the buffer of the file `rfile`, and no longer in `sock`."""
+    sock.settimeout(0.0)
+    try:
+        return bytes(rfile.peek())
+    except OSError:
+        return b""
+    finally:
+        sock.settimeout(None)
 
 
 def speak_http(server: Any, admitted: Admitted) -> None:

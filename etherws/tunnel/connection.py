@@ -274,4 +274,4 @@ def _told(payload: Buffer) -> ConnectionClosed:
     """The error for the Close with this payload. Raises ProtocolError if the payload is wrong."""
     code, reason = parse_close(payload)
     text = f"closed by the peer, code {code or 'none'}"
-    return ConnectionClosed(f"{text}: {printable(reason)}" if reason else text, code)
+    return ConnectionClosed(f"{text}: {printable(reason)}" if reason else text, code, printable(reason))

@@ -107,10 +107,7 @@ class TlsStream:
 
     def peer_chain(self) -> list[bytes]:
         """The certificates that the peer showed, in DER form, its own first; empty if it showed none."""
-        # A public method since Python 3.13; before, the one inside returns objects.
-        tls: Any = self._tls if hasattr(self._tls, "get_unverified_chain") else self._tls._sslobj  # type: ignore[attr-defined]
-        chain = tls.get_unverified_chain() or []
-        return [each if isinstance(each, bytes) else each.public_bytes(_ENCODING_DER) for each in chain]
+        return der_chain(self._tls)
 
     def cipher(self) -> tuple[str, str, int] | None:
         """As ssl.SSLSocket.cipher(): None until both ends have agreed on one."""
@@ -218,6 +215,14 @@ class TlsStream:
         data = self._outgoing.read()
         if data:
             self._below.sendall(data)
+
+
+def der_chain(tls: Any) -> list[bytes]:
+    """The certificates that the peer of an ssl.SSLObject or SSLSocket showed, in DER form, its own first."""
+    # A public method since Python 3.13; before, the one inside returns objects.
+    inside = tls if hasattr(tls, "get_unverified_chain") else tls._sslobj
+    chain = inside.get_unverified_chain() or []
+    return [each if isinstance(each, bytes) else each.public_bytes(_ENCODING_DER) for each in chain]
 
 
 def _failed(kind: type[ssl.SSLError], number: int, text: str) -> ssl.SSLError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
@@ -28,10 +28,9 @@ from tests.lab.peer import GOOD, KEY
 class Gate(Application):
     """Lets clients in and sends back what came behind the request, instead of giving them a TAP."""
 
-    def _tunnel(self, environ: dict[str, Any], headers: list[tuple[str, str]], *_: Any) -> Iterable[bytes]:
+    def _tunnel(self, environ: dict[str, Any], headers: list[tuple[str, str]], *_: Any) -> None:
         sock, early = environ[UPGRADE](headers)
         sock.sendall(early)
-        return []
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pyroute2 import IPRoute
 
 from etherws.errors import DeviceError
 from etherws.kernel import bridge_use, interfaces
@@ -84,3 +85,13 @@ def test_what_routers_advertise_is_believed_or_not(host: Host) -> None:
         assert bridge_use.remove_unless_used(made) == ""
         with pytest.raises(DeviceError, match="cannot find interface br0"):
             interfaces.index_of("br0")
+
+
+def test_a_bridge_that_another_process_makes_at_the_same_moment_is_used(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.bridge("br0")
+    # It was not there yet when this process looked.
+    monkeypatch.setattr(IPRoute, "link_lookup", lambda *_, **__: [], raising=False)
+    with host.namespace.inside():
+        assert interfaces.make_bridge("br0") is None

@@ -69,18 +69,20 @@ def test_settings_come_from_the_environment_and_workers_meet_in_a_bridge(host: H
             pass
 
 
-def test_tunnels_are_closed_with_1001_and_interfaces_removed_at_the_end(host: Host) -> None:
-    running = gunicorn(host, "-b", "127.0.0.1:80")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT], ids=["graceful", "at once"])
+def test_tunnels_are_closed_with_1001_and_interfaces_removed_at_the_end(host: Host, number: signal.Signals) -> None:
+    running = gunicorn(host, "-b", "127.0.0.1:80", ETHERWS_SERVER_BRIDGE="br0")
     running.says("Booting worker")
     until(lambda: "ethws0" in host.links(), "ethws0 to appear")
     peer = Peer(host).upgraded()
-    running.signal(signal.SIGTERM)
+    running.signal(number)
     while (got := peer.frame())[0] != 0x88:
         pass
     assert got == (0x88, b"\x03\xe9")
     peer.close()
     assert running.ends(10) == 0
-    assert "ethws0" not in host.links()
+    assert not {"ethws0", "br0"} & set(host.links())
+    assert "Traceback" not in running.output
 
 
 def test_a_lost_client_gets_its_port_back(host: Host) -> None:
@@ -134,15 +136,6 @@ def test_plain_requests_and_bad_ones_are_answered(host: Host) -> None:
         peer = Peer(host)
         peer.say(data)
         assert peer.rest().startswith(b"HTTP/1.1 " + status)
-
-
-def test_a_worker_that_cannot_hand_over_its_socket_says_which_can(host: Host) -> None:
-    running = gunicorn(host, "-b", "127.0.0.1:80", worker="gevent")
-    running.says("Booting worker")
-    peer = Peer(host)
-    peer.say(request())
-    assert peer.head().startswith(b"HTTP/1.1 501 ")
-    running.says("run gunicorn with -k etherws.worker.Worker")
 
 
 def test_bad_settings_stop_gunicorn_with_a_message(host: Host) -> None:

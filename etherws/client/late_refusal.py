@@ -1,0 +1,33 @@
+"""A refusal that comes after the 101: a Close, with an HTTP status in its reason.
+
+A server under gevent-websocket's handler has sent its 101 before it knows who comes (docs/wire.rst, "Close codes").
+For the client it is the same as a refusal in place of the 101. Read next: reconnect.py, which asks for it when a
+session has ended.
+"""
+
+from __future__ import annotations
+
+import re
+
+from etherws.close_codes import CloseCode
+from etherws.errors import ConnectError, ConnectionClosed, EtherwsError, NotAdmitted
+
+#: Seconds: the longest wait that a server can ask for, and the wait if it names none.
+RETRY_AFTER_MAX, RETRY_AFTER = 300, 10
+
+#: The reason: a status, Retry-After or not, and the server's own words.
+_REASON = re.compile(r"(\d{3}) [^;]*;(?: Retry-After: (\d{1,9});)? ")
+
+
+def late_refusal(server: str, end: EtherwsError) -> ConnectError | None:
+    """The error for the end of a session with `server` if it was such a refusal, else None: NotAdmitted for wrong
+    credentials, another ConnectError with the time to wait if the server has no place now."""
+    if not isinstance(end, ConnectionClosed) or not (found := _REASON.match(end.reason)):
+        return None
+    if end.code == CloseCode.POLICY_VIOLATION and found[1] in ("401", "403"):
+        return NotAdmitted(f"{server}: refused after its 101: {end.reason}")
+    if end.code == CloseCode.TRY_AGAIN_LATER:
+        error = ConnectError(f"{server}: refused after its 101: {end.reason}")
+        error.wait = float(min(int(found[2] or RETRY_AFTER), RETRY_AFTER_MAX))
+        return error
+    return None
