@@ -23,7 +23,7 @@ import pytun
 
 from etherws.errors import DESCRIPTORS_HINT, DeviceError, DeviceLost
 from etherws.kernel import interfaces
-from etherws.tunnel import tap_driver
+from etherws.tunnel import tap_driver, tap_errors
 from etherws.tunnel.scheduling import TURN_SECONDS
 from etherws.tunnel.wire import BATCH_BYTES, Batch, Buffer
 
@@ -44,16 +44,6 @@ NO_DESCRIPTOR = 2**31 - 1
 
 #: After a batch of fewer packets the device is probably empty for now.
 FEW_PACKETS = 2
-
-_HINTS = {
-    errno.ENOENT: "load the kernel's driver by 'modprobe tun'; in a container, pass the device in",
-    errno.ENODEV: "load the kernel's driver by 'modprobe tun'",
-    errno.EACCES: "run as root, or make /dev/net/tun readable and writable for this user",
-    errno.EPERM: "run as root or with CAP_NET_ADMIN",
-    errno.EBUSY: "another process has it; stop that, or choose another name by --device",
-    errno.EMFILE: DESCRIPTORS_HINT,
-    errno.EINVAL: "an interface of another kind has that name; choose another by --device",
-}
 
 
 class Tap:
@@ -254,10 +244,7 @@ def _open(pattern: str, taken: Container[str] = frozenset()) -> pytun.TunTapDevi
             # In use, or no TAP: try the pattern's next name.
             if number in (errno.EBUSY, errno.EINVAL) and name != pattern:
                 continue
-            what = "/dev/net/tun" if number in (errno.ENOENT, errno.ENODEV, errno.EACCES) else name
-            verb = "open" if what != name else "create"
-            hint = _HINTS.get(number, "see the kernel's log")
-            raise DeviceError(f"cannot {verb} {what}: {os.strerror(number)}; {hint}") from exc
+            raise DeviceError(tap_errors.explained(number, name)) from exc
     raise DeviceError(f"cannot create {pattern}: {PATTERN_MAX} such devices are in use; choose another name")
 
 
