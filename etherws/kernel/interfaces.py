@@ -55,6 +55,9 @@ _HINTS = {
     errno.EOPNOTSUPP: "this kernel has no bridge driver; load it by 'modprobe bridge'",
 }
 
+#: For join(): here the same number means something else.
+_JOIN_HINTS = {**_HINTS, errno.EOPNOTSUPP: "it is no bridge; name one by --bridge, or a new name to have it made"}
+
 
 def index_of(name: str) -> int:
     """The index of the interface that has this name now."""
@@ -109,7 +112,7 @@ def join(index: int, bridge: str | int, *, isolated: bool = False) -> None:
         link = links.get(index)
         if link.master == master.number:
             return
-        with device_errors(f"put {link.name} into {master.name}", _HINTS):
+        with device_errors(f"put {link.name} into {master.name}", _JOIN_HINTS):
             if isolated:
                 links.change(index, up=False)
             # A bridge without an address of its own takes the lowest address of its ports. If that address changed

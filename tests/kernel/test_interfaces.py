@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from pyroute2 import IPRoute
 
 from etherws.errors import DeviceError
 from etherws.kernel import bridge_use, interfaces
+from etherws.tunnel.tap import Tap
 from tests.lab.hosts import Host
 from tests.lab.peer import Peer, request
 
@@ -95,3 +98,10 @@ def test_a_bridge_that_another_process_makes_at_the_same_moment_is_used(
     monkeypatch.setattr(IPRoute, "link_lookup", lambda *_, **__: [], raising=False)
     with host.namespace.inside():
         assert interfaces.make_bridge("br0") is None
+
+
+def test_an_interface_that_is_no_bridge_is_called_that(host: Host) -> None:
+    with host.namespace.inside(), contextlib.closing(Tap("mine")) as tap, pytest.raises(DeviceError) as caught:
+        interfaces.join(tap.index, "lo")
+    words = "cannot put mine into lo: Operation not supported; it is no bridge; name one by --bridge, or a new name"
+    assert words in str(caught.value)
