@@ -40,6 +40,12 @@ log = logging.getLogger(__name__)
 #: Seconds, and reads, that a client whose TLS handshake failed has to receive the TLS alert.
 DRAIN_TIMEOUT, DRAIN_READS = 1.0, 16
 
+#: For a client that speaks HTTP without TLS. Most TLS servers answer so.
+_WANTS_TLS = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 66\r\nConnection: close\r\n\r\n"
+    b"this is an HTTP request to an HTTPS server; use wss:// or https://"
+)
+
 #: An address as socket.accept() returns it: a tuple for TCP, a string for a UNIX socket.
 Address = tuple[Any, ...] | str
 
@@ -137,6 +143,9 @@ class FrontDoor:
             self._log.log(level, kind, "TLS with %s failed: %s", peer(address) or "a local client", _reason(exc))
             # This is a step of its own, and so short that it needs no other end.
             with contextlib.suppress(OSError), visitor.listening():
+                if getattr(exc, "reason", None) == "HTTP_REQUEST":
+                    # OpenSSL sends no alert then. These bytes fit into the new connection's buffer.
+                    sock.send(_WANTS_TLS)
                 _let_alert_arrive(sock)
             return None
         visitor.begin_step()

@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 
 from etherws import addresses
 from etherws.server import visitor
 from etherws.server.front_door import Address, Admitted, FrontDoor
+from etherws.server.serve import tls_contexts
 from etherws.settings import ServerSettings
 from tests.lab.frames import frame
 from tests.lab.hosts import PATIENCE, Host, Process, until
@@ -322,3 +324,19 @@ def test_a_silent_proxy_holds_up_nobody(host: Host) -> None:
     peer = Peer(host)
     peer.say(header(1) + request())
     assert peer.head().startswith(b"HTTP/1.1 101 ")
+
+
+def test_a_request_without_tls_is_told_that_the_port_has_tls(certificate: Certificate) -> None:
+    contexts = tls_contexts(str(certificate.cert), str(certificate.key), None)
+    ours, theirs = gevent_pair()
+    theirs.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    door = FrontDoor(ServerSettings(), contexts)
+    admitted: list[Admitted] = []
+    serving = gevent.spawn(door.admit, ours, ("192.0.2.1", 1), admitted.append)
+    answer = theirs.recv(1000)
+    theirs.close()
+    serving.join(PATIENCE)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert f"Content-Length: {len(body)}\r\n".encode() in head
+    assert body == b"this is an HTTP request to an HTTPS server; use wss:// or https://"
