@@ -38,7 +38,9 @@ class Reloadable(Generic[T]):
         return self._value
 
     def reload(self) -> None:
-        """Make the value again, also if the files look unchanged."""
+        """Make the value again, also if the files look unchanged. Without files there is nothing to read."""
+        if not self._paths:
+            return
         self._seen = self._look()
         self._remake()
 

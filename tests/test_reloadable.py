@@ -86,3 +86,13 @@ def test_a_reload_reads_what_looks_unchanged(path: Path) -> None:
     counted = Counted(path)
     counted.value.reload()
     assert (counted.value.get(), counted.times) == ("one", 2)
+
+
+def test_a_value_without_files_is_not_read_again(caplog: pytest.LogCaptureFixture) -> None:
+    made: list[int] = []
+    value = Reloadable(lambda: made.append(1), [None])
+    with caplog.at_level("INFO"):
+        value.reload()
+        value.get()
+    assert made == [1]
+    assert caplog.messages == []
