@@ -171,7 +171,8 @@ class Authenticator:
         if not scheme and self._tokens and (offered := bearer(handshake.subprotocols(environ))):
             return "bearer", offered.removeprefix(BEARER)
         if not scheme:
-            raise self._unauthorized("this server asks for a user and password, or a token")
+            asked = {"a user and password": self._passwords, "a token": self._tokens}
+            raise self._unauthorized(f"this server asks for {' or '.join(what for what in asked if asked[what])}")
         kind = scheme.lower()
         if (kind == "basic" and self._passwords) or (kind == "bearer" and self._tokens):
             return kind, rest.strip(" \t")
