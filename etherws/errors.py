@@ -29,6 +29,7 @@ those below.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 
@@ -103,10 +104,16 @@ class ProxyError(EtherwsError):
 class ConnectError(EtherwsError):
     """The client could not reach the server, or what answered is not an etherws server.
 
-    `wait` is how many seconds the server asks the client to wait, 0 if it does not ask.
+    `wait` is how many seconds the server asks the client to wait, 0 if it does not ask. `kind` is the same for errors
+    that have the same reason: it is the message, without its numbers and without what the other side chose to say.
     """
 
     wait = 0.0
+
+    def __init__(self, message: str, *, kind: str | None = None) -> None:
+        """`kind` is the message without the words of the other side, if it has some."""
+        super().__init__(message)
+        self.kind = re.sub("[0-9]+", "0", message if kind is None else kind)
 
 
 class NotAdmitted(ConnectError):

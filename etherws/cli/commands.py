@@ -123,6 +123,7 @@ def client(
     """Connect ethws0 to a server, and again after each loss. Runs in the background."""
     from etherws.access.certificates import parse_pins
     from etherws.client import attempt, reconnect
+    from etherws.client.uris import split_uri
 
     uris = uri or ((positional,) if positional else ())
     _hide_secrets(uris, header, options)
@@ -137,7 +138,7 @@ def client(
     headers = [parse_header(line) for text in header for line in read_headers(text)]
     servers = []
     for text in uris:
-        server_uri, user, password = attempt.split_uri(text)
+        server_uri, user, password = split_uri(text)
         servers.append(
             attempt.RemoteServer(
                 server_uri,

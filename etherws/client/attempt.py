@@ -11,20 +11,21 @@ import secrets
 import ssl
 from collections.abc import Sequence
 from time import monotonic
-from urllib.parse import unquote, urlsplit
 
 import gevent
-from websockets.exceptions import InvalidURI
-from websockets.uri import WebSocketURI, parse_uri
 
 from etherws import features
 from etherws.access import certificates
 from etherws.addresses import authority
 from etherws.client.credentials import Credentials
 from etherws.client.dial import Dialer
+from etherws.client.error_body import error_body
+from etherws.client.network_errors import described
 from etherws.client.proxy_choice import ProxyChoice
-from etherws.client.refusals import refusal, tls_error
+from etherws.client.refusals import refusal
+from etherws.client.tls_refusals import certificate_error, tls_error
 from etherws.client.upgrade import Agreement, Upgrade
+from etherws.client.uris import ServerUri, tls_name
 from etherws.close_codes import CloseCode
 from etherws.errors import ConnectError, SettingsError
 from etherws.reloadable import Reloadable
@@ -41,24 +42,6 @@ log = logging.getLogger(__name__)
 OFFER_AGAIN = 60.0
 
 
-def split_uri(text: str) -> tuple[WebSocketURI, str | None, str | None]:
-    """A ws:// or wss:// URI without its user information, the user, and the password. Raises SettingsError."""
-    # Everything before an @ may be a password, so the messages leave it out.
-    shown = text.rpartition("@")[2]
-    try:
-        parts = urlsplit(text)
-        user, password = (
-            part if part is None else unquote(part, errors="strict") for part in (parts.username, parts.password)
-        )
-        uri = parse_uri(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
-    except (InvalidURI, ValueError) as exc:
-        reason = exc.msg if isinstance(exc, InvalidURI) else str(exc)
-        if "@" in text:
-            reason = "cannot be parsed; in the user and password, write / ? # @ : [ ] as %2F %3F %23 %40 %3A %5B %5D"
-        raise SettingsError(f"--uri {shown!r}: {reason}; write ws://HOST/ or wss://HOST/") from None
-    return uri, user, password
-
-
 class RemoteServer:
     """A server, and how to reach it. `name` is its name in the log."""
 
@@ -67,7 +50,7 @@ class RemoteServer:
 
     def __init__(
         self,
-        uri: WebSocketURI,
+        uri: ServerUri,
         settings: DeviceSettings,
         *,
         proxy_choice: ProxyChoice,
@@ -88,7 +71,9 @@ class RemoteServer:
         self._dialer = Dialer(proxy_choice)
         self.name = f"{'wss' if uri.secure else 'ws'}://{authority(uri.host, uri.port)}"
         #: The same for all URIs that certainly name the same server.
-        self.target = f"{authority(uri.host.rstrip('.'), uri.port)}{uri.path or '/'}"
+        self.target = f"{authority(tls_name(uri.host), uri.port)}{uri.path}"
+        # Without the dot at its end, as TLS has names (RFC 6066, section 3).
+        self._server_name = tls_name(trust.sni or uri.host)
         self._tls_context = Reloadable(lambda: certificates.client_context(trust), trust.files) if uri.secure else None
         # A secret between the server and us. With it we get our port back after a lost connection.
         self._resume = secrets.token_urlsafe(16)
@@ -114,10 +99,9 @@ class RemoteServer:
         tls: TlsStream | None = None
         try:
             while True:
-                stream = self._dialer.dial(self._uri.host, self._uri.port, self._uri.secure)
+                stream = self._dialer.dial(self._uri.host, self._uri.port, self._uri.secure, self._uri.zone)
                 if self._tls_context:
-                    server_name = self._trust.sni or self._uri.host
-                    stream = tls = TlsStream(stream, self._tls_context.get(), server_hostname=server_name)
+                    stream = tls = TlsStream(stream, self._tls_context.get(), server_hostname=self._server_name)
                     tls.do_handshake()
                     self._check_pin(tls)
                 connection, sure = self._upgrade(stream, tap)
@@ -133,11 +117,11 @@ class RemoteServer:
             source = f" from the proxy {proxy}" if proxy else ""
             raise ConnectError(f"no answer{source} within {self._timeout:g} s") from None
         except ssl.SSLCertVerificationError as exc:
-            raise ConnectError(f"its certificate does not verify: {exc.verify_message}; see --cacert") from exc
+            raise certificate_error(exc, tls.peer_chain() if tls else []) from exc
         except ssl.SSLError as exc:
-            raise tls_error(exc, cipher_agreed=tls is not None and tls.cipher() is not None) from exc
+            raise tls_error(exc, self._server_name, cipher_agreed=tls is not None and tls.cipher() is not None) from exc
         except (OSError, UnicodeError) as exc:
-            raise ConnectError(getattr(exc, "strerror", None) or str(exc)) from exc
+            raise ConnectError(described(exc)) from exc
         except SettingsError as exc:
             # A file that could be used at the start.
             raise ConnectError(str(exc)) from exc
@@ -167,8 +151,12 @@ class RemoteServer:
         if authorization:
             own.append(("Authorization", authorization))
         answer = upgrade.ask(stream, own, self._headers)
-        if answer.status is not None and answer.status != 101:
-            raise refusal(answer, answer.status, bool(authorization))
+        if answer.status != 101:
+            # Not shown if its body repeats it. The URI's query may be a token.
+            sent = (self._resume, self._uri.query or "", *(value for _, value in self._headers))
+            raise refusal(
+                answer, self._uri, body=error_body(stream, answer), authorization=authorization or "", secrets=sent
+            )
         agreed, congestion = upgrade.agreed(answer), self._settings.congestion
         self._note(agreed, tap.name if tap else "", mtu)
         connection = self.connection(

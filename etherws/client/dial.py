@@ -19,6 +19,7 @@ from gevent.queue import Empty, SimpleQueue
 from gevent.socket import socket as GeventSocket
 
 from etherws.access import certificates
+from etherws.client.network_errors import described
 from etherws.client.proxies import http_connect, socks5_connect
 from etherws.client.proxy_choice import Proxy, ProxyChoice
 from etherws.errors import ConnectError
@@ -46,9 +47,9 @@ class Dialer:
         #: The proxy that has not given its last answer yet, for the error after a time-out.
         self.pending_proxy: Proxy | None = None
 
-    def dial(self, host: str, port: int, secure: bool) -> Stream:
+    def dial(self, host: str, port: int, secure: bool, zone: str = "") -> Stream:
         """A connection to the host and port of a ws:// URI, or of a wss:// URI if `secure`; to `connect_to` instead if
-        the choice has one.
+        the choice has one. `zone` is the interface of a link-local address.
 
         Raises ConnectError; the message names the proxy if the proxy failed.
         """
@@ -59,7 +60,7 @@ class Dialer:
             log.info("%s", reason)
         host, port = self._choice.connect_to or (host, port)
         if proxy is None:
-            return self._connect(host, port)
+            return self._connect(f"{host}%{zone}" if zone and not self._choice.connect_to else host, port)
         self.pending_proxy = proxy
         try:
             stream = self._connect_through(proxy, host, port)
@@ -68,8 +69,10 @@ class Dialer:
             raise ConnectError(f"the proxy {proxy}: {text}") from exc
         except ssl.SSLError as exc:
             raise ConnectError(f"the proxy {proxy}: TLS failed ({exc.reason or exc}); is it an http:// proxy?") from exc
-        except (ConnectError, OSError) as exc:
-            raise ConnectError(f"the proxy {proxy}: {getattr(exc, 'strerror', None) or exc}") from exc
+        except ConnectError as exc:
+            raise ConnectError(f"the proxy {proxy}: {exc}", kind=f"the proxy {proxy}: {exc.kind}") from exc
+        except OSError as exc:
+            raise ConnectError(f"the proxy {proxy}: {described(exc)}") from exc
         self.pending_proxy = None
         return stream
 
@@ -102,7 +105,7 @@ class Dialer:
             # gevent looks the name up in a thread, so that the event loop does not block.
             addresses = socket.getaddrinfo(host, port, _FAMILIES[self._choice.family], socket.SOCK_STREAM)
         except (OSError, UnicodeError) as exc:
-            raise ConnectError(getattr(exc, "strerror", None) or str(exc)) from exc
+            raise ConnectError(described(exc)) from exc
         return PlainStream(connect_first(addresses))
 
 
@@ -144,7 +147,7 @@ def connect_first(addresses: list[Any]) -> GeventSocket:
                 late.close()
     error, address = min(errors, key=lambda pair: [*_MOST_USEFUL_ERRORS, pair[0].errno].index(pair[0].errno))
     where = f" by {address[4][0]}" if len(addresses) > 1 else ""
-    raise ConnectError(f"{error.strerror or error}{where}") from error
+    raise ConnectError(described(error, where), kind=described(error)) from error
 
 
 def _connect_to(address: Any, results: SimpleQueue[tuple[Any, GeventSocket | OSError]]) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 from etherws import __version__
 from etherws.addresses import authority
-from etherws.client import http_auth
+from etherws.client import answer_text, http_auth
+from etherws.client.error_body import error_body
 from etherws.client.http_answer import HttpAnswer, read_answer
 from etherws.client.http_auth import Challenge
 from etherws.client.proxy_choice import Proxy
@@ -24,10 +25,13 @@ from etherws.tunnel.stream import Stream, read_exactly
 REQUESTS_MAX = 3
 
 _HINTS = {
-    403: "it does not let this client reach {target}",
+    400: "is that an HTTP proxy?",
+    403: "it does not let this client reach {target}; does it allow CONNECT to port {port}? most allow 443 only",
     404: "is that a proxy?",
-    405: "is that a proxy?",
+    405: "is that a proxy? does it allow CONNECT?",
+    429: "it has had too many requests; wait some minutes",
     502: "it cannot reach {target}",
+    501: "is that a proxy? does it allow CONNECT?",
     503: "it cannot reach {target}",
     504: "it gets no answer from {target}",
 }
@@ -56,17 +60,17 @@ def http_connect(proxy: Proxy, host: str, port: int, connect: Callable[[], Strea
         stream = connect()
         try:
             answer = _request(stream, target, authorization)
+            if answer.status is None:
+                raise ConnectError(_not_http(answer))
+            if not 200 <= answer.status < 300 and answer.status != 407:
+                secrets = (*answer_text.secrets_of(authorization), proxy.password)
+                raise _refusal(answer, answer_text.words(answer, error_body(stream, answer), secrets), target, port)
         except BaseException:
             stream.close()
             raise
-        if answer.status is not None and 200 <= answer.status < 300:
+        if answer.status != 407:
             return stream
         stream.close()
-        if answer.status is None:
-            raise ConnectError("gave an answer that is not HTTP; is that an HTTP proxy?")
-        if answer.status != 407:
-            hint = _HINTS.get(answer.status, "")
-            raise ConnectError(f"answered {answer.status_text}" + (hint and "; " + hint.format(target=target)))
         challenges = http_auth.parse(answer.values("Proxy-Authenticate"))
         authorization = _authorize(proxy, target, challenges, authorization)
     raise ConnectError("asks for the user and password again and again")
@@ -79,6 +83,21 @@ def _request(stream: Stream, target: str, authorization: str) -> HttpAnswer:
         lines.append(f"Proxy-Authorization: {authorization}")
     stream.sendall("\r\n".join([*lines, "", ""]).encode(errors="surrogateescape"))
     return read_answer(stream.recv, hint="is that an HTTP proxy?", exact=True)
+
+
+def _not_http(answer: HttpAnswer) -> str:
+    """The message for an answer that is not HTTP/1."""
+    found = answer_text.spoken(answer.head)
+    if found == "TLS":
+        return "speaks TLS there; write https:// in place of http://"
+    return f"gave an answer that is not HTTP{found and f' but {found}'}; is that an HTTP proxy?"
+
+
+def _refusal(answer: HttpAnswer, words: str, target: str, port: int) -> ConnectError:
+    """The error for an answer that is neither a success nor a 407, with the words in its body."""
+    hint = _HINTS.get(answer.status or 0, "").format(target=target, port=port)
+    kind = f"answered {answer.status_text}" + (hint and f"; {hint}")
+    return ConnectError(kind + (words and f"; it says: {words}"), kind=kind)
 
 
 def _authorize(proxy: Proxy, target: str, challenges: list[Challenge], before: str) -> str:

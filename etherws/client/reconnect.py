@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 
 import gevent
@@ -17,6 +17,7 @@ from gevent.event import Event
 
 from etherws.client.attempt import RemoteServer
 from etherws.client.backoff import Backoff
+from etherws.client.failures import Failures
 from etherws.client.far_lan import FarLan
 from etherws.client.late_refusal import late_refusal
 from etherws.close_codes import CloseCode
@@ -69,6 +70,7 @@ class Client:
         # Why the server refused us at the last attempt; empty if it did not.
         self._refusal = ""
         self._retry_now = Event()
+        self._failures = Failures()
         self._log_limit = LogLimit(log)
 
     def retry(self, *, by_user: bool = True) -> None:
@@ -148,14 +150,15 @@ class Client:
     def _keep_connected(self, device: Interface, ready: Callable[[str], None]) -> None:
         """Connect, carry frames, wait, and again, until run() stops it. Raises the error that ends the client.
 
-        The log has one line when the connection is lost, and one when it is there again.
+        The log has one line when the connection is lost, one when it is there again, and between them one for each
+        new reason why a server cannot be reached.
         """
         backoff = Backoff(self._retry)
         first_attempt, told = True, False
         while not self._stopping:
             device.tap.start_carrier_timeout(self._settings.carrier_timeout)
             try:
-                server, connection = self._connect(device.tap)
+                server, connection = self._connect(device.tap, log_failure=not first_attempt)
             except ConnectError as exc:
                 if isinstance(exc, NotAdmitted) and not self._retry.after_refusal:
                     raise
@@ -165,49 +168,61 @@ class Client:
                 elif not told:
                     ready(text)
                     told = True
-                extra_wait = self._note_failure(exc, log_refusal=not first_attempt)
+                extra_wait = self._note_failure(exc)
             else:
-                (log.info if told else ready)(f"{device.tap.present_name()} is up, connected to {server}")
+                after = self._failures.connected()
+                (log.info if told else ready)(f"{device.tap.present_name()} is up, connected to {server}{after}")
                 told = True
                 extra_wait = self._carry(device, server, connection, backoff)
+                self._failures.begin()
             first_attempt = False
             if not self._stopping:
                 self._wait(backoff, extra_wait)
 
-    def _connect(self, tap: Tap) -> tuple[str, Connection]:
-        """The first server that lets us in, and the connection to it.
+    def _connect(self, tap: Tap, *, log_failure: bool) -> tuple[str, Connection]:
+        """The first server that lets us in, and the connection to it. Without `log_failure` the caller says why none
+        does.
 
         Raises ConnectError with the reason of each server; NotAdmitted if all of them refuse us.
         """
-        failures = []
+        failures: list[tuple[str, ConnectError]] = []
+        lines: list[tuple[str, str]] = []
         for server in self._servers:
             try:
-                return server.name, server.connect(tap)
+                connection = server.connect(tap)
             except ConnectError as exc:
                 log.debug("cannot connect to %s: %s", server.name, exc)
                 failures.append((server.name, exc))
             except Exception as exc:
                 failures.append((server.name, ConnectError(self._unexpected(exc))))
+            else:
+                self._say(lines)
+                return server.name, connection
+            lines.append((server.name, self._failures.line(*failures[-1])))
+        self._failures.failed()
+        if log_failure:
+            self._say(lines)
         kind = NotAdmitted if all(isinstance(exc, NotAdmitted) for _, exc in failures) else ConnectError
         failure = kind("; nor to ".join(f"{name}: {exc}" for name, exc in failures))
         failure.wait = min(exc.wait for _, exc in failures)
         raise failure
 
-    def _unexpected(self, error: Exception) -> str:
-        """Log an error that nobody thought of, with its traceback; return it as text.
+    def _say(self, lines: Iterable[tuple[str, str]]) -> None:
+        """Log the lines about these servers."""
+        for name, line in lines:
+            if line:
+                self._log_limit.log(logging.WARNING, f"cannot connect to {name}", "%s; trying again", line)
 
-        Whatever a server said to bring it about, this client goes on.
-        """
+    def _unexpected(self, error: Exception) -> str:
+        """Log an error that nobody thought of, with its traceback; return it as text. The client goes on."""
         self._log_limit.unexpected(error)
         return printable(f"unexpected {type(error).__name__}: {error}")
 
-    def _note_failure(self, error: ConnectError, *, log_refusal: bool) -> float:
-        """Remember whether the server refused us, log a new refusal; return the seconds to wait in addition."""
+    def _note_failure(self, error: ConnectError) -> float:
+        """Remember whether the server refused us; return the seconds to wait in addition."""
         if not isinstance(error, NotAdmitted):
             self._refusal = ""
             return error.wait
-        if log_refusal and self._refusal != str(error):
-            log.warning("cannot connect to %s", error)
         self._refusal = str(error)
         # It will most likely refuse us again. Many attempts would only lock us out.
         return self._retry.longest_wait
@@ -230,7 +245,9 @@ class Client:
         if refusal := late_refusal(server, reason):
             if isinstance(refusal, NotAdmitted) and not self._retry.after_refusal:
                 raise refusal
-            return self._note_failure(refusal, log_refusal=True)
+            if isinstance(refusal, NotAdmitted) and self._refusal != str(refusal):
+                self._log_limit.log(logging.WARNING, f"cannot connect to {server}", "cannot connect to %s", refusal)
+            return self._note_failure(refusal)
         self._refusal = ""
         if monotonic() - began > STABLE_SESSION:
             backoff.reset()

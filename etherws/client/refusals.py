@@ -1,81 +1,133 @@
-"""What a refusal means, and what to try: an HTTP answer that is no 101, and an error of TLS.
+"""What an HTTP answer that is no 101 means, and what to try: our own hint, and beside it the server's own words.
 
-The connection is not looked at here, only what came by it. Read next: attempt.py, the caller; http_answer.py, which
-reads an answer.
+Pure. Read next: answer_text.py, which finds the words; tls_refusals.py, for what goes wrong before HTTP; attempt.py,
+the caller.
 """
 
 from __future__ import annotations
 
 import re
-import ssl
+from collections.abc import Iterable
+from urllib.parse import urljoin, urlsplit
 
+from websockets.uri import WebSocketURI
+
+from etherws.addresses import authority
+from etherws.client import answer_text
 from etherws.client.http_answer import HttpAnswer
 from etherws.errors import ConnectError, NotAdmitted, printable
 
 #: Seconds: the longest wait that a server can ask for with Retry-After (RFC 9110, section 10.2.3).
 RETRY_AFTER_MAX = 300
 
-#: What the user can check after an answer with this status.
+_NO_TUNNEL = "that is a web server, and no tunnel is at {path}; are the host, the port and the path right?"
+_BEHIND = "a proxy answers, but cannot reach etherws behind it; the proxy's log has the reason"
+
+#: What the user can check after an answer with this status. {path} is the path that was asked for.
 _HINTS = {
+    200: _NO_TUNNEL,
     400: "does a proxy between drop headers, or speak HTTP/1.0? see docs/reverse-proxies.rst",
-    404: "is the path right? a proxy between may change it",
+    404: "is the path right? it was asked for {path}; a proxy between may change it",
+    405: _NO_TUNNEL,
+    407: "a proxy on the way wants a login; name it by --proxy",
+    421: "it does not serve this name; is the URI's host right, and --sni?",
     426: "does a proxy between drop the Upgrade header? see docs/reverse-proxies.rst",
     429: "too many wrong passwords came from this address; wait some minutes",
     500: "the server's log has the reason",
-    502: "a proxy answers, but cannot reach etherws behind it; the proxy's log has the reason",
+    501: "it cannot carry a tunnel; is that an etherws server?",
+    502: _BEHIND,
     503: "it has no free port, or is stopping; the server's log has the reason",
     504: "a proxy answers, but got no answer from etherws behind it in time",
+    # RFC 6585, section 6.
+    511: "this network wants a login first; open any web page in a browser",
+    # Not of a standard: how Cloudflare says that the server is down, away, or has no valid certificate.
+    **dict.fromkeys((520, 521, 522, 523, 524, 525, 526), _BEHIND),
 }
 
-#: What the server's TLS alerts mean (RFC 8446, section 6.2), by OpenSSL's names.
-_ALERTS = {
-    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a certificate from this client; give --certfile and --keyfile",
-    "TLSV1_ALERT_UNKNOWN_CA": "it does not know the authority that signed --certfile",
-    "SSLV3_ALERT_BAD_CERTIFICATE": "it does not accept --certfile",
-    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not accept --certfile",
-    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "--certfile is of a kind that it does not accept, such as for servers only",
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "--certfile has expired; renew it",
-    "SSLV3_ALERT_CERTIFICATE_REVOKED": "--certfile was revoked; get a new one",
-    "TLSV1_ALERT_ACCESS_DENIED": "it does not accept --certfile",
-    "TLSV1_ALERT_DECRYPT_ERROR": "it does not accept --certfile",
+#: By scheme of HTTP authentication: what we call it. The first is what was sent, the second what to give.
+_LOGINS = {
+    "basic": ("this user and password", "a user and password (--user)"),
+    "bearer": ("this token", "a token (--token-file)"),
 }
 
-#: Alerts and errors when the two sides have no TLS version in common.
-_NO_COMMON_VERSION = ("TLSV1_ALERT_PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "NO_PROTOCOLS_AVAILABLE")
-_NOTHING_IN_COMMON = "it has no TLS 1.2 or later, or no cipher in common with this client; update its TLS"
-_HANDSHAKE_FAILURE = "SSLV3_ALERT_HANDSHAKE_FAILURE"
 
+def refusal(
+    answer: HttpAnswer, uri: WebSocketURI, *, body: bytes, authorization: str = "", secrets: Iterable[str] = ()
+) -> ConnectError:
+    """The error for an answer with another status than 101.
 
-def tls_error(exc: ssl.SSLError, *, cipher_agreed: bool) -> ConnectError:
-    """The error that explains what went wrong with TLS. `cipher_agreed` is whether the two sides have a cipher."""
-    reason = exc.reason or str(exc)
-    if reason == _HANDSHAKE_FAILURE:
-        # TLS 1.2 has this one alert both for a missing certificate and for no common version or cipher.
-        reason = "TLSV13_ALERT_CERTIFICATE_REQUIRED" if cipher_agreed else _NO_COMMON_VERSION[0]
-    if reason in _ALERTS:
-        return NotAdmitted(f"TLS was refused: {_ALERTS[reason]}")
-    if reason in _NO_COMMON_VERSION:
-        return ConnectError(f"TLS failed: {_NOTHING_IN_COMMON}")
-    return ConnectError(f"TLS failed ({reason}); does it speak wss:// there?")
-
-
-def refusal(answer: HttpAnswer, status: int, authorized: bool) -> ConnectError:
-    """The error for an answer with another status than 101. `authorized` is whether we sent credentials."""
+    `body` is the beginning of its body, `authorization` the Authorization header that was sent, empty if none. This and
+    `secrets` are not shown if the body repeats them.
+    """
+    if answer.status is None:
+        return _not_http(answer, uri)
     text = f"answered {answer.status_text}"
-    if status == 401:
-        if authorized:
-            return NotAdmitted(f"{text}; it does not accept this user and password, or this token")
-        schemes = {value.split()[0].lower() for value in answer.values("WWW-Authenticate") if value}
-        options = {"basic": "a user and password (--user)", "bearer": "a token (--token-file)"}
-        named = " or ".join(options[scheme] for scheme in sorted(schemes & options.keys()))
-        return NotAdmitted(f"{text}; it asks for {named or 'credentials of a kind that etherws does not have'}")
-    if status == 403:
-        return NotAdmitted(f"{text}; it does not let this client in")
-    if 300 <= status < 400:
-        target = printable("".join(answer.values("Location")[:1]))
-        return ConnectError(f"{text} to {target}; etherws follows no redirects, name that URI")
-    error = ConnectError(f"{text}; {_HINTS[status]}" if status in _HINTS else text)
-    if status in (429, 503):
-        seconds = "".join(answer.values("Retry-After")[:1])
+    if answer.status == 401:
+        # Without the server's words: it has just been told a secret.
+        return NotAdmitted(f"{text}; {_login_refused(answer, authorization.partition(' ')[0].lower())}")
+    words = answer_text.words(answer, body, (*answer_text.secrets_of(authorization), *secrets))
+    said = f"; it says: {words}" if words else ""
+    if answer.status == 403:
+        kind = f"{text}; it does not let this client in"
+        return NotAdmitted(kind + said, kind=kind)
+    if 300 <= answer.status < 400:
+        return _redirect(answer, uri, text)
+    hint = _HINTS.get(answer.status, "")
+    if answer.status == 400 and not uri.secure and answer_text.wants_tls(body):
+        hint = f"this port speaks TLS: use {_with_tls(uri)}"
+    kind = text + (hint and "; " + hint.format(path=printable(uri.path)))
+    error = ConnectError(kind + said, kind=kind)
+    if answer.status in (429, 503):
+        seconds = answer.value("Retry-After")
         error.wait = float(min(int(seconds), RETRY_AFTER_MAX)) if re.fullmatch("[0-9]{1,9}", seconds) else 0.0
     return error
+
+
+def _not_http(answer: HttpAnswer, uri: WebSocketURI) -> ConnectError:
+    """The error for an answer that is not HTTP/1."""
+    kind = "gave no valid answer to the upgrade"
+    found = answer_text.spoken(answer.head)
+    if found == "TLS":
+        hint = f"this port speaks TLS: use {_with_tls(uri)}"
+    elif found == "HTTP/2":
+        hint = "it speaks HTTP/2 there; etherws needs HTTP/1.1"
+    elif found:
+        hint = f"it speaks {found} there; is the port right?"
+    else:
+        hint = "that is not HTTP; is the port right?"
+    words = printable(answer.head.decode(errors="replace").partition("\n")[0].strip())
+    said = f"; it says: {words[: answer_text.WORDS_MAX]}" if words and found not in ("TLS", "HTTP/2") else ""
+    return ConnectError(f"{kind}: {hint}{said}", kind=f"{kind}: {hint}")
+
+
+def _redirect(answer: HttpAnswer, uri: WebSocketURI, text: str) -> ConnectError:
+    """The error for a redirect. Its query is not shown: a login page's is different each time, and may be secret."""
+    here = f"{'https' if uri.secure else 'http'}://{authority(uri.host, uri.port)}{uri.path}"
+    location = answer.value("Location").partition("?")[0]
+    kind = f"{text}; etherws follows no redirects, name that URI"
+    shown = f"{text} to {printable(location)}; etherws follows no redirects, name that URI"
+    try:
+        target = urlsplit(urljoin(here, location))
+        if target.scheme == "https" and target.hostname == uri.host and not uri.secure:
+            kind = shown = f"{text} to https; use wss://{printable(target.netloc.rpartition('@')[2] + target.path)}"
+    except ValueError:
+        # A target that is no URI is only shown.
+        pass
+    return ConnectError(shown, kind=kind)
+
+
+def _login_refused(answer: HttpAnswer, sent: str) -> str:
+    """Which credentials were refused, and what the server asks for."""
+    asked = sorted({value.split()[0].lower() for value in answer.values("WWW-Authenticate") if value})
+    named = " or ".join(_LOGINS[scheme][1] for scheme in asked if scheme in _LOGINS)
+    wants = f"it asks for {named or 'credentials of a kind that etherws does not have'}"
+    if not sent:
+        return wants
+    what = _LOGINS[sent][0] if sent in _LOGINS else "the credentials in --header"
+    refused = f"it does not accept {what}"
+    return refused if sent in asked or not asked else f"{refused}; {wants}"
+
+
+def _with_tls(uri: WebSocketURI) -> str:
+    """The same URI with TLS, without its query."""
+    return f"wss://{authority(uri.host, uri.port).removesuffix(':443')}{printable(uri.path)}"

@@ -60,14 +60,17 @@ class Upgrade:
             request.headers[name] = value
         self._protocol.send_request(request)
         stream.sendall(b"".join(self._protocol.data_to_send()))
-        return read_answer(stream.recv, hint="is that an etherws server?", exact=False)
+        hint = "is that an etherws server?"
+        if not self._protocol.uri.secure:
+            hint += " does this port want TLS (wss://)?"
+        return read_answer(stream.recv, hint=hint, exact=False)
 
     def agreed(self, answer: HttpAnswer) -> Agreement:
         """What this answer, a 101, agrees on. Raises ConnectError if it breaks a rule of RFC 6455."""
         protocol = self._protocol
         protocol.receive_data(answer.head + b"\r\n\r\n")
         if protocol.handshake_exc is not None:
-            raise ConnectError(f"gave no valid answer to the upgrade: {printable(str(protocol.handshake_exc))}")
+            raise _invalid(answer, protocol.handshake_exc)
         if not self._offer:
             return Agreement(Version1())
         lists = answer.values(features.HEADER)
@@ -92,3 +95,11 @@ def _doubt(named: bool, lists: list[str]) -> str:
         f"its header {features.HEADER} does not belong to this handshake: a proxy on the way makes the handshake"
         " anew, or another program echoes what it is offered"
     )
+
+
+def _invalid(answer: HttpAnswer, reason: Exception) -> ConnectError:
+    """The error for a 101 that breaks a rule."""
+    kind = "gave no valid answer to the upgrade"
+    if answer.head.startswith(b"HTTP/1.0"):
+        return ConnectError(f"{kind}: it is in HTTP/1.0; does a proxy between speak that? see docs/reverse-proxies.rst")
+    return ConnectError(f"{kind}: {printable(str(reason))}", kind=kind)

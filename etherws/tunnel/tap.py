@@ -21,7 +21,7 @@ from time import monotonic
 import gevent
 import pytun
 
-from etherws.errors import DESCRIPTORS_HINT, DeviceError, DeviceLost
+from etherws.errors import DeviceError, DeviceLost
 from etherws.kernel import interfaces
 from etherws.tunnel import tap_driver, tap_errors
 from etherws.tunnel.scheduling import TURN_SECONDS

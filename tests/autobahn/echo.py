@@ -13,9 +13,10 @@ from typing import Any, NoReturn
 from gevent.event import Event
 from gevent.pywsgi import WSGIServer
 
-from etherws.client.attempt import RemoteServer, split_uri
+from etherws.client.attempt import RemoteServer
 from etherws.client.credentials import Credentials
 from etherws.client.proxy_choice import ProxyChoice
+from etherws.client.uris import split_uri
 from etherws.server import handshake
 from etherws.server.http import UPGRADE, Handler
 from etherws.settings import DeviceSettings, Trust

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
+import ssl
+from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import gevent
 import pytest
+from gevent import socket
 from hypothesis import given
 from hypothesis import strategies as st
 
 from etherws.client import dial
-from etherws.client.attempt import OFFER_AGAIN, RemoteServer, split_uri
+from etherws.client.attempt import OFFER_AGAIN, RemoteServer
 from etherws.client.credentials import Credentials
 from etherws.client.proxy_choice import ProxyChoice
+from etherws.client.uris import split_uri
 from etherws.errors import ConnectError
 from etherws.settings import DeviceSettings, Trust
 from etherws.tunnel.frames import Decoder
+from etherws.tunnel.stream import PlainStream
+from etherws.tunnel.tls import TlsStream
 from tests.lab.answering import Answering
+from tests.lab.pki import Authority, Certificate
 from tests.lab.servers import switching
 from tests.lab.websocket import feed
 
@@ -242,3 +252,184 @@ def test_names_that_certainly_mean_the_same_server_have_one_target() -> None:
     assert {target(text) for text in ("ws://h", "ws://H/", "ws://u:p@h:80/", "ws://h./")} == {"h:80/"}
     others = ("ws://h", "wss://h", "ws://h:81", "ws://h/branch", "ws://[::1]/")
     assert len({target(text) for text in others}) == len(others)
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, answers: list[bytes], proxy: str | None = None, **login: Any) -> str:
+    """The error of an attempt that is answered so."""
+    with pytest.raises(ConnectError) as caught:
+        attempt(monkeypatch, [Said(answer) for answer in answers], proxy, **login)
+    return str(caught.value)
+
+
+def test_interim_answers_come_before_the_101(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hinting(Said):
+        """Says more before its 101."""
+
+        def sendall(self, data: bytes) -> None:
+            """As socket.sendall()."""
+            super().sendall(data)
+            before = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+            self.__init__(before + self.read())  # type: ignore[misc]
+
+    assert attempt(monkeypatch, [Hinting(b"\r\n", right=True)])
+
+
+def test_interim_answers_come_before_a_proxys_200(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Proxy(Said):
+        """Answers to CONNECT, then as a server does."""
+
+        def sendall(self, data: bytes) -> None:
+            """As socket.sendall()."""
+            if data.startswith(b"CONNECT "):
+                self.__init__(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")  # type: ignore[misc]
+            else:
+                self.__init__(switching(data))  # type: ignore[misc]
+
+    assert attempt(monkeypatch, [Proxy(b"")], "http://proxy:3128")
+
+
+def test_the_servers_words_are_shown_but_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = b"HTTP/1.1 503 x\r\nContent-Type: text/plain\r\n\r\n"
+    said = refused(monkeypatch, [head + b"this server is stopping\n"])
+    assert said.endswith("the server's log has the reason; it says: this server is stopping")
+    for echo in (b"you sent dTpodW50ZXIy", b"wrong password hunter2", b"Bearer tok3n?"):
+        login = {"token": "tok3n"} if b"Bearer" in echo else {"user": "u", "password": "hunter2"}
+        assert "it says" not in refused(monkeypatch, [head + echo], **login)
+
+
+def test_a_101_in_http_1_0_is_called_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = refused(monkeypatch, [b"HTTP/1.0 101 Switching Protocols\r\n\r\n"])
+    assert "gave no valid answer to the upgrade: it is in HTTP/1.0; does a proxy between speak that?" in said
+
+
+def test_silence_and_resets_say_what_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert refused(monkeypatch, [b""]).endswith("is that an etherws server? does this port want TLS (wss://)?")
+
+    class Resetting(Said):
+        """A peer that resets the connection."""
+
+        def recv(self, size: int) -> bytes:
+            """As socket.recv()."""
+            raise ConnectionResetError(104, "Connection reset by peer")
+
+    with pytest.raises(ConnectError, match=r"^Connection reset by peer; the other side, or a firewall between, ended"):
+        attempt(monkeypatch, [Resetting(b"")])
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (
+            b"HTTP/1.1 403 x\r\nContent-Type: text/html\r\n\r\n<title>ERROR: no access</title>",
+            "answered 403 Forbidden; it does not let this client reach server.example:80; does it allow CONNECT to port"
+            " 80? most allow 443 only; it says: ERROR: no access",
+        ),
+        (b"HTTP/1.1 405 x\r\n\r\n", "is that a proxy? does it allow CONNECT?"),
+        (b"HTTP/1.1 418 x\r\n\r\n", "answered 418 I'm a Teapot"),
+        (b"\x15\x03\x01\0\x02\x02\x46", "speaks TLS there; write https:// in place of http://"),
+        (b"SSH-2.0-x\r\n", "gave an answer that is not HTTP but SSH; is that an HTTP proxy?"),
+        (b"nonsense", "gave an answer that is not HTTP; is that an HTTP proxy?"),
+    ],
+)
+def test_what_a_proxy_answers_is_explained(monkeypatch: pytest.MonkeyPatch, answer: bytes, words: str) -> None:
+    assert words in refused(monkeypatch, [answer], "http://proxy:3128").replace("I'm a teapot", "I'm a Teapot")
+
+
+class Names:
+    """A TLS server of one certificate; `asked` are the names that clients asked for by SNI, `hosts` their Host
+    headers."""
+
+    def __init__(self, pair: Certificate) -> None:
+        self.asked: list[str | None] = []
+        self.hosts: list[str] = []
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(pair.cert, pair.key)
+        self._context.sni_callback = lambda _, name, __: self.asked.append(name)
+        self.listener = socket.socket()
+        self.listener.bind(("127.0.0.1", 0))
+        self.listener.listen()
+        self.port = self.listener.getsockname()[1]
+
+    def run(self) -> None:
+        """Serve one client after the other."""
+        while True:
+            sock, _ = self.listener.accept()
+            with (
+                contextlib.suppress(OSError),
+                contextlib.closing(TlsStream(PlainStream(sock), self._context)) as stream,
+            ):
+                stream.do_handshake()
+                asked = stream.recv(4096)
+                self.hosts += re.findall(r"(?m)^Host: (\S+)", asked.decode())
+                stream.sendall(switching(asked))
+                stream.recv(1)
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Names, Trust]]:
+    """The server, and what a client must trust."""
+    authority = Authority(tmp_path_factory.mktemp("names"))
+    server = Names(authority.issue(("host.example", "127.0.0.1", "2001:db8::1", "fe80::1", "xn--bcher-kva.example")))
+    running = gevent.spawn(server.run)
+    yield server, Trust(cacert=str(authority.cert))
+    running.kill()
+    server.listener.close()
+
+
+@pytest.mark.parametrize(
+    ("uri", "sni", "asked", "host"),
+    [
+        ("wss://host.example/", None, "host.example", "host.example"),
+        # As curl does: SNI and verification without the dot, the Host header with it.
+        ("wss://Host.Example./", None, "host.example", "host.example."),
+        ("wss://127.0.0.1/", "host.example.", "host.example", "127.0.0.1"),
+        ("wss://b\u00fccher.example/", None, "xn--bcher-kva.example", "xn--bcher-kva.example"),
+        # No SNI for addresses (RFC 6066, section 3).
+        ("wss://127.0.0.1:444/", None, None, "127.0.0.1:444"),
+        ("wss://127.1/", None, None, "127.0.0.1"),
+        ("wss://[2001:db8::1]/", None, None, "[2001:db8::1]"),
+        ("wss://[fe80::1%25eth0]/", None, None, "[fe80::1]"),
+    ],
+)
+def test_the_name_of_a_uri_in_tls_and_http(
+    names: tuple[Names, Trust], uri: str, sni: str | None, asked: str | None, host: str
+) -> None:
+    server, trust = names
+    remote = RemoteServer(
+        split_uri(uri)[0],
+        DeviceSettings(),
+        proxy_choice=ProxyChoice(connect_to=("127.0.0.1", server.port)),
+        trust=replace(trust, sni=sni),
+        credentials=Credentials(),
+    )
+    remote.connect().close(None)
+    assert (server.asked[-1], server.hosts[-1]) == (asked, host)
+
+
+def test_a_zone_is_a_part_of_the_address_to_connect_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    dialled: list[object] = []
+
+    def connect(_: object, *where: object) -> Said:
+        dialled.append(where)
+        return Said(b"")
+
+    monkeypatch.setattr(dial.Dialer, "_connect", connect)
+    for choice in (ProxyChoice(), ProxyChoice(connect_to=("127.0.0.1", 1))):
+        server = RemoteServer(
+            split_uri("ws://[fe80::1%25eth0]:8080/")[0],
+            DeviceSettings(),
+            proxy_choice=choice,
+            trust=Trust(),
+            credentials=Credentials(),
+        )
+        with pytest.raises(ConnectError):
+            server.connect()
+    assert dialled == [("fe80::1%eth0", 8080), ("127.0.0.1", 1)]
+
+
+def test_an_error_of_the_network_names_the_address_and_what_to_try() -> None:
+    sock = socket.create_server(("127.0.0.1", 0))
+    port = sock.getsockname()[1]
+    sock.close()
+    with pytest.raises(ConnectError, match=r"^Connection refused; is it running there, and is the port right\?$"):
+        dial.Dialer(ProxyChoice()).dial("127.0.0.1", port, secure=False)

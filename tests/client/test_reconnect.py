@@ -14,11 +14,12 @@ import pytest
 from cryptography import x509
 from gevent.event import Event
 
-from etherws.client.attempt import RemoteServer, split_uri
+from etherws.client.attempt import RemoteServer
 from etherws.client.credentials import Credentials
 from etherws.client.proxy_choice import ProxyChoice
 from etherws.client.reconnect import Client
-from etherws.errors import EtherwsError
+from etherws.client.uris import split_uri
+from etherws.errors import ConnectError, ConnectionClosed, EtherwsError
 from etherws.settings import ClientSettings, Retry, Trust
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.frames import Decoder, Opcode
@@ -31,7 +32,10 @@ from tests.lab.servers import Talk, answer, hang, serve, switching
 from tests.lab.websocket import feed
 
 REFUSALS: dict[str, tuple[Talk, str]] = {
-    "speaks no HTTP": (answer(b"220 mail.example ESMTP\r\n\r\n"), "gave no valid answer"),
+    "speaks no HTTP": (
+        answer(b"220 mail.example ESMTP\r\n\r\n"),
+        "gave no valid answer to the upgrade: it speaks the protocol of a mail or FTP server there",
+    ),
     "hangs up": (answer(b""), "ended the connection without an answer"),
     "says nothing": (hang, "no answer within 0.3 s"),
     "404": (answer(b"HTTP/1.1 404 Not Found\r\n\r\n"), "answered 404 Not Found; is the path right?"),
@@ -230,6 +234,72 @@ def test_a_relay_that_echoes_what_it_is_offered_gets_plain_frames(host: Host) ->
         host.frames("ethws0").send(frame(60))
         until(lambda: frame(60) in frames, "the frame")
         client.stop()
+
+
+class Scripted(RemoteServer):
+    """A server whose attempts end as the test says, one after the other; then the test's turn is over."""
+
+    def __init__(self, name: str, ends: list[ConnectError | Connection], over: Event) -> None:
+        self.name, self._ends, self._over = name, ends, over
+
+    def connect(self, *_: object) -> Connection:
+        """The next end."""
+        end = self._ends.pop(0)
+        if not self._ends:
+            self._over.set()
+        if isinstance(end, ConnectError):
+            raise end
+        return end
+
+
+def test_after_a_loss_the_log_has_the_first_reason_and_each_new_one(
+    host: Host, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO")
+    over, said, link = Event(), list[str](), object.__new__(Connection)
+    monkeypatch.setattr(Session, "__init__", lambda *_: None)
+    monkeypatch.setattr(Session, "run", lambda *_: ConnectionClosed("closed"))
+    for name in ("close", "stop"):
+        monkeypatch.setattr(Session, name, lambda *_: None)
+    monkeypatch.setattr(Session, "summary", lambda *_: "")
+    busy = [
+        ConnectError(f"busy, {number} before you; it says: {number}", kind=f"busy, {number}") for number in range(9)
+    ]
+    gone, last = ConnectError("Connection refused"), ConnectError("no answer")
+    first = Scripted("ws://a", [last, link, gone, gone, *busy, gone, link, gone, gone], over)
+    second = Scripted("ws://b", [ConnectError("down")] * 14, Event())
+    with host.namespace.inside(), gevent.Timeout(PATIENCE):
+        Client([first, second], ClientSettings(), Retry(0.001, 0.001)).run(said.append, over)
+    assert said == ["ethws0 is up, but cannot connect to ws://a: no answer; nor to ws://b: down; retrying"]
+    lines = [record.getMessage() for record in caplog.records if record.levelname in ("INFO", "WARNING")]
+    assert lines[:6] == [
+        "ethws0 is up, connected to ws://a after 2 attempts, 0 s",
+        "lost ws://a: closed; trying again",
+        "cannot connect to ws://a: Connection refused; trying again",
+        "cannot connect to ws://b: down; trying again",
+        "cannot connect to ws://a: busy, 0 before you; it says: 0 (what was said before: 2 times in 0 s); trying again",
+        "ethws0 is up, connected to ws://a after 13 attempts, 0 s",
+    ]
+    assert lines[6:9] == lines[1:4]
+
+
+def test_the_reason_why_the_first_server_is_left_out_is_logged(
+    host: Host, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over, said = Event(), list[str]()
+    monkeypatch.setattr(Session, "__init__", lambda *_: None)
+    monkeypatch.setattr(Session, "run", lambda *_: over.wait())
+    for name in ("close", "stop"):
+        monkeypatch.setattr(Session, name, lambda *_: None)
+    monkeypatch.setattr(Session, "summary", lambda *_: "")
+    servers = [
+        Scripted("ws://a", [ConnectError("Connection refused")], Event()),
+        Scripted("ws://b", [object.__new__(Connection)], over),
+    ]
+    with host.namespace.inside(), gevent.Timeout(PATIENCE):
+        Client(servers, ClientSettings(), Retry(0.001, 0.001)).run(said.append, over)
+    assert caplog.messages[0] == "cannot connect to ws://a: Connection refused; trying again"
+    assert said == ["ethws0 is up, connected to ws://b"]
 
 
 class Fault(RemoteServer):

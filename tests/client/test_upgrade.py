@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from etherws import __version__, features
-from etherws.client.attempt import split_uri
+from etherws.client.http_answer import HttpAnswer
 from etherws.client.upgrade import Agreement, Upgrade
+from etherws.client.uris import split_uri
 from etherws.errors import ConnectError
 from tests.lab.answering import Answering
+from tests.lab.streams import FakeStream
 
 URI = split_uri("ws://server.example/")[0]
 OFFER = {"v2": "", "mtu": "=9000"}
@@ -83,3 +85,18 @@ def test_who_offered_nothing_takes_no_list() -> None:
     assert (found.version.number, found.mtu, found.doubt) == (1, None, "")
     with pytest.raises(ConnectError, match="no valid answer"):
         agreed("etherws.v2", {"v2": ""}, offer=None)
+
+
+def test_a_101_in_http_1_0_is_called_that() -> None:
+    upgrade = Upgrade(split_uri("ws://server.example/")[0], None)
+    with pytest.raises(ConnectError, match=r"^gave no valid answer to the upgrade: it is in HTTP/1\.0; does a proxy"):
+        upgrade.agreed(HttpAnswer(b"HTTP/1.0 101 Switching Protocols"))
+
+
+def test_without_tls_a_lost_connection_may_mean_that_the_port_wants_it() -> None:
+    for uri, words in (
+        ("ws://server.example/", r"server\? does this port want TLS \(wss://\)\?$"),
+        ("wss://a/", r"server\?$"),
+    ):
+        with pytest.raises(ConnectError, match=words):
+            Upgrade(split_uri(uri)[0], None).ask(FakeStream(b""), [], [])

@@ -294,7 +294,7 @@ def test_credentials_that_make_no_sense_are_refused(host: Host, options: list[st
     ("options", "says"),
     [
         ([], "answered 401 Unauthorized; it asks for a user and password (--user) or a token (--token-file)"),
-        (["--user", f"alice:{WRONG}"], "answered 401 Unauthorized; it does not accept this user and password, or this"),
+        (["--user", f"alice:{WRONG}"], "answered 401 Unauthorized; it does not accept this user and password"),
     ],
 )
 def test_a_refused_client_says_so_and_tries_slowly_or_not_again(
