@@ -4,7 +4,7 @@
 
 Each namespace has a bridge br0 that contains the interfaces of the tunnels. The addresses of the bridges are 10.99.0.2
 in b, and 10.99.0.10 and up at the clients. The server identifies its clients by their tokens. All processes run
-`fleet.py etherws ...`: the etherws command, which prints the resources that it holds when it gets SIGUSR1.
+`fleet.py etherws ...`: the etherws command, which prints the resources that it holds when it gets SIGRTMIN.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ backend etherws
 
 
 def etherws(*arguments: str) -> list[str]:
-    """Return the command for an etherws that prints what it holds when it gets SIGUSR1."""
+    """Return the command for an etherws that prints what it holds when it gets SIGRTMIN."""
     return [sys.executable, __file__, "etherws", *arguments]
 
 
@@ -87,7 +87,7 @@ class Member:
     def holds(self) -> dict[str, int]:
         """Return the numbers of its greenlets, threads and descriptors, and of the interfaces of its bridge."""
         before = self.said("counted ")
-        self.process.notify(signal.SIGUSR1)
+        self.process.notify(signal.SIGRTMIN)
         wait_until(lambda: self.said("counted ") > before, "etherws to count")
         held = self.process.so_far().rpartition("counted ")[2].partition("\n")[0]
         return {**json.loads(held), "interfaces": len(self.interfaces())}
@@ -229,7 +229,7 @@ def _persistent(namespace: Namespace, name: str) -> None:
 
 
 def main() -> None:
-    """Run the etherws command; at SIGUSR1 it prints the resources that it holds."""
+    """Run the etherws command; at SIGRTMIN it prints the resources that it holds."""
     import gevent
     from greenlet import greenlet
 
@@ -243,7 +243,7 @@ def main() -> None:
             held[name] = len(os.listdir(f"/proc/self/{folder}"))
         print("counted", json.dumps(held), flush=True)
 
-    gevent.signal_handler(signal.SIGUSR1, count)
+    gevent.signal_handler(signal.SIGRTMIN, count)
     command(sys.argv[2:], prog_name="etherws")
 
 

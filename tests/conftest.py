@@ -55,6 +55,7 @@ def network() -> Iterator[None]:
             namespace = Namespace()
     except OSError as exc:
         pytest.skip(f"no network namespaces for this user here: {exc}")
+    namespace.configure("lo")
     with contextlib.closing(namespace), namespace.inside():
         yield
 

@@ -79,7 +79,7 @@ def _check_parts(parts: SplitResult) -> None:
     if parts.scheme in _SCHEMES:
         raise _Mistake(f"{parts.scheme}:// is for web pages; the same server's tunnel is {_SCHEMES[parts.scheme]}://")
     if parts.scheme not in ("ws", "wss") and not parts.netloc:
-        raise _Mistake("it has no scheme; write wss:// before it, or ws:// without TLS")
+        raise _Mistake("it has no scheme")
     if parts.port == 0:
         raise _Mistake("no server has port 0")
     if set(parts.hostname or "") & set(_AMBIGUOUS):

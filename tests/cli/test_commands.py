@@ -105,7 +105,7 @@ def test_a_signal_ends_both_sides_with_a_close(hosts: tuple[Host, Host], number:
 def test_an_unreachable_server_is_reported_and_retried(host: Host, tmp_path: Path) -> None:
     output, pid = background(host, tmp_path, "client", "ws://127.0.0.1:9/")
     first, second = output.splitlines()
-    assert first == "ethws0 is up, but cannot connect to ws://127.0.0.1:9: Connection refused; retrying"
+    assert first == "ethws0 is up, but cannot connect to ws://127.0.0.1:9: Connection refused; is it running there, and is the port right?; retrying"
     assert second.startswith(f"stop it: kill {pid}; ")
     assert "ethws0" in host.links()
     terminate(pid)
@@ -276,10 +276,10 @@ def test_an_encrypted_key_is_refused_and_no_password_is_asked_for(host: Host, tm
 @pytest.mark.parametrize(
     ("uri", "words"),
     [
-        ("http://host/", "scheme isn't ws or wss"),
+        ("http://host/", "http:// is for web pages; the same server's tunnel is ws://"),
         ("ws://", "hostname isn't provided"),
         ("ws:///path", "hostname isn't provided"),
-        ("host", "scheme isn't ws or wss"),
+        ("host", "it has no scheme; write ws://HOST/ or wss://HOST/"),
         ("ws://host:99999/", "Port out of range"),
         ("ws://[::1/", "Invalid IPv6"),
         ("ws://user:sec/ret@host/", "in the user and password, write /"),

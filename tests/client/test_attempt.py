@@ -366,7 +366,7 @@ class Names:
 
 
 @pytest.fixture(scope="module")
-def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Names, Trust]]:
+def names(network: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Names, Trust]]:
     """The server, and what a client must trust."""
     authority = Authority(tmp_path_factory.mktemp("names"))
     server = Names(authority.issue(("host.example", "127.0.0.1", "2001:db8::1", "fe80::1", "xn--bcher-kva.example")))
@@ -427,7 +427,7 @@ def test_a_zone_is_a_part_of_the_address_to_connect_to(monkeypatch: pytest.Monke
     assert dialled == [("fe80::1%eth0", 8080), ("127.0.0.1", 1)]
 
 
-def test_an_error_of_the_network_names_the_address_and_what_to_try() -> None:
+def test_an_error_of_the_network_names_the_address_and_what_to_try(network: None) -> None:
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
     sock.close()

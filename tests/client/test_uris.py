@@ -64,8 +64,8 @@ LOGIN = "cannot be parsed; in the user and password, write / ? # @ : [ ] as %2F 
     [
         ("http://host/", "http:// is for web pages; the same server's tunnel is ws://"),
         ("https://me:pw@host/", "https:// is for web pages; the same server's tunnel is wss://"),
-        ("host.example", "it has no scheme; write wss:// before it, or ws:// without TLS"),
-        ("host:8080", "it has no scheme; write wss:// before it, or ws:// without TLS"),
+        ("host.example", "it has no scheme; write ws://HOST/"),
+        ("host:8080", "it has no scheme; write ws://HOST/"),
         ("", "it has no scheme"),
         ("wss+unix://host/", "scheme isn't ws or wss"),
         ("ws:host", "hostname isn't provided"),
