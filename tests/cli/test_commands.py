@@ -105,7 +105,8 @@ def test_a_signal_ends_both_sides_with_a_close(hosts: tuple[Host, Host], number:
 def test_an_unreachable_server_is_reported_and_retried(host: Host, tmp_path: Path) -> None:
     output, pid = background(host, tmp_path, "client", "ws://127.0.0.1:9/")
     first, second = output.splitlines()
-    assert first == "ethws0 is up, but cannot connect to ws://127.0.0.1:9: Connection refused; is it running there, and is the port right?; retrying"
+    refused = "Connection refused; is it running there, and is the port right?"
+    assert first == f"ethws0 is up, but cannot connect to ws://127.0.0.1:9: {refused}; retrying"
     assert second.startswith(f"stop it: kill {pid}; ")
     assert "ethws0" in host.links()
     terminate(pid)
