@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from etherws.errors import EtherwsError, ListenError
 from etherws.server import asgi, gunicorn_workers
-from etherws.server.application import Application, Environ, StartResponse
+from etherws.server.application import Application
 from etherws.server.serve import exposure
+from etherws.server.takeover import Environ, StartResponse
 from etherws.settings import ServerSettings
 
 __all__ = ["Application", "application", "from_environ"]

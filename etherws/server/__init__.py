@@ -1,6 +1,6 @@
 """A request's way on the server: from the listening socket to a port.
 
-serve.py -> front_door.py -> http.py -> application.py -> ports.py. Start reading at front_door.py.
+serve.py -> front_door.py -> http.py -> application.py -> tunnels.py -> ports.py. Start reading at front_door.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The client's address and scheme, from the headers of trusted reverse proxies: X-Forwarded-For and Forwarded.
 
-Pure: changes a WSGI environment. Headers of anybody else are ignored. application.py calls it for each request. The
+Pure: changes a WSGI environment. Headers of anybody else are ignored. trusted_proxies.py calls it for each request. The
 PROXY protocol, which comes before HTTP, is in proxy_protocol.py. Source: RFC 7239.
 """
 

@@ -18,7 +18,7 @@ from gevent.event import Event
 
 from etherws.access.policy import Profile
 from etherws.addresses import source_key
-from etherws.errors import DeviceError, NoPort
+from etherws.errors import DeviceError, NoPort, printable
 from etherws.kernel.port_filter import PortFilter
 from etherws.kernel.rules import Rules
 from etherws.server.owners import Owner
@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 #: Two clients with one name replace each other again and again: so many times in so many seconds are too many.
 #: A client that comes back with the same resume token is not counted.
 CHANGES, CHANGES_WITHIN = 3, 30.0
-
 
 #: Seconds that a session has to leave its port once it was told to end.
 EVICT_TIMEOUT = 2.0
@@ -75,6 +74,11 @@ class ClientKey:
     def source(self) -> str:
         """The key by which the address is counted."""
         return source_key(self.address)
+
+    @property
+    def label(self) -> str:
+        """The client, as the log shows it."""
+        return self.address + (f" as {printable(self.identity)!r}" if self.identity else "")
 
 
 class Port:

@@ -19,7 +19,7 @@ import gevent
 
 from etherws.access.policy import Policy, Profile
 from etherws.close_codes import CloseCode
-from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, printable
+from etherws.errors import ConnectionClosed, DeviceError, EtherwsError
 from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
 from etherws.server.authenticate import Admission, Authenticator
@@ -107,11 +107,8 @@ class Review:
         sessions = [(guest.port, guest.session) for guest in self._guests.values() if guest.session]
         log.info("%d sessions", len(sessions))
         for port, session in sessions:
-            client = port.client.address
-            if port.client.identity:
-                client += f" as {printable(port.client.identity)!r}"
             counters = session.counters(port.filter.drops())
-            log.info("%s on %s for %.0f s%s", client, port.tap.name, session.age, counters)
+            log.info("%s on %s for %.0f s%s", port.client.label, port.tap.name, session.age, counters)
             # Thousands of them must not hold up the frames.
             self._sleep(0)
 

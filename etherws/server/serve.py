@@ -25,10 +25,11 @@ from etherws.addresses import authority
 from etherws.file_names import absolute
 from etherws.reloadable import Reloadable
 from etherws.server.accepting import Accepting, allow_descriptors
-from etherws.server.application import Application, Environ, StartResponse
+from etherws.server.application import Application
 from etherws.server.front_door import Address, FrontDoor, TlsContexts
 from etherws.server.http import Handler, speak_http
 from etherws.server.listen import UnixListener, listen
+from etherws.server.takeover import Environ, StartResponse
 from etherws.settings import ServerSettings
 
 log = logging.getLogger(__name__)

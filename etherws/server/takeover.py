@@ -37,6 +37,9 @@ EARLY_101 = "etherws.early_101"
 #: A refusal after the 101 by one of these is for a while only. Any other is final, as long as nobody changes anything.
 _FOR_A_WHILE = {"429", "503"}
 
+#: A request's environment, and what answers it (PEP 3333).
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
 Headers = list[tuple[str, str]]
 
 
@@ -46,7 +49,7 @@ class Server:
     #: Whether it is another server, whose socket we take.
     foreign = False
 
-    def __init__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> None:
+    def __init__(self, environ: Environ, start_response: StartResponse) -> None:
         self.environ, self._start_response = environ, start_response
 
     def add_certificate(self, contexts: Any) -> None:
@@ -71,7 +74,7 @@ class _Foreign(Server):
 
     foreign = True
 
-    def __init__(self, environ: dict[str, Any], start_response: Callable[..., Any], sock: Any) -> None:
+    def __init__(self, environ: Environ, start_response: StartResponse, sock: Any) -> None:
         super().__init__(environ, start_response)
         self._sock = sock
         environ[UPGRADE] = self.upgrade
@@ -113,7 +116,7 @@ class _GunicornGevent(_Foreign):
 class _Pywsgi(_Foreign):
     """gevent's pywsgi, also as gunicorn's worker gevent_pywsgi."""
 
-    def __init__(self, environ: dict[str, Any], start_response: Callable[..., Any], handler: Any) -> None:
+    def __init__(self, environ: Environ, start_response: StartResponse, handler: Any) -> None:
         super().__init__(environ, start_response, handler.socket)
         self._handler = handler
 
@@ -143,7 +146,7 @@ class _Pywsgi(_Foreign):
 class _GeventWebSocket(_Pywsgi):
     """gevent-websocket's handler, also as gunicorn's worker (geventwebsocket.handler)."""
 
-    def __init__(self, environ: dict[str, Any], start_response: Callable[..., Any], websocket: Any) -> None:
+    def __init__(self, environ: Environ, start_response: StartResponse, websocket: Any) -> None:
         super().__init__(environ, start_response, websocket.handler)
         environ[EARLY_101] = True
         # Otherwise it sends a Close of its own when it is forgotten, and when the application returns.
@@ -178,7 +181,7 @@ def close_of(refusal: Refused) -> tuple[int, str]:
     return code, f"{refusal.status}; {''.join(waits)}{refusal}"
 
 
-def server_of(environ: dict[str, Any], start_response: Callable[..., Any]) -> Server:
+def server_of(environ: Environ, start_response: StartResponse) -> Server:
     """The server that sent this request. One whose socket can be taken has put UPGRADE into the environment."""
     if UPGRADE in environ:
         return Server(environ, start_response)

@@ -1,0 +1,195 @@
+"""The tunnels of one server: each from the moment its client was let in, to the end of its session.
+
+Tunnels.run() shows the order: take a port, send the 101, carry frames, give the port back. Who is let in, and by which
+profile, was decided before: application.py. Read next: ports.py, negotiation.py, review.py, tunnel/session.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+
+import gevent
+from gevent.event import Event
+from gevent.lock import BoundedSemaphore
+
+from etherws import features
+from etherws.access.policy import Profile
+from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, NoPort, Refused
+from etherws.kernel.loop_watch import LoopWatch
+from etherws.log_limit import LogLimit
+from etherws.server import authenticate, handshake, negotiation, takeover
+from etherws.server.authenticate import Admission
+from etherws.server.http import PRESENCE, UPGRADE
+from etherws.server.port import ClientKey, Port
+from etherws.server.ports import Ports
+from etherws.server.presence import UNKNOWN
+from etherws.server.review import Review
+from etherws.server.takeover import Environ, Headers
+from etherws.settings import ServerSettings
+from etherws.tunnel import congestion
+from etherws.tunnel.connection import Connection
+from etherws.tunnel.session import Session
+
+log = logging.getLogger(__name__)
+
+
+class Tunnels:
+    """Creates and removes the server's TAPs and sessions."""
+
+    def __init__(self, settings: ServerSettings, review: Review) -> None:
+        """`review` is told of each client that gets a port, and stopped with the tunnels."""
+        self._settings, self._review = settings, review
+        self._ports: Ports | None = None
+        self._starting = BoundedSemaphore(1)
+        #: Set when a tunnel is over: its session, None before it runs.
+        self._sessions: dict[Event, Session | None] = {}
+        self._stopping = False
+        #: Whether the last client that came got no port.
+        self._full = False
+        self._log = LogLimit(log)
+        self._loops = LoopWatch(self._clients)
+
+    def start(self) -> str:
+        """Make the first TAP, unless that was done before; return its name. Raises DeviceError or SettingsError."""
+        # This waits for the kernel. Without start(), the first two clients may come at once.
+        with self._starting:
+            if self._ports is None:
+                congestion.check(self._settings.congestion)
+                self._ports = Ports(self._settings, self._settings.resume_timeout)
+                self._loops.start()
+            return self._ports.name
+
+    def stop(self, timeout: float) -> DeviceError | None:
+        """Close every tunnel with 1001, within `timeout` seconds, and remove what start() made. Return what could not
+        be removed."""
+        self._stopping = True
+        self._review.stop()
+        for session in filter(None, self._sessions.values()):
+            session.stop()
+        gevent.wait(list(self._sessions), timeout=timeout)
+        self._loops.close()
+        if self._ports is not None:
+            try:
+                self._ports.close()
+            except DeviceError as exc:
+                return exc
+            self._ports = None
+        return None
+
+    def check(self) -> None:
+        """Raises Refused when the server stops."""
+        if self._stopping:
+            raise Refused("503 Service Unavailable", "this server is stopping")
+
+    def run(self, environ: Environ, headers: Headers, admission: Admission, profile: Profile) -> None:
+        """Run one client's tunnel. `headers` are those of the 101. Raises Refused if there is no port for the client;
+        then no 101 was sent."""
+        key = ClientKey(admission.identity, _resume(environ), authenticate.address(environ))
+        session: Session | None = None
+
+        def evict() -> None:
+            if session:
+                session.evict()
+
+        port = self._take(environ, key, profile, evict)
+        reason: EtherwsError | None = None
+        over = Event()
+        self._sessions[over] = None
+        assert self._ports is not None
+        guest = self._review.add(self._ports, port, admission)
+        try:
+            connection = self._upgrade(environ, headers, key, port)
+            if profile.rate_up:
+                connection.limit_rate(port.pacer(profile.rate_up))
+            session = Session(port.tap, connection, self._settings, port.sink())
+            self._sessions[over] = guest.session = session
+            port.on_failure(session.end)
+            name = port.tap.present_name
+            log.info("%s joined on %s, by version %d of the wire", key.label, name(), connection.wire.number)
+            reason = session.run()
+            text = f"{reason}{session.counters(port.filter.drops())}"
+            log.info("%s left %s after %.0f s: %s", key.label, name(), session.age, text)
+        finally:
+            # The port may be kept, but not the buffers of its last session.
+            guest.session = None
+            # Before close(), so that a client that waits for this port need not wait for the closing handshake.
+            # That is low-priority work: the peer need not wait for it either.
+            gevent.spawn(self._leave, port, reason)
+            try:
+                if session:
+                    session.close(reason)
+            finally:
+                del self._sessions[over]
+                over.set()
+
+    def _take(self, environ: Environ, key: ClientKey, profile: Profile, evict: Callable[[], None]) -> Port:
+        """The client's port. `evict` has its session end. Raises Refused."""
+        # The client may have waited since the application asked.
+        self.check()
+        try:
+            self.start()
+            assert self._ports is not None
+            port = self._ports.take(key, profile, evict, environ.get(PRESENCE, UNKNOWN))
+        except (DeviceError, NoPort) as exc:
+            # Clients retry for ever. Log it once, until a client gets a port again.
+            log.log(logging.DEBUG if self._full else logging.WARNING, "%s was refused: %s", key.label, exc)
+            self._full = True
+            raise Refused(
+                "503 Service Unavailable", "no port is free for one more client", [("Retry-After", "10")]
+            ) from exc
+        self._full = False
+        return port
+
+    def _upgrade(self, environ: Environ, headers: Headers, key: ClientKey, port: Port) -> Connection:
+        """Send the 101, and take the connection from the HTTP server."""
+        mtu = port.tap.mtu()
+        bearer = authenticate.bearer(handshake.subprotocols(environ))
+        newest = 1 if takeover.EARLY_101 in environ else self._settings.wire
+        agreed = negotiation.negotiate(environ, newest, bearer, mtu)
+        self._note(agreed, key.label, port.tap.name, mtu)
+        stream, early = environ[UPGRADE](headers + agreed.headers)
+        source = f"identity {key.identity}" if key.identity else key.source
+        return Connection(
+            stream,
+            server=True,
+            wire=agreed.version,
+            congestion=self._settings.congestion,
+            early=early,
+            source=source,
+            name=key.label,
+            mtu=port.tap.mtu,
+        )
+
+    def _note(self, agreed: negotiation.Agreement, client: str, name: str, mtu: int | None) -> None:
+        """Log what may slow the client down, or lose its frames. It may come again and again."""
+        if agreed.doubt:
+            self._log.log(
+                logging.WARNING, "no version 2", "%s gets version 1: it offers version 2, %s", client, agreed.doubt
+            )
+        if agreed.mtu and mtu and agreed.mtu != mtu:
+            self._log.log(logging.WARNING, "MTU", "%s", features.mtu_warning(name, mtu, client, agreed.mtu))
+
+    def _clients(self) -> dict[int, str]:
+        """Who has each port, or had it last, by the number of its interface."""
+        return {port.tap.index: port.client.label for port in self._ports or ()}
+
+    def _leave(self, port: Port, reason: EtherwsError | None) -> None:
+        """The session has ended. The port is kept for its client, unless one side closed the WebSocket on purpose."""
+        if self._ports is None:
+            return
+        try:
+            if isinstance(reason, ConnectionClosed) and reason.code:
+                self._ports.free(port)
+            else:
+                self._ports.park(port)
+        except DeviceError as exc:
+            log.error("%s", exc)
+
+
+def _resume(environ: Environ) -> str | None:
+    """The token by which the server knows this client when it connects again; None if it sent none, or not a valid
+    one."""
+    token = environ.get("HTTP_ETHERWS_RESUME", "")
+    return token if re.fullmatch(r"[A-Za-z0-9_-]{22,64}", token) else None
