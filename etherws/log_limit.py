@@ -14,6 +14,8 @@ from typing import Any
 
 import gevent
 
+from etherws.errors import printable
+
 #: Records of one kind that are logged at once. Five show whether they all tell of the same peer.
 BURST = 5
 
@@ -64,11 +66,13 @@ class LogLimit:
             found.timed = True
             self._later(INTERVAL, lambda: self._say_left_out(found, level))
 
-    def unexpected(self, error: BaseException) -> None:
-        """Log an error that nobody thought of, with its traceback. The place where it was raised is its kind."""
+    def unexpected(self, error: BaseException) -> str:
+        """Log an error that nobody thought of, with its traceback; return it as one line of text. Its kind is the place
+        where it was raised."""
         place = traceback.extract_tb(error.__traceback__)[-1:]
         lines = "".join(traceback.format_exception(error)).rstrip()
         self.log(logging.ERROR, f"unexpected {place}", "unexpected error; please report it\n%s", lines)
+        return printable(f"unexpected {type(error).__name__}: {error}")
 
     def _say_left_out(self, kind: _Kind, level: int) -> None:
         kind.timed = False

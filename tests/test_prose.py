@@ -123,10 +123,12 @@ def test_each_function_that_a_document_names_exists(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", files("etherws/**/*.py"), ids=relative)
-def test_the_map_names_each_module(path: Path) -> None:
+def test_the_map_names_each_module_once(path: Path) -> None:
     if path.name not in ("__init__.py", "__main__.py"):
         name = path.relative_to(ROOT / "etherws").as_posix()
-        assert f"``{name}``" in MAP.read_text(encoding="utf-8")
+        rooms = MAP.read_text(encoding="utf-8").partition("The rooms\n")[2].partition("A frame's way\n")[0]
+        # A module beside the rooms may also be what a room may import.
+        assert rooms.count(f"``{name}``") == 1 or ("/" not in name and f"``{name}``" in rooms)
 
 
 def test_prose_is_found_where_it_is() -> None:

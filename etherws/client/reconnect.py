@@ -1,15 +1,16 @@
 """``etherws client``: connect to a server, carry frames until the connection is lost, wait, and connect again.
 
-The loop is Client._keep_connected(). Read next: attempt.py, which is one attempt; tunnel/session.py, which carries the
-frames; kernel/network_monitor.py, which reports changes of the machine's network; backoff.py, how long to wait.
+The loop is Client._keep_connected(). Read next: servers.py, which connects; local_end.py, which has the TAP;
+tunnel/session.py, which carries the frames; backoff.py, how long to wait.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 import gevent
@@ -17,29 +18,16 @@ from gevent.event import Event
 
 from etherws.client.attempt import RemoteServer
 from etherws.client.backoff import Backoff
-from etherws.client.failures import Failures
-from etherws.client.far_lan import FarLan
 from etherws.client.late_refusal import late_refusal
+from etherws.client.local_end import LocalEnd
+from etherws.client.servers import Servers
 from etherws.close_codes import CloseCode
-from etherws.errors import (
-    ConnectError,
-    ConnectionClosed,
-    DeviceError,
-    EtherwsError,
-    NetworkChanged,
-    NotAdmitted,
-    printable,
-)
-from etherws.kernel import network_monitor
-from etherws.kernel.link_claim import LinkClaim
-from etherws.kernel.loop_watch import LoopWatch
+from etherws.errors import ConnectError, ConnectionClosed, EtherwsError, NetworkChanged, NotAdmitted
 from etherws.log_limit import LogLimit
 from etherws.settings import ClientSettings, Retry
 from etherws.tunnel import congestion
 from etherws.tunnel.connection import Connection
-from etherws.tunnel.interface import Interface
 from etherws.tunnel.session import Session
-from etherws.tunnel.tap import Tap
 
 log = logging.getLogger(__name__)
 
@@ -62,15 +50,15 @@ class Client:
     ) -> None:
         """`servers` are tried in their order, starting with the first after each loss. `on_failure` is told of each
         failed attempt before the first connection; the text is for the user."""
-        self._servers, self._settings, self._retry, self._on_failure = servers, settings, retry, on_failure
+        self._servers, self._settings, self._retry, self._on_failure = Servers(servers), settings, retry, on_failure
         self._session: Session | None = None
-        # Where it runs, and what the far LAN's filters have dropped since it began.
-        self._server, self._dropped = "", Counter[str]()
+        # Where it runs, and what returns the frames that the far LAN's filters have dropped since it began.
+        self._server = ""
+        self._drops: Callable[[], Counter[str]] = Counter
         self._stopping = False
         # Why the server refused us at the last attempt; empty if it did not.
         self._refusal = ""
         self._retry_now = Event()
-        self._failures = Failures()
         self._log_limit = LogLimit(log)
 
     def retry(self, *, by_user: bool = True) -> None:
@@ -102,52 +90,30 @@ class Client:
         the congestion control; NotAdmitted if the servers refuse us and `retry.after_refusal` is off.
         """
         congestion.check(self._settings.congestion)
-        claim, settings = LinkClaim(), self._settings
-        targets = (server.target for server in self._servers)
-        claim.claim(settings.bridge, settings.device, targets, second=settings.allow_second_link)
-        try:
-            self._run(ready, stop, claim)
-        finally:
-            claim.close()
-
-    def _run(self, ready: Callable[[str], None], stop: Event, claim: LinkClaim) -> None:
-        """As run(), with the bridge claimed."""
-        self._far_lan = FarLan(self._settings.guards)
-        device = Interface(self._settings)
-        loops = LoopWatch(lambda: {device.tap.index: ""})
-        loops.start()
-        watcher = gevent.spawn(network_monitor.watch, lambda: _name_here(device), lambda: self.retry(by_user=False))
         gevent.signal_handler(signal.SIGHUP, self.retry)
         gevent.signal_handler(signal.SIGUSR1, self.log_counters)
-        try:
-            self._far_lan.guard(device.tap)
-            loop: gevent.Greenlet[..., Exception | None] = gevent.spawn(self._loop, device, ready)
+        local_end = LocalEnd(self._settings, self._servers.targets(), lambda: self.retry(by_user=False))
+        with contextlib.closing(local_end) as local:
+            loop: gevent.Greenlet[..., Exception | None] = gevent.spawn(self._loop, local, ready)
             gevent.wait((loop, stop), count=1)
             self._stopping = True
-            claim.leave()
+            local.leave()
             if self._session:
                 self._session.stop()
                 loop.join(timeout=STOP_TIMEOUT)
             loop.kill()
             if isinstance(loop.value, Exception):
                 raise loop.value
-        finally:
-            watcher.kill()
-            loops.close()
-            try:
-                self._far_lan.close()
-            finally:
-                device.close()
 
-    def _loop(self, device: Interface, ready: Callable[[str], None]) -> Exception | None:
+    def _loop(self, local: LocalEnd, ready: Callable[[str], None]) -> Exception | None:
         """As _keep_connected(), but return the error: gevent prints a traceback of one that leaves a greenlet."""
         try:
-            self._keep_connected(device, ready)
+            self._keep_connected(local, ready)
         except Exception as exc:
             return exc
         return None
 
-    def _keep_connected(self, device: Interface, ready: Callable[[str], None]) -> None:
+    def _keep_connected(self, local: LocalEnd, ready: Callable[[str], None]) -> None:
         """Connect, carry frames, wait, and again, until run() stops it. Raises the error that ends the client.
 
         The log has one line when the connection is lost, one when it is there again, and between them one for each
@@ -156,13 +122,13 @@ class Client:
         backoff = Backoff(self._retry)
         first_attempt, told = True, False
         while not self._stopping:
-            device.tap.start_carrier_timeout(self._settings.carrier_timeout)
+            local.tap.start_carrier_timeout(self._settings.carrier_timeout)
             try:
-                server, connection = self._connect(device.tap, log_failure=not first_attempt)
+                server, connection = self._servers.connect(local.tap, log_failure=not first_attempt)
             except ConnectError as exc:
                 if isinstance(exc, NotAdmitted) and not self._retry.after_refusal:
                     raise
-                text = f"{device.tap.present_name()} is up, but cannot connect to {exc}; retrying"
+                text = f"{local.tap.present_name()} is up, but cannot connect to {exc}; retrying"
                 if not told and self._on_failure:
                     self._on_failure(text, exc)
                 elif not told:
@@ -170,53 +136,14 @@ class Client:
                     told = True
                 extra_wait = self._note_failure(exc)
             else:
-                after = self._failures.connected()
-                (log.info if told else ready)(f"{device.tap.present_name()} is up, connected to {server}{after}")
+                after = self._servers.failures.connected()
+                (log.info if told else ready)(f"{local.tap.present_name()} is up, connected to {server}{after}")
                 told = True
-                extra_wait = self._carry(device, server, connection, backoff)
-                self._failures.begin()
+                extra_wait = self._carry(local, server, connection, backoff)
+                self._servers.failures.begin()
             first_attempt = False
             if not self._stopping:
                 self._wait(backoff, extra_wait)
-
-    def _connect(self, tap: Tap, *, log_failure: bool) -> tuple[str, Connection]:
-        """The first server that lets us in, and the connection to it. Without `log_failure` the caller says why none
-        does.
-
-        Raises ConnectError with the reason of each server; NotAdmitted if all of them refuse us.
-        """
-        failures: list[tuple[str, ConnectError]] = []
-        lines: list[tuple[str, str]] = []
-        for server in self._servers:
-            try:
-                connection = server.connect(tap)
-            except ConnectError as exc:
-                log.debug("cannot connect to %s: %s", server.name, exc)
-                failures.append((server.name, exc))
-            except Exception as exc:
-                failures.append((server.name, ConnectError(self._unexpected(exc))))
-            else:
-                self._say(lines)
-                return server.name, connection
-            lines.append((server.name, self._failures.line(*failures[-1])))
-        self._failures.failed()
-        if log_failure:
-            self._say(lines)
-        kind = NotAdmitted if all(isinstance(exc, NotAdmitted) for _, exc in failures) else ConnectError
-        failure = kind("; nor to ".join(f"{name}: {exc}" for name, exc in failures))
-        failure.wait = min(exc.wait for _, exc in failures)
-        raise failure
-
-    def _say(self, lines: Iterable[tuple[str, str]]) -> None:
-        """Log the lines about these servers."""
-        for name, line in lines:
-            if line:
-                self._log_limit.log(logging.WARNING, f"cannot connect to {name}", "%s; trying again", line)
-
-    def _unexpected(self, error: Exception) -> str:
-        """Log an error that nobody thought of, with its traceback; return it as text. The client goes on."""
-        self._log_limit.unexpected(error)
-        return printable(f"unexpected {type(error).__name__}: {error}")
 
     def _note_failure(self, error: ConnectError) -> float:
         """Remember whether the server refused us; return the seconds to wait in addition."""
@@ -227,7 +154,7 @@ class Client:
         # It will most likely refuse us again. Many attempts would only lock us out.
         return self._retry.longest_wait
 
-    def _carry(self, device: Interface, server: str, connection: Connection, backoff: Backoff) -> float:
+    def _carry(self, local: LocalEnd, server: str, connection: Connection, backoff: Backoff) -> float:
         """Carry frames until the connection is lost; return the seconds to wait in addition before the next attempt.
 
         Raises DeviceError if the TAP was deleted and cannot be made again; NotAdmitted if the server refused us after
@@ -236,17 +163,17 @@ class Client:
         self._retry_now.clear()
         began = monotonic()
         try:
-            reason = self._run_session(device, server, connection)
+            reason = self._run_session(local, server, connection)
         except EtherwsError:
             raise
         except Exception as exc:
-            reason = ConnectionClosed(self._unexpected(exc))
+            reason = ConnectionClosed(self._log_limit.unexpected(exc))
             log.warning("lost %s: %s; trying again", server, reason)
         if refusal := late_refusal(server, reason):
             if isinstance(refusal, NotAdmitted) and not self._retry.after_refusal:
                 raise refusal
             if isinstance(refusal, NotAdmitted) and self._refusal != str(refusal):
-                self._log_limit.log(logging.WARNING, f"cannot connect to {server}", "cannot connect to %s", refusal)
+                self._servers.refused(server, refusal)
             return self._note_failure(refusal)
         self._refusal = ""
         if monotonic() - began > STABLE_SESSION:
@@ -259,11 +186,11 @@ class Client:
             return self._retry.longest_wait
         return 0.0
 
-    def _run_session(self, device: Interface, server: str, connection: Connection) -> EtherwsError:
+    def _run_session(self, local: LocalEnd, server: str, connection: Connection) -> EtherwsError:
         """Run one session to its end; return why it ended. The TAP is there again afterwards, with its filters, or
         DeviceError comes."""
-        self._server, self._dropped = server, Counter()
-        self._session = session = Session(device.tap, connection, self._settings, self._far_lan.sink(device.tap))
+        self._session = session = Session(local.tap, connection, self._settings, local.sink())
+        self._server, self._drops = server, local.drops
         reason: EtherwsError | None = None
         try:
             reason = session.run()
@@ -276,23 +203,10 @@ class Client:
         finally:
             session.close(reason)
             self._session = None
-            self._far_lan.guard(device.check())
-
-    def _drops(self) -> Counter[str]:
-        """What the far LAN's filters have dropped since the session began."""
-        self._dropped += self._far_lan.drops()
-        return self._dropped
+            local.restore()
 
     def _wait(self, backoff: Backoff, extra: float) -> None:
         """Wait before the next attempt. A call of retry() ends the wait, and the next one is the shortest again."""
         if self._retry_now.wait(backoff.next(extra)):
             backoff.reset()
         self._retry_now.clear()
-
-
-def _name_here(device: Interface) -> str:
-    """The interface's present name; empty while it is in another network namespace, where the name is of others."""
-    try:
-        return device.tap.name if device.tap.locate() else ""
-    except DeviceError:
-        return ""

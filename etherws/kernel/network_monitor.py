@@ -1,7 +1,7 @@
 """Watches for changes of the machine's network, and reports that there was one.
 
 The client then retries at once, or checks whether the server still answers, so that a laptop which wakes up elsewhere
-does not wait. Used by client/reconnect.py. Read next: network_changes.py, which says what counts as a change.
+does not wait. Used by client/local_end.py. Read next: network_changes.py, which says what counts as a change.
 
 Sources: rtnetlink(7), netlink(7), socket(7), include/uapi/linux/rtnetlink.h, filter.h.
 """

@@ -1,0 +1,62 @@
+"""Which of several servers is used, what is logged of the others, and what the error says if none is there."""
+
+from __future__ import annotations
+
+import pytest
+
+from etherws.client.attempt import RemoteServer
+from etherws.client.servers import Servers
+from etherws.errors import ConnectError, NotAdmitted
+from etherws.tunnel.connection import Connection
+from etherws.tunnel.tap import Tap
+
+TAP, LINK = object.__new__(Tap), object.__new__(Connection)
+
+
+class Answers(RemoteServer):
+    """A server that gives the same answer to each attempt."""
+
+    def __init__(self, name: str, answer: Connection | Exception, wait: float = 0.0) -> None:
+        self.name = self.target = name
+        self.answer = answer
+        if isinstance(answer, ConnectError):
+            answer.wait = wait
+
+    def connect(self, tap: Tap | None = None) -> Connection:
+        """Give it."""
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def test_the_first_that_lets_us_in_is_used(caplog: pytest.LogCaptureFixture) -> None:
+    servers = Servers([Answers("a", ConnectError("down")), Answers("b", LINK), Answers("c", KeyError())])
+    assert list(servers.targets()) == ["a", "b", "c"]
+    for _ in range(3):
+        assert servers.connect(TAP, log_failure=False) == ("b", LINK)
+    # Why the first one is left out, once.
+    assert caplog.messages == ["cannot connect to a: down; trying again"]
+
+
+def test_without_any_the_error_has_the_reason_of_each(caplog: pytest.LogCaptureFixture) -> None:
+    servers = Servers([Answers("a", ConnectError("busy"), 9.0), Answers("b", NotAdmitted("no"), 3.0)])
+    with pytest.raises(ConnectError) as caught:
+        servers.connect(TAP, log_failure=False)
+    assert (str(caught.value), caught.value.wait) == ("a: busy; nor to b: no", 3.0)
+    assert not isinstance(caught.value, NotAdmitted)
+    assert not caplog.messages
+    with pytest.raises(NotAdmitted):
+        Servers([Answers("a", NotAdmitted("no"))]).connect(TAP, log_failure=True)
+    assert caplog.messages == ["cannot connect to a: no; trying again"]
+
+
+def test_a_mistake_of_ours_is_a_failure_like_others(caplog: pytest.LogCaptureFixture) -> None:
+    servers = Servers([Answers("a", KeyError("x\x1b")), Answers("b", LINK)])
+    assert servers.connect(TAP, log_failure=False) == ("b", LINK)
+    assert caplog.messages[0].startswith("unexpected error; please report it\nTraceback")
+    assert caplog.messages[1] == "cannot connect to a: unexpected KeyError: 'x\\x1b'; trying again"
+
+
+def test_a_refusal_after_the_101_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    Servers([]).refused("a", NotAdmitted("a: wrong password"))
+    assert caplog.messages == ["cannot connect to a: wrong password"]
