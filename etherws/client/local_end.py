@@ -10,8 +10,6 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-import gevent
-
 from etherws.client.far_lan import FarLan
 from etherws.errors import DeviceError
 from etherws.kernel import network_monitor
@@ -45,8 +43,7 @@ class LocalEnd:
             loops = LoopWatch(lambda: {self.tap.index: ""})
             loops.start()
             undo.callback(loops.close)
-            watcher = gevent.spawn(network_monitor.watch, self._name_here, on_change)
-            undo.callback(watcher.kill)
+            undo.callback(network_monitor.watch(self._name_here, on_change).close)
             self._far_lan.guard(self.tap)
             self._undo = undo.pop_all()
 

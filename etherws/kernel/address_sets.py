@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from time import monotonic
 
 import gevent
 from pyroute2.netlink import NLM_F_DUMP
 from pyroute2.netlink.nfnetlink import nftsocket as nft
 
 from etherws.kernel import netlink
+from etherws.kernel.learned import LearnedAddresses
 from etherws.kernel.nfnetlink import answers, message, transact
+from etherws.kernel.rules import ADDRESSES, table_name
 
 #: Addresses in one request: the kernel's send buffer holds 200 KiB, an address takes 32 bytes.
 SOME = 2000
@@ -27,7 +30,7 @@ _NESTED = 1 << 15
 def addresses_in(table: str, name: str) -> dict[bytes, float]:
     """The addresses that the rules have added to a set, and for how many seconds more each stays in it.
 
-    None if there is no such set.
+    Empty if there is no such set. Raises OSError.
     """
     request = message(nft.NFT_MSG_GETSETELEM, nft.nft_set_elem_list_msg, NLM_F_DUMP, TABLE=table, SET=name)
     try:
@@ -41,7 +44,7 @@ def addresses_in(table: str, name: str) -> dict[bytes, float]:
 def add_addresses(table: str, name: str, addresses: Mapping[bytes, float]) -> None:
     """Add addresses to a set that rules add to; each stays for so many seconds.
 
-    Before Linux 5.3 it stays as long as one that the rules add.
+    Before Linux 5.3 it stays as long as one that the rules add. Raises OSError.
     """
     listed = list(addresses.items())
     for start in range(0, len(listed), SOME):
@@ -50,6 +53,24 @@ def add_addresses(table: str, name: str, addresses: Mapping[bytes, float]) -> No
         some = netlink.attribute(_SET_ELEMENTS | _NESTED, elements)
         # The message begins with its size.
         transact([(len(head) + len(some)).to_bytes(4, sys.byteorder) + head[4:] + some])
+
+
+def keep(interface: str, learned: LearnedAddresses) -> None:
+    """Let what the rules of this interface have learned go on counting for its owner. Raises OSError."""
+    learned.give(addresses_in(table_name(interface), ADDRESSES), monotonic())
+
+
+def fill(interface: str, learned: LearnedAddresses, room: int, source: bytes) -> None:
+    """Begin the set of this interface with what its owner's other ports have learned: see LearnedAddresses.take().
+
+    Raises OSError; then `learned` has it again.
+    """
+    addresses = learned.take(room, source, monotonic())
+    try:
+        add_addresses(table_name(interface), ADDRESSES, addresses)
+    except OSError:
+        learned.give(addresses, monotonic())
+        raise
 
 
 def _element(address: bytes, seconds: float) -> bytes:

@@ -79,7 +79,7 @@ class Guard:
 
     def start(self) -> None:
         """Watch from now on. What the kernel does not tell this user, it does not enforce for this user either."""
-        self._rules = NetlinkWatch(self._open_rules, self._watch_rules, self._look_again, "rules")
+        self._rules = NetlinkWatch(self._open_rules, self._watch_rules, self._look_again, "changes of rules")
         if self._own_links:
             self._links.start()
         self._greenlets = [gevent.spawn(self._put_back)]

@@ -10,30 +10,26 @@ from __future__ import annotations
 from etherws.kernel import sources
 from etherws.kernel.nft_expressions import (
     AT_LEAST,
+    ETHERTYPE,
     ETHERTYPES,
     ICMP_TYPES,
     ICMPV6_TYPES,
     IP_PROTOCOLS,
     JUMP,
-    L4PROTO,
     NETWORK,
-    PROTOCOL,
     RETURN,
     TRANSPORT,
     UNEQUAL,
+    UPPER,
     compare,
     in_set,
     load,
     load_extension,
-    load_meta,
     mask,
     verdict,
 )
 from etherws.kernel.nftables import Table
 from etherws.kernel.rules import DHCP_SERVER, DISGUISED, ROUTER_ADVERTISEMENT, Rules
-
-#: The EtherType, behind one VLAN tag; and the protocol above IP.
-ETHERTYPE, UPPER = load_meta(PROTOCOL), load_meta(L4PROTO)
 
 _IPV4, _IPV6, _ARP = b"\x08\x00", b"\x86\xdd", b"\x08\x06"
 #: 802.1Q, 802.1ad, and what went before it: a second tag, or one that the kernel does not read.

@@ -39,7 +39,7 @@ class LinkWatch:
 
     def start(self) -> None:
         """Watch from now on."""
-        self._watch = NetlinkWatch(self._open, self._read, lambda: self._tell(None), "interfaces")
+        self._watch = NetlinkWatch(self._open, self._read, lambda: self._tell(None), "changes of interfaces")
 
     def close(self) -> None:
         """Watch no longer."""

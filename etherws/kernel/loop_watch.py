@@ -19,6 +19,7 @@ from gevent import socket
 
 from etherws.kernel import links, socket_filter
 from etherws.kernel.loops import AF_BRIDGE, RTM_DELNEIGH, RTM_NEWNEIGH, Loop, Loops
+from etherws.kernel.netlink_watch import RECEIVE, NetlinkWatch
 from etherws.kernel.own_frames import OwnFrames
 from etherws.log_limit import LogLimit
 
@@ -27,9 +28,6 @@ log = logging.getLogger(__name__)
 #: include/uapi/linux/rtnetlink.h
 RTMGRP_NEIGH = 0x4
 
-#: Bytes of one recv(): more than the kernel puts into one.
-RECEIVE = 64 * 1024
-
 #: At most so many messages are read at once, and not sooner again than after so many seconds. That takes a hundredth of
 #: a processor at most.
 MESSAGES, PAUSE = 64, 0.1
@@ -37,9 +35,6 @@ MESSAGES, PAUSE = 64, 0.1
 #: Seconds between two looks at what is not told: the addresses of bridges; and, while there is a loop, whether it is
 #: over. A bridge that is new is looked at when it is told of.
 LOOK_INTERVAL, LOOP_LOOK_INTERVAL = 10.0, 1.0
-
-#: Seconds until a socket that has failed is opened anew.
-REOPEN_INTERVAL = 5.0
 
 #: How many ports are asked for their bridges in one look.
 ASKED_MAX = 16
@@ -61,28 +56,20 @@ class LoopWatch:
         #: The bridges of which was said that their own frames come back.
         self._told_of: set[int] = set()
         self._limit = LogLimit(log)
-        self._greenlet: gevent.Greenlet[..., None] | None = None
+        self._watch: NetlinkWatch | None = None
 
     def start(self) -> None:
         """Watch from now on. What the kernel does not tell this user goes unnoticed."""
-        self._greenlet = gevent.spawn(self._watch)
+        # After a failure nothing is missed: _read_all() begins with a look.
+        self._watch = NetlinkWatch(lambda: _notifications(), self._read_all, lambda: None, "loops")
 
     def close(self) -> None:
         """Watch no longer."""
-        if self._greenlet is not None:
-            self._greenlet.kill()
+        if self._watch is not None:
+            self._watch.close()
         for own in self._own.values():
             own.close()
         self._own.clear()
-
-    def _watch(self) -> None:
-        while True:
-            try:
-                with _notifications() as sock:
-                    self._read_all(sock)
-            except OSError as exc:
-                self._limit.log(logging.DEBUG, "watch", "loops are not noticed for now: %s", exc.strerror)
-            gevent.sleep(REOPEN_INTERVAL)
 
     def _read_all(self, sock: socket.socket) -> None:
         """Read notifications, without end."""

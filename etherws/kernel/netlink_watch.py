@@ -1,6 +1,7 @@
 """Listens to what netlink tells of changes, without end: a socket that is read, and opened anew when it fails.
 
-Knows no message; who listens gives the function that reads. Read next: guard.py (rules), link_watch.py (interfaces).
+Knows no message; who listens gives the function that reads. Read next: guard.py (rules), link_watch.py (interfaces),
+loop_watch.py (addresses that bridges learn), network_monitor.py (this machine's network).
 Source: netlink(7).
 """
 
@@ -41,7 +42,8 @@ class NetlinkWatch:
         what: str,
     ) -> None:
         """Listen from now on. `open_` and `read` may raise OSError; `read` goes on without end. `missed` is called when
-        changes may have gone unnoticed: after the socket was opened anew. `what` changes, for the log."""
+        changes may have gone unnoticed: after the socket was opened anew. `what` is in the log what goes unnoticed
+        meanwhile."""
         self._open, self._read, self._missed, self._what = open_, read, missed, what
         self._limit = LogLimit(log)
         self._socket = self._opened()
@@ -56,7 +58,7 @@ class NetlinkWatch:
         try:
             return self._open()
         except OSError as exc:
-            self._limit.log(logging.DEBUG, "open", "changes of %s are not told: %s", self._what, exc.strerror)
+            self._limit.log(logging.DEBUG, "open", "%s go unnoticed: %s", self._what, exc.strerror)
             return None
 
     def _run(self) -> None:
@@ -66,7 +68,12 @@ class NetlinkWatch:
                     self._read(self._socket)
                 except (OSError, DeviceError) as exc:
                     self._limit.log(
-                        logging.WARNING, "read", "what others do to %s is not told for now: %s", self._what, exc
+                        logging.WARNING,
+                        "read",
+                        "%s go unnoticed for %g s, then etherws listens to the kernel anew: %s",
+                        self._what,
+                        REOPEN_INTERVAL,
+                        exc,
                     )
                 self._end()
             gevent.sleep(REOPEN_INTERVAL)

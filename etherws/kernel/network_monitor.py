@@ -3,23 +3,22 @@
 The client then retries at once, or checks whether the server still answers, so that a laptop which wakes up elsewhere
 does not wait. Used by client/local_end.py. Read next: network_changes.py, which says what counts as a change.
 
-Sources: rtnetlink(7), netlink(7), socket(7), include/uapi/linux/rtnetlink.h, filter.h.
+Sources: rtnetlink(7), netlink(7), include/uapi/linux/rtnetlink.h.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import logging
-import struct
 from collections.abc import Callable
 from time import monotonic
 
 import gevent
 from gevent import socket
 
-from etherws.kernel import netlink
+from etherws.kernel import socket_filter
+from etherws.kernel.netlink_watch import RECEIVE, NetlinkWatch
 from etherws.kernel.network_changes import DEFAULT_BITS, RTM_DELROUTE, RTM_NEWROUTE, Changes
 
 log = logging.getLogger(__name__)
@@ -34,18 +33,12 @@ RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_I
 )
 GROUPS = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_IFADDR | RTMGRP_IPV6_ROUTE
 
-#: include/uapi/asm-generic/socket.h
-SO_ATTACH_FILTER = 26
-
 #: Seconds between two reports at least. One cable that is plugged in makes a dozen messages.
 REPORT_INTERVAL = 1.0
 
 #: So many reports may follow each other that closely, as when a laptop wakes up elsewhere. Then there is one each so
 #: many seconds: what a tunnel brings, such as an address for its bridge, must not end the tunnel again and again.
 REPORTS_AT_ONCE, REPORT_PAUSE = 10, 10.0
-
-#: Bytes of one recv(): more than the kernel puts into one.
-RECEIVE = 64 * 1024
 
 
 class Budget:
@@ -62,41 +55,47 @@ class Budget:
         return max(REPORT_INTERVAL, (1 - self._left) * REPORT_PAUSE)
 
 
-def watch(own: Callable[[], str], on_change: Callable[[], None]) -> None:
-    """Call `on_change` after each change, as often as Budget allows; without end.
+def watch(own: Callable[[], str], on_change: Callable[[], None]) -> NetlinkWatch:
+    """Call `on_change` after each change, as often as Budget allows, until the watch is closed.
 
-    `own` returns the name of the client's interface. Returns only if netlink fails, which the log says (--debug).
+    `own` returns the name of the client's interface. A failure of netlink also counts as a change, once it is over.
     """
-    changes, budget = Changes(), Budget()
+    budget = Budget()
+
+    def read(sock: socket.socket) -> None:
+        changes = Changes()
+        while True:
+            ask(sock, changes)
+            socket.wait_read(sock.fileno())
+            losses = changes.losses
+            # Further messages of this change wait in the socket meanwhile, and make one more report at most.
+            if found := read_waiting(sock, changes, own()):
+                log.debug("the machine's network has changed: %s", found)
+                on_change()
+                gevent.sleep(budget.spend(monotonic()))
+            elif changes.losses > losses:
+                # A flood must not have us ask for everything without end.
+                gevent.sleep(REPORT_INTERVAL)
+
+    return NetlinkWatch(_notifications, read, on_change, "changes of this machine's network")
+
+
+def _notifications() -> socket.socket:
+    """A socket for changes of the machine's network. Raises OSError."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as sock:
-            open_groups(sock)
-            while True:
-                ask(sock, changes)
-                socket.wait_read(sock.fileno())
-                losses = changes.losses
-                # Further messages of this change wait in the socket meanwhile, and make one more report at most.
-                if found := read_waiting(sock, changes, own()):
-                    log.debug("the machine's network has changed: %s", found)
-                    on_change()
-                    gevent.sleep(budget.spend(monotonic()))
-                elif changes.losses > losses:
-                    # A flood must not have us ask for everything without end.
-                    gevent.sleep(REPORT_INTERVAL)
-    except OSError as exc:
-        log.debug("changes of the machine's network go unnoticed: %s", exc.strerror)
+        open_groups(sock)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def open_groups(sock: socket.socket) -> None:
     """Have the kernel tell this netlink socket of changes; of routes only of default routes."""
     # A router may learn a million routes at once. The kernel leaves them out before they cost us anything.
     with contextlib.suppress(OSError):
-        program = _default_routes_only()
-        code = ctypes.create_string_buffer(program, len(program))
-        # struct sock_fprog: the number of instructions, and where they are.
-        sock.setsockopt(
-            socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
-        )
+        socket_filter.attach(sock, socket_filter.short_routes((RTM_NEWROUTE, RTM_DELROUTE), DEFAULT_BITS))
     sock.bind((0, GROUPS))
     sock.setblocking(False)
 
@@ -122,24 +121,3 @@ def read_waiting(sock: socket.socket, changes: Changes, own: str) -> str:
             changes.lost()
         else:
             found = changes.read(data, own) or found
-
-
-def _default_routes_only() -> bytes:
-    """A program of struct sock_filter (filter.h): what to load or compare, where to go on if so and if not, a value."""
-    instruction = struct.Struct("=HBBI")
-    load_half, load_byte, equal, greater, end = 0x28, 0x30, 0x15, 0x25, 0x06
-    # The type is in the machine's byte order, and loaded in the network's.
-    new, gone = (socket.htons(kind) for kind in (RTM_NEWROUTE, RTM_DELROUTE))
-    return b"".join(
-        instruction.pack(*one)
-        for one in (
-            (load_half, 0, 0, 4),
-            (equal, 1, 0, new),
-            (equal, 0, 2, gone),
-            # The length of the destination's prefix, in struct rtmsg.
-            (load_byte, 0, 0, netlink.HEADER.size + 1),
-            (greater, 1, 0, DEFAULT_BITS),
-            (end, 0, 0, 0xFFFFFFFF),
-            (end, 0, 0, 0),
-        )
-    )

@@ -12,9 +12,9 @@ from typing import Any
 
 #: Headers that load() reads from: Ethernet, IP, and TCP or UDP (enum nft_payload_bases).
 LINK, NETWORK, TRANSPORT = 0, 1, 2
-#: Keys of load_meta() (enum nft_meta_keys), operators of compare() (enum nft_cmp_ops), and verdicts (enum nft_verdicts,
-#: and NF_DROP and NF_ACCEPT of include/uapi/linux/netfilter.h).
-PROTOCOL, L4PROTO = 1, 16
+#: Keys of what the kernel knows of a frame (enum nft_meta_keys), operators of compare() (enum nft_cmp_ops), and
+#: verdicts (enum nft_verdicts, and NF_DROP and NF_ACCEPT of include/uapi/linux/netfilter.h).
+_PROTOCOL, _L4PROTO = 1, 16
 EQUAL, UNEQUAL, MORE_THAN, AT_LEAST = 0, 1, 4, 5
 DROP, ACCEPT, JUMP, RETURN = 0, 1, -3, -5
 
@@ -34,12 +34,6 @@ Expression = dict[str, Any]
 def load(base: int, offset: int, length: int) -> Expression:
     """Load bytes of the LINK, NETWORK or TRANSPORT header. A frame that is too short for them does not match."""
     return _expression("payload", DREG=_REGISTER, BASE=base, OFFSET=offset, LEN=length)
-
-
-def load_meta(key: int) -> Expression:
-    """Load PROTOCOL, the EtherType, behind one VLAN tag if there is one; or L4PROTO, the protocol behind IP's header
-    and IPv6's extension headers."""
-    return _expression("meta", DREG=_REGISTER, KEY=key)
 
 
 def load_extension(header: int, offset: int, length: int) -> Expression:
@@ -98,3 +92,8 @@ def as_data(value: bytes) -> dict[str, Any]:
 
 def _expression(name: str, **values: Any) -> Expression:
     return attributes("NFTA_EXPR_", NAME=name, DATA=attributes(f"NFTA_{name.upper()}_", **values))
+
+
+#: Load the EtherType, behind one VLAN tag if there is one; and the protocol behind IP's header and IPv6's extension
+#: headers.
+ETHERTYPE, UPPER = (_expression("meta", DREG=_REGISTER, KEY=key) for key in (_PROTOCOL, _L4PROTO))

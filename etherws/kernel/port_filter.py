@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable
-from time import monotonic
 
 import gevent
 from gevent.event import Event
@@ -27,7 +26,7 @@ from etherws.kernel.link_changes import EVERYTHING, Touched
 from etherws.kernel.place import Device, Place
 from etherws.kernel.port_settings import PortSettings
 from etherws.kernel.port_tables import HINTS, remove_table
-from etherws.kernel.rules import ADDRESSES, Rules, table_name
+from etherws.kernel.rules import Rules, table_name
 
 log = logging.getLogger(__name__)
 
@@ -266,11 +265,9 @@ class PortFilter:
     def _use(self, source: bytes) -> None:
         """Frames are about to pass: put in what the owner's other ports have learned. Raises DeviceError."""
         if self.name and self.learned is not None and isinstance(self.needed.macs, int):
-            addresses = self.learned.take(self.needed.macs, source, monotonic())
             try:
-                address_sets.add_addresses(table_name(self.name), ADDRESSES, addresses)
+                address_sets.fill(self.name, self.learned, self.needed.macs, source)
             except OSError as exc:
-                self.learned.give(addresses, monotonic())
                 # Others may have removed the table since.
                 self.state = FilterState.LOST
                 if exc.errno != errno.ENOENT:
@@ -289,11 +286,13 @@ class PortFilter:
         if self.learned is None or self.applied is None or not (self.applied.name and self.applied.rules.learns):
             return
         try:
-            found = address_sets.addresses_in(table_name(self.applied.name), ADDRESSES)
+            address_sets.keep(self.applied.name, self.learned)
         except OSError as exc:
-            log.warning("what addresses %s has learned is not known: %s", self.applied.name, exc.strerror)
-        else:
-            self.learned.give(found, monotonic())
+            log.warning(
+                "cannot read which addresses the client of %s has used: %s; it may use others when it comes again",
+                self.applied.name,
+                exc.strerror,
+            )
 
     def _clear(self, name: str) -> None:
         self.applied, self.state, self.name = None, FilterState.ABSENT, ""

@@ -16,17 +16,16 @@ from etherws.kernel.nft_expressions import (
     IPV4_ADDRESSES,
     IPV6_ADDRESSES,
     JUMP,
-    L4PROTO,
     MORE_THAN,
     NETWORK,
     RETURN,
     TRANSPORT,
+    UPPER,
     Expression,
     compare,
     in_set,
     load,
     load_extension,
-    load_meta,
     mask,
     verdict,
 )
@@ -37,7 +36,6 @@ from etherws.kernel.rules import ARP_SENDER, IP_SOURCE, NEIGHBOUR
 ARP, IPV4, IPV6 = "arp", "source4", "source6"
 _NEIGHBOUR, _TARGET = "neighbour", "target"
 
-_UPPER = load_meta(L4PROTO)
 _UDP, _ICMPV6, _FRAGMENT = b"\x11", b"\x3a", 44
 _SOURCE_V4, _SOURCE_V6 = load(NETWORK, 12, 4), load(NETWORK, 8, 16)
 _NONE_V4, _NONE_V6 = bytes(4), bytes(16)
@@ -93,7 +91,7 @@ def _add_ipv4(table: Table, lengths: list[int]) -> None:
     from_client_to_server = load(TRANSPORT, 0, 4), compare(bytes.fromhex("00440043"))
     table.rule(
         IPV4,
-        *(_SOURCE_V4, compare(_NONE_V4), *unfragmented, _UPPER, compare(_UDP), *from_client_to_server),
+        *(_SOURCE_V4, compare(_NONE_V4), *unfragmented, UPPER, compare(_UDP), *from_client_to_server),
         verdict(RETURN),
     )
     table.drop(IPV4, IP_SOURCE)
@@ -118,12 +116,12 @@ def _add_arp(table: Table, lengths: list[int], macs: str | None) -> None:
 def _add_ipv6(table: Table, lengths: list[int]) -> None:
     table.chain(IPV6)
     for kind in (_SOLICITATION, _ADVERTISEMENT):
-        table.rule(IPV6, _UPPER, compare(_ICMPV6), _KIND, compare(kind), verdict(JUMP, _NEIGHBOUR))
+        table.rule(IPV6, UPPER, compare(_ICMPV6), _KIND, compare(kind), verdict(JUMP, _NEIGHBOUR))
     _return_if_own(table, IPV6, 6, lengths, _SOURCE_V6)
     table.values("without-address", ICMPV6_TYPES, _WITHOUT_ADDRESS)
     table.rule(
         IPV6,
-        *(_SOURCE_V6, compare(_NONE_V6), _UPPER, compare(_ICMPV6), _KIND, in_set("without-address")),
+        *(_SOURCE_V6, compare(_NONE_V6), UPPER, compare(_ICMPV6), _KIND, in_set("without-address")),
         verdict(RETURN),
     )
     table.drop(IPV6, IP_SOURCE)

@@ -378,7 +378,7 @@ def test_a_socket_that_fails_is_opened_anew_and_all_rules_are_put_in_again(
     port = armed(guard, lan, Rules(macs=1))
     guard.start()
     settle(lambda: back(port))
-    assert "what others do to rules is not told for now: [Errno 9]" in caplog.text
+    assert "changes of rules go unnoticed for 0.01 s, then etherws listens to the kernel anew: [Errno 9]" in caplog.text
     port.arm()
     lan.command("nft flush ruleset")
     settle(lambda: back(port))

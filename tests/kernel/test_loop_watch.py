@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import gevent
 import pytest
 
-from etherws.kernel import loop_watch, loops, own_frames
+from etherws.kernel import loop_watch, loops, netlink_watch, own_frames
 from etherws.kernel.loop_watch import LoopWatch
 from tests.kernel.test_own_frames import address, from_
 from tests.lab.hosts import PATIENCE, Host
@@ -171,7 +171,7 @@ def test_without_netlink_it_tries_again(
     lan: Host, ports: dict[int, str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.DEBUG, "etherws")
-    monkeypatch.setattr(loop_watch, "REOPEN_INTERVAL", 0.01)
+    monkeypatch.setattr(netlink_watch, "REOPEN_INTERVAL", 0.01)
     opened = loop_watch._notifications
     tried: list[None] = []
 
@@ -187,4 +187,4 @@ def test_without_netlink_it_tries_again(
         made.start()
         settle(lambda: made._own)
         made.close()
-    assert "loops are not noticed for now: Operation not permitted" in caplog.text
+    assert "loops go unnoticed: Operation not permitted" in caplog.text

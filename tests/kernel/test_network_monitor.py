@@ -7,13 +7,14 @@ import itertools
 import socket
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import gevent
 import gevent.event
 import pytest
 from gevent import socket as gevent_socket
 
-from etherws.kernel import network_monitor
+from etherws.kernel import netlink_watch, network_monitor
 from etherws.kernel.network_changes import Changes
 from etherws.kernel.network_monitor import REPORT_INTERVAL, REPORT_PAUSE, REPORTS_AT_ONCE, Budget
 from tests.lab.hosts import PATIENCE, Host
@@ -193,13 +194,35 @@ def test_what_a_tunnel_brings_for_its_bridge_is_reported_at_a_bounded_rate(
     monkeypatch.setattr(network_monitor, "gevent", SimpleNamespace(sleep=pause))
     monkeypatch.setattr(network_monitor, "monotonic", lambda: clock[0])
     with host.namespace.inside():
-        watching = gevent.spawn(network_monitor.watch, lambda: OWN, report)
-        # It has opened its socket when it first waits.
-        sleep(0)
+        watching = network_monitor.watch(lambda: OWN, report)
     try:
         host.command("ip addr add 10.0.0.3/24 dev br0")
         assert over.wait(PATIENCE)
         assert len(reports) <= REPORTS_AT_ONCE + 14
         assert all(after - before >= REPORT_INTERVAL for before, after in itertools.pairwise(reports))
     finally:
-        watching.kill()
+        watching.close()
+
+
+def test_after_a_failure_it_listens_anew_and_tells_of_that(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(netlink_watch, "REOPEN_INTERVAL", 0.01)
+    reports, again, first = list[None](), gevent.event.Event(), [OSError(9, "Bad file descriptor")]
+    read_waiting = network_monitor.read_waiting
+
+    def fails_once(*arguments: Any) -> str:
+        if first:
+            raise first.pop()
+        return read_waiting(*arguments)
+
+    def report() -> None:
+        reports.append(None)
+        again.set()
+
+    monkeypatch.setattr(network_monitor, "read_waiting", fails_once)
+    with host.namespace.inside(), contextlib.closing(network_monitor.watch(lambda: OWN, report)):
+        host.bridge("br0")
+        assert again.wait(PATIENCE)
+        again.clear()
+        # The new socket is in the namespace that this greenlet was in.
+        host.command("ip addr add 10.0.0.3/24 dev br0")
+        assert again.wait(PATIENCE)

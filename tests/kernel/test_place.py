@@ -6,34 +6,22 @@ import logging
 
 import pytest
 
-from etherws.errors import DeviceError, DeviceLost
+from etherws.errors import DeviceError
 from etherws.kernel.filter_table import table_for
 from etherws.kernel.place import Place
 from etherws.kernel.rules import Rules
 from tests.lab.hosts import Host
-from tests.lab.lan import index_of, tables
-
-
-class Device:
-    """It is where the test says: an index here, None for another network namespace, or gone."""
-
-    def __init__(self, where: int | None) -> None:
-        self.name, self.where, self.gone = "tap0", where, False
-
-    def locate(self) -> int | None:
-        if self.gone:
-            raise DeviceLost("tap0 is gone")
-        return self.where
+from tests.lab.lan import MovableDevice, index_of, tables
 
 
 @pytest.fixture
-def device(host: Host) -> Device:
+def device(host: Host) -> MovableDevice:
     """An interface of this name."""
     host.bridge("tap0")
-    return Device(index_of(host, "tap0"))
+    return MovableDevice(index_of(host, "tap0"))
 
 
-def test_an_interface_is_here_away_or_gone(host: Host, device: Device, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_interface_is_here_away_or_gone(host: Host, device: MovableDevice, caplog: pytest.LogCaptureFixture) -> None:
     assert device.where is not None
     place, index = Place(device.where, device), device.where
     with host.namespace.inside():
@@ -58,7 +46,7 @@ def test_an_interface_is_here_away_or_gone(host: Host, device: Device, caplog: p
         assert Place(999).label == "interface 999"
 
 
-def test_a_table_goes_unless_it_is_another_interfaces(host: Host, device: Device) -> None:
+def test_a_table_goes_unless_it_is_another_interfaces(host: Host, device: MovableDevice) -> None:
     assert device.where is not None
     place, index = Place(device.where, device), device.where
 

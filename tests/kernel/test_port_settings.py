@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from etherws.errors import DeviceLost
 from etherws.kernel.link_changes import EVERYTHING
 from etherws.kernel.place import Place
 from etherws.kernel.port_settings import PortSettings
 from etherws.kernel.rules import Rules
 from tests.lab.hosts import Host
-from tests.lab.lan import index_of
-
-
-class Device:
-    """It is where the test says: an index here, None for another network namespace, or gone."""
-
-    def __init__(self, where: int | None) -> None:
-        self.name, self.where, self.gone = "tap0", where, False
-
-    def locate(self) -> int | None:
-        if self.gone:
-            raise DeviceLost("tap0 is gone")
-        return self.where
+from tests.lab.lan import MovableDevice, index_of
 
 
 def test_what_was_set_is_undone_where_the_interface_is(host: Host) -> None:
     host.bridge("tap0")
     index = index_of(host, "tap0")
-    device, rules = Device(index), Rules(rate_down=10**7)
+    device, rules = MovableDevice(index), Rules(rate_down=10**7)
     settings = PortSettings(Place(index, device))
     with host.namespace.inside():
         settings.apply(rules)

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from etherws.errors import DeviceLost
 from etherws.kernel import nftables, rules
 from etherws.kernel.port_filter import PortFilter
 from etherws.kernel.rules import Rules
@@ -83,3 +84,16 @@ def learned(host: Host, name: str) -> set[str]:
 def tables(host: Host) -> dict[str, int]:
     """Our tables and their handles: a table that was replaced has a new handle."""
     return {name: handle for name, handle in nftables.table_handles().items() if name.startswith(rules.PREFIX)}
+
+
+class MovableDevice:
+    """A TAP for Place that is where the test says: its index here, None in another network namespace; or gone."""
+
+    def __init__(self, where: int | None) -> None:
+        self.name, self.where, self.gone = "tap0", where, False
+
+    def locate(self) -> int | None:
+        """As Device.locate()."""
+        if self.gone:
+            raise DeviceLost("tap0 is gone")
+        return self.where
