@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 
+from etherws.client.refusals import RETRY_AFTER_MAX
 from etherws.close_codes import CloseCode
 from etherws.errors import ConnectError, ConnectionClosed, EtherwsError, NotAdmitted
 
-#: Seconds: the longest wait that a server can ask for, and the wait if it names none.
-RETRY_AFTER_MAX, RETRY_AFTER = 300, 10
+#: Seconds to wait if the server names none.
+RETRY_AFTER = 10
 
 #: The reason: a status, Retry-After or not, and the server's own words.
 _REASON = re.compile(r"(\d{3}) [^;]*;(?: Retry-After: (\d{1,9});)? ")

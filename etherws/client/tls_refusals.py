@@ -67,7 +67,7 @@ def tls_error(exc: ssl.SSLError, name: str, *, cipher_agreed: bool) -> ConnectEr
     if reason in _NOT_TLS:
         hint = "this port speaks no TLS: use ws://, or another port"
     elif reason in _NO_SUCH_NAME:
-        hint = f"has it a certificate for the name {name}? see --sni"
+        hint = f"does it have a certificate for the name {name}? see --sni"
     elif _NO_ALPN in reason.lower().replace("_", " "):
         hint = "it does not offer HTTP/1.1 there, which a WebSocket needs"
     return ConnectError(f"TLS failed ({reason}); {hint}")

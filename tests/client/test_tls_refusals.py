@@ -161,8 +161,8 @@ def alert(description: int) -> bytes:
 @pytest.mark.parametrize(
     ("description", "words"),
     [
-        (112, "TLS failed (TLSV1_UNRECOGNIZED_NAME); has it a certificate for the name x.example? see --sni"),
-        (80, "TLS failed (TLSV1_ALERT_INTERNAL_ERROR); has it a certificate for the name x.example? see --sni"),
+        (112, "TLS failed (TLSV1_UNRECOGNIZED_NAME); does it have a certificate for the name x.example? see --sni"),
+        (80, "TLS failed (TLSV1_ALERT_INTERNAL_ERROR); does it have a certificate for the name x.example? see --sni"),
         (120, "it does not offer HTTP/1.1 there, which a WebSocket needs"),
         (70, "TLS failed: it has no TLS 1.2 or later, or no cipher in common with this client; update its TLS"),
         (40, "TLS failed: it has no TLS 1.2 or later, or no cipher in common with this client; update its TLS"),
