@@ -59,7 +59,7 @@ class LoopWatch:
         self._watch: NetlinkWatch | None = None
 
     def start(self) -> None:
-        """Watch from now on. What the kernel does not tell this user goes unnoticed."""
+        """Watch from now on. What the kernel does not tell this user goes unnoticed; the log has that with --debug."""
         # After a failure nothing is missed: _read_all() begins with a look.
         self._watch = NetlinkWatch(lambda: _notifications(), self._read_all, lambda: None, "loops")
 

@@ -1,8 +1,8 @@
 """A connection whose TLS another server has begun: a stream on top of gevent's TLS socket.
 
-OpenSSL reads and writes the socket by itself there, one record of 16 KiB per call: a tunnel is slower than on tls.py,
-which our own server and the client use. The TLS handshake is over when this begins. Users: server/takeover.py,
-server/http.py. Read next: stream.py, which explains each method.
+OpenSSL reads and writes the socket by itself there, one record of 16 KiB per call. Our own server and the client use
+tls.py. The TLS handshake is over when this begins. Users: server/takeover.py, server/http.py. Read next: stream.py,
+which explains each method.
 """
 
 from __future__ import annotations
