@@ -28,7 +28,11 @@ from tests.lab.peer import GOOD, KEY
 class Gate(Application):
     """Lets clients in and sends back what came behind the request, instead of giving them a TAP."""
 
-    def _tunnel(self, environ: dict[str, Any], headers: list[tuple[str, str]], *_: Any) -> None:
+    def __init__(self, settings: ServerSettings) -> None:
+        super().__init__(settings)
+        self._tunnels.run = self._run  # type: ignore[assignment, method-assign]
+
+    def _run(self, environ: dict[str, Any], headers: list[tuple[str, str]], *_: Any) -> None:
         sock, early = environ[UPGRADE](headers)
         sock.sendall(early)
 

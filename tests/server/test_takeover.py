@@ -32,7 +32,11 @@ class Gate(Application):
 
     streams: list[Any]
 
-    def _tunnel(self, environ: dict[str, Any], headers: list[tuple[str, str]], *_: Any) -> None:
+    def __init__(self, settings: ServerSettings) -> None:
+        super().__init__(settings)
+        self._tunnels.run = self._run  # type: ignore[assignment, method-assign]
+
+    def _run(self, environ: dict[str, Any], headers: list[tuple[str, str]], *_: Any) -> None:
         assert (EARLY_101 in environ) == ("wsgi.websocket" in environ and environ["wsgi.websocket"] is not True)
         stream, early = environ[UPGRADE](headers)
         self.streams = [stream]
