@@ -293,7 +293,7 @@ def test_refused_logins_are_measured_in_small_numbers_too(root: None) -> None:
 
 #: A kind of hostile input of each sort of sender. All of them take minutes.
 SOME_KINDS = (
-    *("slow", "404", "joins", "joins-80-4", "proxy-garbage", "passwords-10", "tls-key-updates-session", "tls-hellos"),
+    *("slow", "404", "joins", "proxy-garbage", "passwords-10", "tls-key-updates-session", "tls-hellos"),
     *("tls-renegotiation", "empty-pings", "records-28", "hoarding", "byte-segments", "not-reading", "wrong-record"),
 )
 
