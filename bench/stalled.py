@@ -230,7 +230,7 @@ def main() -> int:
         "A client that has stopped reading.",
         [
             ("--flood", 4000, "frames per second that the LAN sends"),
-            ("--seconds", 2, "duration of a measurement"),
+            ("--seconds", 2.0, "duration of a measurement"),
             ("--rounds", 5, "repetitions"),
             ("--wire", 2, "the guest's version of the wire format"),
         ],

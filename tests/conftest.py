@@ -18,7 +18,7 @@ from tests.lab.refusals import Tell
 # others each time, again and again (tests/fuzz/run.py). How long an example takes says nothing on a busy machine, so no
 # profile judges it.
 settings.register_profile(
-    "test", max_examples=300, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "test", max_examples=100, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("quick", settings.get_profile("test"), max_examples=30)
 settings.register_profile("fuzz", settings.get_profile("test"), max_examples=200, derandomize=False)

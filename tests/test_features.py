@@ -6,7 +6,7 @@ import base64
 import hashlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from etherws import features
@@ -100,7 +100,6 @@ values = st.builds(
 )
 
 
-@settings(max_examples=100)
 @given(st.dictionaries(st.builds(str.__add__, starts, names), values, min_size=1, max_size=4))
 def test_what_is_written_is_read_and_proved(found: dict[str, str]) -> None:
     assert features.parse(features.write(found)) == found

@@ -308,7 +308,7 @@ def test_a_file_open_to_everyone_is_warned_of(file: Path, load: Load, mode: int,
     assert [f"{file}: is open to everyone" in warning for warning in load(file).warnings] == [True] * warned
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.lists(LINES, max_size=5).map(b"\n".join))
 def test_whatever_is_in_a_file_it_is_read_or_refused(tmp_path: Path, content: bytes) -> None:
     file = write(tmp_path / "fuzz", content)

@@ -51,7 +51,7 @@ def test_tokens(file: Path) -> None:
     assert [Tokens.load(file).name_of(token) for _, token in tokens] == [None, "bob", None]
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.lists(LINES, max_size=5).map(b"\n".join))
 def test_whatever_is_in_a_file_a_change_keeps_the_other_lines(tmp_path: Path, content: bytes) -> None:
     file = write(tmp_path / "fuzz", content)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from etherws.access.policy import DEFAULT, SIZE_MAX, Profile, load, parse
@@ -391,7 +391,6 @@ def table(profile: Profile) -> list[str]:
 
 
 @given(PROFILES, PROFILES)
-@settings(max_examples=100, deadline=None)
 def test_what_is_written_is_read(one: Profile, other: Profile) -> None:
     text = "\n".join(["[default]", *table(one), '[client."x"]', *table(other)])
     policy = parse(text, "p")
@@ -400,7 +399,6 @@ def test_what_is_written_is_read(one: Profile, other: Profile) -> None:
 
 
 @given(PROFILES, st.integers(0, len(KEYS)), st.lists(st.sampled_from(["", "# ]", "  "]), max_size=3), st.data())
-@settings(max_examples=100, deadline=None)
 def test_the_line_is_that_on_which_the_statement_begins(
     profile: Profile, place: int, blanks: list[str], data: st.DataObject
 ) -> None:
@@ -423,7 +421,6 @@ def test_the_line_is_that_on_which_the_statement_begins(
         max_size=8,
     ).map("\n".join)
 )
-@settings(max_examples=500, deadline=None)
 def test_whatever_it_says_it_is_read_or_refused_with_a_line(text: str) -> None:
     try:
         parse(text, "p")

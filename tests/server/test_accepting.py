@@ -20,9 +20,9 @@ from etherws.server import waiting_list
 from etherws.server.accepting import ACCEPT, Accepting
 from etherws.server.front_door import Admitted, FrontDoor
 from etherws.settings import ServerSettings
-from etherws.tunnel import scheduling
 from etherws.tunnel.scheduling import low_priority
 from tests.lab.hosts import PATIENCE, Host
+from tests.lab.turns import anothers_turn
 
 
 class Echo(Accepting, StreamServer):
@@ -85,9 +85,8 @@ def close(socks: list[Any]) -> None:
         sock.close()
 
 
-def test_connections_are_accepted_in_a_turn(echo: Echo, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduling, "BLOCK_MAX", PATIENCE)
-    with low_priority.turn("other"):
+def test_connections_are_accepted_in_a_turn(echo: Echo) -> None:
+    with anothers_turn():
         socks = connect(echo, 3)
         socks[0].sendall(b"hello")
         gevent.sleep(0.01)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from etherws.errors import Refused
@@ -102,7 +102,6 @@ def test_subprotocols_stand_between_commas_and_keep_their_case(header: str | Non
     assert subprotocols(environ(HTTP_SEC_WEBSOCKET_PROTOCOL=header)) == offered
 
 
-@settings(max_examples=300, deadline=None)
 @given(changes=st.dictionaries(st.sampled_from(sorted(GOOD)), st.none() | st.text(max_size=40)))
 def test_any_values_give_headers_or_a_refusal(changes: dict[str, str | None]) -> None:
     try:

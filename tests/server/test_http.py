@@ -17,6 +17,7 @@ from etherws.tunnel.scheduling import low_priority
 from tests.lab.hosts import PATIENCE, Host
 from tests.lab.peer import request
 from tests.lab.sockets import gevent_pair
+from tests.lab.turns import anothers_turn
 
 
 class Site:
@@ -72,7 +73,7 @@ def test_a_request_is_waited_for_to_its_last_byte_and_parsed_as_a_turn(site: Sit
     for at in range(len(text) - 1):
         site.its.sendall(text[at : at + 1])
     become_true(site.silent)
-    with low_priority.turn("other"):
+    with anothers_turn():
         site.its.sendall(text[-1:])
         become_true(low_priority.waiting)
         # It waits for us now, so nobody hangs up on it.
@@ -84,7 +85,7 @@ def test_a_request_is_waited_for_to_its_last_byte_and_parsed_as_a_turn(site: Sit
 
 
 def test_a_request_whose_client_hung_up_before_its_turn_is_not_even_parsed(site: Site) -> None:
-    with low_priority.turn("other"):
+    with anothers_turn():
         site.its.sendall(request())
         become_true(low_priority.waiting)
         site.its.close()

@@ -19,9 +19,9 @@ from etherws.server.port import CHANGES, ClientKey, Port, State
 from etherws.server.ports import Ports
 from etherws.server.presence import UNKNOWN, Presence
 from etherws.settings import DeviceSettings
-from etherws.tunnel.scheduling import low_priority
 from tests.lab.hosts import PATIENCE, Host
 from tests.lab.sockets import gevent_pair
+from tests.lab.turns import anothers_turn
 
 ALICE, BOB, NAMELESS = ClientKey("alice"), ClientKey("bob"), ClientKey()
 TOKEN = ClientKey(None, "t" * 22)
@@ -518,7 +518,7 @@ class Order:
 
 def test_an_honest_client_waits_for_one_port_of_a_crowd(server: Server) -> None:
     order = Order(server)
-    with low_priority.turn("stranger"):
+    with anothers_turn("stranger"):
         order.come("stranger", 20)
         order.come("honest")
     order.join()
@@ -529,7 +529,7 @@ def test_an_honest_client_waits_for_one_port_of_a_crowd(server: Server) -> None:
 def test_no_port_is_made_for_a_client_that_hung_up_while_it_waited(server: Server) -> None:
     order = Order(server)
     ours, its = gevent_pair()
-    with low_priority.turn("other"):
+    with anothers_turn():
         order.come("gone", presence=Presence(ours))
         order.come("here")
         its.close()
@@ -579,7 +579,7 @@ def test_a_port_that_was_freed_for_a_client_that_then_hung_up_is_removed(server:
     ours, its = gevent_pair()
     coming = gevent.spawn(server.ports.take, ALICE, USUAL, lambda: None, Presence(ours))
     become_true(lambda: port.heir)
-    with low_priority.turn("other"):
+    with anothers_turn():
         server.ports.free(port)
         # It waits for its turn now, to take what it was promised.
         gevent.sleep(0)
@@ -596,7 +596,7 @@ def test_the_first_port_is_kept_for_who_had_its_session_ended(server: Server) ->
     port = server.join(ALICE, stays=True)
     coming = gevent.spawn(server.join, ALICE)
     become_true(lambda: port.heir)
-    with low_priority.turn("other"):
+    with anothers_turn():
         server.ports.free(port)
         others = gevent.spawn(server.join, NAMELESS)
         gevent.sleep(0)

@@ -15,6 +15,7 @@ from etherws.server.waiting_list import WaitingList
 from etherws.tunnel.scheduling import low_priority
 from tests.lab.hosts import PATIENCE
 from tests.lab.sockets import gevent_pair
+from tests.lab.turns import anothers_turn
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +90,7 @@ def test_no_work_is_done_for_a_client_that_hung_up_while_it_waited_for_its_turn(
         with visitor.working():
             raise AssertionError
 
-    with low_priority.turn("other"):
+    with anothers_turn():
         waiting = gevent.spawn(work)
         gevent.sleep(0)
         assert low_priority.waiting() == 1

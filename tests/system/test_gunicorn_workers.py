@@ -236,7 +236,9 @@ def test_sigterm_closes_the_tunnels_on_a_unix_socket_and_removes_what_was_made(
     host: Host, tmp_path: Path, worker: str, options: list[str]
 ) -> None:
     path, passwords = str(tmp_path / "sock"), tmp_path / "passwords"
-    passwd.set_password(passwords, "alice", "sesame", cost=4)
+    names = ("alice", "bob", "carol")
+    for name in names:
+        passwd.set_password(passwords, name, "sesame", cost=4)
     running = gunicorn(
         host, "-b", f"unix:{path}", *options, worker=worker, ETHERWS_SERVER_BRIDGE="br0",
         ETHERWS_SERVER_HTPASSWD=str(passwords), ETHERWS_SERVER_TRUSTED_PROXY="unix",
@@ -247,17 +249,24 @@ def test_sigterm_closes_the_tunnels_on_a_unix_socket_and_removes_what_was_made(
         # Before any client. With --preload the fork comes later than the application.
         until(lambda: "ethws0" in host.links(), lambda: f"ethws0 to appear; {running.output}")
 
-    def peer(password: str) -> UnixPeer:
+    def peer(login: str) -> UnixPeer:
         found = UnixPeer(host, path)
-        found.say(request(Authorization=basic(f"alice:{password}"), X_Forwarded_For="198.51.100.7"))
+        found.say(request(Authorization=basic(login), X_Forwarded_For="198.51.100.7"))
         assert found.head()
         return found
 
     # The proxy on the UNIX socket is trusted.
-    peer("wrong").rest()
+    peer("alice:wrong").rest()
     running.says("198.51.100.7: login refused")
-    peers = [peer("sesame") for _ in range(3)]
+    # Each has a name of its own: who logs in later ends an earlier session of the same name, and of logins that wait
+    # the last may be the first.
+    peers = [peer(f"{name}:sesame") for name in names]
     frames = host.frames("br0")
+    # After its 101 a client may still have to wait for its login: it has joined when its frame has come.
+    joined = [frame(61 + number, to=b"\xff" * 6) for number in range(len(peers))]
+    for each, first in zip(peers, joined, strict=True):
+        each.say(masked(0x82, first))
+    assert {frames.receive() for _ in peers} == set(joined)
     # Two of one address, which gevent-websocket does not expect.
     for each in peers[:2]:
         each.say(masked(0x88, b"\x03\xe8"))

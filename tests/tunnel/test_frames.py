@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from etherws.errors import ProtocolError
@@ -196,7 +196,6 @@ payloads = st.lists(st.binary(max_size=400) | st.sampled_from([bytes(1514), byte
 cuts = st.lists(st.integers(1, 5_000), max_size=10)
 
 
-@settings(max_examples=200, deadline=None)
 @given(payloads=payloads, cuts=cuts, server=st.booleans())
 def test_what_one_end_encodes_the_other_decodes(payloads: list[bytes], cuts: list[int], server: bool) -> None:
     data = b"".join(Encoder(server=server).data(payloads))
@@ -204,7 +203,6 @@ def test_what_one_end_encodes_the_other_decodes(payloads: list[bytes], cuts: lis
     assert feed(decoder, data, cuts) == [(BINARY, payload) for payload in payloads]
 
 
-@settings(max_examples=300, deadline=None)
 @given(data=st.binary(max_size=3_000), cuts=cuts, server=st.booleans())
 def test_bytes_of_strangers_give_messages_or_a_protocol_error(data: bytes, cuts: list[int], server: bool) -> None:
     decoder = Decoder(server=server, max_message=1_000)
