@@ -55,7 +55,7 @@ class Interface:
         wanted = self._settings.bridge
         bridge = (wanted and self.bridges.present(wanted)) or wanted
         tap = open_tap(pattern, bridge, self._settings.mtu, accept_ra=self._settings.accept_ra)
-        self.bridges.add(tap.index, wanted)
+        self.bridges.add(tap.index, wanted, device=tap)
         if "%d" in pattern and tap.name != pattern.replace("%d", "0"):
             log.warning("%s is taken; this is %s", pattern.replace("%d", "0"), tap.name)
         return tap

@@ -194,3 +194,28 @@ def test_without_a_bridge_the_hint_is_as_before(host: Host) -> None:
         take(ports, ALICE)
         with pytest.raises(NoPort, match="ip link set ethws0 master br0"):
             take(ports, BOB)
+
+
+@pytest.mark.parametrize("bridge", ["br0", None], ids=["named", "by hand"])
+def test_an_interface_that_comes_back_from_another_namespace_is_known_again(host: Host, bridge: str | None) -> None:
+    with contextlib.closing(Host()) as guest, serving(host, bridge) as ports:
+        if bridge is None:
+            host.bridge("br0")
+        first, name = take(ports, ALICE), ports.name
+        with host.netlink() as route:
+            route.link("set", index=first.tap.index, net_ns_fd=guest.namespace.fileno())
+        settle(lambda: first.tap.index not in ports._maker._bridges._members)
+        with guest.netlink() as route, host.netlink() as other:
+            index = route.link_lookup(ifname=name)[0]
+            # Another interface has its number when it comes back.
+            other.link("add", ifname="taken", kind="bridge", index=index)
+            route.link("set", index=index, net_ns_fd=host.namespace.fileno())
+        host.command(f"ip link set {name} up master br0")
+        settle(lambda: ports._maker._bridges.belongs(first.tap.index))
+        second = take(ports, BOB)
+        assert all_in(host, "br0", first, second)
+        host.delete_link("br0")
+        gevent.sleep(0.01)
+        host.bridge("br0")
+        settle(lambda: all_in(host, "br0", first, second))
+    host.delete_link("br0")
