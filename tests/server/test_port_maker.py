@@ -219,3 +219,16 @@ def test_an_interface_that_comes_back_from_another_namespace_is_known_again(host
         host.bridge("br0")
         settle(lambda: all_in(host, "br0", first, second))
     host.delete_link("br0")
+
+
+@pytest.mark.parametrize("parked", [False, True], ids=["free", "parked"])
+@pytest.mark.parametrize("profile", [USUAL, Profile(device="lab%d")], ids=["the first", "a further"])
+def test_a_first_port_that_somebody_deletes_keeps_nobody_out(host: Host, parked: bool, profile: Profile) -> None:
+    with serving(host) as ports:
+        if parked:
+            ports.park(take(ports, ALICE))
+        host.delete_link("ethws0")
+        port = take(ports, BOB, profile)
+        assert all_in(host, "br0", port)
+        assert "ethws0" in host.links()
+        assert take(ports, ALICE).tap.name == ("ethws1" if port.tap.name == "ethws0" else "ethws0")
