@@ -232,3 +232,22 @@ def test_a_first_port_that_somebody_deletes_keeps_nobody_out(host: Host, parked:
         assert all_in(host, "br0", port)
         assert "ethws0" in host.links()
         assert take(ports, ALICE).tap.name == ("ethws1" if port.tap.name == "ethws0" else "ethws0")
+
+
+def test_who_was_put_back_by_hand_and_is_taken_out_again_ends(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That its bridge was away once is no leave to be without isolation later."""
+    with serving(host) as ports:
+        port = take(ports, ALICE, ALONE)
+        failures: list[DeviceError] = []
+        port.on_failure(failures.append)
+        port.sink().write_batch([])
+        host.delete_link("br0")
+        settle(lambda: port.filter._settings.bridge_is_away)
+        # Somebody is faster than we are.
+        monkeypatch.setattr(bridges_module, "ROUND_INTERVAL", 1000.0)
+        gevent.sleep(0.01)
+        host.bridge("br0", "ethws0")
+        settle(lambda: interfaces.is_isolated(port.tap.index))
+        host.command("ip link set ethws0 nomaster")
+        settle(lambda: failures)
+    host.delete_link("br0")
