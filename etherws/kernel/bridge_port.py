@@ -1,4 +1,4 @@
-"""What bridges.py needs of an interface of ours that is in a bridge: where it is, and how it joins one.
+"""What bridges.py needs of an interface of ours that is in a bridge: where it is, in which one, and how it joins one.
 
 PortFilter (port_filter.py) is one such port, with the rules of a client; PlainPort is one without rules. Read next:
 place.py, bridges.py.
@@ -6,9 +6,11 @@ place.py, bridges.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
-from etherws.kernel import interfaces
+from etherws.kernel import interfaces, links
+from etherws.kernel.membership import Membership, Seen, State
 from etherws.kernel.place import Device, Place
 
 
@@ -38,3 +40,12 @@ class PlainPort:
     def join(self, bridge: int) -> None:
         """As Port.join()."""
         interfaces.join(self.place.index, bridge)
+
+
+def seen(link: links.Link, member: Membership, find: Callable[[int | str], links.Link | None]) -> Seen:
+    """What the kernel says now about an interface's bridge, for Membership.look(). `find` is as links.find()."""
+    if link.master and (master := find(link.master)):
+        return Seen(link.up, master.number, master.name, bridge_exists=True, namesake=0)
+    namesake = find(member.name) if member.state is State.AWAY else None
+    exists = bool(member.bridge) and find(member.bridge) is not None
+    return Seen(link.up, 0, "", exists, namesake.number if namesake else 0)

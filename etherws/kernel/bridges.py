@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from time import monotonic
 
 import gevent
@@ -17,13 +17,13 @@ from gevent.event import Event
 
 from etherws.errors import DeviceError
 from etherws.kernel import interfaces, links
-from etherws.kernel.bridge_port import PlainPort, Port
+from etherws.kernel.bridge_port import PlainPort, Port, seen
 from etherws.kernel.bridge_warnings import warning
 from etherws.kernel.device_errors import device_errors
 from etherws.kernel.link_changes import EVERYTHING, Touched
 from etherws.kernel.link_watch import LinkWatch
 from etherws.kernel.made_bridges import MadeBridges
-from etherws.kernel.membership import Membership, Seen, State, Verdict
+from etherws.kernel.membership import Membership, State, Verdict
 from etherws.kernel.place import Device
 from etherws.log_limit import LogLimit
 
@@ -79,10 +79,15 @@ class Bridges:
 
     def add(self, index: int, wanted: str | None, port: Port | None = None, *, device: Device | None = None) -> None:
         """See to it that the interface of this index stays in its bridge. `wanted` is the bridge that the user has
-        named for it, which it has joined already; None: it belongs where somebody puts it. Without a `port` it has no
-        rules, and `device` is its TAP. Raises DeviceError."""
-        self._members[index] = Membership(wanted), port or PlainPort(index, device)
+        named for it, which it has joined already, unless that is gone; None: it belongs where somebody puts it.
+        Without a `port` it has no rules, and `device` is its TAP. Raises DeviceError."""
+        member, port = self._members[index] = Membership(wanted), port or PlainPort(index, device)
         self._look([index])
+        if wanted and member.state is State.ALONE and self.present(wanted) is None:
+            member.state, self._deleted[member.bridge] = State.AWAY, monotonic()
+            self._note(index)
+            port.bridge_is_away()
+            self._wake.set()
 
     def forget(self, index: int) -> None:
         """The interface goes."""
@@ -174,7 +179,7 @@ class Bridges:
                     continue
                 member, port = self._members[index]
                 before = member.name
-                verdict = member.look(_seen(link, member, find), monotonic())
+                verdict = member.look(seen(link, member, find), monotonic())
                 self._note(index)
                 self._follow(link, port, verdict, before)
                 if member.due is not None:
@@ -285,14 +290,6 @@ class Bridges:
             self._note(index)
         self._made.is_now(member.name, bridge.number)
         return link.name, member.name
-
-
-def _seen(link: links.Link, member: Membership, find: Callable[[int | str], links.Link | None]) -> Seen:
-    if link.master and (master := find(link.master)):
-        return Seen(link.up, master.number, master.name, bridge_exists=True, namesake=0)
-    namesake = find(member.name) if member.state is State.AWAY else None
-    exists = bool(member.bridge) and find(member.bridge) is not None
-    return Seen(link.up, 0, "", exists, namesake.number if namesake else 0)
 
 
 def _gone(bridge: str) -> DeviceError:

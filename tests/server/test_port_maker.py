@@ -18,6 +18,7 @@ from etherws.kernel.filter_state import FilterState
 from etherws.server.port import ClientKey, Port, State
 from etherws.server.ports import Ports
 from etherws.settings import DeviceSettings
+from etherws.tunnel.interface import Interface
 from etherws.tunnel.wire import VNET_BYTES, Batch
 from tests.lab.frames import BROADCAST, frame
 from tests.lab.hosts import PATIENCE, Host
@@ -251,3 +252,32 @@ def test_who_was_put_back_by_hand_and_is_taken_out_again_ends(host: Host, monkey
         host.command("ip link set ethws0 nomaster")
         settle(lambda: failures)
     host.delete_link("br0")
+
+
+def test_an_interface_that_goes_together_with_its_bridge_is_made_anew_and_joins_later(host: Host) -> None:
+    with serving(host) as ports:
+        ports.park(take(ports, ALICE, ALONE))
+        for name in ("br0", "ethws0"):
+            host.delete_link(name)
+        port = take(ports, ALICE, ALONE)
+        port.sink().write_batch([sent(1)])
+        host.bridge("br0")
+        settle(lambda: all_in(host, "br0", port) and interfaces.is_isolated(port.tap.index))
+    host.delete_link("br0")
+
+
+def test_a_bridge_that_was_made_here_and_goes_together_with_its_interface_is_made_again(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(made_bridges, "REMAKE_DELAY", 0.05)
+    with (
+        host.namespace.inside(),
+        gevent.Timeout(PATIENCE),
+        contextlib.closing(Interface(DeviceSettings(bridge="br0"))) as interface,
+    ):
+        for name in ("br0", "ethws0"):
+            host.delete_link(name)
+        tap = interface.check()
+        assert "ethws0 had been deleted and is made anew; br0 is gone too, and is joined as soon as" in caplog.text
+        settle(lambda: "br0" in host.links() and host.links()[tap.name].get("master") == host.links()["br0"]["index"])
+    assert "br0" not in host.links()
