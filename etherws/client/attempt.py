@@ -138,7 +138,9 @@ class RemoteServer:
         except ValueError as exc:
             raise ConnectError(f"its certificate has no key that can be compared with --pinnedpubkey: {exc}") from exc
         if pin not in self._trust.pins:
-            raise ConnectError(f"its key is not the pinned one but {pin}; is that the right server? See --pinnedpubkey")
+            text = "is that the right server? See --pinnedpubkey"
+            kind = f"its key is not the pinned one; {text}"
+            raise ConnectError(f"its key is not the pinned one but {pin}; {text}", kind=kind)
 
     def _upgrade(self, stream: Stream, tap: Tap | None) -> tuple[Connection, bool]:
         """Send the upgrade request, read the answer, and make a connection of the stream and the bytes behind it.

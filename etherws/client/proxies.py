@@ -105,22 +105,23 @@ def _authorize(proxy: Proxy, target: str, challenges: list[Challenge], before: s
 
     Raises ConnectError, which names what the proxy offers.
     """
-    offered = ", ".join(dict.fromkeys(printable(scheme) for scheme, _ in challenges)) or "no way"
+    # The names are up to the proxy, so they make no new reason for a line of the log.
+    offered = printable(", ".join(dict.fromkeys(scheme for scheme, _ in challenges))) or "no way"
     authorization = http_auth.answer(
         challenges, proxy.user or "", proxy.password, method="CONNECT", uri=target, cnonce=secrets.token_hex(16)
     )
     if authorization is None:
         ntlm = {scheme.lower() for scheme, _ in challenges} & {"ntlm", "negotiate"}
         hint = "run px or cntlm on this machine, and name that as the proxy" if ntlm else "etherws has Basic and Digest"
-        raise ConnectError(f"answered 407: it offers {offered} to authenticate; {hint}")
+        raise ConnectError(f"answered 407: it offers {offered} to authenticate; {hint}", kind=f"answered 407; {hint}")
     if proxy.user is None:
-        raise ConnectError(
-            f"answered 407: it offers {offered} to authenticate; write the user and password into its URL,"
-            f" {proxy.scheme}://USER:PASSWORD@{authority(proxy.host, proxy.port)}"
-        )
+        url = f"{proxy.scheme}://USER:PASSWORD@{authority(proxy.host, proxy.port)}"
+        hint = f"write the user and password into its URL, {url}"
+        raise ConnectError(f"answered 407: it offers {offered} to authenticate; {hint}", kind=f"answered 407; {hint}")
     stale = any(parameters.get("stale", "").lower() == "true" for _, parameters in challenges)
     if before and not stale:
-        raise ConnectError(f"does not accept this user and password; it offers {offered}")
+        kind = "does not accept this user and password"
+        raise ConnectError(f"{kind}; it offers {offered}", kind=kind)
     return authorization
 
 

@@ -80,7 +80,8 @@ def certificate_error(
     own first; empty if that is not known. `now` is the time, of this machine if it is None."""
     facts = [found for found in map(facts_of, chain) if found]
     hint = _certificate_hint(exc.verify_code, facts, now or datetime.datetime.now(datetime.timezone.utc))
-    return ConnectError(f"its certificate does not verify: {exc.verify_message.rstrip('.')}{hint and '; ' + hint}")
+    kind = f"its certificate does not verify: {exc.verify_message.rstrip('.')}"
+    return ConnectError(f"{kind}{hint and '; ' + hint}", kind=kind)
 
 
 def _certificate_hint(code: int, chain: list[Facts], now: datetime.datetime) -> str:

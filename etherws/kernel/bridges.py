@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from time import monotonic
-from typing import Protocol
 
 import gevent
 from gevent.event import Event
 
 from etherws.errors import DeviceError
 from etherws.kernel import interfaces, links
+from etherws.kernel.bridge_port import PlainPort, Port, seen
 from etherws.kernel.bridge_warnings import warning
 from etherws.kernel.device_errors import device_errors
-from etherws.kernel.link_changes import Touched
+from etherws.kernel.link_changes import EVERYTHING, Touched
 from etherws.kernel.link_watch import LinkWatch
 from etherws.kernel.made_bridges import MadeBridges
-from etherws.kernel.membership import Membership, Seen, State, Verdict
+from etherws.kernel.membership import Membership, State, Verdict
+from etherws.kernel.place import Device
 from etherws.log_limit import LogLimit
 
 log = logging.getLogger(__name__)
@@ -38,29 +39,6 @@ RETRY_INTERVAL = 1.0
 NAMED = 5
 
 
-class Port(Protocol):
-    """What must know that an interface is in no bridge for a while, and how it joins."""
-
-    def bridge_is_away(self) -> None:
-        """The bridge is gone; join() follows when it is there again."""
-
-    def join(self, bridge: int) -> None:
-        """Put the interface into the bridge of this index. Raises DeviceError."""
-
-
-class _Plain:
-    """An interface without rules."""
-
-    def __init__(self, index: int) -> None:
-        self._index = index
-
-    def bridge_is_away(self) -> None:
-        pass
-
-    def join(self, bridge: int) -> None:
-        interfaces.join(self._index, bridge)
-
-
 class Bridges:
     """The bridges of the interfaces that add() was called for."""
 
@@ -72,6 +50,8 @@ class Bridges:
         #: Which of them belong in each bridge; and those whose bridge is gone.
         self._belonging: dict[int, set[int]] = {}
         self._away: set[int] = set()
+        #: Those in another network namespace, and the bridge that the user has named for each.
+        self._elsewhere: dict[Port, str | None] = {}
         self._made = MadeBridges()
         #: Those that are to join, and when.
         self._joining: dict[int, float] = {}
@@ -97,11 +77,17 @@ class Bridges:
         """As MadeBridges.make()."""
         return self._made.make(name, autoconfigure=autoconfigure)
 
-    def add(self, index: int, wanted: str | None, port: Port | None = None) -> None:
+    def add(self, index: int, wanted: str | None, port: Port | None = None, *, device: Device | None = None) -> None:
         """See to it that the interface of this index stays in its bridge. `wanted` is the bridge that the user has
-        named for it, which it has joined already; None: it belongs where somebody puts it. Raises DeviceError."""
-        self._members[index] = Membership(wanted), port or _Plain(index)
+        named for it, which it has joined already, unless that is gone; None: it belongs where somebody puts it.
+        Without a `port` it has no rules, and `device` is its TAP. Raises DeviceError."""
+        member, port = self._members[index] = Membership(wanted), port or PlainPort(index, device)
         self._look([index])
+        if wanted and member.state is State.ALONE and self.present(wanted) is None:
+            member.state, self._deleted[member.bridge] = State.AWAY, monotonic()
+            self._note(index)
+            port.bridge_is_away()
+            self._wake.set()
 
     def forget(self, index: int) -> None:
         """The interface goes."""
@@ -147,9 +133,11 @@ class Bridges:
 
     def _changed(self, touched: Mapping[int, Touched] | None) -> None:
         if touched is None:
+            self._find_moved(dict.fromkeys(self._members, EVERYTHING))
             self._look(list(self._members))
             self._wake.set()
             return
+        self._find_moved(touched)
         looked_at = [index for index in touched if index in self._members]
         for bridge in touched.keys() & self._belonging.keys():
             # A bridge of 1,000 ports is told of as often as ports join: that counts only if it is gone.
@@ -158,6 +146,25 @@ class Bridges:
         self._look(looked_at)
         if self._away:
             self._wake.set()
+
+    def _find_moved(self, touched: Mapping[int, Touched]) -> None:
+        """Forget the interfaces that were moved to another network namespace; know those again that have come back.
+        They may have another index, and the old one may be that of a stranger."""
+        for port, wanted in list(self._elsewhere.items()):
+            if not port.place.is_away():
+                del self._elsewhere[port]
+                if port.place.exists():
+                    self.add(port.place.index, wanted, port)
+        for index in [index for index, what in touched.items() if Touched.PLACE in what and index in self._members]:
+            if self._members[index][1].place.is_away():
+                self._leave(index)
+
+    def _leave(self, index: int) -> None:
+        """The interface is gone, or in another network namespace."""
+        member, port = self._members[index]
+        self.forget(index)
+        if port.place.is_away():
+            self._elsewhere[port] = member.wanted
 
     def _look(self, indexes: Iterable[int]) -> None:
         """Look at these interfaces. What is to join is left to the worker."""
@@ -168,11 +175,11 @@ class Bridges:
                 if index not in self._members:
                     continue
                 if (link := links.find(index)) is None:
-                    self.forget(index)
+                    self._leave(index)
                     continue
                 member, port = self._members[index]
                 before = member.name
-                verdict = member.look(_seen(link, member, find), monotonic())
+                verdict = member.look(seen(link, member, find), monotonic())
                 self._note(index)
                 self._follow(link, port, verdict, before)
                 if member.due is not None:
@@ -235,8 +242,11 @@ class Bridges:
         for index in [index for index, at in self._joining.items() if at <= now]:
             # Others need not wait until all have joined.
             gevent.sleep(0)
-            if index in self._members and (name := self._join(index)):
-                joined.setdefault(self._members[index][0].name, []).append(name)
+            if index not in self._members:
+                # Gone since it was to try again.
+                self._joining.pop(index, None)
+            elif found := self._join(index):
+                joined.setdefault(found[1], []).append(found[0])
         for bridge, names in joined.items():
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
             log.warning("%s%s joined %s again", ", ".join(names[:NAMED]), more, bridge)
@@ -249,19 +259,23 @@ class Bridges:
             away.setdefault((member.name, member.bridge), []).append(index)
         for (name, bridge), indexes in away.items():
             if links.find(name) is None:
-                self._made.make_again(name, now - self._deleted.get(bridge, now))
+                try:
+                    self._made.make_again(name, now - self._deleted.get(bridge, now))
+                except DeviceError as exc:
+                    # Other bridges may be there again.
+                    self._warn("make", f"{exc}; trying again")
             if links.find(name) is not None:
                 self._joining.update((index, 0.0) for index in indexes if index not in self._joining)
 
-    def _join(self, index: int) -> str:
-        """Have an interface join its bridge; return its name, or "" if it cannot."""
+    def _join(self, index: int) -> tuple[str, str] | None:
+        """Have an interface join its bridge; return the names of both, or None if it cannot."""
         member, port = self._members[index]
         try:
             link, bridge = links.find(index), links.find(member.bridge) or links.find(member.name)
             # Others may have been faster.
             if link is None or bridge is None or link.master:
                 self._joining.pop(index, None)
-                return ""
+                return None
             port.join(bridge.number)
             # ifupdown sets ports down before it deletes their bridge.
             if not member.stays_down:
@@ -269,21 +283,13 @@ class Bridges:
         except (DeviceError, OSError) as exc:
             self._warn("join", f"{exc}; trying again")
             self._joining[index] = monotonic() + RETRY_INTERVAL
-            return ""
+            return None
         self._joining.pop(index, None)
         if index in self._members:
             member.joined(bridge.number)
             self._note(index)
         self._made.is_now(member.name, bridge.number)
-        return link.name
-
-
-def _seen(link: links.Link, member: Membership, find: Callable[[int | str], links.Link | None]) -> Seen:
-    if link.master and (master := find(link.master)):
-        return Seen(link.up, master.number, master.name, bridge_exists=True, namesake=0)
-    namesake = find(member.name) if member.state is State.AWAY else None
-    exists = bool(member.bridge) and find(member.bridge) is not None
-    return Seen(link.up, 0, "", exists, namesake.number if namesake else 0)
+        return link.name, member.name
 
 
 def _gone(bridge: str) -> DeviceError:

@@ -86,7 +86,9 @@ def has_spanning_tree(index: int) -> bool:
 
 
 def find(which: int | str) -> Link | None:
-    """As get(); None if there is no such interface."""
+    """As get(); None if there is no such interface: also for the index 0, which none has."""
+    if which == 0:
+        return None
     try:
         return get(which)
     except OSError as exc:

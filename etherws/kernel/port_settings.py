@@ -62,4 +62,6 @@ class PortSettings:
         self._isolated = on
 
     def _may_be_alone(self) -> bool:
-        return self.bridge_is_away and not interfaces.is_in_bridge(self._place.index)
+        # Others may have put it into a bridge meanwhile.
+        self.bridge_is_away = self.bridge_is_away and not interfaces.is_in_bridge(self._place.index)
+        return self.bridge_is_away

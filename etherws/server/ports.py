@@ -204,6 +204,10 @@ class Ports:
 
     def _other(self, profile: Profile) -> Port:
         """A free port for a client that has none: the first port if it is free and fits the profile, else a new one."""
+        if self._first.state in (State.FREE, State.PARKED) and not self._first.tap.alive():
+            # Somebody has deleted it. A further port needs it as well: it tells the bridge and the MTU.
+            self._release(self._first)
+            self._renew_first()
         refusal = self._first.filter.refusal(rules_of(profile))
         if not (profile.device or profile.bridge or profile.mtu or refusal):
             # Without a bridge there is no other: this client gets it rather than one that may never come back.

@@ -41,7 +41,10 @@ class Interface:
         if not self.tap.alive():
             self.tap.close()
             self.tap = self._open()
-            where = "" if self._settings.bridge else "; put it back into its bridge"
+            wanted = self._settings.bridge
+            where = "" if wanted else "; put it back into its bridge"
+            if wanted and self.bridges.present(wanted) is None:
+                where = f"; {wanted} is gone too, and is joined as soon as it is there again"
             log.warning("%s had been deleted and is made anew%s", self.tap.name, where)
         return self.tap
 
@@ -53,9 +56,10 @@ class Interface:
     def _open(self) -> Tap:
         pattern = self._settings.device
         wanted = self._settings.bridge
-        bridge = (wanted and self.bridges.present(wanted)) or wanted
+        # If it is gone, the TAP joins it later.
+        bridge = self.bridges.present(wanted) if wanted else None
         tap = open_tap(pattern, bridge, self._settings.mtu, accept_ra=self._settings.accept_ra)
-        self.bridges.add(tap.index, wanted)
+        self.bridges.add(tap.index, wanted, device=tap)
         if "%d" in pattern and tap.name != pattern.replace("%d", "0"):
             log.warning("%s is taken; this is %s", pattern.replace("%d", "0"), tap.name)
         return tap

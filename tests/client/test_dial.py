@@ -392,6 +392,27 @@ def test_a_stale_nonce_is_answered_anew(stream: Stream) -> None:
     assert http_auth.parse([requests[2].split("Proxy-Authorization:")[1].strip()])[0].parameters["uri"] == "server:443"
 
 
+@pytest.mark.parametrize(
+    ("way", "login"),
+    [("", []), ("Basic, ", []), ("Basic, ", ["user", "password"])],
+    ids=["no way", "no login", "wrong login"],
+)
+def test_a_proxy_that_makes_up_schemes_gets_a_short_line_and_no_new_one(
+    stream: Stream, way: str, login: list[str]
+) -> None:
+    errors: list[ConnectError] = []
+    for first in ("Aa", "Bb"):
+        schemes = way + ", ".join(first + "c" * number for number in range(150))
+        said = f"HTTP/1.1 407 Who\r\nProxy-Authenticate: {schemes}\r\n\r\n".encode()
+        ways = [stream(said) for _ in range(2)]
+        with pytest.raises(ConnectError) as caught:
+            http_connect(Proxy("http", "proxy", 80, *login), "server", 443, lambda ways=ways: ways.pop()[0])  # type: ignore[misc]
+        errors.append(caught.value)
+        assert len(str(caught.value)) < 500
+    assert str(errors[0]) != str(errors[1])
+    assert errors[0].kind == errors[1].kind
+
+
 def test_headers_are_added_and_can_replace_the_host(host: Host) -> None:
     requests: list[bytes] = []
 

@@ -102,6 +102,17 @@ def test_an_unknown_issuer_is_named(authority: Authority, trust: Trust, tmp_path
     assert "this machine does not know the issuer 'Company Proxy CA': name its certificate by --cacert" in message
 
 
+def test_another_certificate_of_the_same_kind_is_no_new_reason(authority: Authority, trust: Trust) -> None:
+    """A server that makes its certificate anew each time does not get a line of the log each time."""
+    for pairs in (
+        [authority.issue(signed=False) for _ in range(2)],
+        [authority.issue((name,)) for name in ("a.example", "b.example")],
+    ):
+        errors = [failure(Peer(pair), "localhost", trust) for pair in pairs]
+        assert str(errors[0]) != str(errors[1])
+        assert errors[0].kind == errors[1].kind
+
+
 def test_dates_are_shown_beside_this_machines_clock(authority: Authority, trust: Trust) -> None:
     for days, words in (
         ((-9.0, -1.0), "certificate has expired; it ended at "),

@@ -247,3 +247,45 @@ def test_many_that_join_cost_one_look_each(bridges: Bridges, lan: Host, monkeypa
     lan.set_link("port", mtu=1400)
     settle(lambda: index_of(lan, "port") in looks)
     assert len(looks) < 10
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["joins", "fails"])
+def test_a_client_that_leaves_while_it_joins_holds_nobody_up(
+    bridges: Bridges, lan: Host, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """To join takes a moment, in which the session of a client may end."""
+    leaving, join = index_of(lan, "port"), interfaces.join
+
+    def joins_late(index: int, bridge: str | int) -> None:
+        if index == leaving:
+            bridges.forget(index)
+            if fails:
+                raise DeviceError("it is gone")
+        join(index, bridge)
+
+    monkeypatch.setattr(interfaces, "join", joins_late)
+    for _ in range(2):
+        lan.delete_link("br0")
+        settle(lambda: state(bridges, lan, "other") is State.AWAY)
+        lan.bridge("br0")
+        settle(lambda: "other" in in_it(lan))
+    settle(lambda: not bridges._joining)
+
+
+def test_a_bridge_that_cannot_be_made_again_holds_no_other_up(
+    bridges: Bridges, lan: Host, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bridges.make("br7", autoconfigure=True)
+    interfaces.join(index_of(lan, "port"), "br7")
+    settle(lambda: bridges._members[index_of(lan, "port")][0].name == "br7")
+
+    def fails(name: str, *, autoconfigure: bool = False) -> int:
+        raise DeviceError(f"cannot make the bridge {name}: no")
+
+    monkeypatch.setattr(interfaces, "make_bridge", fails)
+    lan.delete_link("br7")
+    settle(lambda: "cannot make the bridge br7: no; trying again" in caplog.text)
+    lan.delete_link("br0")
+    settle(lambda: state(bridges, lan, "other") is State.AWAY)
+    lan.bridge("br0")
+    settle(lambda: in_it(lan) == {"other"})

@@ -46,7 +46,7 @@ def test_what_is_changed_and_what_is_left(host: Host) -> None:
 def test_who_may_be_gone_is_found_or_not(host: Host) -> None:
     with host.namespace.inside():
         assert links.find("lo") == links.find(1) == links.get(1)
-        assert links.find("none") is links.find(4711) is None
+        assert links.find("none") is links.find(4711) is links.find(0) is None
         with pytest.raises(OSError, match="Numerical result out of range"):
             links.find("a" * 200)
 

@@ -18,6 +18,7 @@ from etherws.kernel.filter_state import FilterState
 from etherws.server.port import ClientKey, Port, State
 from etherws.server.ports import Ports
 from etherws.settings import DeviceSettings
+from etherws.tunnel.interface import Interface
 from etherws.tunnel.wire import VNET_BYTES, Batch
 from tests.lab.frames import BROADCAST, frame
 from tests.lab.hosts import PATIENCE, Host
@@ -194,3 +195,89 @@ def test_without_a_bridge_the_hint_is_as_before(host: Host) -> None:
         take(ports, ALICE)
         with pytest.raises(NoPort, match="ip link set ethws0 master br0"):
             take(ports, BOB)
+
+
+@pytest.mark.parametrize("bridge", ["br0", None], ids=["named", "by hand"])
+def test_an_interface_that_comes_back_from_another_namespace_is_known_again(host: Host, bridge: str | None) -> None:
+    with contextlib.closing(Host()) as guest, serving(host, bridge) as ports:
+        if bridge is None:
+            host.bridge("br0")
+        first, name = take(ports, ALICE), ports.name
+        with host.netlink() as route:
+            route.link("set", index=first.tap.index, net_ns_fd=guest.namespace.fileno())
+        settle(lambda: first.tap.index not in ports._maker._bridges._members)
+        with guest.netlink() as route, host.netlink() as other:
+            index = route.link_lookup(ifname=name)[0]
+            # Another interface has its number when it comes back.
+            other.link("add", ifname="taken", kind="bridge", index=index)
+            route.link("set", index=index, net_ns_fd=host.namespace.fileno())
+        host.command(f"ip link set {name} up master br0")
+        settle(lambda: ports._maker._bridges.belongs(first.tap.index))
+        second = take(ports, BOB)
+        assert all_in(host, "br0", first, second)
+        host.delete_link("br0")
+        gevent.sleep(0.01)
+        host.bridge("br0")
+        settle(lambda: all_in(host, "br0", first, second))
+    host.delete_link("br0")
+
+
+@pytest.mark.parametrize("parked", [False, True], ids=["free", "parked"])
+@pytest.mark.parametrize("profile", [USUAL, Profile(device="lab%d")], ids=["the first", "a further"])
+def test_a_first_port_that_somebody_deletes_keeps_nobody_out(host: Host, parked: bool, profile: Profile) -> None:
+    with serving(host) as ports:
+        if parked:
+            ports.park(take(ports, ALICE))
+        host.delete_link("ethws0")
+        port = take(ports, BOB, profile)
+        assert all_in(host, "br0", port)
+        assert "ethws0" in host.links()
+        assert take(ports, ALICE).tap.name == ("ethws1" if port.tap.name == "ethws0" else "ethws0")
+
+
+def test_who_was_put_back_by_hand_and_is_taken_out_again_ends(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That its bridge was away once is no leave to be without isolation later."""
+    with serving(host) as ports:
+        port = take(ports, ALICE, ALONE)
+        failures: list[DeviceError] = []
+        port.on_failure(failures.append)
+        port.sink().write_batch([])
+        host.delete_link("br0")
+        settle(lambda: port.filter._settings.bridge_is_away)
+        # Somebody is faster than we are.
+        monkeypatch.setattr(bridges_module, "ROUND_INTERVAL", 1000.0)
+        gevent.sleep(0.01)
+        host.bridge("br0", "ethws0")
+        settle(lambda: interfaces.is_isolated(port.tap.index))
+        host.command("ip link set ethws0 nomaster")
+        settle(lambda: failures)
+    host.delete_link("br0")
+
+
+def test_an_interface_that_goes_together_with_its_bridge_is_made_anew_and_joins_later(host: Host) -> None:
+    with serving(host) as ports:
+        ports.park(take(ports, ALICE, ALONE))
+        for name in ("br0", "ethws0"):
+            host.delete_link(name)
+        port = take(ports, ALICE, ALONE)
+        port.sink().write_batch([sent(1)])
+        host.bridge("br0")
+        settle(lambda: all_in(host, "br0", port) and interfaces.is_isolated(port.tap.index))
+    host.delete_link("br0")
+
+
+def test_a_bridge_that_was_made_here_and_goes_together_with_its_interface_is_made_again(
+    host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(made_bridges, "REMAKE_DELAY", 0.05)
+    with (
+        host.namespace.inside(),
+        gevent.Timeout(PATIENCE),
+        contextlib.closing(Interface(DeviceSettings(bridge="br0"))) as interface,
+    ):
+        for name in ("br0", "ethws0"):
+            host.delete_link(name)
+        tap = interface.check()
+        assert "ethws0 had been deleted and is made anew; br0 is gone too, and is joined as soon as" in caplog.text
+        settle(lambda: "br0" in host.links() and host.links()[tap.name].get("master") == host.links()["br0"]["index"])
+    assert "br0" not in host.links()
