@@ -282,7 +282,7 @@ def test_interim_answers_come_before_a_proxys_200(monkeypatch: pytest.MonkeyPatc
             """As socket.sendall()."""
             if data.startswith(b"CONNECT "):
                 self.__init__(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")  # type: ignore[misc]
-            else:
+            elif data.startswith(b"GET "):
                 self.__init__(switching(data))  # type: ignore[misc]
 
     assert attempt(monkeypatch, [Proxy(b"")], "http://proxy:3128")
