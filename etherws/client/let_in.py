@@ -36,10 +36,10 @@ def first_bytes(stream: Stream, early: bytes) -> bytes:
     """
     if not early:
         # If the connection has ended, the session finds out why.
-        with contextlib.suppress(OSError), gevent.Timeout(LET_IN_TIMEOUT, False):
+        with contextlib.suppress(OSError), gevent.Timeout(LET_IN_TIMEOUT, TimeoutError()):
             stream.sendall(Encoder(server=False).control(Opcode.PING, os.urandom(8)))
             early = stream.recv(_CHUNK)
-    if early[:1] == bytes([_CLOSE]) and 2 <= len(early) and early[1] <= _PAYLOAD_MAX:
+    if early[:1] == bytes([_CLOSE]) and len(early) >= 2 and early[1] <= _PAYLOAD_MAX:
         _check(early[2 : 2 + early[1]])
     return early
 
