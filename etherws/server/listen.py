@@ -162,7 +162,7 @@ def _tcp_reason(exc: OSError | UnicodeError, address: str | None, port: int) -> 
         program = listening_program(str(host or ""), port)
         return f"port {port} is taken{program}; choose another --port, or stop that program"
     if isinstance(exc, socket.gaierror) or code == errno.EINVAL:
-        return f"{exc.strerror}; {_address_hint(address or '', port)}"
+        return f"{getattr(exc, 'strerror', exc)}; {_address_hint(address or '', port)}"
     # Python puts the address behind the reason of some errors, in a form of its own.
     reason = str(getattr(exc, "strerror", None) or exc).partition(" (while attempting")[0]
     if isinstance(exc, PermissionError):

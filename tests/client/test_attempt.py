@@ -427,6 +427,11 @@ def test_a_zone_is_a_part_of_the_address_to_connect_to(monkeypatch: pytest.Monke
     assert dialled == [("fe80::1%eth0", 8080), ("127.0.0.1", 1)]
 
 
+def test_a_zone_that_is_not_there_is_called_that(network: None) -> None:
+    with pytest.raises(ConnectError, match="^there is no interface none0, which its address names$"):
+        dial.Dialer(ProxyChoice()).dial("fe80::1", 80, secure=False, zone="none0")
+
+
 def test_an_error_of_the_network_names_the_address_and_what_to_try(network: None) -> None:
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
