@@ -428,7 +428,7 @@ def test_a_zone_is_a_part_of_the_address_to_connect_to(monkeypatch: pytest.Monke
 
 
 def test_a_zone_that_is_not_there_is_called_that(network: None) -> None:
-    with pytest.raises(ConnectError, match="^there is no interface none0, which its address names$"):
+    with pytest.raises(ConnectError, match=r"^there is no interface none0, which its address names$"):
         dial.Dialer(ProxyChoice()).dial("fe80::1", 80, secure=False, zone="none0")
 
 
