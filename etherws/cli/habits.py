@@ -47,8 +47,8 @@ BOTH = _table(
     ("--tun-mtu --link-mtu --mssfix --fragment", "frames of every size pass; the MTU is given by --mtu BYTES"),
     ("--congestion-control --tcp-congestion", "TCP's congestion control is given by --congestion NAME"),
     (
-        "--keepalive --persistent-keepalive --ping --ping-restart --ping-exit --websocket-ping-frequency --websocket-ping-frequency-sec "
-        "--websocket-ping-interval",
+        "--keepalive --persistent-keepalive --ping --ping-restart --ping-exit --websocket-ping-frequency "
+        "--websocket-ping-frequency-sec --websocket-ping-interval",
         "pings are set by --ping-interval SECONDS and --ping-timeout SECONDS",
     ),
     (
