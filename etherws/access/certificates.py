@@ -35,6 +35,9 @@ CIPHERS = (
 
 _CRL_HEADER = b"-----BEGIN X509 CRL-----"
 
+#: How the line before every kind of private key ends.
+_KEY_MARK = b"PRIVATE KEY-----"
+
 #: How the files in a directory of authorities are named.
 _SUFFIXES = (".pem", ".crt", ".cer")
 
@@ -192,7 +195,20 @@ def _load_certificate(context: ssl.SSLContext, certfile: str, keyfile: str) -> N
             ) from exc
         raise SettingsError(
             f"--keyfile {keyfile}, --certfile {certfile}: they are not a key and a certificate in PEM form"
+            f"{_what_is_missing(certfile, keyfile)}"
         ) from exc
+
+
+def _what_is_missing(certfile: str, keyfile: str) -> str:
+    """Which of the two files is the wrong one: the end of a sentence, empty if the beginnings of PEM are there."""
+    found = ""
+    for path, what, mark in ((certfile, "certificate", b"CERTIFICATE-----"), (keyfile, "private key", _KEY_MARK)):
+        data = _read_file("", path)
+        if mark not in data:
+            # The first byte of DER and of PKCS #12: a sequence (X.690, section 8.9).
+            hint = ", it is in DER or PKCS #12 form: convert it by openssl" if data[:1] == b"\x30" else ""
+            found += f"; {path} has no {what}{hint}"
+    return found
 
 
 def _load_authorities(context: ssl.SSLContext, option: str, path: str) -> None:

@@ -214,7 +214,8 @@ def parse_entries(path: StrPath, lines: list[str], kind: FileKind | None) -> Ite
         where = f"{path}:{index + 1}"
         name, colon, value = line.partition(":")
         if not colon:
-            raise CredentialsError(f"{where}: has no colon; write NAME:HASH, or # before a comment")
+            client = "; is it the client's file, with the token itself?" if kind == "token" else ""
+            raise CredentialsError(f"{where}: has no colon; write NAME:HASH, or # before a comment{client}")
         check_name(f"{where}: the name", name)
         found = "token" if value.startswith("sha256:") else "password"
         if kind and found != kind:

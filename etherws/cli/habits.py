@@ -1,7 +1,8 @@
 """What people type by habit from other programs, and what etherws calls it. Pure: tables of names and sentences.
 
-No name here is accepted: each gets an error that says what to write. The names are those of OpenVPN, wstunnel, chisel,
-curl, ssh, gunicorn and etherws 1.3. sections.py looks them up. A sentence names an option or a command that exists.
+No name here is accepted: each gets an error that says what to write. The names are those of OpenVPN, WireGuard,
+wstunnel, chisel, curl, ssh, gunicorn and etherws 1.3. sections.py looks them up. A sentence names an option or a
+command that exists.
 """
 
 from __future__ import annotations
@@ -30,13 +31,24 @@ BOTH = _table(
         "the interface's name is given by --device NAME",
     ),
     ("--ifconfig --ip-address --setif", "ip addr add sets an address of the interface; --device NAME names that"),
+    (
+        "--mac --mac-address --lladdr --hwaddr",
+        "ip link set sets the interface's hardware address; --device NAME names the interface",
+    ),
+    (
+        "--route --route-gateway --redirect-gateway --push --pull --topology --dhcp --dhcp-option --dns --allowed-ips",
+        "addresses and routes are those of a LAN, by DHCP or ip route; --device NAME names the interface",
+    ),
+    ("--persist-tun --persist-key --nobind", "leave it out: the interface stays, also while unconnected; see --help"),
+    ("--comp-lzo --compress --compressed --allow-compression", "nothing is compressed, so leave it out; see --help"),
+    ("--netns --net", "ip netns exec starts etherws in a network namespace; see --help"),
     ("--br --bridge-name --server-bridge --addif --up --down", "the bridge to join is given by --bridge NAME"),
     ("--ageout", "the bridge learns addresses, for its ageing_time; it is given by --bridge NAME"),
     ("--tun-mtu --link-mtu --mssfix --fragment", "frames of every size pass; the MTU is given by --mtu BYTES"),
     ("--congestion-control --tcp-congestion", "TCP's congestion control is given by --congestion NAME"),
     (
-        "--keepalive --ping --ping-restart --ping-exit --websocket-ping-frequency --websocket-ping-frequency-sec "
-        "--websocket-ping-interval",
+        "--keepalive --persistent-keepalive --ping --ping-restart --ping-exit --websocket-ping-frequency "
+        "--websocket-ping-frequency-sec --websocket-ping-interval",
         "pings are set by --ping-interval SECONDS and --ping-timeout SECONDS",
     ),
     (
@@ -93,6 +105,7 @@ SERVER = _table(
         "--max-clients --shaper --drop",
         "what each client may do is given by --policy FILE",
     ),
+    ("--workers --threads", "one process serves all clients; what each may do is given by --policy FILE"),
     ("--origin --allow-origins --cors", "web pages of other sites are let in by --allow-origin ORIGIN"),
     (
         "--forwarded-allow-ips --proxy-allow-from --behind-proxy --reverse-proxy --proxy",
@@ -108,7 +121,7 @@ CLIENT = _table(
         "the authorities of the server's certificate are given by --cacert FILE",
     ),
     (
-        "--host --remote --server --url --connect --address --hostname --http-host -r",
+        "--host --remote --server --url --connect --address --hostname --http-host --endpoint -r",
         "the server is given by --uri ws://HOST/",
     ),
     ("--listen --bind --local -l", "the client listens nowhere; the server is given by --uri ws://HOST/"),
@@ -154,6 +167,10 @@ CLIENT = _table(
         "the client tries for ever; waits are set by --retry-interval SECONDS and --max-retry-interval SECONDS",
     ),
     ("--timeout --max-time -m -t", "the time for an attempt is given by --connect-timeout SECONDS"),
+    (
+        "--location --max-redirs",
+        "no redirects are followed; name the server itself by --uri ws://HOST/",
+    ),
     ("--proto --dns-resolver-prefer-ipv4 --inet4-only --inet6-only", "use --ipv4 or --ipv6"),
 )
 

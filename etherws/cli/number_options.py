@@ -39,7 +39,7 @@ class Wait(Duration):
 
 
 class Within(click.ParamType[float]):
-    """A number within bounds. Unlike click's own range, it does not show them in the help, as 0<=x<=65535."""
+    """A number within bounds. Unlike click's own range, it does not write them as 0<=x<=65535."""
 
     name = "number"
 
@@ -48,4 +48,7 @@ class Within(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The number."""
-        return self._range.convert(value, param, ctx)
+        try:
+            return self._range.convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value} is not in the range {self._range.min} to {self._range.max}", param, ctx)

@@ -20,6 +20,7 @@ from etherws.addresses import authority
 from etherws.client.credentials import Credentials
 from etherws.client.dial import Dialer
 from etherws.client.error_body import error_body
+from etherws.client.let_in import first_bytes
 from etherws.client.network_errors import described
 from etherws.client.proxy_choice import ProxyChoice
 from etherws.client.refusals import refusal
@@ -160,13 +161,17 @@ class RemoteServer:
                 answer, self._uri, body=error_body(stream, answer), authorization=authorization or "", secrets=sent
             )
         agreed, congestion = upgrade.agreed(answer), self._settings.congestion
+        early = answer.rest
+        if agreed.version.number == 1 and not agreed.doubt:
+            # Version 2 was agreed on by a server that had looked at the whole request.
+            early = first_bytes(stream, early)
         self._note(agreed, tap.name if tap else "", mtu)
         connection = self.connection(
             stream,
             server=False,
             wire=agreed.version,
             congestion=congestion,
-            early=answer.rest,
+            early=early,
             name=self.name,
             mtu=tap.mtu if tap else None,
         )

@@ -62,6 +62,11 @@ class Credentials:
         token = _read_secret("--token-file", self.token_file) if self.token_file else self.token
         if token and not all("!" <= char <= "~" for char in token):
             raise SettingsError("the token has characters that no token can have; is it the right file?")
+        if token and ":sha256:" in token:
+            raise SettingsError(
+                "the token is an entry of the server's file, which has only its hash; the client needs the token"
+                " itself, which etherws passwd --token has printed"
+            )
         return f"Bearer {token}" if token else None
 
 

@@ -105,7 +105,9 @@ class Dialer:
             # gevent looks the name up in a thread, so that the event loop does not block.
             addresses = socket.getaddrinfo(host, port, _FAMILIES[self._choice.family], socket.SOCK_STREAM)
         except (OSError, UnicodeError) as exc:
-            raise ConnectError(described(exc)) from exc
+            zone = host.partition("%")[2]
+            missing = f"there is no interface {zone}, which its address names" if zone else ""
+            raise ConnectError(missing or described(exc)) from exc
         return PlainStream(connect_first(addresses))
 
 

@@ -17,18 +17,22 @@ from etherws.errors import ConnectError, ConnectionClosed, EtherwsError, NotAdmi
 RETRY_AFTER = 10
 
 #: The reason: a status, Retry-After or not, and the server's own words.
-_REASON = re.compile(r"(\d{3}) [^;]*;(?: Retry-After: (\d{1,9});)? ")
+_REASON = re.compile(r"(\d{3}) ([^;]*);(?: Retry-After: (\d{1,9});)? ")
 
 
 def late_refusal(server: str, end: EtherwsError) -> ConnectError | None:
     """The error for the end of a session with `server` if it was such a refusal, else None: NotAdmitted for wrong
-    credentials, another ConnectError with the time to wait if the server has no place now."""
+    credentials, another ConnectError with the time to wait if the server has no place now. Its message begins with
+    `server`, unless that is empty."""
     if not isinstance(end, ConnectionClosed) or not (found := _REASON.match(end.reason)):
         return None
+    text = f"{server and server + ': '}refused after its 101: {end.reason}"
+    # The rest of the reason is the server's own words.
+    kind = f"refused after its 101: {found[1]} {found[2]}"
     if end.code == CloseCode.POLICY_VIOLATION and found[1] in ("401", "403"):
-        return NotAdmitted(f"{server}: refused after its 101: {end.reason}")
+        return NotAdmitted(text, kind=kind)
     if end.code == CloseCode.TRY_AGAIN_LATER:
-        error = ConnectError(f"{server}: refused after its 101: {end.reason}")
-        error.wait = float(min(int(found[2] or RETRY_AFTER), RETRY_AFTER_MAX))
+        error = ConnectError(text, kind=kind)
+        error.wait = float(min(int(found[3] or RETRY_AFTER), RETRY_AFTER_MAX))
         return error
     return None

@@ -80,6 +80,8 @@ def _check_parts(parts: SplitResult) -> None:
         raise _Mistake(f"{parts.scheme}:// is for web pages; the same server's tunnel is {_SCHEMES[parts.scheme]}://")
     if parts.scheme not in ("ws", "wss") and not parts.netloc:
         raise _Mistake("it has no scheme")
+    if parts.netloc.count(":") > 1 and "[" not in parts.netloc:
+        raise _Mistake("an IPv6 address stands in brackets, as in ws://[2001:db8::1]:8080/")
     if parts.port == 0:
         raise _Mistake("no server has port 0")
     if set(parts.hostname or "") & set(_AMBIGUOUS):

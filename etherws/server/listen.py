@@ -11,6 +11,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import socket
 import stat
 
@@ -135,7 +136,10 @@ def _remove_dead_socket(path: str) -> None:
         )
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise ListenError(f"cannot listen on {UNIX_PREFIX}{path}: this file is not a socket; remove it")
+            raise ListenError(
+                f"cannot listen on {UNIX_PREFIX}{path}: this file is not a socket; remove it if nobody"
+                " needs it, or choose another path"
+            )
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -157,11 +161,31 @@ def _tcp_reason(exc: OSError | UnicodeError, address: str | None, port: int) -> 
         host = address and socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][4][0]
         program = listening_program(str(host or ""), port)
         return f"port {port} is taken{program}; choose another --port, or stop that program"
+    if isinstance(exc, socket.gaierror) or code == errno.EINVAL:
+        return f"{getattr(exc, 'strerror', exc)}; {_address_hint(address or '', port)}"
     # Python puts the address behind the reason of some errors, in a form of its own.
     reason = str(getattr(exc, "strerror", None) or exc).partition(" (while attempting")[0]
     if isinstance(exc, PermissionError):
         return f"{reason}; run as root or with CAP_NET_BIND_SERVICE, or choose a --port above 1023"
     return f"{reason}; choose an --address of this machine"
+
+
+def _address_hint(address: str, port: int) -> str:
+    """What to write in place of an --address that is none, or that cannot be found now."""
+    host, _, zone = address.partition("%")
+    if not address:
+        return "--address is empty; leave it out to listen on all addresses"
+    if "/" in address:
+        return "write an address without a scheme, a path or a prefix length"
+    if address.startswith("["):
+        return f"write an IPv6 address without brackets, and the port as --port {port}"
+    if re.fullmatch("[^:]+:[0-9]+", address):
+        return f"write --address {address.rpartition(':')[0]} --port {address.rpartition(':')[2]}"
+    if zone:
+        return f"there is no interface {zone} yet; start etherws when it is there"
+    if ":" in host:
+        return f"a link-local address needs its interface: {host}%eth0"
+    return "is the name spelled right? An address in numbers needs no name server, and may come up later"
 
 
 def _unix_hint(exc: OSError) -> str:

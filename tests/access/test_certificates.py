@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from etherws.access import certificates
 from etherws.access.certificates import client_context, parse_pins, proxy_context
-from etherws.errors import SettingsError
+from etherws.errors import ListenError, SettingsError
 from etherws.settings import Trust
 from tests.lab.pki import Authority, Certificate, pin_of, public_key, rewritten
 
@@ -89,3 +89,23 @@ def test_every_client_context_verifies_and_refuses_old_tls() -> None:
         assert context.check_hostname
         assert context.minimum_version == ssl.TLSVersion.TLSv1_2
         assert context.options & ssl.OP_NO_RENEGOTIATION
+
+
+def test_the_file_that_is_the_wrong_one_is_named(certificate: Certificate, tmp_path: Path) -> None:
+    der, empty = tmp_path / "server.der", tmp_path / "empty"
+    der.write_bytes(ssl.PEM_cert_to_DER_cert(certificate.cert.read_text()))
+    empty.touch()
+    convert = ", it is in DER or PKCS #12 form: convert it by openssl"
+    for cert, key, words in (
+        (der, certificate.key, f"; {der} has no certificate{convert}"),
+        (empty, certificate.key, f"; {empty} has no certificate"),
+        (certificate.cert, empty, f"; {empty} has no private key"),
+        (
+            certificate.key,
+            certificate.cert,
+            f"; {certificate.key} has no certificate; {certificate.cert} has no private key",
+        ),
+    ):
+        with pytest.raises(ListenError) as found:
+            certificates.server_context(str(cert), str(key))
+        assert str(found.value).endswith(f"they are not a key and a certificate in PEM form{words}")

@@ -279,6 +279,11 @@ def test_a_name_that_would_not_be_read_back_is_refused(name: str) -> None:
     check_name("the name", "a#b")
 
 
+def test_a_token_in_the_place_of_its_entry_is_called_that(file: Path) -> None:
+    with pytest.raises(CredentialsError, match=r"; is it the client's file, with the token itself[?]$"):
+        Tokens.load(write(file, "dpvEoJ09sZ\n"))
+
+
 def test_a_name_twice_and_a_token_among_passwords(file: Path) -> None:
     for second, words in (
         (f"a:{hashed('y')}", "2: this name has an entry already"),

@@ -36,15 +36,18 @@ def test_a_hint_names_an_option_that_exists_and_answers_for_none_that_does(comma
 ELSEWHERE = {
     "OpenVPN": "--remote --local --lport --rport --dev --ca --cert --key --tun-mtu --peer-fingerprint --auth-user-pass "
     "--auth-user-pass-verify --http-proxy --socks-proxy --keepalive --connect-retry --connect-retry-max --proto --verb "
-    "--log --syslog --daemon --writepid --group --chroot --status --management --up --down",
+    "--log --syslog --daemon --writepid --group --chroot --status --management --up --down --route --redirect-gateway "
+    "--push --pull --topology --dhcp-option --persist-tun --persist-key --nobind --comp-lzo --compress --lladdr",
+    "WireGuard": "--endpoint --persistent-keepalive --allowed-ips --private-key",
     "wstunnel": "--tls-certificate --tls-private-key --tls-client-ca-certs --tls-verify-certificate --tls-sni-override "
     "--http-upgrade-credentials --restrict-config --http-headers --http-proxy -p --websocket-ping-frequency "
     "--connection-retry-max-backoff --dns-resolver-prefer-ipv4 --log-lvl",
     "chisel": "--host -p --tls-cert --tls-key --tls-ca --tls-skip-verify --fingerprint --hostname --auth --authfile "
     "--keepalive --max-retry-count --pid -v",
-    "curl": "--url -E --cert --key --oauth2-bearer --resolve --proxy-user -U --retry --max-time -m -A -b -e -v -s",
+    "curl": "--url -E --cert --key --oauth2-bearer --resolve --proxy-user -U --retry --max-time -m -A -b -e -v -s "
+    "--location --max-redirs --compressed",
     "ssh": "-w -o -f -p -i -b",
-    "gunicorn": "-b --bind -c -D --daemon -p --ca-certs --forwarded-allow-ips",
+    "gunicorn": "-b --bind -c -D --daemon -p --ca-certs --forwarded-allow-ips --workers --threads",
     "etherws 1.3": "--host --sslcert --sslkey --cacerts --passwd --logconf --ageout",
 }
 

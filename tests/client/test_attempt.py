@@ -282,7 +282,7 @@ def test_interim_answers_come_before_a_proxys_200(monkeypatch: pytest.MonkeyPatc
             """As socket.sendall()."""
             if data.startswith(b"CONNECT "):
                 self.__init__(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")  # type: ignore[misc]
-            else:
+            elif data.startswith(b"GET "):
                 self.__init__(switching(data))  # type: ignore[misc]
 
     assert attempt(monkeypatch, [Proxy(b"")], "http://proxy:3128")
@@ -425,6 +425,11 @@ def test_a_zone_is_a_part_of_the_address_to_connect_to(monkeypatch: pytest.Monke
         with pytest.raises(ConnectError):
             server.connect()
     assert dialled == [("fe80::1%eth0", 8080), ("127.0.0.1", 1)]
+
+
+def test_a_zone_that_is_not_there_is_called_that(network: None) -> None:
+    with pytest.raises(ConnectError, match=r"^there is no interface none0, which its address names$"):
+        dial.Dialer(ProxyChoice()).dial("fe80::1", 80, secure=False, zone="none0")
 
 
 def test_an_error_of_the_network_names_the_address_and_what_to_try(network: None) -> None:

@@ -61,6 +61,7 @@ def test_the_header_that_is_sent(values: dict[str, Any], expected: str | None) -
         ({"password": "p"}, "give --user NAME"),
         ({"password_file": "/none"}, "give --user NAME"),
         ({"token": "a b"}, "characters that no token can have"),
+        ({"token": "branch1:sha256:" + "0" * 64}, "an entry of the server's file, which has only its hash"),
         ({"token": "\u00e9"}, "characters that no token can have"),
     ],
 )

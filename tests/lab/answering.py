@@ -27,7 +27,8 @@ class Answering(FakeStream):
         assert found
         listed = self._listed if isinstance(self._listed, str) else features.answer(found[1], self._listed)
         changes = {"Sec_WebSocket_Protocol": self._protocol.encode(), "Etherws_Features": listed.encode()}
-        self.feed(switching(bytes(data), **changes), b"")
+        # A pong, so that the client need not ask whether it is let in.
+        self.feed(switching(bytes(data), **changes) + b"\x8a\x00", b"")
 
     def offers(self) -> list[str]:
         """The lines of the request that have to do with the negotiation."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import signal
 import socket
 import ssl
@@ -113,7 +114,7 @@ def test_abstract_names_need_no_file(host: Host) -> None:
     [
         ("unix:", "is not an absolute path"),
         ("unix:{}/none/x.sock", "No such file or directory; create its folder first"),
-        ("unix:{}", "this file is not a socket; remove it"),
+        ("unix:{}", "this file is not a socket; remove it if nobody needs it, or choose another path"),
         ("unix:{}/" + "x" * 108, "path too long; choose another path, of at most 107 bytes"),
     ],
 )
@@ -146,6 +147,25 @@ def test_an_address_may_come_later(host: Host, caplog: pytest.LogCaptureFixture,
         # The address is taken now, with the name of who has it.
         with pytest.raises(ListenError, match=rf"port \d+ is taken by .* \(pid {os.getpid()}\)"):
             listen(address, listener.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("", "--address is empty; leave it out to listen on all addresses"),
+        ("[::1]", "write an IPv6 address without brackets, and the port as --port 81"),
+        ("[::1]:80", "write an IPv6 address without brackets, and the port as --port 81"),
+        ("127.0.0.1:80", "write --address 127.0.0.1 --port 80"),
+        ("http://host.example", "write an address without a scheme, a path or a prefix length"),
+        ("192.0.2.1/24", "write an address without a scheme, a path or a prefix length"),
+        ("fe80::1%none0", "there is no interface none0 yet; start etherws when it is there"),
+        ("fe80::1", "a link-local address needs its interface: fe80::1%eth0"),
+        ("host.invalid", "An address in numbers needs no name server, and may come up later"),
+    ],
+)
+def test_what_is_no_address_says_what_to_write(host: Host, address: str, words: str) -> None:
+    with host.namespace.inside(), pytest.raises(ListenError, match=f"; {re.escape(words)}|[?] {re.escape(words)}"):
+        listen(address, 81)
 
 
 def test_a_start_that_fails_leaves_no_socket(host: Host, path: str) -> None:

@@ -184,6 +184,7 @@ def test_our_client_understands_a_refusal_after_the_101(running: Running) -> Non
     assert client.ends() == 77
     assert "401 Unauthorized" in client.output
     assert "lost" not in client.output
+    assert "connected" not in client.output
 
 
 def test_a_path_that_is_none_is_refused(running: Running) -> None:
