@@ -182,7 +182,7 @@ def _address_hint(address: str, port: int) -> str:
     if re.fullmatch("[^:]+:[0-9]+", address):
         return f"write --address {address.rpartition(':')[0]} --port {address.rpartition(':')[2]}"
     if zone:
-        return f"there is no interface {zone} yet; start etherws when it is there, or name another --address of this machine"
+        return f"there is no interface {zone} yet; start etherws later, or name another --address of this machine"
     if ":" in host:
         return f"a link-local address needs its interface: {host}%eth0"
     return "name an --address of this machine. An address in numbers needs no name server, and may come up later"
