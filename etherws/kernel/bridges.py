@@ -100,6 +100,8 @@ class Bridges:
     def add(self, index: int, wanted: str | None, port: Port | None = None) -> None:
         """See to it that the interface of this index stays in its bridge. `wanted` is the bridge that the user has
         named for it, which it has joined already; None: it belongs where somebody puts it. Raises DeviceError."""
+        if wanted:
+            self._made.use(wanted)
         self._members[index] = Membership(wanted), port or _Plain(index)
         self._look([index])
 
