@@ -65,23 +65,20 @@ class Client:
         self._servers, self._settings, self._retry, self._on_failure = servers, settings, retry, on_failure
         self._session: Session | None = None
         # Where it runs, and what the far LAN's filters have dropped since it began.
-        self._server, self._dropped = "", Counter[str]()
-        self._stopping = False
+        self._server, self._dropped, self._stopping = "", Counter[str](), False
         # Why the server refused us at the last attempt; empty if it did not.
         self._refusal = ""
         self._retry_now = Event()
         self._failures = Failures()
         self._log_limit = LogLimit(log)
 
-    def retry(self, *, by_user: bool = True) -> None:
+    def retry(self, *, by_user: bool = True, urgent: bool = True) -> None:
         """Connect at once, and go on with the shortest wait. If connected: check soon whether the server is there.
-
-        Without `by_user` (the network has changed) a server that refused us is not asked sooner: the network was not
-        the reason.
-        """
+        Without `by_user` the network has changed: that was not the reason of a server that refused us, and counts only
+        for a connection if it is not `urgent`."""
         if self._session:
-            self._session.probe()
-        elif by_user or not self._refusal:
+            self._session.probe(urgent=urgent)
+        elif by_user or (urgent and not self._refusal):
             self._retry_now.set()
 
     def log_counters(self) -> None:
@@ -116,7 +113,12 @@ class Client:
         device = Interface(self._settings)
         loops = LoopWatch(lambda: {device.tap.index: ""})
         loops.start()
-        watcher = gevent.spawn(network_monitor.watch, lambda: _name_here(device), lambda: self.retry(by_user=False))
+        watcher = gevent.spawn(
+            network_monitor.watch,
+            lambda: _name_here(device),
+            lambda: self._session.local_address if self._session else "",
+            lambda urgent: self.retry(by_user=False, urgent=urgent),
+        )
         gevent.signal_handler(signal.SIGHUP, self.retry)
         gevent.signal_handler(signal.SIGUSR1, self.log_counters)
         try:

@@ -335,3 +335,32 @@ def test_messages_that_are_too_short_are_no_changes(changes: Changes) -> None:
     assert changes.read(message(RTM_NEWADDR, struct.pack("=BBBBI", 2, 24, 0, 0, ETH0)), OWN) == (
         "an address of eth0 is there"
     )
+
+
+def test_what_concerns_containers_is_far_from_a_connection(changes: Changes) -> None:
+    here = "192.0.2.2"
+    docker, container = 7, 8
+    changes.read(link(docker, "docker0", up=False) + link(container, "veth1", up=False, master=docker), OWN)
+    far = [
+        link(container, "veth1", up=True, master=docker),
+        address(docker, text="172.17.0.1"),
+        address(docker, text="172.17.0.2") + link(docker, "docker0", up=True),
+    ]
+    for data in far:
+        assert changes.read(data, OWN)
+        assert not changes.take_near(here)
+    near = [
+        far[0] + address(ETH0, text="192.0.2.3"),
+        route("192.0.2.9"),
+        route("192.0.2.9", RTM_DELROUTE),
+        link(ETH0, "eth0", up=False) + link(ETH0, "eth0", up=True),
+        address(ETH0, RTM_DELADDR),
+    ]
+    for data in near:
+        changes.read(link(container, "veth1", up=False, master=docker), OWN)
+        assert changes.read(data, OWN)
+        assert changes.take_near(here)
+    # Nothing is known of the way without an address of this machine: after it is gone, or to a proxy here.
+    for local in (here, "127.0.0.1", "::1", "", "198.51.100.1"):
+        assert changes.read(link(container, "veth1", up=False, master=docker) + far[0], OWN)
+        assert changes.take_near(local)
