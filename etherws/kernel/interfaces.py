@@ -177,6 +177,14 @@ def is_in_bridge(index: int) -> bool:
         return bool(link and link.master)
 
 
+def bridge_of(index: int) -> str:
+    """The name of the bridge or bond that the interface is in; empty if it is in none, or gone."""
+    with device_errors(f"find the bridge of interface {index}", _HINTS):
+        link = links.find(index)
+        master = links.find(link.master) if link and link.master else None
+        return master.name if master else ""
+
+
 def has_rate(index: int, rate: int) -> bool:
     """Whether set_rate() with this rate is still in force."""
     with netlink(f"see what shapes interface {index}") as route:

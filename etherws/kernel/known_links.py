@@ -18,6 +18,7 @@ class Link(NamedTuple):
     running: bool
     #: Whether what it stands on, or its other end, is in another network namespace, as a container's.
     elsewhere: bool
+    is_bridge: bool
 
 
 class KnownLinks(dict[int, Link]):
@@ -43,17 +44,12 @@ class KnownLinks(dict[int, Link]):
 
     def is_aside(self, index: int, way: set[int]) -> bool:
         """Whether the link does not matter to a connection that goes by the links `way`: it is one of containers and
-        virtual machines. That is a port of another bridge, such a bridge, the end of a cable to another network
+        virtual machines. That is another bridge, a port of that, the end of a cable to another network
         namespace, or a link that is gone."""
         if index in way:
             return False
         link = self.get(index)
-        return (
-            link is None
-            or link.elsewhere
-            or link.master not in (0, *way)
-            or any(other.master == index for other in self.values())
-        )
+        return link is None or link.elsewhere or link.is_bridge or link.master not in (0, *way)
 
     def _bears(self, index: int, link: Link, others: set[int]) -> bool:
         return link.master in others or any(one in self and self[one].below == index for one in others)

@@ -25,7 +25,8 @@ RTM_NEWROUTE, RTM_DELROUTE = 24, 25
 AF_UNSPEC, IFF_RUNNING = 0, 0x40
 
 #: include/uapi/linux/if_link.h: its name, the link that it stands on (as a VLAN does), the bridge or bond it is in.
-IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINK_NETNSID = 3, 5, 10, 37
+IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_LINK_NETNSID = 3, 5, 10, 18, 37
+IFLA_INFO_KIND = 1
 
 #: include/uapi/linux/if_addr.h. An address is not usable while the kernel looks for a duplicate, unless it is
 #: optimistic, nor after it found one.
@@ -153,7 +154,7 @@ class Changes:
         before = self._links.pop(index, None)
         if kind == RTM_DELLINK:
             return ""
-        name, master, below, elsewhere = "", 0, 0, False
+        name, master, below, elsewhere, of_kind = "", 0, 0, False, b""
         for key, value in netlink.attributes(body[_LINK.size :]):
             if key == IFLA_IFNAME:
                 name = netlink.text(value)
@@ -163,7 +164,11 @@ class Changes:
                 below = _number(value)
             elif key == IFLA_LINK_NETNSID:
                 elsewhere = True
-        self._links[index] = link = Link(name, master, 0 if elsewhere else below, bool(flags & IFF_RUNNING), elsewhere)
+            elif key == IFLA_LINKINFO:
+                of_kind = bytes(dict(netlink.attributes(value)).get(IFLA_INFO_KIND, b""))
+        self._links[index] = link = Link(
+            name, master, 0 if elsewhere else below, bool(flags & IFF_RUNNING), elsewhere, of_kind == b"bridge\0"
+        )
         self._name(index)
         came_up = link.running and not (before and before.running)
         if not came_up or (answer and not self._complete) or index in self._links.moved_by(own):

@@ -9,16 +9,16 @@ from etherws.kernel.known_links import KnownLinks, Link
 BRIDGE, UPLINK, VLAN, DOCKER, PORT, CONTAINER, TUNNEL, RING, RING_TOO, WIFI = range(1, 11)
 
 
-def link(name: str, master: int = 0, below: int = 0, *, elsewhere: bool = False) -> Link:
-    return Link(name, master, below, running=True, elsewhere=elsewhere)
+def link(name: str, master: int = 0, below: int = 0, *, elsewhere: bool = False, is_bridge: bool = False) -> Link:
+    return Link(name, master, below, running=True, elsewhere=elsewhere, is_bridge=is_bridge)
 
 
 LINKS = KnownLinks(
     {
-        BRIDGE: link("br0"),
+        BRIDGE: link("br0", is_bridge=True),
         UPLINK: link("eth0", BRIDGE, elsewhere=True),
         VLAN: link("br0.5", below=BRIDGE),
-        DOCKER: link("docker0"),
+        DOCKER: link("docker0", is_bridge=True),
         PORT: link("veth1", DOCKER, elsewhere=True),
         CONTAINER: link("cali1", elsewhere=True),
         TUNNEL: link("ethws0", BRIDGE),

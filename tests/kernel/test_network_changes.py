@@ -18,8 +18,10 @@ from etherws.kernel.network_changes import (
     IFA_LOCAL,
     IFF_RUNNING,
     IFLA_IFNAME,
+    IFLA_INFO_KIND,
     IFLA_LINK,
     IFLA_LINK_NETNSID,
+    IFLA_LINKINFO,
     IFLA_MASTER,
     NLM_F_REPLACE,
     NLMSG_DONE,
@@ -58,6 +60,7 @@ def link(
     master: int = 0,
     below: int = 0,
     elsewhere: bool = False,
+    bridge: bool = False,
     kind: int = RTM_NEWLINK,
     sequence: int = 0,
     family: int = socket.AF_UNSPEC,
@@ -73,6 +76,8 @@ def link(
         attributes += struct.pack("=HHI", 8, IFLA_LINK, below)
     if elsewhere:
         attributes += struct.pack("=HHI", 8, IFLA_LINK_NETNSID, 0)
+    if bridge:
+        attributes += netlink.attribute(IFLA_LINKINFO, netlink.attribute(IFLA_INFO_KIND, b"bridge\0"))
     body = struct.pack("=BxHiII", family, 0, index, IFF_RUNNING if up else 0, 0)
     return message(kind, body + attributes, sequence)
 
@@ -340,11 +345,13 @@ def test_messages_that_are_too_short_are_no_changes(changes: Changes) -> None:
 def test_what_concerns_containers_is_far_from_a_connection(changes: Changes) -> None:
     here = "192.0.2.2"
     docker, container = 7, 8
-    changes.read(link(docker, "docker0", up=False) + link(container, "veth1", up=False, master=docker), OWN)
+    changes.read(
+        link(docker, "docker0", up=False, bridge=True) + link(container, "veth1", up=False, master=docker), OWN
+    )
     far = [
         link(container, "veth1", up=True, master=docker),
         address(docker, text="172.17.0.1"),
-        address(docker, text="172.17.0.2") + link(docker, "docker0", up=True),
+        address(docker, text="172.17.0.2") + link(docker, "docker0", up=True, bridge=True),
     ]
     for data in far:
         assert changes.read(data, OWN)
