@@ -16,7 +16,7 @@ import gevent
 
 from etherws import features
 from etherws.access import certificates
-from etherws.addresses import authority
+from etherws.addresses import authority, canonical
 from etherws.client.credentials import Credentials
 from etherws.client.dial import Dialer
 from etherws.client.error_body import error_body
@@ -72,7 +72,9 @@ class RemoteServer:
         self._dialer = Dialer(proxy_choice)
         self.name = f"{'wss' if uri.secure else 'ws'}://{authority(uri.host, uri.port)}"
         #: The same for all URIs that certainly name the same server.
-        self.target = f"{authority(tls_name(uri.host), uri.port)}{uri.path}"
+        # A server of ours does not count a slash at the end of the path.
+        host = canonical(uri.host) if ":" in uri.host else tls_name(uri.host)
+        self.target = authority(host, uri.port) + (uri.path.rstrip("/") or "/")
         # Without the dot at its end, as TLS has names (RFC 6066, section 3).
         self._server_name = tls_name(trust.sni or uri.host)
         self._tls_context = Reloadable(lambda: certificates.client_context(trust), trust.files) if uri.secure else None

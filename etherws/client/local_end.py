@@ -24,9 +24,15 @@ from etherws.tunnel.tap import Tap
 class LocalEnd:
     """The interface of the client, ready for sessions."""
 
-    def __init__(self, settings: ClientSettings, targets: Iterable[str], on_change: Callable[[], None]) -> None:
-        """`targets` are the servers, as RemoteServer.target names them. `on_change` is called when this machine's
-        network has changed.
+    def __init__(
+        self,
+        settings: ClientSettings,
+        targets: Iterable[str],
+        local_address: Callable[[], str],
+        on_change: Callable[[bool], None],
+    ) -> None:
+        """`targets` are the servers, as RemoteServer.target names them. The rest is as in network_monitor.watch():
+        `local_address` is the connection's, `on_change` is called when this machine's network has changed.
 
         Raises AlreadyLinked if another client links the same bridge to one of them; DeviceError if the TAP or its
         filters cannot be made.
@@ -43,7 +49,7 @@ class LocalEnd:
             loops = LoopWatch(lambda: {self.tap.index: ""})
             loops.start()
             undo.callback(loops.close)
-            undo.callback(network_monitor.watch(self._name_here, on_change).close)
+            undo.callback(network_monitor.watch(self._name_here, local_address, on_change).close)
             self._far_lan.guard(self.tap)
             self._undo = undo.pop_all()
 

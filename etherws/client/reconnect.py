@@ -61,15 +61,15 @@ class Client:
         self._retry_now = Event()
         self._log_limit = LogLimit(log)
 
-    def retry(self, *, by_user: bool = True) -> None:
+    def retry(self, *, by_user: bool = True, urgent: bool = True) -> None:
         """Connect at once, and go on with the shortest wait. If connected: check soon whether the server is there.
 
-        Without `by_user` (the network has changed) a server that refused us is not asked sooner: the network was not
-        the reason.
+        Without `by_user` the machine's network has changed. A server that refused us is not asked sooner then: the
+        network was not the reason. A change that is not `urgent` counts for a connection only.
         """
         if self._session:
-            self._session.probe()
-        elif by_user or not self._refusal:
+            self._session.probe(urgent=urgent)
+        elif by_user or (urgent and not self._refusal):
             self._retry_now.set()
 
     def log_counters(self) -> None:
@@ -92,7 +92,12 @@ class Client:
         congestion.check(self._settings.congestion)
         gevent.signal_handler(signal.SIGHUP, self.retry)
         gevent.signal_handler(signal.SIGUSR1, self.log_counters)
-        local_end = LocalEnd(self._settings, self._servers.targets(), lambda: self.retry(by_user=False))
+        local_end = LocalEnd(
+            self._settings,
+            self._servers.targets(),
+            lambda: self._session.local_address if self._session else "",
+            lambda urgent: self.retry(by_user=False, urgent=urgent),
+        )
         with contextlib.closing(local_end) as local:
             loop: gevent.Greenlet[..., Exception | None] = gevent.spawn(self._loop, local, ready)
             gevent.wait((loop, stop), count=1)

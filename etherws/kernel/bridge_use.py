@@ -7,12 +7,14 @@ makes and removes bridges. Sources: rtnetlink(7), include/uapi/linux/if_addr.h, 
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv6Address
 from typing import Any
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 from etherws.kernel import interfaces
 
@@ -36,18 +38,28 @@ def remove_unless_used(bridge: int) -> str:
     Raises DeviceError.
     """
     with interfaces.netlink(f"remove the bridge of index {bridge}") as route:
-        links = list(route.link("dump"))
-        found = next((link for link in links if link["index"] == bridge), None)
-        if found is None:
+        try:
+            users = _users(route, bridge)
+            if not users:
+                route.link("del", index=bridge)
+        except NetlinkError as exc:
+            # The next worker of gunicorn removes it at the same moment.
+            if exc.code != errno.ENODEV:
+                raise
             return ""
-        users = [*_links_that_use(found, links), *_addresses(route, found), *_routes(bridge)]
-        if not users and _has_foreign_addresses(route, found):
-            users = ["an interface of another network namespace is on top of it"]
-        if users:
-            more = f", and {len(users) - NAMED} more" if len(users) > NAMED else ""
-            return ", ".join(users[:NAMED]) + more
-        route.link("del", index=bridge)
-        return ""
+    return ", ".join(users[:NAMED]) + (f", and {len(users) - NAMED} more" if len(users) > NAMED else "")
+
+
+def _users(route: IPRoute, bridge: int) -> list[str]:
+    """Who uses the bridge of this index. Raises NetlinkError, with ENODEV if it is gone."""
+    links = list(route.link("dump"))
+    found = next((link for link in links if link["index"] == bridge), None)
+    if found is None:
+        raise NetlinkError(errno.ENODEV)
+    users = [*_links_that_use(found, links), *_addresses(route, found), *_routes(bridge)]
+    if not users and _has_foreign_addresses(route, found):
+        users = ["an interface of another network namespace is on top of it"]
+    return users
 
 
 def _links_that_use(bridge: Any, links: Iterable[Any]) -> Iterator[str]:

@@ -81,6 +81,8 @@ class Bridges:
         """See to it that the interface of this index stays in its bridge. `wanted` is the bridge that the user has
         named for it, which it has joined already, unless that is gone; None: it belongs where somebody puts it.
         Without a `port` it has no rules, and `device` is its TAP. Raises DeviceError."""
+        if wanted:
+            self._made.use(wanted)
         member, port = self._members[index] = Membership(wanted), port or PlainPort(index, device)
         self._look([index])
         if wanted and member.state is State.ALONE and self.present(wanted) is None:

@@ -40,6 +40,9 @@ QUEUE, QUEUE_FRAMES = 0.05, 10
 #: Bytes of a frame beside its payload: Ethernet's header and two VLAN tags.
 FRAMING = 22
 
+#: The note at a bridge that etherws has made, in ``ip link``: the next process may remove it, if this one cannot.
+MADE_HERE = "made by etherws"
+
 #: pyroute2 runs an asyncio loop per call. In a process that gevent has patched, that loop yields to other greenlets,
 #: and asyncio refuses a second loop in one thread. So there is one call at a time.
 _one_at_a_time = BoundedSemaphore(1)
@@ -174,6 +177,14 @@ def is_in_bridge(index: int) -> bool:
         return bool(link and link.master)
 
 
+def bridge_of(index: int) -> str:
+    """The name of the bridge or bond that the interface is in; empty if it is in none, or gone."""
+    with device_errors(f"find the bridge of interface {index}", _HINTS):
+        link = links.find(index)
+        master = links.find(link.master) if link and link.master else None
+        return master.name if master else ""
+
+
 def has_rate(index: int, rate: int) -> bool:
     """Whether set_rate() with this rate is still in force."""
     with netlink(f"see what shapes interface {index}") as route:
@@ -202,8 +213,15 @@ def make_bridge(bridge: str, *, autoconfigure: bool = True) -> int | None:
         if not autoconfigure:
             _forbid_autoconfiguration(link.number, bridge)
         # A bridge keeps an address that somebody has set, even if it is the same as before; see join().
-        links.change(link.number, up=True, address=link.address)
+        links.change(link.number, up=True, address=link.address, alias=MADE_HERE)
         return link.number
+
+
+def number_if_made_here(bridge: str) -> int | None:
+    """The index of the bridge of this name, if etherws has made it, in this process or another; else None."""
+    with device_errors(f"use the bridge {bridge}", _HINTS):
+        found = links.find(bridge)
+        return found.number if found and links.alias(found.number) == MADE_HERE else None
 
 
 def _bytes_per_second(rate: int) -> int:

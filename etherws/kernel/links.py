@@ -33,6 +33,7 @@ IFF_UP = 1
 #: struct ifinfomsg: family, type, index, flags, mask of the flags to change. Attributes (include/uapi/linux/if_link.h).
 _IFINFOMSG, _NUMBER = struct.Struct("=BxHiII"), struct.Struct("=I")
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO, IFLA_EXT_MASK = 1, 3, 4, 10, 12, 18, 29
+IFLA_IFALIAS = 20
 IFLA_INFO_KIND, IFLA_INFO_DATA, IFLA_INFO_SLAVE_DATA, IFLA_BR_STP_STATE, IFLA_BRPORT_ISOLATED = 1, 2, 5, 5, 33
 NLA_F_NESTED = 0x8000
 
@@ -85,6 +86,11 @@ def has_spanning_tree(index: int) -> bool:
     return bytes(info.get(IFLA_INFO_KIND, b"")) == b"bridge\0" and state is not None and any(state)
 
 
+def alias(which: int | str) -> str:
+    """The note that somebody has left at the interface, as ``ip link`` shows it; empty if there is none."""
+    return netlink.text(_ask(which)[2].get(IFLA_IFALIAS, memoryview(b"")))
+
+
 def find(which: int | str) -> Link | None:
     """As get(); None if there is no such interface: also for the index 0, which none has."""
     if which == 0:
@@ -104,15 +110,17 @@ def change(
     mtu: int | None = None,
     master: int | None = None,
     address: str | None = None,
+    alias: str | None = None,
     ipv6_address: bool = True,
 ) -> None:
-    """Change the interface of this index: bring it up or down, set its MTU in bytes, its bridge (0: none), its address;
-    None leaves each as it is. Without `ipv6_address` IPv6 gives it no address by itself, not even a link-local one."""
+    """Change the interface of this index: bring it up or down, set its MTU in bytes, its bridge (0: none), its address,
+    its alias(); None leaves each as it is. Without `ipv6_address` IPv6 gives it no address by itself, not even a
+    link-local one."""
     request = ifinfmsg()
     request["index"] = index
     if up is not None:
         request["flags"], request["change"] = IFF_UP if up else 0, IFF_UP
-    values: dict[str, Any] = {"IFLA_MTU": mtu, "IFLA_MASTER": master, "IFLA_ADDRESS": address}
+    values: dict[str, Any] = {"IFLA_MTU": mtu, "IFLA_MASTER": master, "IFLA_ADDRESS": address, "IFLA_IFALIAS": alias}
     if not ipv6_address:
         inet6 = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", IN6_ADDR_GEN_MODE_NONE)]}
         values["IFLA_AF_SPEC"] = {"attrs": [("AF_INET6", inet6)]}

@@ -1,6 +1,8 @@
 """The bridges that etherws has made: made again when somebody deletes them, and removed at the end if nobody uses them.
 
-A bridge that was there before is somebody else's, and is never removed. Read next: bridges.py, bridge_use.py.
+A bridge that was there before is somebody else's, and is never removed; unless another process of etherws has made it,
+as its note says: workers of gunicorn, or one that was killed. The last one that uses it removes it. Read next:
+bridges.py, bridge_use.py.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ class MadeBridges:
 
     def __init__(self) -> None:
         self._made: dict[str, _Made] = {}
+        #: The names of all that this process uses.
+        self._used: set[str] = set()
 
     def make(self, name: str, *, autoconfigure: bool) -> bool:
         """Make the bridge, unless an interface of that name exists; return whether it was made. Raises DeviceError."""
@@ -36,6 +40,10 @@ class MadeBridges:
         if number is not None:
             self._made[name] = _Made(number, autoconfigure)
         return number is not None
+
+    def use(self, name: str) -> None:
+        """This process uses the bridge of this name, whoever has made it."""
+        self._used.add(name)
 
     def make_again(self, name: str, since: float) -> None:
         """The bridge of this name is gone for `since` seconds: if it was made here, and nobody else makes it again, do
@@ -51,13 +59,16 @@ class MadeBridges:
             del self._made[name]
 
     def remove(self) -> None:
-        """Remove them, but for those that somebody uses."""
-        for name, made in self._made.items():
+        """Remove them, and those that another process of etherws has made, but for those that somebody uses."""
+        for name in sorted(self._used | self._made.keys()):
             try:
-                users = bridge_use.remove_unless_used(made.number)
+                made = self._made.get(name)
+                number = made.number if made else interfaces.number_if_made_here(name)
+                users = bridge_use.remove_unless_used(number) if number else ""
             except DeviceError as exc:
                 log.error("%s", exc)
                 continue
             if users:
                 log.warning("%s stays: %s. When nobody needs it any more: ip link del %s", name, users, name)
         self._made.clear()
+        self._used.clear()

@@ -2,17 +2,18 @@
 
 Only what differs from before counts: an address that is new, usable from now on, or gone; a link that has come up; a
 default route that is another. The kernel reports much more, such as each lifetime that a router or DHCP refreshes.
-Pure. Read next: network_monitor.py, which has the socket. Sources: rtnetlink(7), netlink(7), include/uapi/linux/
-rtnetlink.h, if_link.h, if_addr.h, if.h.
+Pure. Read next: network_monitor.py, which has the socket; known_links.py.
+
+Sources: rtnetlink(7), netlink(7), include/uapi/linux/rtnetlink.h, if_link.h, if_addr.h, if.h.
 """
 
 from __future__ import annotations
 
 import struct
 from ipaddress import ip_address
-from typing import NamedTuple
 
 from etherws.kernel import netlink
+from etherws.kernel.known_links import KnownLinks, Link
 
 #: include/uapi/linux/netlink.h, rtnetlink.h
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -24,7 +25,8 @@ RTM_NEWROUTE, RTM_DELROUTE = 24, 25
 AF_UNSPEC, IFF_RUNNING = 0, 0x40
 
 #: include/uapi/linux/if_link.h: its name, the link that it stands on (as a VLAN does), the bridge or bond it is in.
-IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINK_NETNSID = 3, 5, 10, 37
+IFLA_IFNAME, IFLA_LINK, IFLA_MASTER, IFLA_LINKINFO, IFLA_LINK_NETNSID = 3, 5, 10, 18, 37
+IFLA_INFO_KIND = 1
 
 #: include/uapi/linux/if_addr.h. An address is not usable while the kernel looks for a duplicate, unless it is
 #: optimistic, nor after it found one.
@@ -47,20 +49,15 @@ DEFAULT_BITS = 1
 #: The most default routes that are remembered. A machine has a few; a flood of router advertisements can make more.
 ROUTES_MAX = 256
 
+#: In place of a link's index: a change that concerns all.
+_EVERYWHERE = 0
+
 #: struct ifinfomsg, ifaddrmsg and rtmsg.
 _LINK, _ADDRESS, _ROUTE = struct.Struct("=BxHiII"), struct.Struct("=BBBBI"), struct.Struct("=BBBBBBBBI")
 
 #: The sequence number of our requests for all links and all addresses. The answers have the same number; the report of
 #: a change has the number of the request that made the change, or 0. Any number that others are unlikely to use.
 DUMP_SEQUENCE = 0x65746877
-
-
-class _Link(NamedTuple):
-    name: str
-    master: int
-    #: The link that it stands on; 0 if there is none in this network namespace.
-    below: int
-    running: bool
 
 
 #: Of an address: the index of its link, the family, the bits of the prefix, the address itself.
@@ -71,7 +68,7 @@ class Changes:
     """Remembers links, addresses and default routes, and finds in the messages what differs. Does no I/O."""
 
     def __init__(self) -> None:
-        self._links: dict[int, _Link] = {}
+        self._links = KnownLinks()
         #: Whether each address is usable.
         self._addresses: dict[_Address, bool] = {}
         #: Of each default route the key, and what it says.
@@ -84,6 +81,8 @@ class Changes:
         self._again = False
         #: Whether all links and addresses are known. Before, an answer only says what was there already.
         self._complete = False
+        #: The links of the changes that were found since the last call of take_near().
+        self._places: set[int] = set()
         #: How often messages were lost.
         self.losses = 0
 
@@ -136,6 +135,16 @@ class Changes:
             found = found or change
         return found
 
+    def take_near(self, local: str) -> bool:
+        """Whether one of the changes that were found since the last call may concern the way of a connection that has
+        the address `local` on this machine. Not if they are all about links of containers and virtual machines."""
+        places, self._places = self._places, set()
+        homes = {address[0] for address, usable in self._addresses.items() if usable and address[3] == _packed(local)}
+        if not homes:
+            return True
+        way = self._links.way(homes)
+        return any(place == _EVERYWHERE or not self._links.is_aside(place, way) for place in places)
+
     def _link(self, kind: int, body: memoryview, own: str, answer: bool) -> str:
         """A link has come, has changed, or is gone."""
         family, _, index, flags, _ = _LINK.unpack_from(body)
@@ -145,7 +154,7 @@ class Changes:
         before = self._links.pop(index, None)
         if kind == RTM_DELLINK:
             return ""
-        name, master, below, elsewhere = "", 0, 0, False
+        name, master, below, elsewhere, of_kind = "", 0, 0, False, b""
         for key, value in netlink.attributes(body[_LINK.size :]):
             if key == IFLA_IFNAME:
                 name = netlink.text(value)
@@ -155,11 +164,16 @@ class Changes:
                 below = _number(value)
             elif key == IFLA_LINK_NETNSID:
                 elsewhere = True
-        self._links[index] = link = _Link(name, master, 0 if elsewhere else below, bool(flags & IFF_RUNNING))
+            elif key == IFLA_LINKINFO:
+                of_kind = bytes(dict(netlink.attributes(value)).get(IFLA_INFO_KIND, b""))
+        self._links[index] = link = Link(
+            name, master, 0 if elsewhere else below, bool(flags & IFF_RUNNING), elsewhere, of_kind == b"bridge\0"
+        )
         self._name(index)
         came_up = link.running and not (before and before.running)
-        if not came_up or (answer and not self._complete) or index in self._moved_by(own):
+        if not came_up or (answer and not self._complete) or index in self._links.moved_by(own):
             return ""
+        self._places.add(index)
         return f"{name} has come up"
 
     def _address(self, kind: int, body: memoryview, own: str, answer: bool) -> str:
@@ -181,12 +195,13 @@ class Changes:
             before = self._addresses.get(address, False)
             self._addresses[address] = usable
             self._name(address)
-        if usable == before or (answer and not self._complete) or index in self._beyond(own):
+        if usable == before or (answer and not self._complete) or index in self._links.beyond(own):
             return ""
         return self._said(address, usable)
 
     def _said(self, address: _Address, usable: bool) -> str:
         index, _, bits, value = address
+        self._places.add(index)
         text = f"{ip_address(value)}/{bits}" if len(value) in (4, 16) else "an address"
         link = self._links.get(index)
         return f"{text} of {link.name if link else f'interface {index}'} is {'there' if usable else 'gone'}"
@@ -217,7 +232,10 @@ class Changes:
             change = "there is another default route"
         index = _number(found.get(RTA_OIF, memoryview(b"")))
         link = self._links.get(index)
-        return "" if index in self._beyond(own) else change + (f", by {link.name}" if link else "")
+        if index in self._links.beyond(own):
+            return ""
+        self._places.add(_EVERYWHERE)
+        return change + (f", by {link.name}" if link else "")
 
     def _answered(self, own: str, *, complete: bool) -> str:
         """The answer to a request has ended; it is not complete if the request failed. Return the first change."""
@@ -229,12 +247,12 @@ class Changes:
             return ""
         if asked == RTM_GETLINK:
             if complete:
-                self._links = {index: link for index, link in self._links.items() if index in self._named}
+                self._links = KnownLinks((index, link) for index, link in self._links.items() if index in self._named)
             self._to_ask = RTM_GETADDR
             return ""
         gone = [address for address in self._addresses if address not in self._named] if complete else []
         usable = [address for address in gone if self._addresses.pop(address)]
-        found = [self._said(one, False) for one in usable if self._complete and one[0] not in self._beyond(own)]
+        found = [self._said(one, False) for one in usable if self._complete and one[0] not in self._links.beyond(own)]
         self._named.clear()
         self._complete = self._complete or complete
         return found[0] if found else ""
@@ -244,21 +262,15 @@ class Changes:
         if self.asking:
             self._named.add(what)
 
-    def _beyond(self, own: str) -> set[int]:
-        """The client's interface, and the links that stand on it, such as VLANs."""
-        return self._with_above({index for index, link in self._links.items() if link.name == own})
 
-    def _moved_by(self, own: str) -> set[int]:
-        """All links that may come up because the client's interface does: also its bridge, and what stands on that."""
-        found = self._beyond(own)
-        while masters := {link.master for index, link in self._links.items() if index in found} - found - {0}:
-            found = self._with_above(found | masters)
-        return found
-
-    def _with_above(self, found: set[int]) -> set[int]:
-        while above := {index for index, link in self._links.items() if link.below in found} - found:
-            found = found | above
-        return found
+def _packed(address: str) -> bytes:
+    """The bytes of an IP address; b"" for one of a loopback interface, behind which may be a proxy, and for any other
+    text."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return b""
+    return b"" if parsed.is_loopback else parsed.packed
 
 
 def _number(value: memoryview) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
 from collections.abc import Callable
 from time import monotonic
 
@@ -36,48 +37,63 @@ GROUPS = RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_IFAD
 #: Seconds between two reports at least. One cable that is plugged in makes a dozen messages.
 REPORT_INTERVAL = 1.0
 
-#: So many reports may follow each other that closely, as when a laptop wakes up elsewhere. Then there is one each so
-#: many seconds: what a tunnel brings, such as an address for its bridge, must not end the tunnel again and again.
+#: So many urgent reports may follow each other that closely, as when a laptop wakes up elsewhere. Then there is one in
+#: so many seconds: what a tunnel brings, such as an address for its bridge, must not end the tunnel again and again.
 REPORTS_AT_ONCE, REPORT_PAUSE = 10, 10.0
 
 
 class Budget:
-    """How soon the next report may follow: REPORTS_AT_ONCE are free, and one more each REPORT_PAUSE seconds."""
+    """Which reports are urgent: REPORTS_AT_ONCE are free, and one more each REPORT_PAUSE seconds."""
 
     def __init__(self) -> None:
         self._left = float(REPORTS_AT_ONCE)
         self._at = 0.0
 
     def spend(self, now: float) -> float:
-        """A report was made at `now`, in seconds of a monotonic clock; return the seconds until the next may follow."""
-        self._left = min(self._left + (now - self._at) / REPORT_PAUSE, float(REPORTS_AT_ONCE)) - 1
+        """An urgent report is to be made at `now`, in seconds of a monotonic clock. Return 0.0 if it may be; else after
+        how many seconds to ask again."""
+        self._left = min(self._left + (now - self._at) / REPORT_PAUSE, float(REPORTS_AT_ONCE))
         self._at = now
-        return max(REPORT_INTERVAL, (1 - self._left) * REPORT_PAUSE)
+        if self._left < 1:
+            return (1 - self._left) * REPORT_PAUSE
+        self._left -= 1
+        return 0.0
 
 
-def watch(own: Callable[[], str], on_change: Callable[[], None]) -> NetlinkWatch:
-    """Call `on_change` after each change, as often as Budget allows, until the watch is closed.
+def watch(own: Callable[[], str], local: Callable[[], str], on_change: Callable[[bool], None]) -> NetlinkWatch:
+    """Call `on_change` after each change, until the watch is closed. Its argument says whether the change is urgent:
+    whether it may be the connection's way that has changed, and Budget allows it now. If Budget does not, a second call
+    follows. A failure of netlink also counts as a change, once it is over.
 
-    `own` returns the name of the client's interface. A failure of netlink also counts as a change, once it is over.
+    `own` returns the name of the client's interface; `local` the address that its connection has on this machine, empty
+    without a connection.
     """
     budget = Budget()
 
     def read(sock: socket.socket) -> None:
-        changes = Changes()
+        # When a change is to be reported as urgent.
+        changes, due = Changes(), math.inf
         while True:
             ask(sock, changes)
-            socket.wait_read(sock.fileno())
-            losses = changes.losses
+            left = None if due == math.inf else max(0.0, due - monotonic())
+            gevent.with_timeout(left, socket.wait_read, sock.fileno(), timeout_value=None)
+            losses, now = changes.losses, monotonic()
             # Further messages of this change wait in the socket meanwhile, and make one more report at most.
             if found := read_waiting(sock, changes, own()):
                 log.debug("the machine's network has changed: %s", found)
-                on_change()
-                gevent.sleep(budget.spend(monotonic()))
+                if changes.take_near(local()):
+                    due = min(due, now)
+            if urgent := now >= due:
+                wait = budget.spend(now)
+                due, urgent = now + wait if wait else math.inf, not wait
+            if found or urgent:
+                on_change(urgent)
+                gevent.sleep(REPORT_INTERVAL)
             elif changes.losses > losses:
                 # A flood must not have us ask for everything without end.
                 gevent.sleep(REPORT_INTERVAL)
 
-    return NetlinkWatch(_notifications, read, on_change, "changes of this machine's network")
+    return NetlinkWatch(_notifications, read, lambda: on_change(True), "changes of this machine's network")
 
 
 def _notifications() -> socket.socket:

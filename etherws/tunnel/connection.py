@@ -215,6 +215,15 @@ class Connection:
         """How many bytes from the peer wait in the kernel."""
         return self._stream.unread()
 
+    @property
+    def local_address(self) -> str:
+        """The IP address that it has on this machine; empty if it has none, or no more."""
+        tcp = self._stream.tcp
+        with contextlib.suppress(OSError):
+            if tcp.family in (socket.AF_INET, socket.AF_INET6):
+                return str(tcp.getsockname()[0])
+        return ""
+
     def local_address_gone(self) -> bool:
         """Whether this machine no longer has the connection's local address, so that nothing can come any more."""
         tcp = self._stream.tcp

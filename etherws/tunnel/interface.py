@@ -92,7 +92,10 @@ def open_tap(
     tap = Tap(pattern, mtu, taken=taken, accept_ra=accept_ra)
     if bridge:
         try:
+            before = interfaces.bridge_of(tap.index) if tap.persistent else ""
             interfaces.join(tap.index, bridge)
+            if before and before != (after := interfaces.bridge_of(tap.index)):
+                log.warning("%s was in %s; it is in %s now, the bridge that is named for it", tap.name, before, after)
         except DeviceError:
             tap.close()
             raise

@@ -11,6 +11,7 @@ import math
 from time import monotonic
 from typing import NoReturn
 
+import gevent
 from gevent.event import Event
 
 from etherws.errors import ConnectionClosed, NetworkChanged
@@ -20,6 +21,10 @@ from etherws.tunnel.connection import Connection
 #: be lost once. If a peer is declared lost too early, the client connects again within a second; if the path is gone,
 #: waiting does not help.
 PROBE_TIMEOUT, PROBE_ROUND_TRIPS = 2.0, 4
+
+#: Seconds that the connection's own address may be away: who renews a lease, or configures an interface anew, may take
+#: it away and give it back. TCP outlives that.
+ADDRESS_ABSENCE = 0.5
 
 #: Seconds without a byte after which the memory of a busy connection goes back to the kernel.
 IDLE = 1.0
@@ -31,12 +36,13 @@ class Keepalive:
     def __init__(self, connection: Connection, interval: float, timeout: float) -> None:
         """Send a ping every `interval` seconds. The peer is lost after `interval` and `timeout` seconds of silence."""
         self._connection, self._interval, self._timeout = connection, interval, timeout
-        self._probe = Event()
+        self._probe, self._urgent = Event(), False
 
-    def probe(self) -> None:
-        """The network may have changed: ping now, and expect a sign of life within PROBE_TIMEOUT, or `timeout` if that
-        is shorter. Within `timeout` if the path is there, as acknowledgements show: where much is on its way, a ping
-        and its answer wait behind it."""
+    def probe(self, *, urgent: bool = True) -> None:
+        """The network may have changed: see whether the connection's address is still there, and ping now. If `urgent`,
+        expect a sign of life within PROBE_TIMEOUT, or `timeout` if that is shorter; within `timeout` if the path is
+        there, as acknowledgements show: where much is on its way, a ping and its answer wait behind it."""
+        self._urgent = self._urgent or urgent
         self._probe.set()
 
     def run(self) -> NoReturn:
@@ -46,12 +52,14 @@ class Keepalive:
         ping_at, probed, probe_timeout = monotonic() + self._interval, math.inf, self._timeout
         unread_at = 0.0
         while True:
-            now = monotonic()
-            if self._probe.is_set():
+            if probe := self._probe.is_set():
                 self._probe.clear()
-                if connection.local_address_gone():
-                    raise connection.lost(NetworkChanged("the address that it came from is gone"))
-                ping_at = probed = now
+                self._look_for_address()
+            now = monotonic()
+            if probe:
+                ping_at = now
+            if probe and self._urgent:
+                self._urgent, probed = False, now
                 round_trip = max(connection.round_trip or 0, connection.congestion.path()[1])
                 probe_timeout = min(self._timeout, PROBE_TIMEOUT + PROBE_ROUND_TRIPS * round_trip)
             heard = max(connection.heard, unread_at)
@@ -75,3 +83,10 @@ class Keepalive:
                 connection.ping()
                 ping_at = now + self._interval
             self._probe.wait(min(ping_at, deadline) - now)
+
+    def _look_for_address(self) -> None:
+        """Raises NetworkChanged if the connection's own address is gone, and does not come back at once."""
+        if self._connection.local_address_gone():
+            gevent.sleep(ADDRESS_ABSENCE)
+            if self._connection.local_address_gone():
+                raise self._connection.lost(NetworkChanged("the address that it came from is gone"))

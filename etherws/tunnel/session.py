@@ -120,9 +120,15 @@ class Session:
         """Receive at the rate of `pacer` from now on; None: as fast as the peer sends."""
         self._connection.limit_rate(pacer)
 
-    def probe(self) -> None:
-        """The network may have changed: ask the peer for a sign of life now; end without one (keepalive.py)."""
-        self._keepalive.probe()
+    def probe(self, *, urgent: bool = True) -> None:
+        """The network may have changed: ask the peer for a sign of life now; if `urgent`, end soon without one
+        (keepalive.py)."""
+        self._keepalive.probe(urgent=urgent)
+
+    @property
+    def local_address(self) -> str:
+        """The address of this machine that the connection has; empty if it has none."""
+        return self._connection.local_address
 
     def summary(self, more: Mapping[str, int] = MappingProxyType({})) -> str:
         """What was dropped, here and, as `more` says, elsewhere: the end of a log line; empty if nothing was

@@ -250,6 +250,9 @@ def target(text: str) -> str:
 
 def test_names_that_certainly_mean_the_same_server_have_one_target() -> None:
     assert {target(text) for text in ("ws://h", "ws://H/", "ws://u:p@h:80/", "ws://h./")} == {"h:80/"}
+    assert target("ws://h/branch//") == target("ws://h/branch") == "h:80/branch"
+    assert target("ws://[::ffff:192.0.2.1]/") == target("ws://192.0.2.1//") == "192.0.2.1:80/"
+    assert target("ws://[2001:DB8:0::1]/") == target("ws://[2001:db8::1]") == "[2001:db8::1]:80/"
     others = ("ws://h", "wss://h", "ws://h:81", "ws://h/branch", "ws://[::1]/")
     assert len({target(text) for text in others}) == len(others)
 

@@ -6,6 +6,7 @@ import contextlib
 import socket
 
 import pytest
+from pyroute2 import IPRoute
 
 from etherws.kernel import bridge_use, interfaces
 from etherws.kernel.netns import Namespace
@@ -86,3 +87,19 @@ def test_the_log_names_some(host: Host) -> None:
             host.command(f"ip addr add 10.0.{number}.1/24 dev br0")
         users = bridge_use.remove_unless_used(bridge)
     assert users.endswith("10.0.2.1/24, and 2 more")
+
+
+def test_a_bridge_that_another_process_removes_at_the_same_moment_is_gone(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with host.namespace.inside():
+        index = made(host)
+        look = bridge_use._users
+
+        def looked(route: IPRoute, bridge: int) -> list[str]:
+            users = look(route, bridge)
+            host.delete_link("br0")
+            return users
+
+        monkeypatch.setattr(bridge_use, "_users", looked)
+        assert bridge_use.remove_unless_used(index) == ""

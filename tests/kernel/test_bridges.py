@@ -138,6 +138,30 @@ def test_a_bridge_that_we_made_goes_with_us(bridges: Bridges, lan: Host, caplog:
     assert caplog.text.count("br8 stays") == 1
 
 
+def test_the_last_process_that_uses_a_bridge_of_etherws_removes_it(lan: Host, caplog: pytest.LogCaptureFixture) -> None:
+    """Workers of gunicorn. One that was killed removes nothing: as if it had not called close()."""
+    with lan.namespace.inside(), gevent.Timeout(PATIENCE):
+        killed, first, last = Bridges(), Bridges(), Bridges()
+        assert [one.make("br7", autoconfigure=True) for one in (killed, first, last)] == [True, False, False]
+        for one, name in ((first, "other"), (last, "third")):
+            links.change(index_of(lan, name), master=index_of(lan, "br7"))
+            one.add(index_of(lan, name), "br7")
+        links.change(index_of(lan, "other"), master=0)
+        first.close()
+        assert "br7 stays: third is in it" in caplog.text
+        links.change(index_of(lan, "third"), master=0)
+        last.close()
+        assert "br7" not in lan.links()
+        # The user's, with any note or none.
+        lan.bridge("br7")
+        for note in ("", "the LAN"):
+            links.change(index_of(lan, "br7"), alias=note)
+            again = Bridges()
+            again.add(index_of(lan, "other"), "br7")
+            again.close()
+            assert "br7" in lan.links()
+
+
 def test_who_is_taken_out_stays_out_with_one_warning(
     bridges: Bridges, lan: Host, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -18,8 +18,10 @@ from etherws.kernel.network_changes import (
     IFA_LOCAL,
     IFF_RUNNING,
     IFLA_IFNAME,
+    IFLA_INFO_KIND,
     IFLA_LINK,
     IFLA_LINK_NETNSID,
+    IFLA_LINKINFO,
     IFLA_MASTER,
     NLM_F_REPLACE,
     NLMSG_DONE,
@@ -58,6 +60,7 @@ def link(
     master: int = 0,
     below: int = 0,
     elsewhere: bool = False,
+    bridge: bool = False,
     kind: int = RTM_NEWLINK,
     sequence: int = 0,
     family: int = socket.AF_UNSPEC,
@@ -73,6 +76,8 @@ def link(
         attributes += struct.pack("=HHI", 8, IFLA_LINK, below)
     if elsewhere:
         attributes += struct.pack("=HHI", 8, IFLA_LINK_NETNSID, 0)
+    if bridge:
+        attributes += netlink.attribute(IFLA_LINKINFO, netlink.attribute(IFLA_INFO_KIND, b"bridge\0"))
     body = struct.pack("=BxHiII", family, 0, index, IFF_RUNNING if up else 0, 0)
     return message(kind, body + attributes, sequence)
 
@@ -335,3 +340,34 @@ def test_messages_that_are_too_short_are_no_changes(changes: Changes) -> None:
     assert changes.read(message(RTM_NEWADDR, struct.pack("=BBBBI", 2, 24, 0, 0, ETH0)), OWN) == (
         "an address of eth0 is there"
     )
+
+
+def test_what_concerns_containers_is_far_from_a_connection(changes: Changes) -> None:
+    here = "192.0.2.2"
+    docker, container = 7, 8
+    changes.read(
+        link(docker, "docker0", up=False, bridge=True) + link(container, "veth1", up=False, master=docker), OWN
+    )
+    far = [
+        link(container, "veth1", up=True, master=docker),
+        address(docker, text="172.17.0.1"),
+        address(docker, text="172.17.0.2") + link(docker, "docker0", up=True, bridge=True),
+    ]
+    for data in far:
+        assert changes.read(data, OWN)
+        assert not changes.take_near(here)
+    near = [
+        far[0] + address(ETH0, text="192.0.2.3"),
+        route("192.0.2.9"),
+        route("192.0.2.9", RTM_DELROUTE),
+        link(ETH0, "eth0", up=False) + link(ETH0, "eth0", up=True),
+        address(ETH0, RTM_DELADDR),
+    ]
+    for data in near:
+        changes.read(link(container, "veth1", up=False, master=docker), OWN)
+        assert changes.read(data, OWN)
+        assert changes.take_near(here)
+    # Nothing is known of the way without an address of this machine: after it is gone, or to a proxy here.
+    for local in (here, "127.0.0.1", "::1", "", "198.51.100.1"):
+        assert changes.read(link(container, "veth1", up=False, master=docker) + far[0], OWN)
+        assert changes.take_near(local)

@@ -186,3 +186,30 @@ def test_a_local_address_that_is_gone_ends_the_connection(host: Host, monkeypatc
         keepalive.probe()
         with pytest.raises(NetworkChanged, match="is gone"):
             keepalive.run()
+
+
+@pytest.mark.parametrize("urgent", [True, False])
+def test_a_local_address_that_comes_back_at_once_was_never_gone(
+    host: Host, monkeypatch: pytest.MonkeyPatch, urgent: bool
+) -> None:
+    """As when a lease is renewed by taking it away and setting it anew. Without urgency nobody is in a hurry."""
+    monkeypatch.setattr(keepalive_module, "ADDRESS_ABSENCE", 0.01)
+    monkeypatch.setattr(keepalive_module, "PROBE_TIMEOUT", 0.01)
+    looks, pings = [True, False], list[int]()
+    with connected(host) as (connection, _), gevent.Timeout(PATIENCE):
+        assert connection.local_address == "127.0.0.1"
+        monkeypatch.setattr(connection, "local_address_gone", lambda: looks.pop(0))
+        monkeypatch.setattr(connection, "ping", lambda: pings.append(len(looks)))
+        keepalive = Keepalive(connection, 1000, 1000)
+        keepalive.probe(urgent=urgent)
+        running = gevent.spawn(keepalive.run)
+        if urgent:
+            with pytest.raises(NetworkChanged, match="nothing heard"):
+                running.get(timeout=PATIENCE)
+        else:
+            while not (pings or running.ready()):
+                gevent.sleep(0.002)
+            gevent.sleep(0.05)
+            assert not running.ready()
+            running.kill()
+        assert pings == [0]
