@@ -107,7 +107,7 @@ class RemoteServer:
                     stream = tls = TlsStream(stream, self._tls_context.get(), server_hostname=self._server_name)
                     tls.do_handshake()
                     self._check_pin(tls)
-                connection, sure = self._upgrade(stream, tap)
+                connection, sure = self._upgrade(stream, tap, deadline)
                 # The connection closes it from now on.
                 stream = None
                 if sure:
@@ -145,10 +145,10 @@ class RemoteServer:
             kind = f"its key is not the pinned one; {text}"
             raise ConnectError(f"its key is not the pinned one but {pin}; {text}", kind=kind)
 
-    def _upgrade(self, stream: Stream, tap: Tap | None) -> tuple[Connection, bool]:
+    def _upgrade(self, stream: Stream, tap: Tap | None, deadline: gevent.Timeout) -> tuple[Connection, bool]:
         """Send the upgrade request, read the answer, and make a connection of the stream and the bytes behind it.
         Return it, and whether the two ends are sure to speak the same version of the wire there. If not, the next
-        request will offer nothing."""
+        request will offer nothing. `deadline` is the attempt's, which a 101 that is sure has met."""
         mtu = tap.mtu() if tap else None
         upgrade = Upgrade(self._uri, self._offer(mtu))
         own = [("Etherws-Resume", self._resume)]
@@ -166,6 +166,7 @@ class RemoteServer:
         early = answer.rest
         if agreed.version.number == 1 and not agreed.doubt:
             # Version 2 was agreed on by a server that had looked at the whole request.
+            deadline.close()
             early = first_bytes(stream, early)
         self._note(agreed, tap.name if tap else "", mtu)
         connection = self.connection(

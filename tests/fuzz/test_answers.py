@@ -6,6 +6,7 @@ import re
 from typing import Any
 from urllib.request import parse_http_list
 
+import gevent
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -267,7 +268,7 @@ class Server(RemoteServer):
 
     def answer(self, stream: Any) -> Connection:
         """What the client makes of the answer that the stream holds."""
-        return self._upgrade(stream, None)[0]
+        return self._upgrade(stream, None, gevent.Timeout())[0]
 
 
 @pytest.fixture(scope="module")
