@@ -4,7 +4,8 @@
 # make lint         style, format and types
 # make format       put the code into the one format
 # make coverage     every test again; prints the lines and branches that no test runs
-# make acceptance   the README typed on a bare Debian, and peers of others; fetches packages, needs root
+# make acceptance   the README typed on a bare Debian, peers of others, and make vm; fetches packages, needs root
+# make vm           the tests that need systemd or a kernel of Debian's, in a virtual machine; needs root
 # make fuzz         random bytes as strangers may send them, for five minutes or FUZZ_SECONDS=N
 # make conformance  the Autobahn test suite on both ends, where there is a Python 2.7
 # make bench        etherws beside its peers, as root
@@ -33,7 +34,7 @@ BENCH_PROGRAMS := $(TEST_PROGRAMS) cc:gcc c99:libc6-dev openvpn:openvpn vtund:vt
 PROXY_PROGRAMS := nginx:nginx /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream \
 	haproxy:haproxy caddy:caddy apache2:apache2-bin
 
-.PHONY: help demo test quick lint format coverage programs acceptance fuzz conformance bench release clean
+.PHONY: help demo test quick lint format coverage programs acceptance vm fuzz conformance bench release clean
 .DEFAULT_GOAL := help
 
 help:
@@ -46,7 +47,7 @@ test: lint programs
 	$(PYTEST) $(ARGS)
 
 quick: $(VENV)/test.done
-	$(PYTEST) --quiet -m "not namespaces and not packages" --hypothesis-profile=quick $(ARGS)
+	$(PYTEST) --quiet -m "not namespaces and not packages and not vm" --hypothesis-profile=quick $(ARGS)
 
 lint: $(VENV)/test.done
 	$(BIN)/ruff check .
@@ -66,6 +67,11 @@ programs:
 acceptance: $(VENV)/test.done programs
 	@sh contrib/apt-programs debootstrap:debootstrap
 	$(BIN)/python -m pytest -m packages $(ARGS)
+	$(MAKE) vm ARGS=
+
+vm: $(VENV)/test.done
+	@sh contrib/apt-programs debootstrap:debootstrap mke2fs:e2fsprogs qemu-system-x86_64:qemu-system-x86
+	$(BIN)/python -m tests.vm.run $(ARGS)
 
 fuzz: $(VENV)/test.done
 	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS) $(ARGS)
@@ -85,6 +91,7 @@ release: $(VENV)/release.done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/etherws"
 
 # Debian keeps venv's own pip in a package of its own.
 $(BIN)/python:

@@ -20,8 +20,9 @@ from pyroute2 import IPRoute
 
 from etherws.kernel.netns import Namespace
 
-#: Seconds that anything may take before a test fails; generous, since the machine may be busy.
-PATIENCE = 20.0
+#: Seconds that anything may take before a test fails; generous, since the machine may be busy. A machine
+#: that QEMU emulates gives more.
+PATIENCE = float(os.environ.get("PATIENCE", 20))
 
 SOL_PACKET, PACKET_AUXDATA = 263, 8
 TP_STATUS_VLAN_VALID = 0x10
@@ -104,7 +105,7 @@ class Process:
         """End it, by SIGTERM and in the 2 s (and some, on a busy machine) that etherws promises."""
         self.signal(signal.SIGTERM)
         try:
-            self.ends(8)
+            self.ends(0.4 * PATIENCE)
         except subprocess.TimeoutExpired:
             self._popen.kill()
             self.ends()

@@ -89,12 +89,11 @@ def test_jumbo_frames_arrive_intact(hosts: tuple[Host, Host]) -> None:
     exchange(*hosts, "fd00::1", "fd00::2")
 
 
+@pytest.mark.vm
 def test_vlans_arrive_intact(hosts: tuple[Host, Host]) -> None:
     start(hosts)
     for number, host in enumerate(hosts, 1):
-        made = host.run("ip", "link", "add", "link", "ethws0", "name", "lan5", "type", "vlan", "id", "5")
-        if made.ends() != 0 and "Unknown device type" in made.output:
-            pytest.skip("this kernel has no VLAN interfaces")
+        host.command("ip link add link ethws0 name lan5 type vlan id 5")
         host.set_link("lan5", state="up")
         add_addresses(host, "lan5", f"10.5.0.{number}/24", f"fd05::{number}/64")
     exchange(*hosts, "10.5.0.1", "10.5.0.2")

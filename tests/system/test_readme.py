@@ -7,13 +7,12 @@ import contextlib
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.lab import debian as debian_lab
 from tests.lab.hosts import Host, Process, cable, until
 from tests.lab.readme import NAMES, README, Block, blocks, understand
 
@@ -21,9 +20,6 @@ ROOT = README.parent
 
 #: What is typed on a bare Debian takes minutes, and needs a Debian mirror and a Python package index.
 acceptance = pytest.mark.packages
-
-#: The release that the README is typed on, and seconds that its packages may take.
-RELEASE, PACKAGES_TIMEOUT = "bookworm", 600
 
 
 def test_the_blocks_are_found() -> None:
@@ -76,7 +72,7 @@ class Debian:
 
     def run(self, number: int, command: str) -> Process:
         """Start a command there."""
-        return self.hosts[number - 1].run(*_in(self.root, command))
+        return self.hosts[number - 1].run(*debian_lab.arguments(self.root, command))
 
     def passes(self) -> None:
         """Wait until a ping passes from VM1 to VM2."""
@@ -92,31 +88,10 @@ class Debian:
                 host.delete_link("br0")
 
 
-def _in(root: Path, command: str) -> list[str]:
-    """The arguments that run a shell command in the checkout in `root`."""
-    environ = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8"]
-    if "PIP_CERT" in os.environ:
-        environ.append("PIP_CERT=/etc/pip-cert.pem")
-    environ.append("DEBIAN_FRONTEND=noninteractive")
-    return ["chroot", str(root), "env", "-i", *environ, "sh", "-c", f"cd /root/etherws && {command}"]
-
-
-def _install(root: Path) -> None:
-    """A bare Debian with the checkout, and what the README says to install, typed there."""
-    subprocess.run(
-        ["debootstrap", "--variant=minbase", RELEASE, str(root)],
-        check=True,
-        stdout=sys.stderr,
-        timeout=PACKAGES_TIMEOUT,
-    )
-    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    for name in filter(None, names.split("\0")):
-        target = root / "root/etherws" / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, target)
-    shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
-    if "PIP_CERT" in os.environ:
-        shutil.copy(os.environ["PIP_CERT"], root / "etc/pip-cert.pem")
+def _make(root: Path) -> None:
+    """A bare Debian with the checkout, which knows the machines' names."""
+    debian_lab.bootstrap(root)
+    debian_lab.copy_checkout(root / debian_lab.INSIDE[1:])
     address, name = NAMES.values()
     (root / "etc/hosts").write_text(f"127.0.0.1 localhost\n{address} {name}\n")
 
@@ -129,15 +104,12 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Debian]:
     root = tmp_path_factory.mktemp("debian")
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, root, ignore_errors=True)
-        _install(root)
-        for folder in ("proc", "sys", "dev"):
-            subprocess.run(["mount", "--bind", f"/{folder}", str(root / folder)], check=True)
-            stack.callback(subprocess.run, ["umount", "--lazy", str(root / folder)], check=True)
+        _make(root)
+        stack.enter_context(debian_lab.entered(root))
         for block in blocks():
             if block.heading == "Install":
                 for command in block.commands:
-                    line = command.replace("apt install", "apt-get install -y -q")
-                    subprocess.run(_in(root, line), check=True, stdout=sys.stderr, timeout=PACKAGES_TIMEOUT)
+                    debian_lab.install(root, command.replace("apt install", "apt-get install -y -q"))
         one, two, vm1, vm2 = (stack.enter_context(contextlib.closing(Host())) for _ in range(4))
         cable(one, two, "192.0.2.1/24", "192.0.2.2/24")
         for host, vm, address in ((one, vm1, "10.0.0.1/24"), (two, vm2, "10.0.0.2/24")):
@@ -213,7 +185,7 @@ def test_who_may_join(debian: Debian) -> None:
 
 @acceptance
 def test_the_units(debian: Debian) -> None:
-    subprocess.run(_in(debian.root, "apt-get install -y -q systemd"), check=True, stdout=sys.stderr)
+    debian_lab.install(debian.root, "apt-get install -y -q systemd")
     heading = "Under systemd, in containers"
     for number, name in ((1, "server"), (2, "client")):
         lines = under(heading, f"etherws-{name}")
@@ -241,7 +213,7 @@ def test_the_units(debian: Debian) -> None:
 @acceptance
 def test_gunicorn(debian: Debian) -> None:
     install, plain, encrypted = under("Under gunicorn", "gunicorn")
-    subprocess.run(_in(debian.root, install), check=True, stdout=sys.stderr, timeout=PACKAGES_TIMEOUT)
+    debian_lab.install(debian.root, install)
     for server, client in ((plain, under("Use", "brctl", "etherws client")[0]), (encrypted, *under("Use", "--cacert"))):
         debian.run(1, server)
         until(lambda: "ethws0" in debian.hosts[0].links(), "ethws0")

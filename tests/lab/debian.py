@@ -1,0 +1,72 @@
+"""A Debian in a folder: debootstrap makes it, chroot(1) enters it, and the checkout is copied into it. It needs root, a
+Debian mirror and, for what pip installs there, a Python package index; both are those of this machine. What the tests
+type there: tests/system/test_readme.py. How it boots as a machine: tests/vm/run.py."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+#: The release, and seconds that a command which fetches packages may take.
+RELEASE, PACKAGES_TIMEOUT = "bookworm", 600
+
+#: Where the checkout is in it.
+INSIDE = "/root/etherws"
+
+_CERTIFICATES = "etc/pip-cert.pem"
+
+
+def bootstrap(root: Path) -> None:
+    """Make a bare Debian that reaches what this machine reaches. Raises CalledProcessError."""
+    subprocess.run(
+        ["debootstrap", "--variant=minbase", RELEASE, str(root)],
+        check=True,
+        stdout=sys.stderr,
+        timeout=PACKAGES_TIMEOUT,
+    )
+    shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
+    if "PIP_CERT" in os.environ:
+        shutil.copy(os.environ["PIP_CERT"], root / _CERTIFICATES)
+
+
+def copy_checkout(target: Path, *, changes: bool = False) -> None:
+    """Copy the files of the repository, as they are now, into a folder; with `changes` the new ones, too."""
+    others = ["--cached", "--others", "--exclude-standard"] if changes else []
+    command = ["git", "ls-files", "-z", *others]
+    names = subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (CHECKOUT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(CHECKOUT / name, target / name)
+
+
+@contextmanager
+def entered(root: Path) -> Iterator[None]:
+    """Have this machine's /proc, /sys and /dev in it, for as long as the block lasts."""
+    with ExitStack() as stack:
+        for folder in ("proc", "sys", "dev"):
+            subprocess.run(["mount", "--bind", f"/{folder}", str(root / folder)], check=True)
+            stack.callback(subprocess.run, ["umount", "--lazy", str(root / folder)], check=True)
+        yield
+
+
+def arguments(root: Path, command: str, directory: str = INSIDE) -> list[str]:
+    """The arguments that run a shell command in it."""
+    environ = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8"]
+    if (root / _CERTIFICATES).exists():
+        environ.append(f"PIP_CERT=/{_CERTIFICATES}")
+    environ.append("DEBIAN_FRONTEND=noninteractive")
+    return ["chroot", str(root), "env", "-i", *environ, "sh", "-c", f"cd {directory} && {command}"]
+
+
+def install(root: Path, *commands: str) -> None:
+    """Run shell commands in it that fetch packages. Raises CalledProcessError."""
+    for command in commands:
+        subprocess.run(arguments(root, command), check=True, stdout=sys.stderr, timeout=PACKAGES_TIMEOUT)
