@@ -8,8 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -47,14 +45,12 @@ def copy_checkout(target: Path, *, changes: bool = False) -> None:
             shutil.copy(CHECKOUT / name, target / name)
 
 
-@contextmanager
-def entered(root: Path) -> Iterator[None]:
-    """Have this machine's /proc, /sys and /dev in it, for as long as the block lasts."""
-    with ExitStack() as stack:
-        for folder in ("proc", "sys", "dev"):
-            subprocess.run(["mount", "--bind", f"/{folder}", str(root / folder)], check=True)
-            stack.callback(subprocess.run, ["umount", "--lazy", str(root / folder)], check=True)
-        yield
+#: Has this machine's /proc, /sys and /dev there for one command. The mounts are its own and end with it: what removes
+#: the folder later never meets them.
+_ENTER = """
+for folder in proc sys dev; do mount --bind "/$folder" "$1/$folder"; done
+exec chroot "$@"
+"""
 
 
 def arguments(root: Path, command: str, directory: str = INSIDE) -> list[str]:
@@ -63,10 +59,11 @@ def arguments(root: Path, command: str, directory: str = INSIDE) -> list[str]:
     if (root / _CERTIFICATES).exists():
         environ.append(f"PIP_CERT=/{_CERTIFICATES}")
     environ.append("DEBIAN_FRONTEND=noninteractive")
-    return ["chroot", str(root), "env", "-i", *environ, "sh", "-c", f"cd {directory} && {command}"]
+    enter = ["unshare", "--mount", "sh", "-euc", _ENTER, "sh", str(root)]
+    return [*enter, "env", "-i", *environ, "sh", "-c", f"cd {directory} && {command}"]
 
 
-def install(root: Path, *commands: str) -> None:
+def install(root: Path, *commands: str, directory: str = INSIDE) -> None:
     """Run shell commands in it that fetch packages. Raises CalledProcessError."""
     for command in commands:
-        subprocess.run(arguments(root, command), check=True, stdout=sys.stderr, timeout=PACKAGES_TIMEOUT)
+        subprocess.run(arguments(root, command, directory), check=True, stdout=sys.stderr, timeout=PACKAGES_TIMEOUT)

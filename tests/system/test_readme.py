@@ -105,7 +105,6 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Debian]:
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, root, ignore_errors=True)
         _make(root)
-        stack.enter_context(debian_lab.entered(root))
         for block in blocks():
             if block.heading == "Install":
                 for command in block.commands:

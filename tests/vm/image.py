@@ -25,7 +25,11 @@ PACKAGES = (
 #: The disks' sizes; the files have holes where nothing is written.
 ROOT_SIZE, CHECKOUT_SIZE = "4G", "64M"
 
-#: Runs pytest once the machine has booted, and ends the machine. The serial line must not change what passes.
+#: Where the checkout is there: the units see no home directory.
+CHECKOUT = "/opt/checkout"
+
+#: Runs pytest once the machine has booted, and ends the machine. What pytest prints goes to the second serial line; the
+#: console has the first.
 UNIT = f"""\
 [Unit]
 Description=Tests
@@ -35,8 +39,8 @@ FailureAction=poweroff-immediate
 [Service]
 Type=oneshot
 TimeoutStartSec=infinity
-WorkingDirectory={debian.INSIDE}
-EnvironmentFile={debian.INSIDE}/.vm.env
+WorkingDirectory={CHECKOUT}
+EnvironmentFile={CHECKOUT}/.vm.env
 StandardOutput=file:/dev/ttyS1
 StandardError=inherit
 ExecStartPre=/bin/stty -F /dev/ttyS1 raw -echo
@@ -75,24 +79,24 @@ def _make(folder: Path) -> None:
     root, disk = folder / "root", folder / "disk"
     disk.mkdir()
     debian.bootstrap(root)
-    debian.copy_checkout(root / debian.INSIDE[1:])
+    debian.copy_checkout(root / CHECKOUT[1:])
     # No more in the initrd than what reads the disk: without KVM, it takes long to unpack.
     (root / "etc/initramfs-tools/conf.d").mkdir(parents=True)
     (root / "etc/initramfs-tools/conf.d/etherws").write_text("MODULES=list\nCOMPRESS=gzip\n")
     (root / "etc/initramfs-tools/modules").write_text("virtio_pci\nvirtio_blk\next4\n")
     pip = "/opt/venv/bin/pip install --quiet --disable-pip-version-check"
-    with debian.entered(root):
-        debian.install(
-            root,
-            f"apt-get install -y -q --no-install-recommends {' '.join(PACKAGES)} && apt-get clean",
-            f"python3 -m venv /opt/venv && {pip} -r tests/requirements.txt && {pip} --no-deps -e .",
-            "ln -s /opt/venv/bin/etherws /usr/local/bin/",
-        )
+    debian.install(
+        root,
+        f"apt-get install -y -q --no-install-recommends {' '.join(PACKAGES)} && apt-get clean",
+        f"python3 -m venv /opt/venv && {pip} -r tests/requirements.txt && {pip} --no-deps -e .",
+        "ln -s /opt/venv/bin/etherws /usr/local/bin/",
+        directory=CHECKOUT,
+    )
     (root / "etc/hostname").write_text("vm\n")
     (root / "etc/hosts").write_text("127.0.0.1 localhost vm\n")
-    (root / "etc/fstab").write_text(f"/dev/vda / ext4 defaults 0 0\n/dev/vdb {debian.INSIDE} ext4 defaults 0 0\n")
+    (root / "etc/fstab").write_text(f"/dev/vda / ext4 defaults 0 0\n/dev/vdb {CHECKOUT} ext4 defaults 0 0\n")
     (root / "etc/systemd/system/tests.service").write_text(UNIT)
-    subprocess.run(debian.arguments(root, "systemctl --quiet enable tests"), check=True)
+    subprocess.run(debian.arguments(root, "systemctl --quiet enable tests", "/"), check=True)
     for name in ("vmlinuz", "initrd.img"):
         shutil.copy((root / name).resolve(), disk / name)
     make_disk(root, disk / "root.ext4", ROOT_SIZE)
@@ -100,4 +104,5 @@ def _make(folder: Path) -> None:
 
 def make_disk(source: Path, image: Path, size: str) -> None:
     """Make an ext4 file system of a folder's files."""
-    subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-d", str(source), str(image), size], check=True)
+    command = ["mke2fs", "-q", "-t", "ext4", "-m", "0", "-d", str(source), str(image), size]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

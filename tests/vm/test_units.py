@@ -1,0 +1,124 @@
+"""The units of contrib/ under systemd: both on one machine, each with a bridge of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.units import Unit, installed, links, run
+
+pytestmark = pytest.mark.vm
+
+
+@pytest.fixture
+def units() -> Iterator[tuple[Unit, Unit]]:
+    """The server's and the client's, with options by which they find each other."""
+    before = set(links())
+    with installed() as (server, client):
+        server.options(address="127.0.0.1", bridge="br0")
+        client.options(uri="ws://127.0.0.1/", device="ethws1", bridge="br1", wait="forever")
+        yield server, client
+    for name in set(links()) - before:
+        run("ip", "link", "delete", name)
+
+
+def test_each_is_ready_when_it_listens_or_is_connected(units: tuple[Unit, Unit]) -> None:
+    server, client = units
+    client.do("start", "--no-block")
+    client.says("cannot connect")
+    assert client.property("ActiveState") == "activating"
+    server.do("start")
+    assert "127.0.0.1:80 " in run("ss", "--no-header", "--listening", "--tcp", "--numeric")
+    client.is_in("active")
+    client.says("connected to ws://127.0.0.1/")
+    assert links()["ethws0"]["master"] == "br0"
+    assert links()["ethws1"]["master"] == "br1"
+
+
+def test_they_start_with_the_machine(units: tuple[Unit, Unit]) -> None:
+    # The target is reached already. What it wants and what is not there is started, as at boot.
+    run("systemctl", "start", "--no-block", "multi-user.target")
+    for unit in units:
+        unit.is_in("active")
+
+
+def test_the_journal_has_the_levels_and_one_time(units: tuple[Unit, Unit]) -> None:
+    server, client = units
+    client.do("start", "--no-block")
+    client.says("cannot connect")
+    server.do("start")
+    client.says("connected to ws")
+    lines, warnings = client.log(), client.log("--priority=warning")
+    # systemd's own lines of the unit are of another sender.
+    assert [line for line in lines if re.match(r"<\d>|\d{4}-|INFO|WARNING", line)] == []
+    assert any("cannot connect" in line for line in warnings)
+    assert not any("connected to ws" in line for line in warnings)
+    assert server.log("--priority=err") == client.log("--priority=err") == []
+
+
+def test_a_restart_keeps_a_bridge_that_has_an_address(units: tuple[Unit, Unit]) -> None:
+    server, client = units
+    server.do("start")
+    client.do("start")
+    run("ip", "address", "add", "10.0.0.1/24", "dev", "br0")
+    before = links()["br0"]
+    server.do("restart")
+    after = links()
+    assert after["br0"]["ifindex"] == before["ifindex"]
+    assert any(address["local"] == "10.0.0.1" for address in after["br0"]["addr_info"])  # type: ignore[attr-defined]
+    assert after["ethws0"]["master"] == "br0"
+    server.says("ethws0: ")
+    assert client.property("NRestarts") == "0"
+
+
+def test_a_restart_keeps_a_bridge_that_has_a_vlan(units: tuple[Unit, Unit]) -> None:
+    server, _ = units
+    server.do("start")
+    run("ip", "link", "add", "link", "br0", "name", "br0.5", "type", "vlan", "id", "5")
+    run("ip", "address", "add", "10.5.0.1/24", "dev", "br0.5")
+    before = links()["br0"]
+    server.do("restart")
+    assert links()["br0"]["ifindex"] == before["ifindex"]
+    assert links()["br0.5"]["link"] == "br0"
+    server.log()
+    server.do("stop")
+    server.says("br0.5 is on top of it")
+    assert "ethws0" not in links()
+    assert "br0.5" in links()
+
+
+def test_a_stop_leaves_nothing(units: tuple[Unit, Unit]) -> None:
+    before = set(links()), run("nft", "list", "ruleset")
+    for unit in units:
+        unit.do("start")
+    for unit in reversed(units):
+        unit.do("stop")
+        assert unit.property("Result") == "success"
+        assert unit.property("ExecMainStatus") == "0"
+    assert (set(links()), run("nft", "list", "ruleset")) == before
+
+
+def test_a_mistake_in_the_options_is_not_tried_again(units: tuple[Unit, Unit]) -> None:
+    server, _ = units
+    server.options(port="many")
+    server.do("start", "--no-block")
+    server.is_in("failed")
+    assert server.property("ExecMainStatus") == "2"
+    assert server.property("NRestarts") == "0"
+
+
+def test_an_address_may_come_after_the_start(units: tuple[Unit, Unit]) -> None:
+    server, client = units
+    server.options(address="10.9.0.1", bridge="br0")
+    client.options(uri="ws://10.9.0.1/", device="ethws1", bridge="br1", wait="forever")
+    server.do("start")
+    server.says("10.9.0.1", "--priority=warning")
+    client.do("start", "--no-block")
+    client.says("cannot connect")
+    run("ip", "link", "add", "late0", "type", "dummy")
+    run("ip", "link", "set", "late0", "up")
+    run("ip", "address", "add", "10.9.0.1/24", "dev", "late0")
+    client.is_in("active")
+    assert server.property("NRestarts") == client.property("NRestarts") == "0"
