@@ -19,7 +19,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "eth
 
 PACKAGES = (
     *("linux-image-amd64", "systemd-sysv", "dbus", "udev", "kmod", "procps"),
-    *("python3-venv", "iproute2", "iputils-ping", "bridge-utils", "ifupdown2", "nftables", "iperf3"),
+    *("python3-venv", "iproute2", "iputils-ping", "bridge-utils", "ifupdown2", "nftables"),
 )
 
 #: The disks' sizes; the files have holes where nothing is written.
@@ -84,6 +84,10 @@ def _make(folder: Path) -> None:
     (root / "etc/initramfs-tools/conf.d").mkdir(parents=True)
     (root / "etc/initramfs-tools/conf.d/etherws").write_text("MODULES=list\nCOMPRESS=gzip\n")
     (root / "etc/initramfs-tools/modules").write_text("virtio_pci\nvirtio_blk\next4\n")
+    # An init script must not find the services of this machine, whose /proc is there.
+    policy = root / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
     pip = "/opt/venv/bin/pip install --quiet --disable-pip-version-check"
     debian.install(
         root,
@@ -92,6 +96,7 @@ def _make(folder: Path) -> None:
         "ln -s /opt/venv/bin/etherws /usr/local/bin/",
         directory=CHECKOUT,
     )
+    policy.unlink()
     (root / "etc/hostname").write_text("vm\n")
     (root / "etc/hosts").write_text("127.0.0.1 localhost vm\n")
     (root / "etc/fstab").write_text(f"/dev/vda / ext4 defaults 0 0\n/dev/vdb {CHECKOUT} ext4 defaults 0 0\n")
