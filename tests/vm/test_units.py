@@ -32,7 +32,7 @@ def test_each_is_ready_when_it_listens_or_is_connected(units: tuple[Unit, Unit])
     server.do("start")
     assert "127.0.0.1:80 " in run("ss", "--no-header", "--listening", "--tcp", "--numeric")
     client.is_in("active")
-    client.says("connected to ws://127.0.0.1/")
+    client.says("connected to ws://127.0.0.1:80")
     assert links()["ethws0"]["master"] == "br0"
     assert links()["ethws1"]["master"] == "br1"
 
@@ -69,24 +69,24 @@ def test_a_restart_keeps_a_bridge_that_has_an_address(units: tuple[Unit, Unit]) 
     assert after["br0"]["ifindex"] == before["ifindex"]
     assert any(address["local"] == "10.0.0.1" for address in after["br0"]["addr_info"])  # type: ignore[attr-defined]
     assert after["ethws0"]["master"] == "br0"
-    server.says("ethws0: ")
+    server.says("joined on ethws0")
     assert client.property("NRestarts") == "0"
 
 
-def test_a_restart_keeps_a_bridge_that_has_a_vlan(units: tuple[Unit, Unit]) -> None:
+def test_a_bridge_that_has_a_vlan_stays(units: tuple[Unit, Unit]) -> None:
     server, _ = units
     server.do("start")
     run("ip", "link", "add", "link", "br0", "name", "br0.5", "type", "vlan", "id", "5")
     run("ip", "address", "add", "10.5.0.1/24", "dev", "br0.5")
     before = links()["br0"]
-    server.do("restart")
-    assert links()["br0"]["ifindex"] == before["ifindex"]
-    assert links()["br0.5"]["link"] == "br0"
     server.log()
     server.do("stop")
-    server.says("br0.5 is on top of it")
+    server.says("br0.5 is on top of it", "--priority=warning")
     assert "ethws0" not in links()
-    assert "br0.5" in links()
+    server.do("start")
+    after = links()
+    assert after["br0"]["ifindex"] == before["ifindex"]
+    assert after["br0.5"]["link"] == after["ethws0"]["master"] == "br0"
 
 
 def test_a_stop_leaves_nothing(units: tuple[Unit, Unit]) -> None:
