@@ -34,6 +34,11 @@ BENCH_PROGRAMS := $(TEST_PROGRAMS) cc:gcc c99:libc6-dev openvpn:openvpn vtund:vt
 PROXY_PROGRAMS := nginx:nginx /usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream \
 	haproxy:haproxy caddy:caddy apache2:apache2-bin
 
+# Go and its WebSocket packages, for the peers of others.
+PEER_PROGRAMS := go:golang-go /usr/share/gocode/src/golang.org/x/net:golang-golang-x-net-dev \
+	/usr/share/gocode/src/github.com/gorilla/websocket:golang-github-gorilla-websocket-dev \
+	/usr/share/gocode/src/nhooyr.io/websocket:golang-nhooyr-websocket-dev
+
 .PHONY: help demo test quick lint format coverage programs acceptance vm fuzz conformance bench release clean
 .DEFAULT_GOAL := help
 
@@ -64,8 +69,8 @@ coverage: $(VENV)/test.done programs
 programs:
 	@sh contrib/apt-programs $(TEST_PROGRAMS) $(PROXY_PROGRAMS) || true
 
-acceptance: $(VENV)/test.done programs
-	@sh contrib/apt-programs debootstrap:debootstrap
+acceptance: $(VENV)/acceptance.done programs
+	@sh contrib/apt-programs debootstrap:debootstrap $(PEER_PROGRAMS) || true
 	$(BIN)/python -m pytest -m packages $(ARGS)
 	$(MAKE) vm ARGS=
 
@@ -108,6 +113,14 @@ $(VENV)/test.done: $(VENV)/demo.done tests/requirements.txt
 
 $(VENV)/bench.done: $(VENV)/test.done bench/requirements.txt
 	$(PIP_INSTALL) -r bench/requirements.txt
+	@touch $@
+
+# npm brings its packages into a folder of their own; without npm their tests are skipped.
+$(VENV)/acceptance.done: $(VENV)/test.done tests/requirements-acceptance.txt tests/peers/package.json
+	$(PIP_INSTALL) -r tests/requirements-acceptance.txt
+	@sh contrib/apt-programs npm:npm node:nodejs || true
+	@mkdir -p $(VENV)/peers && cp tests/peers/package.json $(VENV)/peers/
+	@! command -v npm >/dev/null || npm install --silent --no-audit --no-fund --prefix $(VENV)/peers
 	@touch $@
 
 $(VENV)/release.done: $(VENV)/test.done tests/requirements-release.txt
