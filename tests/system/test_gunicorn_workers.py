@@ -58,10 +58,13 @@ class Running(NamedTuple):
         return Peer(self.host, ("127.0.0.1", 443 if self.tls else 80), tls=self.tls)
 
     def join(self, name: str, **headers: str | None) -> Peer:
-        """A client, after its 101."""
+        """A client that has a port in the bridge: an early 101 says nothing of that, but the answer to a ping does."""
         peer = self.peer()
         peer.say(request(Authorization=basic(f"{name}:sesame"), **headers))
         assert peer.head().startswith(b"HTTP/1.1 101 ")
+        peer.say(masked(0x89, b"in"))
+        while (got := peer.frame()) != (0x8A, b"in"):
+            assert got[0] == 0x82, f"the server did not let {name} in: {got!r}"
         return peer
 
     def port(self, name: str) -> Any:
