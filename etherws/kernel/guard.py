@@ -24,7 +24,7 @@ from etherws.kernel import nftables, port_tables
 from etherws.kernel.filter_state import FilterState
 from etherws.kernel.link_changes import EVERYTHING, Touched
 from etherws.kernel.link_watch import LinkWatch
-from etherws.kernel.netlink_watch import RECEIVE, NetlinkWatch, open_socket
+from etherws.kernel.netlink_watch import RECEIVE, NetlinkWatch, make_room
 from etherws.kernel.nfnetlink import NETLINK_NETFILTER, SEQUENCE
 from etherws.kernel.place import Device
 from etherws.kernel.port_filter import PortFilter
@@ -34,8 +34,8 @@ from etherws.log_limit import LogLimit
 
 log = logging.getLogger(__name__)
 
-#: include/uapi/linux/netfilter/nfnetlink.h
-NFNLGRP_NFTABLES = 7
+#: include/uapi/linux/netlink.h, netfilter/nfnetlink.h
+SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES = 270, 1, 7
 
 #: Seconds between two rounds of putting rules back. A program that removes them without end costs two rounds a second.
 ROUND_INTERVAL = 0.5
@@ -79,7 +79,9 @@ class Guard:
 
     def start(self) -> None:
         """Watch from now on. What the kernel does not tell this user, it does not enforce for this user either."""
-        self._rules = NetlinkWatch(self._open_rules, self._watch_rules, self._look_again, "changes of rules")
+        self._rules = NetlinkWatch(
+            NETLINK_NETFILTER, _join_rules, self._watch_rules, self._look_again, "changes of rules"
+        )
         if self._own_links:
             self._links.start()
         self._greenlets = [gevent.spawn(self._put_back)]
@@ -91,9 +93,6 @@ class Guard:
             self._rules.close()
         if self._own_links:
             self._links.close()
-
-    def _open_rules(self) -> socket.socket:
-        return open_socket(NETLINK_NETFILTER, 0, NFNLGRP_NFTABLES)
 
     def _look_again(self) -> None:
         """Nobody knows what has happened: put all rules in again."""
@@ -232,6 +231,12 @@ class Guard:
         if self.failure is not None:
             log.warning("rules can be put in again: clients that need them are let in")
         self.failure = self._probe = None
+
+
+def _join_rules(sock: socket.socket) -> None:
+    sock.bind((0, 0))
+    sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
+    make_room(sock)
 
 
 def _harmless(one: PortFilter, change: Change) -> bool:

@@ -13,7 +13,7 @@ from gevent import socket
 
 from etherws.kernel import link_changes
 from etherws.kernel.link_changes import Touched
-from etherws.kernel.netlink_watch import RECEIVE, NetlinkWatch, open_socket
+from etherws.kernel.netlink_watch import RECEIVE, NetlinkWatch, make_room
 
 #: include/uapi/linux/rtnetlink.h
 RTMGRP_LINK, RTMGRP_TC = 0x1, 0x8
@@ -39,18 +39,15 @@ class LinkWatch:
 
     def start(self) -> None:
         """Watch from now on."""
-        self._watch = NetlinkWatch(self._open, self._read, lambda: self._tell(None), "changes of interfaces")
+        self._watch = NetlinkWatch(
+            socket.NETLINK_ROUTE, _join, self._read, lambda: self._tell(None), "changes of interfaces"
+        )
 
     def close(self) -> None:
         """Watch no longer."""
         if self._watch is not None:
             self._watch.close()
             self._watch = None
-
-    def _open(self) -> socket.socket:
-        sock = open_socket(socket.NETLINK_ROUTE, RTMGRP_LINK | RTMGRP_TC)
-        sock.setblocking(False)
-        return sock
 
     def _read(self, sock: socket.socket) -> None:
         while True:
@@ -74,3 +71,9 @@ class LinkWatch:
     def _tell(self, touched: Mapping[int, Touched] | None) -> None:
         for listener in self._listeners:
             listener(touched)
+
+
+def _join(sock: socket.socket) -> None:
+    sock.bind((0, RTMGRP_LINK | RTMGRP_TC))
+    make_room(sock)
+    sock.setblocking(False)

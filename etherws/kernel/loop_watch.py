@@ -61,7 +61,7 @@ class LoopWatch:
     def start(self) -> None:
         """Watch from now on. What the kernel does not tell this user goes unnoticed; the log has that with --debug."""
         # After a failure nothing is missed: _read_all() begins with a look.
-        self._watch = NetlinkWatch(lambda: _notifications(), self._read_all, lambda: None, "loops")
+        self._watch = NetlinkWatch(socket.NETLINK_ROUTE, _join, self._read_all, lambda: None, "loops")
 
     def close(self) -> None:
         """Watch no longer."""
@@ -171,18 +171,12 @@ class LoopWatch:
                 self._limit.log(logging.DEBUG, "own", "own frames that come back go unnoticed: %s", exc.strerror)
 
 
-def _notifications() -> socket.socket:
-    """A socket for what bridges tell of the addresses that they learn and forget. Raises OSError."""
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-    try:
-        # Before it is in the group: the neighbours of this machine itself do not come.
-        socket_filter.attach(sock, socket_filter.netlink_messages((RTM_NEWNEIGH, RTM_DELNEIGH), AF_BRIDGE))
-        sock.bind((0, RTMGRP_NEIGH))
-        sock.setblocking(False)
-    except OSError:
-        sock.close()
-        raise
-    return sock
+def _join(sock: socket.socket) -> None:
+    """Have bridges tell this socket of the addresses that they learn and forget. Raises OSError."""
+    # Before it is in the group: the neighbours of this machine itself do not come.
+    socket_filter.attach(sock, socket_filter.netlink_messages((RTM_NEWNEIGH, RTM_DELNEIGH), AF_BRIDGE))
+    sock.bind((0, RTMGRP_NEIGH))
+    sock.setblocking(False)
 
 
 def _exists(index: int) -> bool:

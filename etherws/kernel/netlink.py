@@ -1,8 +1,8 @@
 """Netlink's bytes: messages and attributes, read in place.
 
 Pure: opens no socket, and knows no family of netlink. pyroute2 decodes what is asked for once; this reads what comes in
-floods, such as the report of a firewall's 10,000 new rules. Used by network_changes.py,
-rule_changes.py, links.py, nfnetlink.py.
+floods, such as the report of a firewall's 10,000 new rules. Used by network_changes.py, rule_changes.py, links.py,
+nfnetlink.py.
 
 Sources: netlink(7), include/uapi/linux/netlink.h.
 """

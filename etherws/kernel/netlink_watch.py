@@ -7,6 +7,7 @@ Source: netlink(7).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -18,8 +19,8 @@ from etherws.log_limit import LogLimit
 
 log = logging.getLogger(__name__)
 
-#: include/uapi/linux/netlink.h, asm-generic/socket.h
-SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, SO_RCVBUFFORCE = 270, 1, 33
+#: include/uapi/asm-generic/socket.h
+SO_RCVBUFFORCE = 33
 
 #: Bytes of one recv(): more than the kernel puts into one.
 RECEIVE = 64 * 1024
@@ -36,15 +37,17 @@ class NetlinkWatch:
 
     def __init__(
         self,
-        open_: Callable[[], socket.socket],
+        protocol: int,
+        join: Callable[[socket.socket], None],
         read: Callable[[socket.socket], None],
         missed: Callable[[], None],
         what: str,
     ) -> None:
-        """Listen from now on. `open_` and `read` may raise OSError; `read` goes on without end. `missed` is called when
-        changes may have gone unnoticed: after the socket was opened anew. `what` is in the log what goes unnoticed
-        meanwhile."""
-        self._open, self._read, self._missed, self._what = open_, read, missed, what
+        """Listen from now on to this protocol of netlink. `join` puts a new socket into its groups; it and `read` may
+        raise OSError, and `read` goes on without end. `missed` is called when changes may have gone unnoticed: after
+        the socket was opened anew. `what` is in the log what goes unnoticed meanwhile."""
+        self._protocol, self._join = protocol, join
+        self._read, self._missed, self._what = read, missed, what
         self._limit = LogLimit(log)
         self._socket = self._opened()
         self._greenlet = gevent.spawn(self._run)
@@ -55,11 +58,15 @@ class NetlinkWatch:
         self._end()
 
     def _opened(self) -> socket.socket | None:
-        try:
-            return self._open()
-        except OSError as exc:
-            self._limit.log(logging.DEBUG, "open", "%s go unnoticed: %s", self._what, exc.strerror)
-            return None
+        with contextlib.ExitStack() as stack:
+            try:
+                sock = stack.enter_context(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, self._protocol))
+                self._join(sock)
+            except OSError as exc:
+                self._limit.log(logging.DEBUG, "open", "%s go unnoticed: %s", self._what, exc.strerror)
+                return None
+            stack.pop_all()
+            return sock
 
     def _run(self) -> None:
         while True:
@@ -87,15 +94,6 @@ class NetlinkWatch:
             self._socket = None
 
 
-def open_socket(protocol: int, groups: int, group: int = 0) -> socket.socket:
-    """A socket for messages of these groups: a mask of them, or the number of one. Raises OSError."""
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
-    try:
-        sock.bind((0, groups))
-        if group:
-            sock.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, group)
-        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
-    except OSError:
-        sock.close()
-        raise
-    return sock
+def make_room(sock: socket.socket) -> None:
+    """Let RECEIVE_BUFFER bytes of messages wait in the socket. Raises OSError."""
+    sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)

@@ -13,6 +13,7 @@ import errno
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 
 import gevent
@@ -93,22 +94,12 @@ def watch(own: Callable[[], str], local: Callable[[], str], on_change: Callable[
                 # A flood must not have us ask for everything without end.
                 gevent.sleep(REPORT_INTERVAL)
 
-    return NetlinkWatch(_notifications, read, lambda: on_change(True), "changes of this machine's network")
-
-
-def _notifications() -> socket.socket:
-    """A socket for changes of the machine's network. Raises OSError."""
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-    try:
-        open_groups(sock)
-    except OSError:
-        sock.close()
-        raise
-    return sock
+    missed, what = partial(on_change, True), "changes of this machine's network"
+    return NetlinkWatch(socket.NETLINK_ROUTE, open_groups, read, missed, what)
 
 
 def open_groups(sock: socket.socket) -> None:
-    """Have the kernel tell this netlink socket of changes; of routes only of default routes."""
+    """Have the kernel tell this netlink socket of changes; of routes only of default routes. Raises OSError."""
     # A router may learn a million routes at once. The kernel leaves them out before they cost us anything.
     with contextlib.suppress(OSError):
         socket_filter.attach(sock, socket_filter.short_routes((RTM_NEWROUTE, RTM_DELROUTE), DEFAULT_BITS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import gevent
 import pytest
@@ -172,16 +173,16 @@ def test_without_netlink_it_tries_again(
 ) -> None:
     caplog.set_level(logging.DEBUG, "etherws")
     monkeypatch.setattr(netlink_watch, "REOPEN_INTERVAL", 0.01)
-    opened = loop_watch._notifications
+    join = loop_watch._join
     tried: list[None] = []
 
-    def fails_once() -> object:
+    def fails_once(sock: Any) -> None:
         tried.append(None)
         if len(tried) == 1:
             raise PermissionError(1, "Operation not permitted")
-        return opened()
+        join(sock)
 
-    monkeypatch.setattr(loop_watch, "_notifications", fails_once)
+    monkeypatch.setattr(loop_watch, "_join", fails_once)
     with lan.namespace.inside(), gevent.Timeout(PATIENCE):
         made = LoopWatch(lambda: ports)
         made.start()
