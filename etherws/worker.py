@@ -20,7 +20,7 @@ from etherws.server.accepting import Accepting, allow_descriptors
 from etherws.server.front_door import FrontDoor, TlsContexts
 from etherws.server.gunicorn_workers import stop_at_exit
 from etherws.server.http import Handler, speak_http
-from etherws.server.serve import exposure, tls_contexts
+from etherws.server.serve import tls_contexts
 
 
 class _Handler(Handler, PyWSGIHandler):  # type: ignore[misc]
@@ -76,10 +76,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
         except EtherwsError as exc:
             self.log.error("%s", exc)
             sys.exit(Arbiter.APP_LOAD_ERROR)
-        for sock in self.sockets:
-            # Only the first of many workers warns.
-            if self.age == 1 and (warning := exposure(sock, application, tls)):
-                self.log.warning("%s", warning)
+        wsgi.warn_of_exposure(self, application, tls.get().verify_mode if tls else None)
 
 
 def _etherws(application: object) -> wsgi.Application:

@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Iterable
 from functools import cache
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from etherws.errors import EtherwsError, ListenError
@@ -67,15 +66,14 @@ def start_worker() -> None:
     except EtherwsError as exc:
         worker.log.error("%s", exc)
         sys.exit(LOAD_ERROR)
-    warn_of_exposure(worker, server)
+    # The TLS context is gunicorn's own.
+    warn_of_exposure(worker, server, worker.cfg.cert_reqs if worker.cfg.is_ssl else None)
 
 
-def warn_of_exposure(worker: Any, application: Application) -> None:
-    """Log a warning if this worker of gunicorn lets in anybody, or does not encrypt. Only the first of many does."""
+def warn_of_exposure(worker: Any, application: Application, verify_mode: int | None) -> None:
+    """Log a warning if this worker of gunicorn lets in anybody, or does not encrypt: see exposure(). Only the first of
+    many does."""
     if worker.age == 1:
-        # gunicorn's own context, as far as it matters here.
-        context = SimpleNamespace(verify_mode=worker.cfg.cert_reqs)
-        tls: Any = SimpleNamespace(get=lambda: context) if worker.cfg.is_ssl else None
         for sock in worker.sockets:
-            if warning := exposure(sock, application, tls):
+            if warning := exposure(sock, application, verify_mode):
                 worker.log.warning("%s", warning)

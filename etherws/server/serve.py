@@ -94,7 +94,7 @@ def serve(
         server.start()
         gevent.signal_handler(signal.SIGHUP, _reload, application, contexts)
         gevent.signal_handler(signal.SIGUSR1, application.log_counters)
-        if warning := exposure(server.socket, application, contexts):
+        if warning := exposure(server.socket, application, contexts.get().verify_mode if contexts else None):
             log.warning("%s", warning)
         scheme, path = "wss" if contexts else "ws", application.settings.path
         if isinstance(sock, UnixListener):
@@ -117,18 +117,22 @@ def _reload(application: Application, contexts: TlsContexts | None) -> None:
         contexts.reload()
 
 
-def exposure(sock: Any, application: Application, contexts: TlsContexts | None) -> str | None:
-    """A warning, if a server that listens on `sock` lets anybody on other machines in, or does not encrypt."""
+def exposure(sock: Any, application: Application, verify_mode: int | None) -> str | None:
+    """A warning, if a server that listens on `sock` lets anybody on other machines in, or does not encrypt.
+
+    `verify_mode` is that of its TLS context, one of ssl.VerifyMode; None without TLS.
+    """
     if sock.family == socket.AF_UNIX or ipaddress.ip_address(sock.getsockname()[0].partition("%")[0]).is_loopback:
         return None
+    tls = verify_mode is not None
     hint = "or listen on --address 127.0.0.1 behind a proxy that does; see docs/security.rst"
-    if not (application.authenticator.asks_login or (contexts and contexts.get().verify_mode == ssl.CERT_REQUIRED)):
-        more = "" if contexts else ", and anyone on the path can read and change the traffic"
-        option = "" if contexts else "--certfile and --keyfile and "
+    if not (application.authenticator.asks_login or verify_mode == ssl.CERT_REQUIRED):
+        more = "" if tls else ", and anyone on the path can read and change the traffic"
+        option = "" if tls else "--certfile and --keyfile and "
         return (
             f"anyone who reaches this server may join the LAN{more}: give {option}"
             f"--htpasswd, --token-file or --client-ca, {hint}"
         )
-    if not contexts:
+    if not tls:
         return f"anyone on the path can read the passwords, tokens and traffic: give --certfile and --keyfile, {hint}"
     return None
