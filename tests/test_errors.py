@@ -10,7 +10,7 @@ import pytest
 
 import etherws
 from etherws import errors
-from etherws.errors import ConnectionClosed, EtherwsError, ProtocolError, Refused, TomlError, printable
+from etherws.errors import ConnectionClosed, EtherwsError, ProtocolError, Refused, TomlError, printable, some_of
 
 CLASSES = {
     name: value for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, EtherwsError)
@@ -61,3 +61,9 @@ def test_errors_carry_what_others_need() -> None:
 )
 def test_a_strangers_text_is_made_printable(text: str, expected: str) -> None:
     assert printable(text) == expected
+
+
+def test_some_of_many_names_are_shown() -> None:
+    assert some_of((), 2) == ""
+    assert some_of(["a", "b"], 2) == "a, b"
+    assert some_of(["a", "b", "c", "d"], 2) == "a, b and 2 more"

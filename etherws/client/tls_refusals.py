@@ -10,7 +10,7 @@ import datetime
 import ssl
 
 from etherws.access.certificate_facts import Facts, facts_of
-from etherws.errors import ConnectError, NotAdmitted
+from etherws.errors import ConnectError, NotAdmitted, some_of
 
 #: What the server's TLS alerts mean (RFC 8446, section 6.2), by OpenSSL's names.
 _ALERTS = {
@@ -87,7 +87,7 @@ def certificate_error(
 def _certificate_hint(code: int, chain: list[Facts], now: datetime.datetime) -> str:
     own = chain[0] if chain else None
     if code in _OTHER_NAME:
-        names = _listed(own.names) if own else ""
+        names = some_of(own.names, _NAMES_MAX) if own else ""
         has = f"it is for {names}; " if names else "it has no names at all; " if own else ""
         return f"{has}connect by a name that it has, or verify another one by --sni"
     if code == _SELF_SIGNED:
@@ -114,11 +114,6 @@ def _certificate_hint(code: int, chain: list[Facts], now: datetime.datetime) -> 
     if code in _TOO_WEAK:
         return "give the server one with a key of 2,048 bits RSA or 256 bits EC, and SHA-256"
     return "see --cacert"
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    more = len(names) - _NAMES_MAX
-    return ", ".join(names[:_NAMES_MAX]) + (f" and {more} more" if more > 0 else "")
 
 
 def _time(value: datetime.datetime) -> str:

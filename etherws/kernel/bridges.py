@@ -15,7 +15,7 @@ from time import monotonic
 import gevent
 from gevent.event import Event
 
-from etherws.errors import DeviceError
+from etherws.errors import DeviceError, some_of
 from etherws.kernel import interfaces, links
 from etherws.kernel.bridge_port import PlainPort, Port, seen
 from etherws.kernel.bridge_warnings import warning
@@ -250,8 +250,7 @@ class Bridges:
             elif found := self._join(index):
                 joined.setdefault(found[1], []).append(found[0])
         for bridge, names in joined.items():
-            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            log.warning("%s%s joined %s again", ", ".join(names[:NAMED]), more, bridge)
+            log.warning("%s joined %s again", some_of(names, NAMED), bridge)
 
     def _look_for_bridges(self, now: float) -> None:
         """See whether bridges are there again; make those again that were made here."""

@@ -19,7 +19,7 @@ import gevent
 from gevent import socket
 from gevent.event import Event
 
-from etherws.errors import DeviceError
+from etherws.errors import DeviceError, some_of
 from etherws.kernel import nftables, port_tables
 from etherws.kernel.filter_state import FilterState
 from etherws.kernel.link_changes import EVERYTHING, Touched
@@ -170,14 +170,12 @@ class Guard:
                 names.append(one.name)
                 self._soon(one)
         if names:
-            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
             self._limit.log(
                 logging.WARNING,
                 "removed",
-                "the rules of %s%s were removed or changed by %s; frames wait until they are back. Let that program"
+                "the rules of %s were removed or changed by %s; frames wait until they are back. Let that program"
                 " leave tables alone that are not its own: not 'flush ruleset', but 'flush table' with a name",
-                ", ".join(sorted(names)[:NAMED]),
-                more,
+                some_of(sorted(names), NAMED),
                 author,
             )
 
