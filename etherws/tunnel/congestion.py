@@ -172,12 +172,7 @@ class CongestionControl:
     def carried(self) -> tuple[int, int]:
         """Bytes that the peer has acknowledged, and that have come from it, headers and TLS included; zeros if the
         kernel does not count them, as on a UNIX socket."""
-        try:
-            info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES.size)
-            acknowledged, received = _TCP_INFO_BYTES.unpack(info)
-        except (OSError, struct.error):
-            return 0, 0
-        return acknowledged, received
+        return self._tcp_info(_TCP_INFO_BYTES) or (0, 0)
 
     def limit_receive_window(self, rate: int | None) -> None:
         """Let the peer have little more on its way, or waiting here, than the network itself holds at `rate` bits per
@@ -199,11 +194,7 @@ class CongestionControl:
     def path(self) -> tuple[float, float]:
         """Seconds since the other end's kernel last acknowledged anything, and for a round trip on average lately;
         infinity and zero if unknown."""
-        try:
-            info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _PATH_INFO.size)
-            acknowledged, round_trip = _PATH_INFO.unpack(info)
-        except (OSError, struct.error):
-            return math.inf, 0.0
+        acknowledged, round_trip = self._tcp_info(_PATH_INFO) or (math.inf, 0)
         return acknowledged / 1e3, round_trip / 1e6
 
     def _limit_pacing(self, now: float) -> None:
@@ -252,9 +243,13 @@ class CongestionControl:
 
     def _info(self) -> tuple[float, int]:
         """The shortest round trip so far in seconds, and the bytes per second delivered lately; zeros if unknown."""
-        try:
-            info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
-            min_rtt, rate = _TCP_INFO.unpack(info)
-        except (OSError, struct.error):
-            return 0.0, 0
+        min_rtt, rate = self._tcp_info(_TCP_INFO) or (0, 0)
         return min_rtt / 1e6, rate
+
+    def _tcp_info(self, fields: struct.Struct) -> tuple[int, int] | None:
+        """Two fields of struct tcp_info; None if the kernel does not tell them, as of a UNIX socket."""
+        try:
+            first, second = fields.unpack(self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, fields.size))
+        except (OSError, struct.error):
+            return None
+        return first, second
