@@ -1,6 +1,6 @@
 """Read what an error says in its body, for a bounded time: from a server, or from a proxy.
 
-The body helps whoever reads the log, and no more: the connection has failed already. Read next: http_answer.py, which
+The body helps who reads the log, and no more: the connection has failed already. Read next: http_answer.py, which
 finds the body's end; answer_text.py, which finds the words in it.
 """
 

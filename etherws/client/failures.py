@@ -12,7 +12,7 @@ from time import monotonic
 
 from etherws.errors import ConnectError
 
-#: Seconds after which a reason that comes again counts as new: whoever reads the log sees what holds now.
+#: Seconds after which a reason that comes again counts as new: who reads the log sees what holds now.
 FORGOTTEN = 300.0
 
 #: Reasons of one server that are remembered. There are fewer, unless the server makes them up.

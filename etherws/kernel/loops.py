@@ -10,9 +10,12 @@ from __future__ import annotations
 import struct
 from collections import OrderedDict, deque
 from collections.abc import Callable, Container, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from etherws.kernel import netlink
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 RTM_NEWNEIGH, RTM_DELNEIGH = 28, 29
 
@@ -133,7 +136,7 @@ class Loops:
         return any(port in ours for port in loop.ports) and len(self._last) < LOOPS_MAX
 
 
-def _remember(known: OrderedDict, key: object, value: object) -> None:  # type: ignore[type-arg]
+def _remember(known: OrderedDict[_Key, _Value], key: _Key, value: _Value) -> None:
     known[key] = value
     known.move_to_end(key)
     if len(known) > REMEMBERED:

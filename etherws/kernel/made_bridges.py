@@ -42,7 +42,7 @@ class MadeBridges:
         return number is not None
 
     def use(self, name: str) -> None:
-        """This process uses the bridge of this name, whoever has made it."""
+        """This process uses the bridge of this name; another process may have made it."""
         self._used.add(name)
 
     def make_again(self, name: str, since: float) -> None:

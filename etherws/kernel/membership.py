@@ -72,7 +72,7 @@ class Seen(NamedTuple):
 class Membership:
     """One interface's."""
 
-    #: The bridge that the user has named for it; None if whoever puts it into a bridge decides.
+    #: The bridge that the user has named for it; None if the one who puts it into a bridge decides.
     wanted: str | None
     #: The index of the bridge in which it belongs, 0 if there was none yet; and its name.
     bridge: int = 0

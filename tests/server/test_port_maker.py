@@ -52,6 +52,15 @@ def take(ports: Ports, client: ClientKey, profile: Profile = USUAL) -> Port:
     return ports.take(client, profile, lambda: pytest.fail(f"the session of {client.identity} was ended"))
 
 
+def isolated(ports: Ports) -> tuple[Port, list[DeviceError]]:
+    """The port of an isolated client that sends frames, and why its session was ended."""
+    port = take(ports, ALICE, ALONE)
+    failures: list[DeviceError] = []
+    port.on_failure(failures.append)
+    port.sink().write_batch([])
+    return port, failures
+
+
 def settle(condition: Callable[[], Any]) -> None:
     while not condition():
         gevent.sleep(0.002)
@@ -168,10 +177,7 @@ def test_further_clients_follow_a_bridge_with_a_new_name(host: Host) -> None:
 
 def test_an_isolated_client_that_somebody_takes_out_of_the_bridge_ends(host: Host) -> None:
     with serving(host) as ports:
-        port = take(ports, ALICE, ALONE)
-        failures: list[DeviceError] = []
-        port.on_failure(failures.append)
-        port.sink().write_batch([])
+        _, failures = isolated(ports)
         host.command("ip link set ethws0 nomaster")
         settle(lambda: failures)
         assert "it is in no bridge" in str(failures[0])
@@ -238,10 +244,7 @@ def test_a_first_port_that_somebody_deletes_keeps_nobody_out(host: Host, parked:
 def test_who_was_put_back_by_hand_and_is_taken_out_again_ends(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """That its bridge was away once is no leave to be without isolation later."""
     with serving(host) as ports:
-        port = take(ports, ALICE, ALONE)
-        failures: list[DeviceError] = []
-        port.on_failure(failures.append)
-        port.sink().write_batch([])
+        port, failures = isolated(ports)
         host.delete_link("br0")
         settle(lambda: port.filter._settings.bridge_is_away)
         # Somebody is faster than we are.
