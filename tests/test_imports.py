@@ -83,7 +83,7 @@ OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", 
 
 #: A library: the modules that may import it.
 DOORS = {
-    "pytun": {"tunnel/tap"},
+    "pytun": {"tunnel/tap_device"},
     "click": {
         "cli/admin",
         "cli/commands",

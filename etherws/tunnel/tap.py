@@ -1,8 +1,8 @@
 """The TAP: a network interface whose other end is this process. Packets are read and written in batches.
 
-Creates the device, or takes it over (pytun does the TUNSETIFF), and moves packets. kernel/interfaces.py does what
+Creates the device, or takes it over, and moves packets. kernel/interfaces.py does what
 netlink is needed for. The event loop never blocks: the descriptor is non-blocking, and gevent does the waiting. A
-packet is a frame with its virtio_net_hdr before it: see wire.py. Read next: tap_driver.py.
+packet is a frame with its virtio_net_hdr before it: see wire.py. Read next: tap_device.py, tap_driver.py.
 
 Sources: Linux, Documentation/networking/tuntap.rst, drivers/net/tun.c, include/uapi/linux/if_tun.h.
 """
@@ -15,16 +15,16 @@ import logging
 import os
 import struct
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Sequence
 from time import monotonic
 
 import gevent
-import pytun
 
 from etherws.errors import DeviceError, DeviceLost
 from etherws.kernel import interfaces
-from etherws.tunnel import tap_driver, tap_errors
+from etherws.tunnel import tap_driver
 from etherws.tunnel.scheduling import TURN_SECONDS
+from etherws.tunnel.tap_device import Descriptor, Device, open_device
 from etherws.tunnel.wire import BATCH_BYTES, Batch, Buffer
 
 log = logging.getLogger(__name__)
@@ -35,9 +35,6 @@ TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN = 1, 2, 4, 8
 
 #: What may be left undone for a peer that speaks version 2, best first: a kernel refuses flags that it does not know.
 OFFLOADS = (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6, TUN_F_CSUM, 0)
-
-#: How many numbers are tried for a pattern such as ethws%d; more than the 1,023 ports of a bridge.
-PATTERN_MAX = 4096
 
 #: A file descriptor that is never open: the largest number of a C int.
 NO_DESCRIPTOR = 2**31 - 1
@@ -66,25 +63,58 @@ class Tap:
         close(). Unless `accept_ra` is set, IPv6 gives a device that is made here no address by itself, and believes no
         router advertisement there. Raises DeviceError.
         """
-        self._device = _open(pattern, taken)
+        self._device: Device = open_device(pattern, taken)
         try:
             self._fd: int = self._device.fileno()
-            os.set_blocking(self._fd, False)
-            os.set_inheritable(self._fd, False)
             #: The header that the device had before, for its next owner.
-            self._header = tap_driver.set_header(self._fd, self._device.name)
-            #: Whether the device was there before, and stays.
-            self.persistent = bool(tap_driver.interface(self._fd)[1] & tap_driver.IFF_PERSIST)
+            self.header = tap_driver.set_header(self._fd, self._device.name)
             self.name, self.index = tap_driver.name_and_index(self._fd)
+            self._begin()
             interfaces.set_up(self.index, mtu, autoconfigure=self.persistent or accept_ra)
         except BaseException:
             self._device.close()
             raise
+
+    @classmethod
+    def adopt(cls, fd: int, index: int = 0, header: tap_driver.Header | None = None) -> Tap:
+        """The TAP of a descriptor that another process of etherws has opened. It belongs to the Tap from now on.
+
+        `index` is the last one that is known, for a device that is in another network namespace now; `header` is that
+        process's Tap.header. The interface itself is left as it is. Raises DeviceError if this is no TAP, or if its
+        interface was deleted; then the descriptor is still the caller's, and open.
+        """
+        tap = cls.__new__(cls)
+        tap._fd = fd
+        try:
+            tap.name, flags = tap_driver.interface(fd)
+            if not flags & tap_driver.IFF_TAP:
+                raise DeviceError(f"{tap.name} is no TAP")
+            tap.name, found = tap_driver.place(fd)
+        except OSError as exc:
+            raise DeviceError(f"descriptor {fd} is no interface that exists: {exc.strerror}") from exc
+        tap.index = found or index
+        # A header that this version does not know may be set.
+        tap.header = tap_driver.set_header(fd, tap.name)
+        tap.header = header or tap.header
+        tap._device = Descriptor(fd)
+        tap._begin()
+        return tap
+
+    def _begin(self) -> None:
+        """The rest of what an object of this class has. The device is open."""
+        os.set_blocking(self._fd, False)
+        os.set_inheritable(self._fd, False)
+        #: Whether the device was there before, and stays.
+        self.persistent = bool(tap_driver.interface(self._fd)[1] & tap_driver.IFF_PERSIST)
         self.drops: Counter[str] = Counter()
         self._readable = gevent.get_hub().loop.io(self._fd, 1)
         self._waited = 0.0
         #: Switches the carrier off later; see start_carrier_timeout().
         self._carrier_timer: gevent.Greenlet[..., None] | None = None
+
+    def fileno(self) -> int:
+        """Its descriptor, for whoever hands it to another process."""
+        return self._fd
 
     def alive(self) -> bool:
         """Whether the device still exists; somebody may have deleted it."""
@@ -213,7 +243,7 @@ class Tap:
         self._readable.close()
         self._stop_carrier_timeout()
         if self.persistent:
-            tap_driver.put_back(self._fd, self._header)
+            tap_driver.put_back(self._fd, self.header)
         # What is still asked of it must not reach the next file of its number.
         self._fd = NO_DESCRIPTOR
         # The kernel needs tens of milliseconds to remove an interface. In a thread, other connections go on meanwhile.
@@ -230,28 +260,3 @@ class Tap:
 
     def _lost(self, exc: OSError) -> DeviceLost:
         return DeviceLost(f"{self.name} is gone: {exc.strerror}; was it deleted?")
-
-
-def _open(pattern: str, taken: Container[str] = frozenset()) -> pytun.TunTapDevice:
-    """The first device that fits `pattern`, is not in `taken`, and that this process can open."""
-    for name in _names(pattern):
-        if name in taken and name != pattern:
-            continue
-        try:
-            return pytun.TunTapDevice(name=name, flags=pytun.IFF_TAP | pytun.IFF_NO_PI | pytun.IFF_VNET_HDR)
-        except (pytun.Error, OSError) as exc:
-            number = exc.args[0] if exc.args and isinstance(exc.args[0], int) else 0
-            # In use, or no TAP: try the pattern's next name.
-            if number in (errno.EBUSY, errno.EINVAL) and name != pattern:
-                continue
-            raise DeviceError(tap_errors.explained(number, name)) from exc
-    raise DeviceError(f"cannot create {pattern}: {PATTERN_MAX} such devices are in use; choose another name")
-
-
-def _names(pattern: str) -> Iterator[str]:
-    """Names in the order of their numbers. The kernel's own %d would never choose a persistent device that exists."""
-    if "%d" not in pattern:
-        yield pattern
-        return
-    for number in range(PATTERN_MAX):
-        yield pattern.replace("%d", str(number))

@@ -1,0 +1,90 @@
+"""The store: open files that outlive their process, by name. What a port is made of is kept here from its first moment.
+
+A process that starts finds in Store.found what the last one left: from systemd's file-descriptor store after a restart
+or a crash, or from the process that this one was before it executed a new image. Names are of the form "port-7".
+Nothing here knows what a descriptor is. Read next: service_manager.py, systemd's side; state_file.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import MutableMapping
+
+from etherws.kernel import service_manager
+
+log = logging.getLogger(__name__)
+
+#: How descriptors are handed to a new image of the same process: "12:port-7,13:port-7,9:listen".
+HANDOVER = "ETHERWS_HANDOVER"
+
+
+class Store:
+    """What is kept, and what was found. One for each process."""
+
+    def __init__(self, found: dict[str, list[int]] | None = None, *, lasting: bool = False) -> None:
+        """`found`: what the last process left. `lasting`: whether systemd keeps what this process keeps."""
+        self._found = dict(found or {})
+        self.lasting = lasting
+        self._kept: dict[str, tuple[int, ...]] = {}
+
+    def names(self) -> list[str]:
+        """The names of what was found and not taken yet."""
+        return list(self._found)
+
+    def take(self, name: str) -> list[int]:
+        """What was found under this name; the caller owns the descriptors now. It still is to keep() or drop() it."""
+        return self._found.pop(name, [])
+
+    def keep(self, name: str, *fds: int) -> None:
+        """Have these outlive this process. The same name again replaces what was kept."""
+        if self._kept.get(name) == fds:
+            return
+        if self.lasting:
+            if name in self._kept:
+                service_manager.drop(name)
+            service_manager.keep(name, *fds)
+        self._kept[name] = fds
+
+    def drop(self, name: str) -> None:
+        """Do not keep this any longer; call it before the descriptors are closed. No error if it was not kept."""
+        self._kept.pop(name, None)
+        if self.lasting:
+            service_manager.drop(name)
+
+    def drop_rest(self) -> list[str]:
+        """The start is over: close what was found and nobody took; return the names."""
+        rest = self.names()
+        for name in rest:
+            for fd in self.take(name):
+                os.close(fd)
+            self.drop(name)
+        return rest
+
+    def hand_over(self, environ: MutableMapping[str, str]) -> None:
+        """The process is about to execute another image: have it find all that is kept here, by `environ`."""
+        pairs = [(fd, name) for name, fds in self._kept.items() for fd in fds]
+        for fd, _ in pairs:
+            os.set_inheritable(fd, True)
+        environ[HANDOVER] = ",".join(f"{fd}:{name}" for fd, name in pairs)
+
+    def take_back(self) -> None:
+        """The other image could not be executed: the descriptors are this process's own again."""
+        for fds in self._kept.values():
+            for fd in fds:
+                os.set_inheritable(fd, False)
+
+
+def from_environ(environ: MutableMapping[str, str]) -> Store:
+    """The store of this process, with what the last one left. Takes out of `environ` what told of it. Entries that
+    cannot be read are left out."""
+    found = service_manager.inherited(environ)
+    for entry in filter(None, environ.pop(HANDOVER, "").split(",")):
+        number, _, name = entry.partition(":")
+        try:
+            os.set_inheritable(fd := int(number), False)
+        except (ValueError, OverflowError, OSError):
+            log.warning("a descriptor was handed over that is not open: %s", entry)
+            continue
+        found.setdefault(name, []).append(fd)
+    return Store(found, lasting=service_manager.store_size(environ) > 0)

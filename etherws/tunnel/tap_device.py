@@ -1,0 +1,69 @@
+"""Opens a TAP: by name or by the first free name of a pattern (pytun does the TUNSETIFF), or by a descriptor.
+
+Read next: tap.py, which carries frames. Source: Linux, Documentation/networking/tuntap.rst.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Container, Iterator
+from typing import Protocol
+
+import pytun
+
+from etherws.errors import DeviceError
+from etherws.tunnel import tap_errors
+
+#: How many numbers are tried for a pattern such as ethws%d; more than the 1,023 ports of a bridge.
+PATTERN_MAX = 4096
+
+
+class Device(Protocol):
+    """What is needed of an open device."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+class Descriptor:
+    """A device that another process has opened."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        """As Device.fileno()."""
+        return self._fd
+
+    def close(self) -> None:
+        """As Device.close()."""
+        os.close(self._fd)
+
+
+def open_device(pattern: str, taken: Container[str] = frozenset()) -> pytun.TunTapDevice:
+    """The first device that fits `pattern`, is not in `taken`, and that this process can open. Raises DeviceError."""
+    for name in _names(pattern):
+        if name in taken and name != pattern:
+            continue
+        try:
+            return pytun.TunTapDevice(name=name, flags=pytun.IFF_TAP | pytun.IFF_NO_PI | pytun.IFF_VNET_HDR)
+        except (pytun.Error, OSError) as exc:
+            number = exc.args[0] if exc.args and isinstance(exc.args[0], int) else 0
+            # In use, or no TAP: try the pattern's next name.
+            if number in (errno.EBUSY, errno.EINVAL) and name != pattern:
+                continue
+            raise DeviceError(tap_errors.explained(number, name)) from exc
+    raise DeviceError(f"cannot create {pattern}: {PATTERN_MAX} such devices are in use; choose another name")
+
+
+def _names(pattern: str) -> Iterator[str]:
+    """Names in the order of their numbers. The kernel's own %d would never choose a persistent device that exists."""
+    if "%d" not in pattern:
+        yield pattern
+        return
+    for number in range(PATTERN_MAX):
+        yield pattern.replace("%d", str(number))
