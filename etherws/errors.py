@@ -14,6 +14,7 @@ those below.
     +-- AlreadyLinked          another process links the same bridge to the same server
     +-- NoPort                 the server has no TAP for another client (HTTP 503)
     +-- ListenError            the server cannot listen, or cannot use its certificate
+    |   +-- NoSuchAddress      the name or the zone of its address cannot be found now
     +-- ProxyError             what a trusted reverse proxy says about its client cannot be used
     +-- ConnectError           the client's attempt to reach the server failed
     |   +-- NotAdmitted        the server refused the client's credentials
@@ -101,6 +102,10 @@ class NoPort(EtherwsError):
 
 class ListenError(EtherwsError):
     """The server cannot listen on its address, or cannot use its key and certificate."""
+
+
+class NoSuchAddress(ListenError):
+    """The address to listen on is a name that cannot be found now, or has a zone that is no interface now."""
 
 
 class ProxyError(EtherwsError):

@@ -21,6 +21,7 @@ from etherws.cli.examples import client_notes, main_notes, server_notes
 from etherws.cli.file_options import files_read
 from etherws.cli.options import client_sections, demo_sections, server_sections
 from etherws.cli.run_as import VARIABLE, Privileges
+from etherws.cli.stage import stage, take_passed
 from etherws.cli.user_option import User
 from etherws.cli.waiting import Start, spelled_out
 from etherws.client.credentials import (
@@ -34,7 +35,7 @@ from etherws.client.credentials import (
 from etherws.client.proxy_choice import ProxyChoice, parse_connect_to
 from etherws.errors import EtherwsError, SettingsError
 from etherws.file_names import use_copies
-from etherws.kernel.loop_watch import BRIDGES_MAX
+from etherws.kernel import packet_sockets
 from etherws.settings import ClientSettings, Retry, ServerSettings, Trust, parse_header
 from etherws.small_files import is_open_to_all
 
@@ -95,13 +96,15 @@ def server(
         raise SettingsError(f"{given} needs {missing} as well")
     elif client_ca:
         raise SettingsError("--client-ca needs TLS: --certfile and --keyfile")
+    chosen = (address, port) != (None, None)
     if port is None:
         port = 443 if contexts else 80
     application = Application(settings)
+    passed = take_passed()
     keeps = Privileges(
         run_as,
         files_read(),
-        packet_sockets=BRIDGES_MAX + 1,
+        packet_sockets=packet_sockets.SERVER_NEEDS,
         pidfile=options["pidfile"],
         unix_socket=address.removeprefix("unix:") if address and address.startswith("unix:/") else None,
     )
@@ -114,6 +117,9 @@ def server(
             contexts=contexts,
             ready=ready,
             stop=stop,
+            passed=passed,
+            chosen=chosen,
+            patient=daemon.is_supervised(),
             opened=keeps.give_up,
             reload=keeps.reload,
         )
@@ -186,8 +192,9 @@ def client(
     if any(each.sends_secrets_in_clear for each in servers):
         _tell("warning: without TLS anyone on the path can read the password or token; use wss://", err=True)
 
-    # A bridge's own, and one to search.
-    keeps = Privileges(run_as, files_read(), packet_sockets=2, pidfile=options["pidfile"])
+    take_passed()
+    needs = packet_sockets.CLIENT_NEEDS
+    keeps = Privileges(run_as, files_read(), packet_sockets=needs, pidfile=options["pidfile"])
 
     def run(ready: daemon.Ready, stop: Any) -> None:
         if wait is None:
@@ -250,6 +257,7 @@ def demo(seconds: float) -> None:
 
 main.add_command(admin.passwd)
 main.add_command(admin.check_policy)
+main.add_command(stage)
 
 
 def _fields_of(settings: Any, options: dict[str, Any]) -> dict[str, Any]:

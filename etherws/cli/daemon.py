@@ -62,12 +62,14 @@ def run_in_foreground(service: Service, pidfile: str | None = None) -> None:
 
     def ready(message: str, status: int = 0) -> None:
         log.log(logging.WARNING if status else logging.INFO, "%s", message)
-        if not status:
-            service_manager.notify("READY=1")
+        # systemctl status shows it.
+        service_manager.notify(*([] if status else ["READY=1"]), f"STATUS={message.splitlines()[0]}")
 
     log_writer.log_to_standard_error()
     log_writer.log_unexpected_errors()
     try:
+        if interval := service_manager.watchdog_interval():
+            gevent.spawn(_feed_watchdog, interval)
         with pid_file(pidfile):
             service(ready, _stop_event())
     finally:
@@ -174,9 +176,21 @@ def _stop_event() -> Event:
     """An event that is set by the signals that end the process. Others that would end it in silence do not any more;
     the service may have its own use for them."""
     stop = Event()
+
+    def end() -> None:
+        service_manager.notify("STOPPING=1")
+        stop.set()
+
     for number in STOP_SIGNALS:
-        gevent.signal_handler(number, stop.set)
+        gevent.signal_handler(number, end)
     # The service sets up what SIGUSR1 does.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     gevent.signal_handler(signal.SIGUSR2, log.info, "SIGUSR2 has no meaning; SIGUSR1 logs counters")
     return stop
+
+
+def _feed_watchdog(interval: float) -> None:
+    """Tell systemd each `interval` seconds that the event loop still runs. Otherwise systemd starts the unit again."""
+    while True:
+        service_manager.notify("WATCHDOG=1")
+        gevent.sleep(interval)

@@ -11,7 +11,7 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from gevent.socket import socket as GeventSocket
 
 from etherws.access import certificates
 from etherws.addresses import authority
+from etherws.errors import NoSuchAddress
 from etherws.file_names import absolute
 from etherws.reloadable import Reloadable
 from etherws.server.accepting import Accepting, allow_descriptors
@@ -29,10 +30,14 @@ from etherws.server.application import Application
 from etherws.server.front_door import Address, FrontDoor, TlsContexts
 from etherws.server.http import Handler, speak_http
 from etherws.server.listen import UnixListener, listen
+from etherws.server.passed_sockets import name_of, take
 from etherws.server.takeover import Environ, StartResponse
 from etherws.settings import ServerSettings
 
 log = logging.getLogger(__name__)
+
+#: Seconds between two attempts to listen on an address that cannot be found yet.
+LISTEN_INTERVAL = 1.0
 
 #: Seconds to wait, at the end, for clients that still speak HTTP: nothing that they wait for will come.
 STOP_TIMEOUT = 0.1
@@ -89,17 +94,25 @@ def serve(
     contexts: TlsContexts | None,
     ready: Callable[[str], None],
     stop: Event,
+    passed: Mapping[str, Sequence[int]] | None = None,
+    chosen: bool = True,
+    patient: bool = False,
     opened: Callable[[], object] = nothing,
     reload: Callable[[Callable[[], object]], object] = at_once,
 ) -> None:
-    """Serve until `stop` is set. Calls `ready` once, with a text that names the TAP and where the server listens; and
-    before the first client, `opened`, when all is open that may need root. SIGHUP makes it read its files again, by
-    what it gives to `reload`; SIGUSR1 log counters.
+    """Serve until `stop` is set, at `address` and `port`, or on a socket of those that were `passed`, by name: see
+    passed_sockets.py. With `patient`, an address that cannot be found yet is waited for.
+
+    Calls `ready` once, with a text that names the TAP and where the server listens; and before the first client,
+    `opened`, when all is open that may need root. SIGHUP makes it read its files again, by what it gives to `reload`;
+    SIGUSR1 log counters.
 
     Raises ListenError or DeviceError; then nothing of what it made remains.
     """
     allow_descriptors()
-    sock = listen(address, port)
+    sock = take(passed or {}, address, port, chosen=chosen) or _listen(address, port, stop if patient else None)
+    if sock is None:
+        return
     server = Server(sock, application, contexts)
     try:
         name = application.start()
@@ -110,10 +123,11 @@ def serve(
         if warning := exposure(server.socket, application, contexts.get().verify_mode if contexts else None):
             log.warning("%s", warning)
         scheme, path = "wss" if contexts else "ws", application.settings.path
-        if isinstance(sock, UnixListener):
-            ready(f"{name} is up, listening on {address} for {scheme}, path {path}")
+        if sock.family == socket.AF_UNIX:
+            ready(f"{name} is up, listening on {name_of(sock)} for {scheme}, path {path}")
         else:
-            where = authority(address or "*", server.socket.getsockname()[1])
+            host, number = server.socket.getsockname()[:2]
+            where = authority("*" if host in ("::", "0.0.0.0") else address if chosen and address else host, number)
             ready(f"{name} is up, listening on {scheme}://{where}{path}")
         stop.wait()
     finally:
@@ -122,6 +136,23 @@ def serve(
         server.close()
         application.stop()
         server.stop(timeout=STOP_TIMEOUT)
+
+
+def _listen(address: str | None, port: int, stop: Event | None) -> GeventSocket | None:
+    """A listening socket. With `stop`, an address that cannot be found is waited for, until that is set: then None.
+    Raises ListenError."""
+    told = False
+    while True:
+        try:
+            return listen(address, port)
+        except NoSuchAddress as exc:
+            if stop is None:
+                raise
+            if not told:
+                log.warning("%s. Until then it is tried again each %g s", exc, LISTEN_INTERVAL)
+            told = True
+        if stop.wait(LISTEN_INTERVAL):
+            return None
 
 
 def _reload(application: Application, contexts: TlsContexts | None) -> None:
