@@ -32,11 +32,14 @@ ROOMS: dict[str, set[str]] = {
     "settings": {"addresses", "file_names"},
     "features": {"settings"},
     "access": {"settings", "log_limit", "small_files"},
-    "tunnel": {"kernel/interfaces", "kernel/bridges", "settings", "close_codes", "log_limit"},
+    "tunnel": {
+        *("kernel/interfaces", "kernel/bridges", "kernel/store", "kernel/state_file"),
+        *("settings", "close_codes", "log_limit"),
+    },
     "client": {
         *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),
         *("kernel/port_tables", "kernel/rules", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
-        *("kernel/link_claim", "kernel/loop_watch", "small_files", "features"),
+        *("kernel/link_claim", "kernel/loop_watch", "kernel/store", "kernel/state_file", "small_files", "features"),
         "access/certificate_facts",
     },
     "server": {

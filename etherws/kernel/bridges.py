@@ -66,30 +66,59 @@ class Bridges:
         self.links.start()
         self._worker = gevent.spawn(self._work)
 
-    def close(self) -> None:
-        """Watch no longer, and remove the bridges that were made here, unless somebody uses them."""
+    def close(self, *, handing_over: bool = False) -> None:
+        """Watch no longer, and remove the bridges that were made here, unless somebody uses them, or, with
+        `handing_over`, another process has all from now on."""
         self.links.close()
         if self._worker is not None:
             self._worker.kill()
-        self._made.remove()
+        if not handing_over:
+            self._made.remove()
 
-    def make(self, name: str, *, autoconfigure: bool) -> bool:
-        """As MadeBridges.make()."""
+    def make(self, name: str, *, autoconfigure: bool, take_over: bool = False) -> bool:
+        """As MadeBridges.make(), and before, with `take_over`, as MadeBridges.take_over()."""
+        if take_over:
+            self._made.take_over(name, autoconfigure=autoconfigure)
         return self._made.make(name, autoconfigure=autoconfigure)
 
-    def add(self, index: int, wanted: str | None, port: Port | None = None, *, device: Device | None = None) -> None:
+    def add(
+        self,
+        index: int,
+        wanted: str | None,
+        port: Port | None = None,
+        *,
+        device: Device | None = None,
+        was: tuple[int, str] | None = None,
+    ) -> None:
         """See to it that the interface of this index stays in its bridge. `wanted` is the bridge that the user has
         named for it, which it has joined already, unless that is gone; None: it belongs where somebody puts it.
-        Without a `port` it has no rules, and `device` is its TAP. Raises DeviceError."""
+        Without a `port` it has no rules, and `device` is its TAP. `was` is the index and name of the bridge where
+        another process has had it: see membership(). Raises DeviceError."""
         if wanted:
             self._made.use(wanted)
-        member, port = self._members[index] = Membership(wanted), port or PlainPort(index, device)
+        port = port or PlainPort(index, device)
+        if port.place.is_away():
+            self._elsewhere[port] = wanted
+            return
+        member = self._members[index][0] if index in self._members else Membership(wanted)
+        self._members[index] = member, port
+        if was and member.state is State.ALONE:
+            member.bridge, member.name, member.state = *was, State.IN
+            member.moved = bool(wanted) and member.name != wanted
         self._look([index])
         if wanted and member.state is State.ALONE and self.present(wanted) is None:
             member.state, self._deleted[member.bridge] = State.AWAY, monotonic()
             self._note(index)
+        if member.state is State.AWAY:
             port.bridge_is_away()
             self._wake.set()
+
+    def membership(self, index: int) -> tuple[int, str] | None:
+        """The index and name of the bridge in which the interface of this index belongs; None if it is in none."""
+        if not self.belongs(index):
+            return None
+        member = self._members[index][0]
+        return member.bridge, member.name
 
     def forget(self, index: int) -> None:
         """The interface goes."""

@@ -95,6 +95,12 @@ def accepts_router_advertisements(name: str) -> bool:
         return False
 
 
+def set_mtu(index: int, mtu: int) -> None:
+    """Set the interface's MTU to `mtu` bytes."""
+    with device_errors(f"set the MTU of {name_of(index)} to {mtu}", _HINTS):
+        links.change(index, mtu=mtu)
+
+
 def mtu_of(index: int) -> int:
     """The interface's MTU in bytes."""
     with device_errors(f"find the MTU of interface {index}", _HINTS):
@@ -130,6 +136,12 @@ def join(index: int, bridge: str | int, *, isolated: bool = False) -> None:
             raise
         finally:
             links.change(index, up=True)
+
+
+def leave_bridge(index: int) -> None:
+    """Take the interface out of its bridge. No error if it is in none."""
+    with device_errors(f"take {name_of(index)} out of its bridge", _HINTS):
+        links.change(index, master=0)
 
 
 def isolate(index: int, on: bool) -> None:
