@@ -16,8 +16,9 @@ STANDARD = (0, 1, 2)
 UMASK = 0o022
 
 
-def mend() -> None:
-    """Undo what would break any command. Call it before anything is opened."""
+def mend(*, again: bool = False) -> None:
+    """Undo what would break any command. Call it before anything is opened. `again`: this image of the process comes
+    after another one, which has blocked signals until this one has its own actions for them."""
     for descriptor in STANDARD:
         try:
             os.fstat(descriptor)
@@ -26,7 +27,8 @@ def mend() -> None:
             # printed.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     # A blocked SIGTERM would not end this process, and with SIGCHLD ignored nobody can wait for a child.
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if not again:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 

@@ -23,6 +23,11 @@ log = logging.getLogger(__name__)
 ROLE = "client"
 
 
+def check(store: Store) -> None:
+    """Raise DeviceError unless what the last process left can be read. Nothing is taken or changed."""
+    kept_tap.check(store, ROLE)
+
+
 class KeptPort:
     """The bundle of the client's TAP: what was found, and what is kept."""
 
