@@ -116,7 +116,8 @@ class Handover:
             finally:
                 state.close()
         except (OSError, ValueError) as exc:
-            log.error("cannot execute %s: %s; this image goes on", command[0], exc)
+            reason = exc.strerror if isinstance(exc, OSError) else exc
+            log.error("cannot execute %s: %s; this image goes on", command[0], reason)
         os.chdir(before)
         if pid_file is not None:
             os.set_inheritable(pid_file, False)

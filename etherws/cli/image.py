@@ -51,7 +51,7 @@ class Image:
         #: The same without secrets: what a command line may show.
         self.visible = given
         #: Where it was started.
-        self.folder = str(self._left.get("folder") or _folder())
+        self.folder = _folder()
         self._typed: list[list[str]] = list(self._left.get("typed", ()))
         self._asked = list(self._typed)
         self._link = environ.get(NEXT_VARIABLE) or NEXT
@@ -85,7 +85,6 @@ class Image:
                 "background": background,
                 "arguments": self.arguments,
                 "visible": self.visible,
-                "folder": self.folder,
                 "typed": self._typed,
             }
         )
