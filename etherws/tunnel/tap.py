@@ -21,7 +21,7 @@ from time import monotonic
 
 import gevent
 
-from etherws.errors import DeviceError, DeviceLost
+from etherws.errors import DESCRIPTORS_HINT, DeviceError, DeviceLost
 from etherws.kernel import interfaces
 from etherws.tunnel import tap_driver
 from etherws.tunnel.scheduling import TURN_SECONDS
@@ -146,7 +146,8 @@ class Tap:
         try:
             self.name, index = tap_driver.place(self._fd)
         except OSError as exc:
-            raise DeviceError(f"cannot find {self.name}: {exc.strerror}") from exc
+            hint = f"; {DESCRIPTORS_HINT}" if exc.errno == errno.EMFILE else ""
+            raise DeviceError(f"cannot find {self.name}: {exc.strerror}{hint}") from exc
         self.index = index or self.index
         return index
 
