@@ -18,7 +18,10 @@ import click
 from etherws import __version__
 from etherws.cli import admin, background_log, daemon, image, inherited, log_writer, rehearsal, sections
 from etherws.cli.examples import client_notes, main_notes, server_notes
+from etherws.cli.file_options import files_read
 from etherws.cli.options import client_sections, demo_sections, server_sections
+from etherws.cli.run_as import VARIABLE, Privileges
+from etherws.cli.user_option import User
 from etherws.cli.waiting import Start, spelled_out
 from etherws.client.credentials import (
     Credentials,
@@ -31,6 +34,8 @@ from etherws.client.credentials import (
 )
 from etherws.client.proxy_choice import ProxyChoice, parse_connect_to
 from etherws.errors import EtherwsError, SettingsError
+from etherws.file_names import use_copies
+from etherws.kernel.loop_watch import BRIDGES_MAX
 from etherws.kernel.store import Store
 from etherws.settings import ClientSettings, Retry, ServerSettings, Trust, parse_header
 from etherws.small_files import is_open_to_all
@@ -71,6 +76,7 @@ class Failure(click.ClickException):
 def main() -> None:
     """Ethernet over WebSocket: one LAN across everything that lets HTTP out."""
     inherited.mend(again=bool(image.this().before))
+    use_copies(os.environ.get(VARIABLE))
 
 
 @main.command(cls=sections.Command, sections=server_sections, notes=server_notes)
@@ -80,9 +86,11 @@ def server(
     keyfile: str | None,
     certfile: str | None,
     client_ca: str | None,
+    run_as: User | None,
     **options: Any,
 ) -> None:
     """Listen for clients. Each gets a TAP; the first gets ethws0. Runs in the background."""
+    from etherws.server import kept_ports
     from etherws.server import serve as serving
     from etherws.server.application import Application
 
@@ -97,14 +105,33 @@ def server(
         raise SettingsError("--client-ca needs TLS: --certfile and --keyfile")
     if port is None:
         port = 443 if contexts else 80
-    prepared = [Application(settings)]
+    store = image.this().store
+    prepared = [Application(settings, store)]
+    keeps = Privileges(
+        run_as,
+        files_read(),
+        packet_sockets=BRIDGES_MAX + 1,
+        pidfile=options["pidfile"],
+        unix_socket=address.removeprefix("unix:") if address and address.startswith("unix:/") else None,
+    )
 
     def run(ready: Any, stop: Any) -> None:
         # It runs a second time if a new image could not be executed.
-        application = prepared.pop() if prepared else Application(settings)
-        serving.serve(application, address=address, port=port, contexts=contexts, ready=ready, stop=stop)
+        application = prepared.pop() if prepared else Application(settings, store)
+        image.this().before_rehearsal = application.keep
+        serving.serve(
+            application,
+            address=address,
+            port=port,
+            contexts=contexts,
+            ready=ready,
+            stop=stop,
+            opened=keeps.give_up,
+            reload=keeps.reload,
+            handing_over=lambda: store.handing_over,
+        )
 
-    _run(run, lambda _: None, **options)
+    _run(run, kept_ports.check, **options)
 
 
 class ClientCommand(sections.Command):
@@ -127,6 +154,7 @@ def client(
     pinnedpubkey: str | None,
     header: tuple[str, ...],
     wait: float | None,
+    run_as: User | None,
     **options: Any,
 ) -> None:
     """Connect ethws0 to a server, and again after each loss. Runs in the background."""
@@ -172,16 +200,20 @@ def client(
         _tell("warning: without TLS anyone on the path can read the password or token; use wss://", err=True)
 
     store, waits = image.this().store, wait is not None and not image.this().before
+    # A bridge's own, and one to search.
+    keeps = Privileges(run_as, files_read(), packet_sockets=2, pidfile=options["pidfile"])
 
     def run(ready: daemon.Ready, stop: Any) -> None:
         nonlocal waits
         if wait is None or not waits:
-            reconnect.Client(servers, settings, retry, store=store).run(ready, stop)
+            connection = reconnect.Client(servers, settings, retry, store=store)
+            connection.run(ready, stop, keeps.give_up, keeps.reload)
         else:
             start = Start(ready, wait)
             # Nobody waits for a further image.
             waits = False
-            reconnect.Client(servers, settings, retry, start.failed, store=store).run(start.connected, stop)
+            connection = reconnect.Client(servers, settings, retry, start.failed, store=store)
+            connection.run(start.connected, stop, keeps.give_up, keeps.reload)
 
     _run(run, kept_port.check, **options)
 

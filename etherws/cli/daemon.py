@@ -26,6 +26,7 @@ from etherws.cli.image import Image
 from etherws.cli.pid_file import pid_file
 from etherws.errors import DaemonError, EtherwsError
 from etherws.file_names import make_variables_absolute
+from etherws.kernel import service_manager
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def run_in_foreground(service: Service, image: Image, pidfile: str | None = None
         _tell_of_takeover(image)
         log.log(logging.WARNING if status else logging.INFO, "%s", message)
         if not status:
-            _notify_systemd("READY=1")
+            service_manager.notify("READY=1")
 
     log_writer.log_to_standard_error()
     log_writer.log_unexpected_errors()
@@ -213,12 +214,3 @@ def _handle_signals(handover: Handover) -> None:
         # From here on SIGHUP is the service's, too.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         let_signals_through()
-
-
-def _notify_systemd(state: str) -> None:
-    """Send systemd a state, if it started this process with Type=notify (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if address:
-        # A leading @ means the zero byte of an abstract address (unix(7)).
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.sendto(state.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)

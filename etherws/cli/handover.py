@@ -84,6 +84,7 @@ class Handover:
     def _rehearse(self, command: list[str]) -> str:
         """The version of the new image. Raises DaemonError, OSError or ValueError."""
         environ = {name: value for name, value in os.environ.items() if name not in _SERVICE}
+        self.image.before_rehearsal()
         state = self.image.state(background=self._background, rehearsal=True)
         try:
             descriptors = self.image.store.tell(environ, **{STATE: state.fd})

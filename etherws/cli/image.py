@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 from etherws import __version__
@@ -52,6 +52,8 @@ class Image:
         self.visible = given
         #: Where it was started.
         self.folder = _folder()
+        #: Has the store keep all as it is now.
+        self.before_rehearsal: Callable[[], None] = lambda: None
         self._typed: list[list[str]] = list(self._left.get("typed", ()))
         self._asked = list(self._typed)
         self._link = environ.get(NEXT_VARIABLE) or NEXT

@@ -55,8 +55,9 @@ class LocalEnd:
             undo.callback(self._claim.close)
             self._claim.claim(settings.bridge, settings.device, tokens, second=settings.allow_second_link)
             self._far_lan = FarLan(settings.guards)
-            self._interface = Interface(settings, self._kept.found)
+            self._interface = Interface(settings, self._kept.tap, self._kept.was)
             undo.callback(self._end)
+            self._kept.place(self._interface)
             self._keep()
             for name in store.drop_rest():
                 log.warning("what was kept as %s is not used: it is not a client's", name)
@@ -99,16 +100,16 @@ class LocalEnd:
 
     def _keep(self) -> None:
         """Have what there is now outlive this process."""
-        self._kept.keep(self.tap, self.tokens)
+        self._kept.keep(self._interface, self.tokens)
 
     def _end(self) -> None:
         """The end, behind that of what watches."""
         if self._store.outlives:
             self._keep()
             self._far_lan.leave()
-            self._interface.leave()
+            self._interface.hand_over()
         else:
-            self._kept.close()
+            self._kept.drop()
             try:
                 self._far_lan.close()
             finally:

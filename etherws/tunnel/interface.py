@@ -7,9 +7,7 @@ TAPs. Read next: tap.py, which carries frames, and kernel/bridges.py, which sees
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Container
-from typing import NamedTuple
 
 from etherws.errors import DeviceError
 from etherws.kernel import interfaces
@@ -19,40 +17,29 @@ from etherws.tunnel.tap import Tap
 
 log = logging.getLogger(__name__)
 
-#: Bytes: what the kernel gives a TAP, ETH_DATA_LEN of include/uapi/linux/if_ether.h.
-MTU = 1500
-
-
-class Found(NamedTuple):
-    """A TAP that the last process has left, and what it was told of it: the fields of DeviceSettings."""
-
-    tap: Tap
-    device: str
-    bridge: str | None
-    mtu: int | None
-    accept_ra: bool
-
 
 class Interface:
     """A TAP and its bridge. `tap` is replaced by check() if somebody deletes the device."""
 
-    def __init__(self, settings: DeviceSettings, found: Found | None = None) -> None:
-        """Make both, or go on with what was `found`. Raises DeviceError; then nothing is left behind."""
+    def __init__(self, settings: DeviceSettings, kept: Tap | None = None, was: tuple[int, str] | None = None) -> None:
+        """Make both. `kept` is the TAP of the process whose place this one takes, and is used as it is; `was` is the
+        bridge in which it had that: see Bridges.add(). Raises DeviceError; then nothing new is left behind."""
         self._settings = settings
         self.bridges = Bridges()
         try:
             made_bridge = False
             if settings.bridge:
                 made_bridge = self.bridges.make(
-                    settings.bridge, autoconfigure=settings.accept_ra, take_over=found is not None
+                    settings.bridge, autoconfigure=settings.accept_ra, take_over=kept is not None
                 )
-            self.tap = self._adopted(found) if found and _fits(found, settings) else self._open()
+            self.tap = kept or self._open()
+            if kept:
+                self.bridges.add(kept.index, settings.bridge, device=kept, was=was)
             self.bridges.start()
         except DeviceError:
             self.bridges.close()
             raise
-        if not found:
-            self._warn_of_routers(made_bridge)
+        self._warn_of_routers(made_bridge)
 
     def check(self) -> Tap:
         """The TAP; a new one if somebody has deleted it. Raises DeviceError if that cannot be made."""
@@ -66,32 +53,15 @@ class Interface:
             log.warning("%s had been deleted and is made anew%s", self.tap.name, where)
         return self.tap
 
-    def close(self) -> None:
-        """Remove the TAP, and the bridges that were made here and that nobody else uses."""
-        self.tap.close()
+    def close(self, *, delete: bool = False) -> None:
+        """Remove the TAP, and the bridges that were made here and that nobody else uses. `delete`: see Tap.close()."""
+        self.tap.close(delete=delete)
         self.bridges.close()
 
-    def leave(self) -> None:
-        """Another process goes on with the TAP and the bridges: leave them as they are."""
-        self.tap.leave()
+    def hand_over(self) -> None:
+        """Another process has both from now on: leave all as it is."""
+        self.tap.release()
         self.bridges.close(handing_over=True)
-
-    def _adopted(self, found: Found) -> Tap:
-        """The TAP that was found. What the user has told anew of MTU and bridge is done; the rest stays as it is."""
-        tap, wanted = found.tap, self._settings.bridge
-        if index := tap.locate():
-            if self._settings.mtu != found.mtu:
-                interfaces.set_mtu(index, self._settings.mtu or MTU)
-            before = interfaces.bridge_of(index)
-            if wanted and (wanted != found.bridge or not before):
-                # It may have been there while nobody watched: somebody has made its bridge anew.
-                if bridge := self.bridges.present(wanted):
-                    interfaces.join(index, bridge)
-            elif found.bridge and before == found.bridge != wanted:
-                interfaces.leave_bridge(index)
-        self.bridges.add(tap.index, wanted, device=tap)
-        log.info("%s was kept, and goes on", tap.name)
-        return tap
 
     def _open(self) -> Tap:
         pattern = self._settings.device
@@ -115,23 +85,6 @@ class Interface:
                 " --accept-ra if you want that",
                 name,
             )
-
-
-def _fits(found: Found, settings: DeviceSettings) -> bool:
-    """Whether the TAP can be the one of these settings; if not, it is closed."""
-    if found.device != settings.device and not _matches(found.tap.present_name(), settings.device):
-        log.warning("%s is removed: --device is %s now", found.tap.name, settings.device)
-    elif found.accept_ra != settings.accept_ra and not found.tap.persistent:
-        log.warning("%s is made anew: --accept-ra has changed", found.tap.name)
-    else:
-        return True
-    found.tap.close()
-    return False
-
-
-def _matches(name: str, pattern: str) -> bool:
-    """Whether this is a name of the pattern."""
-    return re.fullmatch("[0-9]+".join(map(re.escape, pattern.split("%d", 1))), name) is not None
 
 
 def open_tap(

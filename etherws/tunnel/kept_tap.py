@@ -47,7 +47,7 @@ def found(store: Store, role: str) -> Iterator[KeptTap]:
         try:
             kept = _opened(name, descriptors, role)
             if (device := (kept.tap.name, kept.tap.index)) in devices:
-                kept.tap.leave()
+                kept.tap.release()
                 raise DeviceError(f"{kept.tap.name} was kept twice")
         except DeviceError as exc:
             log.warning("what was kept as %s is not used: %s", name, exc)

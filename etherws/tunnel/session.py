@@ -102,10 +102,13 @@ class Session:
         code = _close_code(reason) if reason else None
         self._connection.close(code, str(reason) if isinstance(reason, ProtocolError) else "")
 
-    def stop(self, restarting: bool = False) -> None:
-        """End run(); the peer will be told that this side is going away (1001), or `restarting` (1012)."""
-        code = CloseCode.SERVICE_RESTART if restarting else CloseCode.GOING_AWAY
-        self.end(ConnectionClosed("this side is stopping", code))
+    def stop(self) -> None:
+        """End run(); the peer will be told that this side is going away (1001)."""
+        self.end(ConnectionClosed("this side is stopping", CloseCode.GOING_AWAY))
+
+    def restart(self) -> None:
+        """End run(); the peer will be told that this side is there again in a moment (1012)."""
+        self.end(ConnectionClosed("this side restarts", CloseCode.SERVICE_RESTART))
 
     def evict(self) -> None:
         """End run() because the same client has another connection; the peer will be told so (1008)."""

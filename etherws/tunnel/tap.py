@@ -9,6 +9,7 @@ Sources: Linux, Documentation/networking/tuntap.rst, drivers/net/tun.c, include/
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -20,7 +21,7 @@ from time import monotonic
 
 import gevent
 
-from etherws.errors import DeviceError, DeviceLost
+from etherws.errors import DESCRIPTORS_HINT, DeviceError, DeviceLost
 from etherws.kernel import interfaces
 from etherws.tunnel import tap_driver
 from etherws.tunnel.scheduling import TURN_SECONDS
@@ -145,7 +146,8 @@ class Tap:
         try:
             self.name, index = tap_driver.place(self._fd)
         except OSError as exc:
-            raise DeviceError(f"cannot find {self.name}: {exc.strerror}") from exc
+            hint = f"; {DESCRIPTORS_HINT}" if exc.errno == errno.EMFILE else ""
+            raise DeviceError(f"cannot find {self.name}: {exc.strerror}{hint}") from exc
         self.index = index or self.index
         return index
 
@@ -244,22 +246,27 @@ class Tap:
         else:
             self._readable.start(call)
 
-    def close(self) -> None:
-        """Close the device; the kernel then removes it, unless it is persistent. Its next owner finds it as it was."""
-        fd = self.leave()
+    def close(self, *, delete: bool = False) -> None:
+        """Close the device; the kernel then removes it, unless it is persistent. Its next owner finds it as it was.
+
+        With `delete`, somebody else may have its descriptor for a moment longer: it is removed all the same.
+        """
+        fd, index = self._fd, None
+        self.release()
         if self.persistent:
             tap_driver.put_back(fd, self.header)
+        elif delete:
+            with contextlib.suppress(OSError):
+                index = tap_driver.place(fd)[1]
         # The kernel needs tens of milliseconds to remove an interface. In a thread, other connections go on meanwhile.
-        gevent.get_hub().threadpool.apply(os.close, (fd,))
+        gevent.get_hub().threadpool.apply(_close, (fd, index))
 
-    def leave(self) -> int:
-        """Use the device no longer, and leave it open: another process goes on with its descriptor, which is
-        returned."""
+    def release(self) -> None:
+        """Use it no longer here; another process has it from now on, or close() follows. The descriptor stays open."""
         self._readable.close()
         self._stop_carrier_timeout()
         # What is still asked of it must not reach the next file of its number.
-        fd, self._fd = self._fd, NO_DESCRIPTOR
-        return fd
+        self._fd = NO_DESCRIPTOR
 
     def _stop_carrier_timeout(self) -> None:
         if self._carrier_timer is not None:
@@ -272,3 +279,10 @@ class Tap:
 
     def _lost(self, exc: OSError) -> DeviceLost:
         return DeviceLost(f"{self.name} is gone: {exc.strerror}; was it deleted?")
+
+
+def _close(fd: int, index: int | None) -> None:
+    """Close the device, after its interface of this index was deleted, if there is one."""
+    if index:
+        interfaces.delete(index)
+    os.close(fd)

@@ -154,17 +154,24 @@ def broken(state: dict[str, Any] | None = None, **changes: Any) -> StateFile:
     return file
 
 
+def released(tap: Tap) -> int:
+    """The descriptor of a TAP that nobody uses here."""
+    fd = tap.fileno()
+    tap.release()
+    return fd
+
+
 def deleted() -> list[int]:
     """A TAP that was deleted, with its state."""
     tap = Tap()
     with interfaces.netlink("delete it") as route:
         route.link("del", index=tap.index)
-    return [tap.leave(), broken().fd]
+    return [released(tap), broken().fd]
 
 
 def with_state(fd: Callable[[], int]) -> Callable[[], list[int]]:
     """A TAP with this as its state."""
-    return lambda: [Tap().leave(), fd()]
+    return lambda: [released(Tap()), fd()]
 
 
 def half_written() -> int:
@@ -185,7 +192,7 @@ BAD = {
     "deleted": (deleted, "is no interface that exists"),
     "another program's": (lambda: [os.memfd_create("other"), broken().fd], "is no interface that exists"),
     "a socket": (lambda: [socket.socket().detach(), broken().fd], "is no interface that exists"),
-    "without state": (lambda: [Tap().leave()], "it is not a TAP with its state"),
+    "without state": (lambda: [released(Tap())], "it is not a TAP with its state"),
     "state alone": (lambda: [broken().fd], "it is not a TAP with its state"),
     "newer": (with_state(lambda: broken(version=2).fd), "its state is of a newer version of etherws"),
     "no version": (with_state(lambda: broken(version="1").fd), "its state is of a newer version of etherws"),
@@ -221,12 +228,12 @@ def test_twice_the_same_costs_a_line(host: Host, end: tuple[LocalEnd, Store], ca
     number = os.dup(fd)
     entries = f"{number}:port-8,{number}:port-8,{broken().fd}:port-8,{os.dup(fd)}:port-9,{broken().fd}:port-9"
     kept = KeptPort(from_environ({HANDOVER: entries}), SETTINGS)
-    assert kept.found is not None
+    assert kept.tap is not None
     assert [message for message in caplog.messages if "twice" in message] == [
         f"a descriptor was handed over that is not open, or twice: {number}:port-8",
         "what was kept as port-9 is not used: ethws0 was kept twice",
     ]
-    os.close(kept.found.tap.leave())
+    os.close(released(kept.tap))
 
 
 def test_what_is_no_clients_is_dropped(host: Host, caplog: pytest.LogCaptureFixture) -> None:
