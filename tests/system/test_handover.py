@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 import random
 import re
 import shutil
@@ -12,6 +13,8 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 import etherws
 from tests.lab import tunnels
@@ -99,38 +102,41 @@ def link(folder: Path, target: Path) -> None:
     (folder / "new").replace(folder / "etherws")
 
 
-def test_a_link_goes_on_through_new_images(hosts: tuple[Host, Host], tmp_path: Path) -> None:
+@pytest.mark.parametrize("role", ["server", "client"])
+def test_a_link_goes_on_through_new_images(hosts: tuple[Host, Host], tmp_path: Path, role: str) -> None:
     left, right = hosts
-    server = left.etherws("server", "--foreground", "--bridge", "br0")
+    server = left.etherws("server", "--foreground", "--bridge", "br0", "--pidfile", "server", cwd=tmp_path)
     server.says("listening on ws://")
-    pid_file = tmp_path / "pid"
-    argv = ["client", "--foreground", "--bridge", "br1", "--drop", "bpdu", "--pidfile", "pid", "ws://192.0.2.1/"]
+    argv = ["client", "--foreground", "--bridge", "br1", "--drop", "bpdu", "--pidfile", "client", "ws://192.0.2.1/"]
     client = right.etherws(*argv, cwd=tmp_path)
     client.says("connected to ws")
+    process, pid_file = (server if role == "server" else client), tmp_path / role
     for host, name, address in ((left, "br0", "10.0.0.1/24"), (right, "br1", "10.0.0.2/24")):
         tunnels.add_addresses(host, name, address)
     stream = Stream(right, left, "10.0.0.1")
     stream.goes_on()
-    before = [facts(right, name) for name in ("ethws0", "br1")]
+    interfaces = [(left, "ethws0"), (left, "br0"), (right, "ethws0"), (right, "br1")]
+    before = [facts(*interface) for interface in interfaces]
     inode = pid_file.stat().st_ino
     for number in range(1, 4):
-        carried = bytes_carried(right, "ethws0")
-        client.signal(signal.SIGUSR2)
-        client.says("INFO handed over to version", number)
+        carried = [bytes_carried(*interface) for interface in interfaces]
+        process.signal(signal.SIGUSR2)
+        process.says("INFO handed over to version", number)
         client.says("connected to ws", number + 1)
         stream.goes_on()
-        assert [facts(right, name) for name in ("ethws0", "br1")] == before
-        assert bytes_carried(right, "ethws0") > carried
-        assert (int(pid_file.read_text()), pid_file.stat().st_ino) == (client.pid, inode)
+        assert [facts(*interface) for interface in interfaces] == before
+        assert all(map(operator.gt, [bytes_carried(*interface) for interface in interfaces], carried))
+        assert (int(pid_file.read_text()), pid_file.stat().st_ino) == (process.pid, inode)
     stream.finish()
     # The lock is there, too.
-    second = right.etherws("client", "--foreground", "--pidfile", "pid", "ws://192.0.2.1/", cwd=tmp_path)
+    second = right.etherws("client", "--foreground", "--pidfile", role, "ws://192.0.2.1/", cwd=tmp_path)
     assert second.ends() == 1
-    assert f"belongs to process {client.pid}" in second.output
-    client.stop()
-    assert "ethws0" not in right.links()
+    assert f"belongs to process {process.pid}" in second.output
+    host, bridge = (left, "br0") if role == "server" else (right, "br1")
+    process.stop()
+    assert "ethws0" not in host.links()
     # It was made by an image before, and has an address now.
-    assert "br1 stays: it has the address 10.0.0.2/24" in client.output
+    assert f"{bridge} stays: it has the address" in process.output
     assert not pid_file.exists()
 
 
