@@ -176,7 +176,7 @@ def _run_daemon(service: Service, image: Image, pidfile: str | None, connection:
         handover.started = True
 
     try:
-        inherited.leave_caller()
+        inherited.leave_caller(again=connection is None)
         # If the log's way out fails, logging must not print tracebacks to the user's terminal.
         logging.raiseExceptions = False
         stop = Event()

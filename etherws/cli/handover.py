@@ -7,24 +7,31 @@ new image cannot be executed, the service starts again in this one. daemon.py ru
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 import os
 import signal
+import threading
 
+import gevent
 from gevent.event import Event
 
 from etherws import __version__
 from etherws.cli import log_writer
-from etherws.cli.image import PID_FILE, REHEARSAL, STATE, Image
+from etherws.cli.image import PACKET_SOCKETS, PID_FILE, REHEARSAL, STATE, Image
 from etherws.cli.rehearsal import rehearse
 from etherws.errors import DaemonError
-from etherws.kernel import service_manager
+from etherws.kernel import packet_sockets, service_manager
 
 log = logging.getLogger(__name__)
 
 #: Signals whose usual action would end a new image until it has its own: they wait for it. SIGHUP and the SIGUSRs ask
 #: for what a new image does anyhow.
 _BLOCKED = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+
+#: Seconds in which the event loop hears of a signal that came before.
+HEAR = 0.01
 
 #: Variables that must not reach the rehearsal: it is no service.
 _SERVICE = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "FDSTORE")
@@ -85,13 +92,10 @@ class Handover:
         """The version of the new image. Raises DaemonError, OSError or ValueError."""
         environ = {name: value for name, value in os.environ.items() if name not in _SERVICE}
         self.image.before_rehearsal()
-        state = self.image.state(background=self._background, rehearsal=True)
-        try:
-            descriptors = self.image.store.tell(environ, **{STATE: state.fd})
+        with contextlib.closing(self.image.state(background=self._background, rehearsal=True)) as state:
+            descriptors = self.image.store.tell(environ, {STATE: [state.fd]})
             first, *rest = self.image.visible
             return rehearse([*command, first, REHEARSAL, *rest], self._folder(), environ, descriptors)
-        finally:
-            state.close()
 
     def _folder(self) -> str:
         return self.image.folder if os.path.isdir(self.image.folder) else "/"
@@ -100,28 +104,27 @@ class Handover:
         """The service has stopped: execute the new image, which gets the open PID file, too. If that is impossible, log
         why, and return: the service can begin again."""
         assert self._command is not None
-        command, before = [*self._command, *self.image.visible], os.getcwd()
+        command, folder = [*self._command, *self.image.visible], os.getcwd()
         environ = dict(os.environ)
-        more = {} if pid_file is None else {PID_FILE: pid_file}
+        own = {PID_FILE: [] if pid_file is None else [pid_file], PACKET_SOCKETS: packet_sockets.descriptors()}
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
         try:
-            state = self.image.state(background=self._background, rehearsal=False)
-            more[STATE] = state.fd
-            try:
-                self.image.store.hand_over(environ, **more)
+            with contextlib.closing(self.image.state(background=self._background, rehearsal=False)) as state:
+                self.image.store.hand_over(environ, {**own, STATE: [state.fd]})
                 os.chdir(self._folder())
                 log_writer.flush()
+                # Another thread may have got a signal before: the event loop hears of it.
+                gevent.sleep(HEAR)
                 if self._late is not None:
-                    os.kill(os.getpid(), self._late)
+                    # For this thread: it is the one that is left.
+                    signal.pthread_kill(threading.get_ident(), self._late)
                 os.execve(command[0], command, environ)
-            finally:
-                state.close()
         except (OSError, ValueError) as exc:
             reason = exc.strerror if isinstance(exc, OSError) else exc
             log.error("cannot execute %s: %s; this image goes on", command[0], reason)
-        os.chdir(before)
-        if pid_file is not None:
-            os.set_inheritable(pid_file, False)
+        os.chdir(folder)
+        for descriptor in itertools.chain(*own.values()):
+            os.set_inheritable(descriptor, False)
         self.image.store.take_back()
         self._command = None
         self._stop.clear()

@@ -16,11 +16,11 @@ from typing import Any
 
 from etherws import __version__
 from etherws.errors import DaemonError
-from etherws.kernel import store
+from etherws.kernel import packet_sockets, store
 from etherws.kernel.state_file import StateFile
 
 #: The names of what one image leaves to the next in addition to what the service keeps.
-STATE, PID_FILE = "image", "pidfile"
+STATE, PID_FILE, PACKET_SOCKETS = "image", "pidfile", "packet-sockets"
 
 #: The first argument of a rehearsal, behind the command's. A version that knows no rehearsals refuses it, and does not
 #: run for real.
@@ -38,6 +38,9 @@ class Image:
         """`arguments` are those of the command line, without the command. Takes what was left out of `environ`."""
         self.store = store.from_environ(environ)
         self._left = _read(self.store)
+        # Who has given up privileges cannot make them again.
+        if sockets := self.store.take(PACKET_SOCKETS):
+            packet_sockets.adopt(sockets)
         #: The version of the image before; empty if there was none.
         self.before = str(self._left.get("version", ""))
         #: Whether this process is to end as soon as it is clear that it could go on.

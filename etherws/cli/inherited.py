@@ -32,12 +32,13 @@ def mend(*, again: bool = False) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def leave_caller() -> None:
-    """Keep nothing of the caller's but the standard descriptors, which the start still needs."""
+def leave_caller(*, again: bool = False) -> None:
+    """Keep nothing of the caller's but the standard descriptors, which the start still needs. `again`: the image of the
+    process before this one did it."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.chdir("/")
     os.umask(UMASK)
-    for name in os.listdir("/proc/self/fd"):
+    for name in () if again else os.listdir("/proc/self/fd"):
         descriptor = int(name)
         try:
             # Python opens descriptors that no program inherits (PEP 446). So those that can be are the caller's.

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
+from types import MappingProxyType
 
 from etherws.kernel import service_manager
 
@@ -79,17 +80,20 @@ class Store:
             self.drop(name)
         return rest
 
-    def tell(self, environ: MutableMapping[str, str], **more: int) -> list[int]:
+    def tell(
+        self, environ: MutableMapping[str, str], more: Mapping[str, Iterable[int]] = MappingProxyType({})
+    ) -> list[int]:
         """Have a program that is started with `environ` find all that is kept here, and `more` descriptors by their
         names. Return them all: it needs to inherit them."""
-        pairs = [(fd, name) for name, fds in self._kept.items() for fd in fds]
-        pairs += [(fd, name) for name, fd in more.items()]
+        pairs = [(fd, name) for kept in (self._kept, more) for name, fds in kept.items() for fd in fds]
         environ[HANDOVER] = ",".join(f"{fd}:{name}" for fd, name in pairs)
         return [fd for fd, _ in pairs]
 
-    def hand_over(self, environ: MutableMapping[str, str], **more: int) -> None:
+    def hand_over(
+        self, environ: MutableMapping[str, str], more: Mapping[str, Iterable[int]] = MappingProxyType({})
+    ) -> None:
         """The process is about to execute another image, with `environ`: as tell()."""
-        for fd in self.tell(environ, **more):
+        for fd in self.tell(environ, more):
             os.set_inheritable(fd, True)
 
     def take_back(self) -> None:

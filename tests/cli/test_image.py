@@ -21,7 +21,7 @@ from etherws.kernel.store import HANDOVER
 def after(first: Image, arguments: Sequence[str], *, rehearsal: bool = False) -> Iterator[Image]:
     """The image after this one, as if this process were it."""
     file, environ = first.state(background=True, rehearsal=rehearsal), dict[str, str]()
-    first.store.tell(environ, image=os.dup(file.fd))
+    first.store.tell(environ, {"image": [os.dup(file.fd)]})
     file.close()
     yield Image(arguments, environ)
     assert environ == {}
