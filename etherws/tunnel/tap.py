@@ -252,8 +252,10 @@ class Tap:
         elif delete:
             with contextlib.suppress(OSError):
                 index = tap_driver.place(fd)[1]
+        if index:
+            interfaces.delete(index)
         # The kernel needs tens of milliseconds to remove an interface. In a thread, other connections go on meanwhile.
-        gevent.get_hub().threadpool.apply(_close, (self._device, index))
+        gevent.get_hub().threadpool.apply(self._device.close)
 
     def release(self) -> None:
         """Use it no longer here; another process has it from now on, or close() follows. The descriptor stays open."""
@@ -273,10 +275,3 @@ class Tap:
 
     def _lost(self, exc: OSError) -> DeviceLost:
         return DeviceLost(f"{self.name} is gone: {exc.strerror}; was it deleted?")
-
-
-def _close(device: Device, index: int | None) -> None:
-    """Close the device, after its interface of this index was deleted, if there is one."""
-    if index:
-        interfaces.delete(index)
-    device.close()
