@@ -14,6 +14,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import gevent
 from gevent.lock import BoundedSemaphore
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -177,9 +178,10 @@ def set_rate(index: int, rate: int | None) -> None:
 
 
 def delete(index: int) -> None:
-    """Delete the interface, if it is still there. It takes tens of milliseconds; a thread may call this."""
-    with contextlib.suppress(OSError):
-        links.delete(index)
+    """Delete the interface, if it is still there. It takes tens of milliseconds, in which other greenlets go on."""
+    # Opened here: the thread may be in another network namespace.
+    with contextlib.suppress(OSError), links.request_socket() as sock:
+        gevent.get_hub().threadpool.apply(links.delete, (index, sock))
 
 
 def is_isolated(index: int) -> bool:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Container, Iterable
 
 from etherws.access.policy import Profile
-from etherws.errors import DeviceError, NoPort
+from etherws.errors import DeviceError, NoPort, some_of
 from etherws.kernel import interfaces
 from etherws.kernel.kept_filters import KeptFilter
 from etherws.kernel.kernel_filters import KernelFilters
@@ -25,6 +25,9 @@ from etherws.tunnel.interface import Interface, open_tap
 from etherws.tunnel.tap import Tap
 
 log = logging.getLogger(__name__)
+
+#: How many interfaces a line of the log names.
+NAMED = 5
 
 
 class PortMaker:
@@ -101,6 +104,9 @@ class PortMaker:
             for port, state in self.found
         ]
         self._kernel_filters.take_over(kept)
+        if kept:
+            names = some_of([port.tap.name for port, _ in self.found], NAMED)
+            log.info("%s: used on as the last process has left them", names)
         for port, _ in self.found:
             self._kept.note(port)
         self.found = []

@@ -258,8 +258,10 @@ class Tap:
         elif delete:
             with contextlib.suppress(OSError):
                 index = tap_driver.place(fd)[1]
+        if index:
+            interfaces.delete(index)
         # The kernel needs tens of milliseconds to remove an interface. In a thread, other connections go on meanwhile.
-        gevent.get_hub().threadpool.apply(_close, (fd, index))
+        gevent.get_hub().threadpool.apply(os.close, (fd,))
 
     def release(self) -> None:
         """Use it no longer here; another process has it from now on, or close() follows. The descriptor stays open."""
@@ -279,10 +281,3 @@ class Tap:
 
     def _lost(self, exc: OSError) -> DeviceLost:
         return DeviceLost(f"{self.name} is gone: {exc.strerror}; was it deleted?")
-
-
-def _close(fd: int, index: int | None) -> None:
-    """Close the device, after its interface of this index was deleted, if there is one."""
-    if index:
-        interfaces.delete(index)
-    os.close(fd)
