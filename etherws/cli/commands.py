@@ -30,6 +30,7 @@ from etherws.client.credentials import (
 )
 from etherws.client.proxy_choice import ProxyChoice, parse_connect_to
 from etherws.errors import EtherwsError, SettingsError
+from etherws.kernel.store import from_environ
 from etherws.settings import ClientSettings, Retry, ServerSettings, Trust, parse_header
 from etherws.small_files import is_open_to_all
 
@@ -90,7 +91,7 @@ def server(
         raise SettingsError("--client-ca needs TLS: --certfile and --keyfile")
     if port is None:
         port = 443 if contexts else 80
-    application = Application(settings)
+    application = Application(settings, from_environ(os.environ))
 
     def run(ready: Any, stop: Any) -> None:
         serving.serve(application, address=address, port=port, contexts=contexts, ready=ready, stop=stop)
