@@ -66,6 +66,7 @@ PURE = {
     ),
     *("client/answer_text", "client/network_errors", "client/refusals", "client/uris", "client/failures"),
     "client/upgrade",
+    *("access/profile_values", "kernel/belonging", "server/port_state"),
     *("kernel/bridge_warnings", "kernel/learned", "kernel/link_changes", "kernel/loops", "kernel/membership"),
     *("kernel/netlink", "kernel/network_changes", "kernel/known_links", "kernel/rule_changes"),
     *(

@@ -35,6 +35,7 @@ from etherws.client.proxy_choice import ProxyChoice, parse_connect_to
 from etherws.errors import EtherwsError, SettingsError
 from etherws.file_names import use_copies
 from etherws.kernel.loop_watch import BRIDGES_MAX
+from etherws.kernel.store import from_environ
 from etherws.settings import ClientSettings, Retry, ServerSettings, Trust, parse_header
 from etherws.small_files import is_open_to_all
 
@@ -97,7 +98,7 @@ def server(
         raise SettingsError("--client-ca needs TLS: --certfile and --keyfile")
     if port is None:
         port = 443 if contexts else 80
-    application = Application(settings)
+    application = Application(settings, from_environ(os.environ))
     keeps = Privileges(
         run_as,
         files_read(),

@@ -9,6 +9,7 @@ Sources: Linux, Documentation/networking/tuntap.rst, drivers/net/tun.c, include/
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -238,16 +239,27 @@ class Tap:
         else:
             self._readable.start(call)
 
-    def close(self) -> None:
-        """Close the device; the kernel then removes it, unless it is persistent. Its next owner finds it as it was."""
+    def close(self, *, delete: bool = False) -> None:
+        """Close the device; the kernel then removes it, unless it is persistent. Its next owner finds it as it was.
+
+        With `delete`, somebody else may have its descriptor for a moment longer: it is removed all the same.
+        """
+        fd, index = self._fd, None
+        self.release()
+        if self.persistent:
+            tap_driver.put_back(fd, self.header)
+        elif delete:
+            with contextlib.suppress(OSError):
+                index = tap_driver.place(fd)[1]
+        # The kernel needs tens of milliseconds to remove an interface. In a thread, other connections go on meanwhile.
+        gevent.get_hub().threadpool.apply(_close, (self._device, index))
+
+    def release(self) -> None:
+        """Use it no longer here; another process has it from now on, or close() follows. The descriptor stays open."""
         self._readable.close()
         self._stop_carrier_timeout()
-        if self.persistent:
-            tap_driver.put_back(self._fd, self.header)
         # What is still asked of it must not reach the next file of its number.
         self._fd = NO_DESCRIPTOR
-        # The kernel needs tens of milliseconds to remove an interface. In a thread, other connections go on meanwhile.
-        gevent.get_hub().threadpool.apply(self._device.close)
 
     def _stop_carrier_timeout(self) -> None:
         if self._carrier_timer is not None:
@@ -260,3 +272,10 @@ class Tap:
 
     def _lost(self, exc: OSError) -> DeviceLost:
         return DeviceLost(f"{self.name} is gone: {exc.strerror}; was it deleted?")
+
+
+def _close(device: Device, index: int | None) -> None:
+    """Close the device, after its interface of this index was deleted, if there is one."""
+    if index:
+        interfaces.delete(index)
+    device.close()
