@@ -71,7 +71,7 @@ class Privileges:
             self._reserve()
             if user:
                 self._become(user)
-            else:
+            elif self._child is None:
                 self._child = root_child.adopt()
             kept = self._drop()
         except OSError as exc:

@@ -17,15 +17,13 @@ import click
 
 from etherws.cli.copies import Copies
 from etherws.cli.file_options import files_read
+from etherws.cli.image import PACKET_SOCKETS
 from etherws.cli.run_as import VARIABLE
 from etherws.errors import ListenError, SettingsError
 from etherws.kernel import packet_sockets, service_manager
 
 #: Where systemd says which folder the unit may write to; it belongs to the unit's user (systemd.exec(5)).
 OWNED = "RUNTIME_DIRECTORY"
-
-#: Under which name systemd keeps packet sockets.
-PACKET_SOCKETS = "packet-sockets"
 
 #: The first port that needs no capability; net.ipv4.ip_unprivileged_port_start may lower it.
 FIRST_FREE_PORT = 1024
@@ -51,14 +49,6 @@ def stage(ctx: click.Context, role: str, opens: bool) -> None:
         _open_packet_sockets(packet_sockets.SERVER_NEEDS if role == "server" else packet_sockets.CLIENT_NEEDS)
         if role == "server":
             _open_port(options.params)
-
-
-def take_passed() -> dict[str, list[int]]:
-    """The descriptors that systemd has passed, by name, but for the packet sockets: these are in use from now on."""
-    passed = service_manager.inherited()
-    if PACKET_SOCKETS in passed:
-        packet_sockets.adopt(passed.pop(PACKET_SOCKETS))
-    return passed
 
 
 def _copy(options: click.Context) -> None:
@@ -90,8 +80,8 @@ def _open_packet_sockets(count: int) -> None:
 
 def _open_port(options: dict[str, Any]) -> None:
     """Open the port that the options say, if that takes root, and if it is not open since an earlier start."""
+    from etherws.server.kept_listener import NAME
     from etherws.server.listen import UNIX_PREFIX, listen
-    from etherws.server.passed_sockets import LISTEN
 
     address, port = options["address"], options["port"]
     if port is None:
@@ -101,7 +91,7 @@ def _open_port(options: dict[str, Any]) -> None:
     try:
         # It is to be open here until it is open there.
         with contextlib.closing(listen(address, port)) as sock:
-            service_manager.keep(LISTEN, sock.fileno())
+            service_manager.keep(NAME, sock.fileno())
     except ListenError as exc:
         # What systemd itself has open is the one of an earlier start, or of the socket unit.
         if "(pid 1)" not in str(exc):

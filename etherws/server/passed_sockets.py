@@ -1,8 +1,7 @@
-"""Listening sockets that others have opened for this process: a socket unit of systemd, root before a unit's start, or
-the process that was here before.
+"""The listening socket of a socket unit: systemd has opened it, and passes it at the start.
 
-A socket unit is somebody's choice of where to listen: it holds. Any other is used if it listens where the options say,
-and closed if not. Read next: listen.py, which opens sockets; kernel/service_manager.py, which has the descriptors.
+A socket unit is somebody's choice of where to listen: it holds, whatever the options say. Read next: kept_listener.py,
+the socket that etherws opens itself; kernel/store.py, where both are found.
 """
 
 from __future__ import annotations
@@ -11,56 +10,66 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from gevent.socket import socket as GeventSocket
 
-from etherws.kernel import service_manager
+from etherws.kernel.store import Store
+from etherws.server import kept_listener
 from etherws.server.listen import UNIX_PREFIX
 
 log = logging.getLogger(__name__)
 
-#: The name of a socket that etherws has opened itself, before or in another process.
-LISTEN = "listen"
-
-#: Names of other descriptors of ours begin so.
-_OURS = ("port-", "rates", "packet")
+#: How the name of a socket unit ends, by which systemd calls its socket.
+SUFFIX = ".socket"
 
 
-def take(
-    passed: Mapping[str, Sequence[int]], address: str | None, port: int, *, chosen: bool = True
-) -> GeventSocket | None:
-    """The socket to listen on, of the descriptors that were `passed`, by name; None if there is none.
+class UnitListener:
+    """A listening socket, `socket`, and a copy of it in the store, for a new image of this process."""
 
-    `address` and `port` are as in listen(); `chosen` is whether the user gave one of them. Listening sockets that are
-    not used are closed, and logged; descriptors of other kinds stay as they are.
-    """
-    units: list[socket.socket] = []
-    own: list[socket.socket] = []
-    for name, descriptors in passed.items():
-        if not name.startswith(_OURS):
-            (own if name == LISTEN else units).extend(_listening(name, descriptors))
-    fitting = [sock for sock in own if _listens_at(sock, address, port)]
-    found = next(iter([*units, *fitting]), None)
-    if units and found and chosen and not _listens_at(found, address, port):
-        log.warning(
-            "listens at %s, where the socket unit says, and not where --address and --port say; leave these out, or"
-            " disable the socket unit",
-            name_of(found),
-        )
-    for sock in (*units, *own):
-        if sock is not found:
-            log.log(logging.WARNING if sock in units else logging.INFO, "listens at %s no longer", name_of(sock))
+    def __init__(self, store: Store, name: str, sock: socket.socket) -> None:
+        """`name` is that in the store."""
+        self._store, self._name = store, name
+        sock.setblocking(False)
+        self.socket = GeventSocket(fileno=sock.detach())
+        # The server closes its own.
+        self._copy = os.dup(self.socket.fileno())
+        store.keep(name, self._copy)
+
+    @classmethod
+    def found(cls, store: Store, address: str | None, port: int, *, chosen: bool = True) -> UnitListener | None:
+        """The one that was passed; None if there is none. `address` and `port` are as in listen(); `chosen` is whether
+        the user gave one of them: then a difference is logged, and so is what is not used."""
+        sockets = [
+            (name, sock)
+            for name in store.names()
+            if name.endswith(SUFFIX)
+            for sock in _listening(name, store.take(name))
+        ]
+        if not sockets:
+            return None
+        name, used = sockets[0]
+        for _, sock in sockets[1:]:
+            # The copy that a process before this one has kept is the same.
+            if os.fstat(sock.fileno()).st_ino != os.fstat(used.fileno()).st_ino:
+                log.warning("does not listen at %s: one ListenStream= of the socket unit is used", name_of(sock))
             sock.close()
-    if any(sock is not found for sock in own):
-        # systemd has them open as well, under one name.
-        service_manager.drop(LISTEN)
-        if found in own:
-            service_manager.keep(LISTEN, found.fileno())
-    if found is None:
-        return None
-    found.setblocking(False)
-    return GeventSocket(fileno=found.detach())
+        if chosen and not kept_listener.is_at(used, address, port):
+            log.warning(
+                "listens at %s, where the socket unit says, and not where --address and --port say; leave these out,"
+                " or disable the socket unit",
+                name_of(used),
+            )
+        for descriptor in store.take(kept_listener.NAME):
+            os.close(descriptor)
+        store.drop(kept_listener.NAME)
+        return cls(store, name, used)
+
+    def close(self, *, handing_over: bool) -> None:
+        """The server is about to close `socket`; systemd still has it."""
+        if not handing_over:
+            self._store.drop(self._name)
+            os.close(self._copy)
 
 
 def name_of(sock: socket.socket | GeventSocket) -> str:
@@ -73,7 +82,7 @@ def name_of(sock: socket.socket | GeventSocket) -> str:
 
 
 def _listening(name: str, descriptors: Sequence[int]) -> Iterator[socket.socket]:
-    """Those that are listening stream sockets. Of the others the log says what they are not."""
+    """Those that are listening stream sockets. The others are closed, and logged."""
     for descriptor in descriptors:
         if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
             sock = socket.socket(fileno=descriptor)
@@ -86,24 +95,9 @@ def _listening(name: str, descriptors: Sequence[int]) -> Iterator[socket.socket]
                 yield sock
                 continue
             sock.detach()
+        os.close(descriptor)
         log.warning(
-            "systemd has passed the descriptor %s, which is not a listening TCP or UNIX socket; write ListenStream= and"
+            "systemd has passed a descriptor of %s that is not a listening TCP or UNIX socket; write ListenStream= and"
             " Accept=no into the socket unit",
             name,
         )
-
-
-def _listens_at(sock: socket.socket, address: str | None, port: int) -> bool:
-    """Whether the socket listens where the options say."""
-    where = sock.getsockname()
-    if sock.family == socket.AF_UNIX:
-        return name_of(sock) == address
-    if port not in (0, where[1]):
-        return False
-    if address is None:
-        return where[0] in ("::", "0.0.0.0")
-    try:
-        found = socket.getaddrinfo(address, where[1], type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return False
-    return where in [target[:2] if sock.family == socket.AF_INET else target for *_, target in found]

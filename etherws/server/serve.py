@@ -11,7 +11,7 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -22,15 +22,16 @@ from gevent.socket import socket as GeventSocket
 
 from etherws.access import certificates
 from etherws.addresses import authority
-from etherws.errors import NoSuchAddress
+from etherws.errors import NoSuchAddress, printable, some_of
 from etherws.file_names import absolute
+from etherws.kernel.store import Store
 from etherws.reloadable import Reloadable
 from etherws.server.accepting import Accepting, allow_descriptors
 from etherws.server.application import Application
 from etherws.server.front_door import Address, FrontDoor, TlsContexts
 from etherws.server.http import Handler, speak_http
-from etherws.server.listen import UnixListener, listen
-from etherws.server.passed_sockets import name_of, take
+from etherws.server.kept_listener import KeptListener
+from etherws.server.passed_sockets import UnitListener, name_of
 from etherws.server.takeover import Environ, StartResponse
 from etherws.settings import ServerSettings
 
@@ -41,6 +42,10 @@ LISTEN_INTERVAL = 1.0
 
 #: Seconds to wait, at the end, for clients that still speak HTTP: nothing that they wait for will come.
 STOP_TIMEOUT = 0.1
+
+
+#: How many names a line of the log has.
+NAMED = 5
 
 
 class Server(Accepting, WSGIServer):
@@ -94,28 +99,37 @@ def serve(
     contexts: TlsContexts | None,
     ready: Callable[[str], None],
     stop: Event,
-    passed: Mapping[str, Sequence[int]] | None = None,
     chosen: bool = True,
     patient: bool = False,
     opened: Callable[[], object] = nothing,
     reload: Callable[[Callable[[], object]], object] = at_once,
+    handing_over: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Serve until `stop` is set, at `address` and `port`, or on a socket of those that were `passed`, by name: see
-    passed_sockets.py. With `patient`, an address that cannot be found yet is waited for.
+    """Serve until `stop` is set, at `address` and `port`, or on the socket of a socket unit; `chosen` is whether the
+    user gave one of the two. With `patient`, an address that cannot be found yet is waited for.
 
     Calls `ready` once, with a text that names the TAP and where the server listens; and before the first client,
     `opened`, when all is open that may need root. SIGHUP makes it read its files again, by what it gives to `reload`;
     SIGUSR1 log counters.
 
+    At the end `handing_over` says whether another process comes at once, such as a new image of this one. Then, and
+    if the application's store lasts, clients are told to come back, and TAPs, rules, bridges and the listening socket
+    stay; the store has them.
+
     Raises ListenError or DeviceError; then nothing of what it made remains.
     """
     allow_descriptors()
-    sock = take(passed or {}, address, port, chosen=chosen) or _listen(address, port, stop if patient else None)
-    if sock is None:
+    listener = _listener(application.store, address, port, chosen, stop if patient else None)
+    if listener is None:
         return
+    sock = listener.socket
     server = Server(sock, application, contexts)
     try:
         name = application.start()
+        if rest := application.store.drop_rest():
+            log.warning(
+                "of what the process before has left, this is of no use here: %s", printable(some_of(rest, NAMED))
+            )
         opened()
         server.start()
         gevent.signal_handler(signal.SIGHUP, reload, partial(_reload, application, contexts))
@@ -131,20 +145,24 @@ def serve(
             ready(f"{name} is up, listening on {scheme}://{where}{path}")
         stop.wait()
     finally:
-        if isinstance(sock, UnixListener):
-            sock.remove()
+        keep = application.store.lasting or handing_over()
+        listener.close(handing_over=keep)
         server.close()
-        application.stop()
+        application.stop(handing_over=keep)
         server.stop(timeout=STOP_TIMEOUT)
 
 
-def _listen(address: str | None, port: int, stop: Event | None) -> GeventSocket | None:
-    """A listening socket. With `stop`, an address that cannot be found is waited for, until that is set: then None.
-    Raises ListenError."""
+def _listener(
+    store: Store, address: str | None, port: int, chosen: bool, stop: Event | None
+) -> KeptListener | UnitListener | None:
+    """What to listen with: see UnitListener, and else KeptListener. With `stop`, an address that cannot be found is
+    waited for, until that is set: then None. Raises ListenError."""
+    if found := UnitListener.found(store, address, port, chosen=chosen):
+        return found
     told = False
     while True:
         try:
-            return listen(address, port)
+            return KeptListener(store, address, port)
         except NoSuchAddress as exc:
             if stop is None:
                 raise

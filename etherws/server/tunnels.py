@@ -16,8 +16,10 @@ from gevent.lock import BoundedSemaphore
 
 from etherws import features
 from etherws.access.policy import Profile
+from etherws.close_codes import CloseCode
 from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, NoPort, Refused
 from etherws.kernel.loop_watch import LoopWatch
+from etherws.kernel.store import Store
 from etherws.log_limit import LogLimit
 from etherws.server import authenticate, handshake, negotiation, takeover
 from etherws.server.authenticate import Admission
@@ -38,14 +40,14 @@ log = logging.getLogger(__name__)
 class Tunnels:
     """Creates and removes the server's TAPs and sessions."""
 
-    def __init__(self, settings: ServerSettings, review: Review) -> None:
-        """`review` is told of each client that gets a port, and stopped with the tunnels."""
-        self._settings, self._review = settings, review
+    def __init__(self, settings: ServerSettings, review: Review, store: Store) -> None:
+        """`review` is told of each client that gets a port, and stopped with the tunnels. The ports are in `store`."""
+        self._settings, self._review, self._store = settings, review, store
         self._ports: Ports | None = None
         self._starting = BoundedSemaphore(1)
         #: Set when a tunnel is over: its session, None before it runs.
         self._sessions: dict[Event, Session | None] = {}
-        self._stopping = False
+        self._stopping = self._handing_over = False
         #: Whether the last client that came got no port.
         self._full = False
         self._log = LogLimit(log)
@@ -57,20 +59,28 @@ class Tunnels:
         with self._starting:
             if self._ports is None:
                 congestion.check(self._settings.congestion)
-                self._ports = Ports(self._settings, self._settings.resume_timeout)
+                self._ports = Ports(self._settings, self._settings.resume_timeout, self._store)
                 self._loops.start()
             return self._ports.name
 
-    def stop(self, timeout: float) -> DeviceError | None:
+    def keep(self) -> None:
+        """Have the store keep the ports as they are now, for a process that only looks at them."""
+        if self._ports is not None:
+            self._ports.keep()
+
+    def stop(self, timeout: float, *, handing_over: bool = False) -> DeviceError | None:
         """Close every tunnel with 1001, within `timeout` seconds, and remove what start() made. Return what could not
-        be removed."""
-        self._stopping = True
+        be removed. With `handing_over` tunnels are closed with 1012, and what start() made stays, in the store."""
+        self._stopping, self._handing_over = True, handing_over
         self._review.stop()
         for session in filter(None, self._sessions.values()):
-            session.stop()
+            session.restart() if handing_over else session.stop()
         gevent.wait(list(self._sessions), timeout=timeout)
         self._loops.close()
-        if self._ports is not None:
+        if self._ports is not None and handing_over:
+            # Something must still have them: else their descriptors would be closed before the other process comes.
+            self._ports.hand_over()
+        elif self._ports is not None:
             try:
                 self._ports.close()
             except DeviceError as exc:
@@ -176,11 +186,12 @@ class Tunnels:
         return {port.tap.index: port.client.label for port in self._ports or ()}
 
     def _leave(self, port: Port, reason: EtherwsError | None) -> None:
-        """The session has ended. The port is kept for its client, unless one side closed the WebSocket on purpose."""
-        if self._ports is None:
+        """The session has ended. The port is kept for its client, unless one side closed the WebSocket on purpose, and
+        not to come back at once."""
+        if self._ports is None or self._handing_over:
             return
         try:
-            if isinstance(reason, ConnectionClosed) and reason.code:
+            if isinstance(reason, ConnectionClosed) and reason.code not in (None, CloseCode.SERVICE_RESTART):
                 self._ports.free(port)
             else:
                 self._ports.park(port)

@@ -1,4 +1,4 @@
-"""Which of the sockets that were passed is listened on."""
+"""The socket of a socket unit, and what else is passed by its name."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from etherws.kernel.store import Store
 from etherws.server import passed_sockets
-from etherws.server.passed_sockets import take
+from etherws.server.passed_sockets import UnitListener
+
+NAME = "etherws-server@lan.socket"
 
 
 @pytest.fixture
@@ -28,81 +31,76 @@ def made() -> Iterator[list[int]]:
 
 def listening(made: list[int], host: str = "127.0.0.1") -> tuple[int, int]:
     """A descriptor that listens, and its port."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.create_server((host, 0), family=family)
+    sock = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     port = sock.getsockname()[1]
     made.append(sock.detach())
     return made[-1], port
 
 
-def taken(passed: dict[str, list[int]], address: str | None, port: int, *, chosen: bool = True) -> int | None:
-    """The descriptor that is listened on."""
-    found = take(passed, address, port, chosen=chosen)
-    return None if found is None else found.detach()
+def is_listened(host: str, port: int) -> bool:
+    """Whether anybody listens there."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
+        return sock.connect_ex((host, port)) == 0
 
 
-def is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
+def test_without_a_socket_unit_there_is_none(made: list[int]) -> None:
+    number, _ = listening(made)
+    store = Store({"listen": [number], "port-7": [0]})
+    assert UnitListener.found(store, None, 80) is None
+    assert store.names() == ["listen", "port-7"]
 
 
-def test_without_any_there_is_none() -> None:
-    assert take({}, None, 80) is None
-
-
-@pytest.mark.parametrize(("host", "address"), [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::", None)])
-def test_one_of_an_earlier_process_is_used_where_the_options_say(
-    made: list[int], host: str, address: str | None
-) -> None:
-    number, port = listening(made, host)
-    assert taken({"listen": [number]}, address, port) == number
-    assert is_open(number)
-
-
-@pytest.mark.parametrize("change", ["port", "address", "all", "unix", "name"])
-def test_one_of_an_earlier_process_is_closed_where_they_do_not(
-    made: list[int], change: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    number, port = listening(made)
-    address: str | None = {"all": None, "unix": "unix:/run/x", "name": "no such name", "address": "127.0.0.2"}.get(
-        change, "127.0.0.1"
-    )
-    assert take({"listen": [number]}, address, port + (change == "port")) is None
-    assert not is_open(number)
-    assert f"listens at 127.0.0.1:{port} no longer" in caplog.text
-
-
-def test_a_socket_unit_says_where(made: list[int], caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("handing_over", [False, True])
+def test_a_socket_unit_says_where(made: list[int], caplog: pytest.LogCaptureFixture, handing_over: bool) -> None:
     (kept, kept_port), (unit, port) = listening(made), listening(made)
-    assert taken({"listen": [kept], "etherws-server@lan.socket": [unit]}, None, kept_port, chosen=False) == unit
-    assert not is_open(kept)
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-    # Options that say otherwise are told.
-    assert taken({"x": [unit]}, None, 80) == unit
-    assert f"listens at 127.0.0.1:{port}, where the socket unit says, and not where --address" in caplog.text
+    store = Store({"listen": [kept], NAME: [unit]})
+    found = UnitListener.found(store, None, kept_port, chosen=False)
+    assert found is not None
+    assert found.socket.getsockname()[1] == port
+    assert not is_listened("127.0.0.1", kept_port)
+    assert caplog.text == ""
+    # A new image of the process finds it again.
+    environ: dict[str, str] = {}
+    (copy,) = store.tell(environ)
+    assert environ["ETHERWS_HANDOVER"] == f"{copy}:{NAME}"
+    found.close(handing_over=handing_over)
+    found.socket.close()
+    assert is_listened("127.0.0.1", port) == handing_over
+    made.append(copy)
+
+
+@pytest.mark.parametrize(("address", "right"), [("127.0.0.1", True), ("127.0.0.2", False), ("unix:/run/x", False)])
+def test_options_that_say_otherwise_are_told(
+    made: list[int], caplog: pytest.LogCaptureFixture, address: str, right: bool
+) -> None:
+    unit, port = listening(made)
+    found = UnitListener.found(Store({NAME: [unit]}), address, port)
+    assert found is not None
+    found.close(handing_over=False)
+    found.socket.close()
+    text = f"listens at 127.0.0.1:{port}, where the socket unit says, and not where --address and --port say"
+    assert (text in caplog.text) == (not right)
 
 
 def test_of_several_in_a_unit_one_is_used(made: list[int], caplog: pytest.LogCaptureFixture) -> None:
-    (one, port), (other, other_port) = listening(made), listening(made)
-    assert taken({"x": [one, other]}, "127.0.0.1", port) == one
-    assert not is_open(other)
-    assert "WARNING  etherws.server.passed_sockets:passed_sockets.py" in caplog.text
-    assert f"listens at 127.0.0.1:{other_port} no longer" in caplog.text
+    (one, port), (other, other_port) = listening(made), listening(made, "::1")
+    same = os.dup(one)
+    found = UnitListener.found(Store({NAME: [one, same, other]}), "127.0.0.1", port)
+    assert found is not None
+    assert found.socket.getsockname()[1] == port
+    assert not is_listened("::1", other_port)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert f"does not listen at [::1]:{other_port}" in caplog.text
+    found.close(handing_over=False)
+    found.socket.close()
+    assert not is_listened("127.0.0.1", port)
 
 
-def test_unix_sockets_are_passed_too(made: list[int], tmp_path: Path) -> None:
+def test_unix_sockets_have_their_names(tmp_path: Path) -> None:
     for path, name in ((str(tmp_path / "s"), f"unix:{tmp_path / 's'}"), ("\0etherws-passed", "unix:@etherws-passed")):
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.bind(path)
-        sock.listen()
-        assert passed_sockets.name_of(sock) == name
-        found = take({"listen": [sock.detach()]}, name, 80)
-        assert found is not None
-        found.close()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.bind(path)
+            assert passed_sockets.name_of(sock) == name
 
 
 @pytest.mark.parametrize("kind", ["file", "datagram", "not listening", "packet"])
@@ -110,19 +108,14 @@ def test_what_is_no_listening_socket_is_said(
     made: list[int], kind: str, caplog: pytest.LogCaptureFixture, network: None
 ) -> None:
     if kind == "file":
-        made.append(os.open("/dev/null", os.O_RDONLY))
+        number = os.open("/dev/null", os.O_RDONLY)
     elif kind == "datagram":
-        made.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach())
+        number = socket.socket(socket.AF_INET, socket.SOCK_DGRAM).detach()
     elif kind == "packet":
-        made.append(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).detach())
+        number = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).detach()
     else:
-        made.append(socket.socket().detach())
-    assert take({"x": made}, None, 80) is None
-    assert "passed the descriptor x, which is not a listening TCP or UNIX socket" in caplog.text
-
-
-def test_descriptors_of_ours_that_are_no_sockets_stay(made: list[int], caplog: pytest.LogCaptureFixture) -> None:
-    made.append(os.open("/dev/null", os.O_RDONLY))
-    assert take({"port-7": made, "rates": made, "packet-sockets": made}, None, 80) is None
-    assert is_open(made[0])
-    assert caplog.text == ""
+        number = socket.socket().detach()
+    assert UnitListener.found(Store({NAME: [number]}), None, 80) is None
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
+    assert f"a descriptor of {NAME} that is not a listening TCP or UNIX socket" in caplog.text
