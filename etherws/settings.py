@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from etherws import values
 from etherws.addresses import Networks
 from etherws.errors import SettingsError
 from etherws.file_names import absolute
@@ -173,65 +174,27 @@ class ServerSettings(DeviceSettings):
     def from_environ(cls, environ: Mapping[str, str]) -> ServerSettings:
         """The settings in the environment: ETHERWS_SERVER_DEVICE, _BRIDGE and so on, one for each field; an empty
         variable counts as unset. Raises SettingsError."""
-        values: dict[str, Any] = {}
+        found: dict[str, Any] = {}
         for each in fields(cls):
             name = f"ETHERWS_SERVER_{each.name.upper()}"
             if value := environ.get(name):
                 parse = _PARSERS.get(each.name)
-                values[each.name] = parse(name, value) if parse else value
-        return cls(**values)
-
-
-def duration(text: str) -> float:
-    """The seconds in a text: a number, with or without a unit (20, 20s, 500ms, 5m, 1h). Raises ValueError."""
-    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|)", text)
-    if not found:
-        raise ValueError(f"{text!r} is not a duration; write 20s, 500ms, 5m or a number of seconds")
-    return float(found[1]) * _UNITS[found[2]]
-
-
-_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def _integer(name: str, value: str) -> int:
-    if not re.fullmatch("[0-9]{1,9}", value):
-        raise SettingsError(f"{name} {value!r} is not a number; write digits only")
-    return int(value)
-
-
-def _duration(name: str, value: str) -> float:
-    try:
-        return duration(value)
-    except ValueError as exc:
-        raise SettingsError(f"{name}: {exc}") from exc
-
-
-def _switch(name: str, value: str) -> bool:
-    """Yes or no, in the words that click accepts for the options."""
-    word = value.strip().lower()
-    if word in ("1", "true", "t", "yes", "y", "on"):
-        return True
-    if word in ("0", "false", "f", "no", "n", "off"):
-        return False
-    raise SettingsError(f"{name} {value!r} is neither yes nor no; write 1 or 0")
-
-
-def _words(_: str, value: str) -> tuple[str, ...]:
-    return tuple(value.split())
+                found[each.name] = parse(name, value) if parse else value
+        return cls(**found)
 
 
 #: How to read a field from the environment if it is not a text; the same as click does for the options.
 _PARSERS: dict[str, Callable[[str, str], Any]] = {
-    "mtu": _integer,
-    "accept_ra": _switch,
-    "wire": _integer,
-    "allow_origin": _words,
-    "resume_timeout": _duration,
-    "trusted_proxy": _words,
-    "proxy_protocol": _switch,
-    "ping_interval": _duration,
-    "ping_timeout": _duration,
-    "carrier_timeout": _duration,
+    "mtu": values.integer,
+    "accept_ra": values.switch,
+    "wire": values.integer,
+    "allow_origin": values.words,
+    "resume_timeout": values.seconds,
+    "trusted_proxy": values.words,
+    "proxy_protocol": values.switch,
+    "ping_interval": values.seconds,
+    "ping_timeout": values.seconds,
+    "carrier_timeout": values.seconds,
 }
 
 

@@ -28,8 +28,9 @@ ROOMS: dict[str, set[str]] = {
     "file_names": set(),
     "small_files": {"file_names"},
     "reloadable": {"file_names"},
+    "values": set(),
     "kernel": {"log_limit"},
-    "settings": {"addresses", "file_names"},
+    "settings": {"addresses", "file_names", "values"},
     "features": {"settings"},
     "access": {"settings", "log_limit", "small_files", "file_names"},
     "tunnel": {
@@ -50,14 +51,14 @@ ROOMS: dict[str, set[str]] = {
     "wsgi": {"server", "settings"},
     "worker": {"server", "wsgi"},
     "handler": {"server"},
-    "cli": {"access", "client", "kernel", "server", "settings", "log_limit", "small_files", "file_names"},
+    "cli": {"access", "client", "kernel", "server", "settings", "log_limit", "small_files", "file_names", "values"},
     "__main__": {"cli"},
 }
 
 #: Modules that know bytes, settings and small files only: no event loop, no device, no socket.
 PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
-    "file_names",
+    *("file_names", "values"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("cli/examples", "cli/habits"),
     *(

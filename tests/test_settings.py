@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from etherws.errors import SettingsError
-from etherws.settings import ClientSettings, DeviceSettings, Retry, ServerSettings, Trust, duration, parse_header
+from etherws.settings import ClientSettings, DeviceSettings, Retry, ServerSettings, Trust, parse_header
 
 
 @pytest.mark.parametrize(
@@ -221,19 +221,6 @@ def test_a_port_is_kept_for_no_time_or_longer() -> None:
     assert ServerSettings(resume_timeout=0).resume_timeout == 0
     with pytest.raises(SettingsError, match=r"--resume-timeout -0\.1 s must not be below zero"):
         ServerSettings(resume_timeout=-0.1)
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("20", 20.0), ("20s", 20.0), ("500ms", 0.5), ("5m", 300.0), ("1.5h", 5400.0), ("0", 0.0)]
-)
-def test_durations(text: str, seconds: float) -> None:
-    assert duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "s", "1 s", "-1", "1d", ".5", "1.", "1e3", "\u0661", "1s\n"])
-def test_what_is_not_a_duration_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a duration; write 20s, 500ms, 5m or a number of seconds"):
-        duration(text)
 
 
 def test_trust_names_its_files() -> None:
