@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,10 @@ else:
 @cache
 def from_environ() -> Application:
     """The one Application of this process that the environment configures. Raises SettingsError."""
-    return Application(ServerSettings.from_environ(os.environ))
+    settings = ServerSettings.from_environ(os.environ)
+    if worker := gunicorn_workers.current():
+        settings = replace(settings, link=str(worker.cfg.address))
+    return Application(settings)
 
 
 def start_worker() -> None:

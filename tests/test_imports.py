@@ -29,13 +29,13 @@ ROOMS: dict[str, set[str]] = {
     "small_files": {"file_names"},
     "reloadable": {"file_names"},
     "values": set(),
-    "kernel": {"log_limit"},
+    "kernel": {"log_limit", "small_files", "values"},
     "settings": {"addresses", "file_names", "values"},
     "features": {"settings"},
     "access": {"settings", "log_limit", "small_files", "file_names"},
     "tunnel": {
-        *("kernel/interfaces", "kernel/bridges", "kernel/store", "kernel/state_file"),
-        *("settings", "close_codes", "log_limit"),
+        *("kernel/interfaces", "kernel/bridges", "kernel/mac", "kernel/state_folder", "kernel/store"),
+        *("kernel/state_file", "settings", "close_codes", "log_limit"),
     },
     "client": {
         *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import click
@@ -105,6 +105,7 @@ def server(
         raise SettingsError("--client-ca needs TLS: --certfile and --keyfile")
     if port is None:
         port = 443 if contexts else 80
+    settings = replace(settings, link=f"{address or '*'}:{port}{settings.path}")
     store = image.this().store
     prepared = [Application(settings, store)]
     keeps = Privileges(
@@ -187,6 +188,7 @@ def client(
                 timeout=connect_timeout,
             )
         )
+    settings = replace(settings, link=servers[0].target)
     if trust.insecure and not trust.pins:
         _tell("warning: --insecure: the server is not verified; anyone on the path can read and change all", err=True)
     for path in (

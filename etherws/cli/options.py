@@ -48,6 +48,11 @@ _interface = [
     ),
     _option("--bridge", metavar="NAME", help="Put the interface into this bridge, made if needed.  [default: none]"),
     _option("--mtu", type=int, metavar="BYTES", help="Set the interface's MTU.  [default: the kernel's, 1500]"),
+    _option(
+        "--mac",
+        metavar="ADDRESS",
+        help="Give the interface this Ethernet address.  [default: one of its own that stays]",
+    ),
     _flag("--accept-ra", help="Let the far LAN's routers configure this machine's IPv6.  [default: they cannot]"),
 ]
 
@@ -81,6 +86,12 @@ _process = [
         type=UserName(),
         metavar="USER[:GROUP]",
         help="Run as this user once all is open.  [default: who starts it, with CAP_NET_ADMIN alone]",
+    ),
+    _option(
+        "--state-dir",
+        type=FileName(),
+        metavar="FOLDER",
+        help="Keep the interface's address in this folder; '' keeps it nowhere.  [default: /var/lib/etherws for root]",
     ),
     _option(
         "--log-level",

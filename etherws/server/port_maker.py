@@ -93,7 +93,14 @@ class PortMaker:
         # The first port's MTU, since a bridge has the lowest of its ports'.
         mtu = profile.mtu or (interfaces.mtu_of(index) if index else self._settings.mtu)
         return self._port(
-            open_tap(pattern, bridge, mtu, taken=taken, accept_ra=self._settings.accept_ra),
+            open_tap(
+                pattern,
+                bridge,
+                mtu,
+                taken=taken,
+                accept_ra=self._settings.accept_ra,
+                address=self._interface.addresses.further,
+            ),
             origin,
         )
 

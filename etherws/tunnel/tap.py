@@ -18,6 +18,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from time import monotonic
+from typing import Protocol
 
 import gevent
 
@@ -44,6 +45,13 @@ NO_DESCRIPTOR = 2**31 - 1
 FEW_PACKETS = 2
 
 
+class Address(Protocol):
+    """Chooses an Ethernet address: see kernel/mac.py."""
+
+    def __call__(self, name: str, *, persistent: bool) -> str | None:
+        """The address for the interface of this name; None leaves it as it is."""
+
+
 class Tap:
     """One TAP, up and non-blocking. `name` and `index` are those that it had when last looked at: somebody may rename
     it, or move it to another network namespace; see locate()."""
@@ -55,6 +63,7 @@ class Tap:
         *,
         taken: Container[str] = frozenset(),
         accept_ra: bool = False,
+        address: Address | None = None,
     ) -> None:
         """Open the first device that fits `pattern`, and set its MTU in bytes if there is one.
 
@@ -62,7 +71,7 @@ class Tap:
 
         A persistent device that no process has open is taken over, and remains after close(); any other is removed by
         close(). Unless `accept_ra` is set, IPv6 gives a device that is made here no address by itself, and believes no
-        router advertisement there. Raises DeviceError.
+        router advertisement there. `address` chooses its Ethernet address. Raises DeviceError.
         """
         self._fd = open_device(pattern, taken)
         try:
@@ -70,7 +79,8 @@ class Tap:
             self.header = tap_driver.set_header(self._fd, pattern)
             self.name, self.index = tap_driver.name_and_index(self._fd)
             self._begin()
-            interfaces.set_up(self.index, mtu, autoconfigure=self.persistent or accept_ra)
+            mac = address(self.name, persistent=self.persistent) if address else None
+            interfaces.set_up(self.index, mtu, autoconfigure=self.persistent or accept_ra, address=mac)
         except BaseException:
             os.close(self._fd)
             raise
