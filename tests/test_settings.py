@@ -223,6 +223,30 @@ def test_a_port_is_kept_for_no_time_or_longer() -> None:
         ServerSettings(resume_timeout=-0.1)
 
 
+def test_an_ethernet_address_and_its_folder_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = ServerSettings.from_environ(
+        {
+            "ETHERWS_SERVER_MAC": "0200.0000.00AB",
+            "ETHERWS_SERVER_STATE_DIR": "state",
+            # No option: how this link is told from others is not the user's to say.
+            "ETHERWS_SERVER_LINK": "elsewhere",
+        }
+    )
+    assert (found.mac, found.state_dir, found.link) == ("02:00:00:00:00:ab", f"{tmp_path}/state", "")
+    assert (DeviceSettings(state_dir="").state_dir, DeviceSettings().state_dir) == ("", None)
+    assert (DeviceSettings.role, ClientSettings().role, ServerSettings().role) == ("", "client", "server")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("br0", "--mac 'br0' is not a MAC address"), ("ff:ff:ff:ff:ff:ff", "group"), ("0:0:0:0:0:0", "of no machine")],
+)
+def test_what_is_no_address_of_one_machine_is_refused(text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        ClientSettings(mac=text)
+
+
 def test_trust_names_its_files() -> None:
     assert Trust().files == (None, None, None)
     assert Trust("a", certfile="b", keyfile="c").files == ("a", "b", "c")

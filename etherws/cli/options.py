@@ -90,7 +90,7 @@ _process = [
     _option(
         "--state-dir",
         type=FileName(),
-        metavar="FOLDER",
+        metavar="DIR",
         help="Keep the interface's address in this folder; '' keeps it nowhere.  [default: /var/lib/etherws for root]",
     ),
     _option(

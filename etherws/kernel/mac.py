@@ -76,7 +76,10 @@ class Addresses:
                     log.warning("%s is not used: its address %s", file, exc)
             else:
                 log.info(
-                    "%s gets an address of its own: %s was made on another machine or for another link", name, file
+                    "%s gets an address of its own: %s was made on another machine, for another link, or in a container"
+                    " that was new",
+                    name,
+                    file,
                 )
         best = self._identities()[0]
         address = self._derive(best, name, first_byte)

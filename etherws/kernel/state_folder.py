@@ -81,7 +81,7 @@ class StateFolder:
         except OSError as exc:
             log.log(
                 self._level,
-                "%s cannot be kept: %s; it is made anew at each start (see --state-dir)",
+                "%s cannot be kept: %s; what is in it is derived again at each start (see --state-dir)",
                 path,
                 exc.strerror,
             )

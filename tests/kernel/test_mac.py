@@ -79,7 +79,8 @@ def test_a_clone_with_the_same_folder_makes_its_own_and_keeps_it(
     here[:] = CLONE
     assert before != addresses(tmp_path).first("ethws0") == addresses(tmp_path).first("ethws0")
     assert [record.getMessage() for record in caplog.records] == [
-        "ethws0 gets an address of its own: client-ethws0.json was made on another machine or for another link"
+        "ethws0 gets an address of its own: client-ethws0.json was made on another machine, for another link,"
+        " or in a container that was new"
     ]
 
 

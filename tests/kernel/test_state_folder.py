@@ -91,7 +91,10 @@ def test_a_fifo_or_a_folder_is_not_waited_for(tmp_path: Path, caplog: pytest.Log
     assert folder.read("a.json") is not None
     # Nor written.
     folder.write("b.json", WHAT)
-    assert "b.json cannot be kept: Is a directory; it is made anew at each start (see --state-dir)" in caplog.text
+    assert (
+        "b.json cannot be kept: Is a directory; what is in it is derived again at each start (see --state-dir)"
+        in caplog.text
+    )
 
 
 def test_a_folder_that_cannot_be_written_to_is_one_line(

@@ -6,6 +6,8 @@ import json
 from ipaddress import IPv6Address
 from pathlib import Path
 
+import pytest
+
 from tests.lab.hosts import Host, until
 
 SERVER = ("server", "--foreground")
@@ -84,10 +86,36 @@ def test_what_is_kept_is_in_the_folder_that_is_named_or_nowhere(host: Host, tmp_
     server = host.etherws(*SERVER, "--port", "0", "--state-dir", "file/folder", cwd=tmp_path)
     server.says("listening")
     assert mac(host, "ethws0") == before
-    assert "server-ethws0.json cannot be kept: Not a directory; it is made anew at each start" in server.output
+    assert (
+        "server-ethws0.json cannot be kept: Not a directory; what is in it is derived again at each start"
+        in server.output
+    )
 
 
 def test_an_address_that_is_none_is_refused(host: Host) -> None:
     refused = host.etherws(*SERVER, "--mac", "ff:ff:ff:ff:ff:ff")
     assert refused.ends() == 1
     assert "--mac 'ff:ff:ff:ff:ff:ff' is the address of a group of machines" in refused.output
+
+
+def test_the_clock_does_not_matter(host: Host, tmp_path: Path) -> None:
+    """A machine without a battery boots at 1970, and its clock jumps when NTP comes."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if library is None:
+        pytest.skip("no libfaketime on this machine")
+    clock = tmp_path / "clock"
+    clock.write_text("@1970-01-01 00:00:10\n")
+    faked = {
+        **{"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1"},
+        **{"FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"},
+    }
+    found = []
+    for env in (faked, {}, faked):
+        server = host.etherws(*SERVER, "--port", "0", "--state-dir", str(tmp_path), env=env)
+        server.says("listening")
+        clock.write_text("@2040-01-01 00:00:00\n")
+        found.append(mac(host, "ethws0"))
+        server.stop()
+        assert "WARNING" not in server.output.replace("WARNING anyone who reaches this server", "")
+    assert len(set(found)) == 1
+    assert json.loads((tmp_path / "server-ethws0.json").read_text())["address"] == found[0]
