@@ -89,7 +89,7 @@ _process = [
     ),
     _option(
         "--state-dir",
-        type=FileName(),
+        type=WrittenFile(),
         metavar="DIR",
         help="Keep the interface's address in this folder; '' keeps it nowhere.  [default: /var/lib/etherws for root]",
     ),
