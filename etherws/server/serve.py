@@ -115,11 +115,11 @@ def serve(
     server = Server(sock, application, contexts)
     try:
         name = application.start()
+        opened()
         if rest := application.store.drop_rest():
             log.warning(
                 "of what the process before has left, this is of no use here: %s", printable(some_of(rest, NAMED))
             )
-        opened()
         server.start()
         gevent.signal_handler(signal.SIGHUP, reload, partial(_reload, application, contexts))
         gevent.signal_handler(signal.SIGUSR1, application.log_counters)

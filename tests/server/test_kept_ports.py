@@ -89,10 +89,11 @@ class Lives:
 
     def hand_over(self) -> None:
         """The process ends in order, and the next one starts."""
+        descriptors = [port.tap.fileno() for port in self.ports]
         self.ports.hand_over()
         # The end of the process closes its descriptors.
-        for port in self.ports._maker._kept._kept:
-            port.tap._device.close()
+        for descriptor in descriptors:
+            os.close(descriptor)
         before, self.store = self.store, self.store.next()
         before.close()
         self.ports = self._start()

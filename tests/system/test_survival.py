@@ -210,3 +210,31 @@ def test_the_last_stop_closes_what_was_kept(host: Host) -> None:
     assert "ethws0" in host.links()
     service.manager.stop()
     assert "ethws0" not in host.links()
+
+
+def test_a_client_that_starts_again_has_all_as_it_was(hosts: tuple[Host, Host]) -> None:
+    one, other = hosts
+    server = one.etherws("server", "--foreground", "--bridge", "br0")
+    server.says("listening on ws")
+    arguments = ["--bridge", "br1", "--drop", "bpdu", "--mtu", "1400", "ws://192.0.2.1/"]
+    service = Service(other, "client", *arguments)
+    for host, name, address in ((one, "br0", "10.0.0.1/24"), (other, "br1", "10.0.0.2/24")):
+        add_addresses(host, name, address)
+    stream = Stream(other, one, "10.0.0.1")
+    stream.goes_on()
+    before, counted, first = look(other), counters(other, "ethws0"), service.pid
+    for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGUSR2, signal.SIGTERM):
+        service.end(number)
+        stream.goes_on()
+        assert look(other) == before
+        now = counters(other, "ethws0")
+        assert all(now[key] >= counted[key] for key in ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes"))
+        counted = now
+    assert stream.end()
+    # The server keeps the port for a client that says that it comes again.
+    assert server.output.count("closed by the peer, code 1012") == 3
+    assert server.output.count("joined on ethws0") == 5
+    assert service.manager.output.count("started ") == 4
+    assert service.pid != first
+    assert "br1 stays" not in service.manager.output
+    assert "Traceback" not in service.manager.output
