@@ -73,11 +73,13 @@ def server(
     keyfile: str | None,
     certfile: str | None,
     client_ca: str | None,
+    workers: int,
     **options: Any,
 ) -> None:
     """Listen for clients. Each gets a TAP; the first gets ethws0. Runs in the background."""
     from etherws.server import serve as serving
     from etherws.server.application import Application
+    from etherws.workers import serve_workers
 
     settings = ServerSettings(**_fields_of(ServerSettings, options))
     contexts = None
@@ -91,9 +93,14 @@ def server(
     if port is None:
         port = 443 if contexts else 80
     application = Application(settings)
+    count = workers or len(os.sched_getaffinity(0))
 
     def run(ready: Any, stop: Any) -> None:
-        serving.serve(application, address=address, port=port, contexts=contexts, ready=ready, stop=stop)
+        if count == 1:
+            serving.serve(application, address=address, port=port, contexts=contexts, ready=ready, stop=stop)
+        else:
+            tls = (certfile, keyfile, client_ca) if certfile and keyfile else None
+            serve_workers.serve(application, count, address=address, port=port, tls=tls, ready=ready, stop=stop)
 
     _run(run, **options)
 

@@ -57,6 +57,11 @@ class Application:
         """Make the first TAP, unless that was done before; return its name. Raises DeviceError or SettingsError."""
         return self._tunnels.start()
 
+    @property
+    def tunnels(self) -> int:
+        """How many clients have a port."""
+        return self._tunnels.count
+
     def reload(self) -> None:
         """Read the files of passwords, tokens and rules again. Within two seconds they also count for the clients that
         are connected: see review.py."""

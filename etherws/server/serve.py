@@ -92,16 +92,11 @@ def serve(
     try:
         name = application.start()
         server.start()
-        gevent.signal_handler(signal.SIGHUP, _reload, application, contexts)
+        gevent.signal_handler(signal.SIGHUP, reload, application, contexts)
         gevent.signal_handler(signal.SIGUSR1, application.log_counters)
         if warning := exposure(server.socket, application, contexts.get().verify_mode if contexts else None):
             log.warning("%s", warning)
-        scheme, path = "wss" if contexts else "ws", application.settings.path
-        if isinstance(sock, UnixListener):
-            ready(f"{name} is up, listening on {address} for {scheme}, path {path}")
-        else:
-            where = authority(address or "*", server.socket.getsockname()[1])
-            ready(f"{name} is up, listening on {scheme}://{where}{path}")
+        ready(started(name, server.socket, address, application.settings.path, tls=contexts is not None))
         stop.wait()
     finally:
         if isinstance(sock, UnixListener):
@@ -111,7 +106,16 @@ def serve(
         server.stop(timeout=STOP_TIMEOUT)
 
 
-def _reload(application: Application, contexts: TlsContexts | None) -> None:
+def started(name: str, sock: Any, address: str | None, path: str, *, tls: bool) -> str:
+    """What to say when all is up: `name` is the first TAP's, `address` the option, `path` the tunnel's."""
+    scheme = "wss" if tls else "ws"
+    if sock.family == socket.AF_UNIX:
+        return f"{name} is up, listening on {address} for {scheme}, path {path}"
+    return f"{name} is up, listening on {scheme}://{authority(address or '*', sock.getsockname()[1])}{path}"
+
+
+def reload(application: Application, contexts: TlsContexts | None) -> None:
+    """Read all files again."""
     application.reload()
     if contexts:
         contexts.reload()

@@ -61,6 +61,11 @@ class Tunnels:
                 self._loops.start()
             return self._ports.name
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._sessions)
+
     def stop(self, timeout: float) -> DeviceError | None:
         """Close every tunnel with 1001, within `timeout` seconds, and remove what start() made. Return what could not
         be removed."""
