@@ -14,6 +14,9 @@ from etherws.workers.load_table import LoadTable
 #: workers would wait for each other's rows at each connection.
 SLACK = 1
 
+#: Seconds between two lines of a worker's row: a quarter of what makes it stale.
+BEAT = 0.25
+
 #: For a worker without others: no limit.
 ALL = 1 << 30
 
@@ -29,9 +32,14 @@ class Balance:
         self.publish()
 
     def publish(self, more: int = 0) -> None:
-        """Tell the others how loaded this worker is. `more` connections were accepted, and are not counted yet. Also to
-        be called four times a second: who says nothing does not count."""
+        """Tell the others how loaded this worker is. `more` connections were accepted, and are not counted yet."""
         self._table.write(self._tunnels(), self._waiting() + more, full=self._full)
+
+    def keep_publishing(self, sleep: Callable[[float], object]) -> None:
+        """Never returns; `sleep` waits for so many seconds."""
+        while True:
+            sleep(BEAT)
+            self.publish()
 
     def become_full(self, full: bool) -> None:
         """Whether this worker can take no more connections now. The others do not leave any to it meanwhile."""

@@ -86,6 +86,11 @@ class Supervisor:
         self._decided = {number: Event() for number in range(1, count + 1)}
         self._last_line = ""
 
+    @property
+    def workers(self) -> list[Worker]:
+        """The last one of each number; it may have ended."""
+        return list(self._workers.values())
+
     def start(self) -> None:
         """Start them all, and return when they accept connections. Raises WorkerError if none does."""
         self._keepers = [gevent.spawn(self._keep, number) for number in self._decided]

@@ -13,24 +13,21 @@ import socket
 from collections.abc import Sequence
 
 import gevent
+from gevent.event import Event
 from gevent.socket import socket as GeventSocket
 
 from etherws.errors import EtherwsError, WorkerError
-from etherws.log_limit import LogLimit
 from etherws.server import serve
 from etherws.server.accepting import allow_descriptors
 from etherws.server.application import Application
 from etherws.workers import orders
 from etherws.workers.balance import Balance
 from etherws.workers.child import end_with_parent
-from etherws.workers.lines import ForParent, Lines
+from etherws.workers.lines import ForParent, Lines, log_unexpected_errors
 from etherws.workers.load_table import LoadTable
 from etherws.workers.remote_ports import RemotePorts
 
 log = logging.getLogger(__name__)
-
-#: Seconds between two lines of a worker's row: a quarter of what makes it stale.
-BEAT = 0.25
 
 #: Seconds that the tunnels have to close: less than the parent waits (supervisor.py, STOP_TIMEOUT).
 CLOSE_TIMEOUT = 1.3
@@ -44,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     root = logging.getLogger()
     root.addHandler(Lines(ForParent("%(message)s")))
-    _log_unexpected_errors()
+    log_unexpected_errors()
     try:
         _run(socket.socket(fileno=channel), GeventSocket(fileno=listener), LoadTable(table))
     except EtherwsError as exc:
@@ -62,7 +59,8 @@ def _run(channel: socket.socket, listener: GeventSocket, table: LoadTable) -> No
     logging.getLogger("etherws").setLevel(told.log_level)
     allow_descriptors()
     contexts = serve.tls_contexts(*told.tls) if told.tls else None
-    ports = RemotePorts(channel)
+    stopped = Event()
+    ports = RemotePorts(channel, lambda reason: stopped.set())
     application = Application(told.settings, make_ports=lambda: ports, limiter=ports.limiter)
     server = serve.Server(listener, application, contexts)
     try:
@@ -70,27 +68,11 @@ def _run(channel: socket.socket, listener: GeventSocket, table: LoadTable) -> No
         balance = Balance(table, lambda: application.tunnels, lambda: server.front_door.waiting.count)
         server.others = balance
         server.start()
-        gevent.spawn(_beat, balance)
+        gevent.spawn(balance.keep_publishing, gevent.sleep)
         gevent.signal_handler(signal.SIGHUP, serve.reload, application, contexts)
         gevent.signal_handler(signal.SIGUSR1, application.log_counters)
-        ports.stopped.wait()
+        stopped.wait()
     finally:
         server.close()
         application.stop(CLOSE_TIMEOUT)
         server.stop(timeout=serve.STOP_TIMEOUT)
-
-
-def _beat(balance: Balance) -> None:
-    while True:
-        gevent.sleep(BEAT)
-        balance.publish()
-
-
-def _log_unexpected_errors() -> None:
-    """As cli/log_writer.py, log_unexpected_errors()."""
-    limit = LogLimit(log)
-
-    def print_exception(context: object, kind: type[BaseException], error: BaseException | None, trace: object) -> None:
-        limit.unexpected(error if isinstance(error, BaseException) else kind())
-
-    gevent.get_hub().print_exception = print_exception  # type: ignore[method-assign, assignment]

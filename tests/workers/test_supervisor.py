@@ -1,4 +1,4 @@
-"""The workers of one server: started, replaced, killed when they hang, ended with it. Workers here are small scripts."""
+"""The workers of one server: started, replaced, killed when they hang, ended with it. Here they are small scripts."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_worker_that_never_starts_is_killed(
 def test_the_start_fails_with_the_words_of_the_worker(made: Made, caplog: pytest.LogCaptureFixture) -> None:
     found = made("os.write(2, b'<40>/x.pem: no such file\\n'); sys.exit(3)", count=2)
     found._sleep = gevent.sleep
-    with pytest.raises(WorkerError, match="no worker could be started: /x.pem: no such file"):
+    with pytest.raises(WorkerError, match=r"no worker could be started: /x\.pem: no such file"):
         found.start()
     # Both say it, and it is the same.
     assert caplog.text.count("/x.pem: no such file") == 1

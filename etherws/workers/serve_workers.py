@@ -1,0 +1,122 @@
+"""``etherws server --workers N``: this process has the listening socket and the ports, its workers serve the clients.
+
+It outlives each of its workers; so it has what must be there once, and counts what counts for all. Compare
+server/serve.py, which is all of it in one process. Read next: supervisor.py, port_server.py, worker_process.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable
+
+import gevent
+from gevent.event import Event
+
+from etherws.file_names import absolute
+from etherws.server import serve as one_process
+from etherws.server.accepting import allow_descriptors
+from etherws.server.application import Application
+from etherws.server.listen import UnixListener, listen
+from etherws.server.ports import Ports
+from etherws.settings import ServerSettings
+from etherws.workers import load_table
+from etherws.workers.load_table import LoadTable
+from etherws.workers.orders import Orders
+from etherws.workers.port_server import PortServer
+from etherws.workers.supervisor import Supervisor, Worker
+from etherws.workers.worker_link import WorkerLink
+
+log = logging.getLogger(__name__)
+
+#: The files of certificate, key and client authorities.
+Tls = tuple[str, str, str | None]
+
+
+def serve(
+    application: Application,
+    count: int,
+    *,
+    address: str | None,
+    port: int,
+    tls: Tls | None,
+    ready: Callable[[str], None],
+    stop: Event,
+) -> None:
+    """Serve by `count` workers until `stop` is set. Otherwise as server/serve.py: serve(); `application` has the
+    settings, and serves nobody here. Raises ListenError, DeviceError or WorkerError; then nothing of what it made
+    remains."""
+    allow_descriptors()
+    contexts = None
+    if tls:
+        tls = (
+            absolute("--certfile", tls[0]),
+            absolute("--keyfile", tls[1]),
+            tls[2] and absolute("--client-ca", tls[2]),
+        )
+        contexts = one_process.tls_contexts(*tls)
+    sock = listen(address, port)
+    try:
+        parent = Parent(application.settings, count, sock.fileno(), tls)
+        try:
+            parent.start()
+            gevent.signal_handler(signal.SIGHUP, parent.supervisor.signal, signal.SIGHUP)
+            gevent.signal_handler(signal.SIGUSR1, parent.supervisor.signal, signal.SIGUSR1)
+            if warning := one_process.exposure(sock, application, contexts.get().verify_mode if contexts else None):
+                log.warning("%s", warning)
+            path = application.settings.path
+            up = one_process.started(parent.ports.name, sock, address, path, tls=tls is not None)
+            ready(f"{up}, with {count} workers")
+            stop.wait()
+        finally:
+            parent.stop()
+            parent.close()
+    finally:
+        if isinstance(sock, UnixListener):
+            sock.remove()
+        sock.close()
+
+
+class Parent:
+    """The ports, and the workers that use them."""
+
+    def __init__(self, settings: ServerSettings, count: int, listener: int, tls: Tls | None) -> None:
+        """Make the first port. `listener` is the descriptor of the listening socket. Raises DeviceError."""
+        self._settings, self._tls = settings, tls
+        self._table = LoadTable(load_table.create())
+        try:
+            self.ports = Ports(settings, settings.resume_timeout)
+        except BaseException:
+            self._table.close()
+            raise
+        self._port_server = PortServer(self.ports, settings, self._hung)
+        self.supervisor = Supervisor(count, self._table, (listener, self._table.fd), self._attach)
+
+    def start(self) -> None:
+        """Start the workers. Raises WorkerError."""
+        self.supervisor.start()
+
+    def stop(self) -> None:
+        """End the workers, within 2 s."""
+        self._port_server.stop()
+        self.supervisor.stop()
+        self._port_server.close()
+
+    def close(self) -> None:
+        """Remove the ports. Raises DeviceError."""
+        try:
+            self.ports.close()
+        finally:
+            self._table.close()
+
+    def _attach(self, worker: Worker) -> None:
+        """A worker was started: tell it what to do, and serve it."""
+        level = logging.getLogger("etherws").getEffectiveLevel()
+        # A new socket takes it at once.
+        worker.channel.send(Orders(worker.number, self._settings, self._tls, level).encode())
+        self._port_server.attach(worker.channel, worker.child.pid)
+
+    def _hung(self, link: WorkerLink, why: str) -> None:
+        for worker in self.supervisor.workers:
+            if worker.child.pid == link.pid:
+                self.supervisor.hung(worker, f"must be ended: {why}")
