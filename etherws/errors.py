@@ -13,6 +13,7 @@ those below.
     |   +-- DeviceLost         the TAP was deleted while it was in use
     +-- AlreadyLinked          another process links the same bridge to the same server
     +-- NoPort                 the server has no TAP for another client (HTTP 503)
+    +-- ChannelError           the process that has the ports, and a worker, cannot talk to each other
     +-- ListenError            the server cannot listen, or cannot use its certificate
     +-- ProxyError             what a trusted reverse proxy says about its client cannot be used
     +-- ConnectError           the client's attempt to reach the server failed
@@ -97,6 +98,10 @@ class AlreadyLinked(EtherwsError):
 
 class NoPort(EtherwsError):
     """The server has no TAP for another client; it answers 503."""
+
+
+class ChannelError(EtherwsError):
+    """The process that has the ports, and one of its workers, cannot talk to each other."""
 
 
 class ListenError(EtherwsError):
