@@ -43,10 +43,14 @@ ROOMS: dict[str, set[str]] = {
         *("tunnel", "kernel", "access", "settings", "addresses", "close_codes", "features", "log_limit", "reloadable"),
         "file_names",
     },
-    "wsgi": {"server", "settings"},
-    "worker": {"server", "wsgi"},
+    "workers": {
+        *("server", "tunnel", "kernel", "access", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
+        "file_names",
+    },
+    "wsgi": {"server", "workers", "settings"},
+    "worker": {"server", "workers", "wsgi"},
     "handler": {"server"},
-    "cli": {"access", "client", "kernel", "server", "settings", "log_limit", "small_files", "file_names"},
+    "cli": {"access", "client", "kernel", "server", "workers", "settings", "log_limit", "small_files", "file_names"},
     "__main__": {"cli"},
 }
 
@@ -77,6 +81,7 @@ PURE = {
         "server/proxy_protocol",
     ),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
+    "tunnel/shared_rates",
 }
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}

@@ -8,7 +8,7 @@ nothing. Read next: handshake.py, authenticate.py, tunnels.py.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from urllib.parse import unquote_to_bytes
 
@@ -21,7 +21,9 @@ from etherws.errors import DeviceError, EtherwsError, Refused, printable
 from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
 from etherws.server import authenticate, gunicorn_workers, handshake, takeover
+from etherws.server.any_ports import AnyPorts
 from etherws.server.http import PRESENCE, UPGRADE
+from etherws.server.login_queue import Limiter
 from etherws.server.presence import UNKNOWN, Presence
 from etherws.server.review import Review
 from etherws.server.takeover import Environ, Headers, StartResponse
@@ -35,18 +37,25 @@ log = logging.getLogger(__name__)
 class Application:
     """A WSGI callable, for one server."""
 
-    def __init__(self, settings: ServerSettings) -> None:
-        """Raises SettingsError if a file of passwords, tokens or rules cannot be used."""
+    def __init__(
+        self,
+        settings: ServerSettings,
+        *,
+        make_ports: Callable[[], AnyPorts] | None = None,
+        limiter: Limiter | None = None,
+    ) -> None:
+        """In a worker, `make_ports` gives the ports and `limiter` counts the failed logins of all; by default this
+        process has its own. Raises SettingsError if a file of passwords, tokens or rules cannot be used."""
         self.settings = settings
         # The URL path of the tunnel. PATH_INFO has the decoded bytes, as latin-1 (PEP 3333).
         self._url_path = unquote_to_bytes(settings.path).decode("latin-1").rstrip("/")
         self._proxies = TrustedProxies(settings.trusted_proxy)
-        self.authenticator = authenticate.Authenticator(settings)
+        self.authenticator = authenticate.Authenticator(settings, limiter)
         self._policy = Reloadable(
             lambda: policy.load(settings.policy) if settings.policy else policy.DEFAULT, [settings.policy]
         )
         self._review = Review(self.authenticator, self._policy)
-        self._tunnels = Tunnels(settings, self._review)
+        self._tunnels = Tunnels(settings, self._review, make_ports)
         #: Another server that runs this.
         self._host: gunicorn_workers.Host | None = None
         self._end: gevent.Greenlet[..., DeviceError | None] | None = None

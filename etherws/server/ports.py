@@ -14,6 +14,7 @@ import gevent
 
 from etherws.access.policy import Profile
 from etherws.errors import DeviceError, NoPort
+from etherws.kernel.loop_watch import LoopWatch
 from etherws.kernel.rules import Rules
 from etherws.server.owners import Owners
 from etherws.server.port import ClientKey, Port, State, rules_of
@@ -53,6 +54,8 @@ class Ports:
         self._first = self._maker.first
         #: All that are not gone.
         self._ports = [self._first]
+        self._loops = LoopWatch(lambda: {port.tap.index: port.client.label for port in self._ports})
+        self._loops.start()
 
     def __iter__(self) -> Iterator[Port]:
         """All that are not gone."""
@@ -180,6 +183,7 @@ class Ports:
 
     def close(self) -> None:
         """Remove what was made: the TAPs, and the bridge unless others use it."""
+        self._loops.close()
         self._first.become(State.GONE)
         self._ports.remove(self._first)
         # Closing a TAP takes a moment, in which a session may end and its port go.

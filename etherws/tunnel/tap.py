@@ -22,7 +22,7 @@ import gevent
 
 from etherws.errors import DeviceError, DeviceLost
 from etherws.kernel import interfaces
-from etherws.tunnel import tap_driver
+from etherws.tunnel import tap_device, tap_driver
 from etherws.tunnel.scheduling import TURN_SECONDS
 from etherws.tunnel.tap_device import Descriptor, Device, open_device
 from etherws.tunnel.wire import BATCH_BYTES, Batch, Buffer
@@ -76,11 +76,12 @@ class Tap:
             raise
 
     @classmethod
-    def adopt(cls, fd: int, index: int = 0, header: tap_driver.Header | None = None) -> Tap:
+    def adopt(cls, fd: int, index: int = 0, header: tap_driver.Header | None = None, *, borrowed: bool = False) -> Tap:
         """The TAP of a descriptor that another process of etherws has opened. It belongs to the Tap from now on.
 
         `index` is the last one that is known, for a device that is in another network namespace now; `header` is that
-        process's Tap.header. The interface itself is left as it is. Raises DeviceError if this is no TAP, or if its
+        process's Tap.header. If it is `borrowed`, that process keeps the device, and close() closes only this
+        descriptor. The interface itself is left as it is. Raises DeviceError if this is no TAP, or if its
         interface was deleted; then the descriptor is still the caller's, and open.
         """
         tap = cls.__new__(cls)
@@ -98,6 +99,7 @@ class Tap:
         tap.header = header or tap.header
         tap._device = Descriptor(fd)
         tap._begin()
+        tap._borrowed = borrowed
         return tap
 
     def _begin(self) -> None:
@@ -106,6 +108,7 @@ class Tap:
         os.set_inheritable(self._fd, False)
         #: Whether the device was there before, and stays.
         self.persistent = bool(tap_driver.interface(self._fd)[1] & tap_driver.IFF_PERSIST)
+        self._borrowed = False
         self.drops: Counter[str] = Counter()
         self._readable = gevent.get_hub().loop.io(self._fd, 1)
         self._waited = 0.0
@@ -169,7 +172,7 @@ class Tap:
             except OSError:
                 break
         self.drops.clear()
-        self._stop_carrier_timeout()
+        self.stop_carrier_timeout()
         self.carrier(True)
 
     def start_carrier_timeout(self, timeout: float) -> None:
@@ -241,7 +244,13 @@ class Tap:
     def close(self) -> None:
         """Close the device; the kernel then removes it, unless it is persistent. Its next owner finds it as it was."""
         self._readable.close()
-        self._stop_carrier_timeout()
+        self.stop_carrier_timeout()
+        if self._borrowed:
+            tap_device.forget_events(self._fd)
+            self._fd = NO_DESCRIPTOR
+            # Another process has it open: the kernel removes nothing now.
+            self._device.close()
+            return
         if self.persistent:
             tap_driver.put_back(self._fd, self.header)
         # What is still asked of it must not reach the next file of its number.
@@ -249,7 +258,8 @@ class Tap:
         # The kernel needs tens of milliseconds to remove an interface. In a thread, other connections go on meanwhile.
         gevent.get_hub().threadpool.apply(self._device.close)
 
-    def _stop_carrier_timeout(self) -> None:
+    def stop_carrier_timeout(self) -> None:
+        """There is a session again, here or in another process: the carrier is not switched off."""
         if self._carrier_timer is not None:
             self._carrier_timer.kill(block=False)
             self._carrier_timer = None
