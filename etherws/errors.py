@@ -103,6 +103,8 @@ class NoPort(EtherwsError):
 
 class WorkerError(EtherwsError):
     """None of the server's workers can be started."""
+
+
 class ChannelError(EtherwsError):
     """The process that has the ports, and one of its workers, cannot talk to each other."""
 

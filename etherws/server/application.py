@@ -81,12 +81,15 @@ class Application:
         """Log a line for each session: how long it runs, what it has carried and dropped."""
         self._review.log_counters()
 
-    def stop(self, timeout: float = 1.7) -> None:
+    def stop(self, timeout: float = 1.7, *, handing_over: bool = False) -> None:
         """Close every tunnel with 1001 and remove what start() made. It takes `timeout` seconds, or a little longer,
-        and may be called again. Raises DeviceError."""
+        and may be called again. Raises DeviceError.
+
+        With `handing_over`, another process comes at once: tunnels are closed with 1012 (service restart), and their
+        ports are kept for their clients."""
         # In a greenlet of its own: gunicorn raises SystemExit in this one when a signal comes, also now.
         if self._end is None:
-            self._end = gevent.spawn(self._tunnels.stop, timeout)
+            self._end = gevent.spawn(self._tunnels.stop, timeout, handing_over=handing_over)
         if error := self._end.get():
             raise error
 

@@ -16,6 +16,7 @@ from gevent.lock import BoundedSemaphore
 
 from etherws import features
 from etherws.access.policy import Profile
+from etherws.close_codes import CloseCode
 from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, NoPort, Refused
 from etherws.log_limit import LogLimit
 from etherws.server import authenticate, handshake, negotiation, takeover
@@ -68,13 +69,13 @@ class Tunnels:
         """How many there are."""
         return len(self._sessions)
 
-    def stop(self, timeout: float) -> DeviceError | None:
+    def stop(self, timeout: float, *, handing_over: bool = False) -> DeviceError | None:
         """Close every tunnel with 1001, within `timeout` seconds, and remove what start() made. Return what could not
-        be removed."""
+        be removed. With `handing_over` tunnels are closed with 1012, and ports are kept for their clients."""
         self._stopping = True
         self._review.stop()
         for session in filter(None, self._sessions.values()):
-            session.stop()
+            session.restart() if handing_over else session.stop()
         gevent.wait(list(self._sessions), timeout=timeout)
         if self._ports is not None:
             try:
@@ -178,11 +179,12 @@ class Tunnels:
             self._log.log(logging.WARNING, "MTU", "%s", features.mtu_warning(name, mtu, client, agreed.mtu))
 
     def _leave(self, port: AnyPort, reason: EtherwsError | None) -> None:
-        """The session has ended. The port is kept for its client, unless one side closed the WebSocket on purpose."""
+        """The session has ended. The port is kept for its client, unless one side closed the WebSocket on purpose, and
+        not to come back at once."""
         if self._ports is None:
             return
         try:
-            if isinstance(reason, ConnectionClosed) and reason.code:
+            if isinstance(reason, ConnectionClosed) and reason.code not in (None, CloseCode.SERVICE_RESTART):
                 self._ports.free(port)
             else:
                 self._ports.park(port)

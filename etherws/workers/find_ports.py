@@ -76,8 +76,8 @@ def find(
 ) -> tuple[socket.socket, int]:
     """A connection to the process that has the ports of these settings, and the descriptor of the table of loads.
 
-    `masters` are the processes that start workers such as this one: meeting.py. `launcher` was made while this process still had the rights to make interfaces; by default one is made when it is
-    needed. Raises WorkerError.
+    `masters` are the processes that start workers such as this one: meeting.py. `launcher` was made while this process
+    still had the rights to make interfaces; by default one is made when it is needed. Raises WorkerError.
     """
     name = meeting.name_of(settings.device)
     level = logging.getLogger("etherws").getEffectiveLevel()

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from etherws import __version__
 from etherws.errors import WorkerError
 from etherws.settings import DeviceSettings, ServerSettings
+from etherws.workers.orders import settings_of
 
 #: Bytes of a message. The settings have names of files and of networks.
 SIZE_MAX = 64 * 1024
@@ -69,9 +70,8 @@ def read_introduction(data: bytes) -> Introduction:
     """What a worker said. Raises WorkerError if it is junk, or of a release with other settings."""
     try:
         values = json.loads(data)
-        given = {name: tuple(each) if isinstance(each, list) else each for name, each in values["settings"].items()}
         masters = tuple(int(pid) for pid in values["masters"])
-        return Introduction(str(values["version"]), masters, ServerSettings(**given), int(values["log_level"]))
+        return Introduction(str(values["version"]), masters, settings_of(values["settings"]), int(values["log_level"]))
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise WorkerError(f"the ports are had by etherws {__version__}, which this worker is not; {RESTART}") from exc
 

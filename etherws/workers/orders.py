@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from etherws.settings import ServerSettings
 
@@ -33,13 +34,16 @@ class Orders:
         return data
 
 
+def settings_of(values: dict[str, Any]) -> ServerSettings:
+    """The settings that asdict() and JSON have made values of. Raises SettingsError, and TypeError for other names."""
+    return ServerSettings(**{name: tuple(each) if isinstance(each, list) else each for name, each in values.items()})
+
+
 def decode(data: bytes) -> Orders:
     """The orders in a message. Raises ValueError or SettingsError."""
     try:
         values = json.loads(data)
-        found = values["settings"].items()
-        settings = {name: tuple(value) if isinstance(value, list) else value for name, value in found}
         tls = values["tls"] and tuple(values["tls"])
-        return Orders(values["number"], ServerSettings(**settings), tls, values["log_level"])
+        return Orders(values["number"], settings_of(values["settings"]), tls, values["log_level"])
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise ValueError(f"these are no orders for a worker: {exc!r}") from exc

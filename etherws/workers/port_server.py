@@ -53,10 +53,11 @@ class PortServer:
         self.workers.add(link)
         return link
 
-    def stop(self) -> None:
-        """Tell all workers that the server is stopping. They end their sessions, and then themselves."""
+    def stop(self, *, handing_over: bool = False) -> None:
+        """Tell all workers that the server is stopping; with `handing_over`, that another process takes over at once.
+        They end their sessions, and then themselves."""
         for link in self.workers:
-            link.channel.tell("stop", {})
+            link.channel.tell("stop", {"handing_over": handing_over})
 
     def close(self) -> None:
         """Serve nobody any more."""

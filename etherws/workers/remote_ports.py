@@ -51,6 +51,8 @@ class RemotePorts:
         cannot be talked to.
         """
         self._on_end = on_end
+        #: Whether the server stops because another process takes over at once.
+        self.handing_over = False
         self._ports: WeakValueDictionary[int, RemotePort] = WeakValueDictionary()
         self._ended = False
         self._channel = Channel(sock)
@@ -154,6 +156,7 @@ class RemotePorts:
                 if (port := self._port(message)) is not None:
                     port.fail(error_of(message))
             case "stop":
+                self.handing_over = bool(message.get("handing_over"))
                 self._end("the server is stopping")
             case _:
                 raise ChannelError(f"it tells {verb!r}, which nobody knows")

@@ -96,9 +96,10 @@ class Parent:
         """Start the workers. Raises WorkerError."""
         self.supervisor.start()
 
-    def stop(self) -> None:
-        """End the workers, within 2 s."""
-        self._port_server.stop()
+    def stop(self, *, handing_over: bool = False) -> None:
+        """End the workers, within 2 s. With `handing_over`, their clients are told to come back at once, and their
+        ports are kept for them."""
+        self._port_server.stop(handing_over=handing_over)
         self.supervisor.stop()
         self._port_server.close()
 

@@ -30,7 +30,7 @@ from etherws.workers.remote_ports import RemotePorts
 log = logging.getLogger(__name__)
 
 #: Seconds that the tunnels have to close: less than the parent waits (supervisor.py, STOP_TIMEOUT).
-CLOSE_TIMEOUT = 1.3
+CLOSE_TIMEOUT = 1.0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -74,5 +74,5 @@ def _run(channel: socket.socket, listener: GeventSocket, table: LoadTable) -> No
         stopped.wait()
     finally:
         server.close()
-        application.stop(CLOSE_TIMEOUT)
+        application.stop(CLOSE_TIMEOUT, handing_over=ports.handing_over)
         server.stop(timeout=serve.STOP_TIMEOUT)

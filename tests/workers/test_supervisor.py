@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import gevent
 import pytest
@@ -93,6 +94,10 @@ def until(condition: Callable[[], object]) -> None:
         gevent.sleep(0.01)
 
 
+def replaced(found: Supervisor, first: Worker) -> bool:
+    return found._workers[1] is not first and found._workers[1].ready
+
+
 def test_the_start_is_over_when_all_accept(made: Made, table: LoadTable) -> None:
     found = made(GOOD, count=2)
     found.start()
@@ -107,7 +112,7 @@ def test_a_worker_that_ends_is_replaced_and_the_log_says_how_it_ended(
     found.start()
     first = found._workers[1]
     os.kill(first.child.pid, signal.SIGKILL)
-    until(lambda: found._workers[1] is not first and found._workers[1].ready)
+    until(partial(replaced, found, first))
     assert (
         f"worker 1 (pid {first.child.pid}) is gone: it was ended by SIGKILL; its 7 clients connect again" in caplog.text
     )
@@ -117,7 +122,7 @@ def test_a_worker_that_hangs_is_killed_and_replaced(made: Made, caplog: pytest.L
     found = made(HANGS, GOOD)
     found.start()
     first = found._workers[1]
-    until(lambda: found._workers[1] is not first and found._workers[1].ready)
+    until(partial(replaced, found, first))
     assert f"worker 1 (pid {first.child.pid}) has not answered for 1 s: it is killed" in caplog.text
     assert "its 7 clients connect again" in caplog.text
 
@@ -208,6 +213,6 @@ def test_descriptors_do_not_grow(made: Made) -> None:
     for _ in range(3):
         first = found._workers[1]
         first.child.signal(signal.SIGKILL)
-        until(lambda worker=first: found._workers[1] is not worker and found._workers[1].ready)
+        until(partial(replaced, found, first))
         first.channel.close()
     assert len(os.listdir("/proc/self/fd")) == before
