@@ -36,6 +36,10 @@ class Application(server_application.Application):
         self.shared = GunicornPorts(settings)
         super().__init__(settings, make_ports=self.shared.make, limiter=self.shared.limiter)
 
+    def stop(self, timeout: float = 1.7, *, handing_over: bool = False) -> None:
+        """As that of any server. If other workers go on, the clients are told to come back (1012)."""
+        super().stop(timeout, handing_over=handing_over or self.shared.stays())
+
 
 def _serve(environ: Environ, start_response: StartResponse | None = None, *more: Any) -> Iterable[bytes] | Any:
     """Serve one request, by the settings in the environment. They are read at the first call, or by start()."""

@@ -36,6 +36,9 @@ class GunicornPorts:
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
         self._table: LoadTable | None = None
+        self._ports: RemotePorts | None = None
+        self._sockets: list[int] = []
+        self._others_stay = False
         self._balance: Balance | None = None
         self._waiting: list[WaitingList] = []
         self.limiter = _Limiter()
@@ -54,9 +57,17 @@ class GunicornPorts:
             log.error("%s: this worker ends", reason)
             worker.alive = False
 
-        ports = RemotePorts(sock, end)
+        self._ports = ports = RemotePorts(sock, end)
         self.limiter.real = ports.limiter
+        # They are closed when the worker ends.
+        self._sockets = [os.fstat(each.fileno()).st_ino for each in worker.sockets]
+        # Then each worker has sockets of its own.
+        self._others_stay = worker.cfg.reuse_port
         return ports
+
+    def stays(self) -> bool:
+        """Whether other workers serve on when this one ends: at a reload, and when only this one is ended."""
+        return self._ports is not None and (self._others_stay or self._ports.stays(self._sockets))
 
     def others(self, tunnels: Callable[[], int], waiting: WaitingList) -> Balance | None:
         """What leaves new connections to the other workers; None if there are none. `waiting` is of one server: a

@@ -36,7 +36,8 @@ class Orders:
 
 def settings_of(values: dict[str, Any]) -> ServerSettings:
     """The settings that asdict() and JSON have made values of. Raises SettingsError, and TypeError for other names."""
-    return ServerSettings(**{name: tuple(each) if isinstance(each, list) else each for name, each in values.items()})
+    given: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in values.items()}
+    return ServerSettings(**given)
 
 
 def decode(data: bytes) -> Orders:

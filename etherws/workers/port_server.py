@@ -45,6 +45,8 @@ class PortServer:
         self.rates = rates or Rates()
         self.limiter = LoginLimiter()
         self.workers: set[WorkerLink] = set()
+        #: Whether somebody goes on to listen on one of these sockets, by their inodes, when a worker ends.
+        self.stays: Callable[[list[int]], bool] = lambda sockets: False
 
     def attach(self, sock: socket.socket, pid: int | None = None) -> WorkerLink:
         """Serve the worker at the other end of this socket, one of datagrams.pair(), until it ends. `pid` is its

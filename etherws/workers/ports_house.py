@@ -11,11 +11,12 @@ import logging
 import os
 import socket
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
 from gevent.event import Event
+from gevent.lock import BoundedSemaphore
 
 from etherws.errors import EtherwsError
 from etherws.server.ports import Ports
@@ -57,6 +58,7 @@ class House:
         self._table = LoadTable(load_table.create())
         #: The masters that run, by PID: descriptors and their watchers.
         self._masters: dict[int, tuple[int, Any]] = {}
+        self._judging = BoundedSemaphore(1)
         #: Set when a worker or a master comes or goes.
         self._changed = Event()
 
@@ -105,7 +107,10 @@ class House:
                     log.warning("user %d (pid %d) tried to connect as a worker", peer.uid, peer.pid)
                     return
                 sock.settimeout(SPEAK_TIMEOUT)
-                refusal, wait = self._judge(sock.recv(meeting.SIZE_MAX))
+                data = sock.recv(meeting.SIZE_MAX)
+                # One at a time: to make the first port takes a moment.
+                with self._judging:
+                    refusal, wait = self._judge(data)
                 if refusal:
                     sock.sendall(meeting.answer(refusal, wait))
                     return
@@ -154,6 +159,7 @@ class House:
             self._changed.set()
             return
         self._server = PortServer(ports, said.settings, self._hung)
+        self._server.stays = self._stays
         self._changed.set()
 
     def _remember(self, pid: int) -> None:
@@ -176,6 +182,11 @@ class House:
         os.close(fd)
         self._changed.set()
 
+    def _stays(self, sockets: list[int]) -> bool:
+        """Whether a master still listens there. One that stops closes its sockets first, and then ends its workers."""
+        wanted = {f"socket:[{inode}]" for inode in sockets}
+        return any(wanted & set(_files(pid)) for pid in self._masters)
+
     def _watch_end(self, link: WorkerLink) -> None:
         """Look at the state again when this worker has ended."""
         while self._server is not None and link in self._server.workers:
@@ -187,3 +198,11 @@ class House:
         if link.pid:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(link.pid, 9)
+
+
+def _files(pid: int) -> Iterator[str]:
+    """What a process has open."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                yield os.readlink(f"/proc/{pid}/fd/{name}")

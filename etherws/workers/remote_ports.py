@@ -39,6 +39,9 @@ from etherws.workers.remote_port import CALL_TIMEOUT, RemotePort
 #: Seconds that a client waits for a port at most. etherws's client gives up after ten (settings.py, Retry).
 TAKE_TIMEOUT = 30.0
 
+#: Seconds for the answer whether others go on, of the two that a worker has for its end.
+STAYS_TIMEOUT = 0.3
+
 
 class RemotePorts:
     """The ports that another process lends to this one."""
@@ -115,6 +118,14 @@ class RemotePorts:
     def free(self, port: RemotePort) -> None:
         """As Ports.free()."""
         self._give_back(port, "free", State.FREE)
+
+    def stays(self, sockets: list[int]) -> bool:
+        """Whether other workers serve on when this one ends, on one of its listening sockets; by their inodes."""
+        try:
+            return bool(self._channel.call("stays", {"sockets": sockets}, STAYS_TIMEOUT).values.get("stays"))
+        except (ChannelError, NoPort):
+            # The other process is gone, and its sessions were told to come back.
+            return True
 
     def close(self) -> None:
         """This process ends: the other one parks the ports that it still has."""
