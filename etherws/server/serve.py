@@ -64,6 +64,15 @@ class Server(Accepting, WSGIServer):
         self.front_door.admit(sock, address, partial(speak_http, self))
 
 
+def nothing() -> None:
+    """For whoever need not know when all is open."""
+
+
+def at_once(read_again: Callable[[], object]) -> None:
+    """For whoever has nothing to do before files are read again."""
+    read_again()
+
+
 def tls_contexts(certfile: str, keyfile: str, client_ca: str | None) -> TlsContexts:
     """A server's TLS context. It is made again when one of its files changes. Raises ListenError with the file's
     name; SettingsError if a name cannot be used."""
@@ -80,9 +89,12 @@ def serve(
     contexts: TlsContexts | None,
     ready: Callable[[str], None],
     stop: Event,
+    opened: Callable[[], object] = nothing,
+    reload: Callable[[Callable[[], object]], object] = at_once,
 ) -> None:
-    """Serve until `stop` is set. Calls `ready` once, with a text that names the TAP and where the server listens.
-    SIGHUP makes it read its files again, SIGUSR1 log counters.
+    """Serve until `stop` is set. Calls `ready` once, with a text that names the TAP and where the server listens; and
+    before the first client, `opened`, when all is open that may need root. SIGHUP makes it read its files again, by
+    what it gives to `reload`; SIGUSR1 log counters.
 
     Raises ListenError or DeviceError; then nothing of what it made remains.
     """
@@ -91,8 +103,9 @@ def serve(
     server = Server(sock, application, contexts)
     try:
         name = application.start()
+        opened()
         server.start()
-        gevent.signal_handler(signal.SIGHUP, reload, application, contexts)
+        gevent.signal_handler(signal.SIGHUP, reload, partial(read_again, application, contexts))
         gevent.signal_handler(signal.SIGUSR1, application.log_counters)
         if warning := exposure(server.socket, application, contexts.get().verify_mode if contexts else None):
             log.warning("%s", warning)
@@ -114,7 +127,7 @@ def started(name: str, sock: Any, address: str | None, path: str, *, tls: bool) 
     return f"{name} is up, listening on {scheme}://{authority(address or '*', sock.getsockname()[1])}{path}"
 
 
-def reload(application: Application, contexts: TlsContexts | None) -> None:
+def read_again(application: Application, contexts: TlsContexts | None) -> None:
     """Read all files again."""
     application.reload()
     if contexts:

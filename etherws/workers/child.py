@@ -26,7 +26,7 @@ DEVNULL = subprocess.DEVNULL
 #: What tells a process of its own place beside systemd, and must not be taken for its own by another.
 _OF_PARENT = {
     *("NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_USEC"),
-    *("WATCHDOG_PID", "FDSTORE", "ETHERWS_HANDOVER"),
+    *("WATCHDOG_PID", "FDSTORE", "ETHERWS_HANDOVER", "ETHERWS_ROOT_CHILD"),
 }
 
 #: PR_SET_PDEATHSIG of linux/prctl.h.

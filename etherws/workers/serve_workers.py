@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Callable
+from functools import partial
 
 import gevent
 from gevent.event import Event
@@ -42,6 +43,8 @@ def serve(
     tls: Tls | None,
     ready: Callable[[str], None],
     stop: Event,
+    opened: Callable[[], object] = one_process.nothing,
+    reload: Callable[[Callable[[], object]], object] = one_process.at_once,
 ) -> None:
     """Serve by `count` workers until `stop` is set. Otherwise as server/serve.py: serve(); `application` has the
     settings, and serves nobody here. Raises ListenError, DeviceError or WorkerError; then nothing of what it made
@@ -59,8 +62,11 @@ def serve(
     try:
         parent = Parent(application.settings, count, sock.fileno(), tls)
         try:
+            # The workers have no more rights than this process from now on.
+            opened()
             parent.start()
-            gevent.signal_handler(signal.SIGHUP, parent.supervisor.signal, signal.SIGHUP)
+            read_again = partial(parent.supervisor.signal, signal.SIGHUP)
+            gevent.signal_handler(signal.SIGHUP, reload, read_again)
             gevent.signal_handler(signal.SIGUSR1, parent.supervisor.signal, signal.SIGUSR1)
             if warning := one_process.exposure(sock, application, contexts.get().verify_mode if contexts else None):
                 log.warning("%s", warning)

@@ -8,6 +8,7 @@ is to say. Read next: supervisor.py, the parent's side; remote_ports.py, the por
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from gevent.event import Event
 from gevent.socket import socket as GeventSocket
 
 from etherws.errors import EtherwsError, WorkerError
+from etherws.file_names import use_copies
 from etherws.server import serve
 from etherws.server.accepting import allow_descriptors
 from etherws.server.application import Application
@@ -39,6 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     parent, channel, listener, table = map(int, arguments)
     if not end_with_parent(parent):
         return 1
+    use_copies(os.environ.get("ETHERWS_COPIES"))
     root = logging.getLogger()
     root.addHandler(Lines(ForParent("%(message)s")))
     log_unexpected_errors()
@@ -69,7 +72,7 @@ def _run(channel: socket.socket, listener: GeventSocket, table: LoadTable) -> No
         server.others = balance
         server.start()
         gevent.spawn(balance.keep_publishing, gevent.sleep)
-        gevent.signal_handler(signal.SIGHUP, serve.reload, application, contexts)
+        gevent.signal_handler(signal.SIGHUP, serve.read_again, application, contexts)
         gevent.signal_handler(signal.SIGUSR1, application.log_counters)
         stopped.wait()
     finally:
