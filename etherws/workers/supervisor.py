@@ -191,6 +191,8 @@ class Supervisor:
             worker.child.ended.wait()
             return False
         worker.ready = True
+        if self._decided[worker.number].is_set():
+            log.info("%s (pid %d) has taken its place", worker.name, worker.child.pid)
         self._decided[worker.number].set()
         looks = late = 0
         before: Row | None = None
