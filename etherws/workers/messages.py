@@ -119,6 +119,14 @@ def number(message: Mapping[str, Any], key: str, most: int = NUMBER_MAX) -> int:
     return value
 
 
+def seconds(message: Mapping[str, Any], key: str) -> float:
+    """The seconds of this key. Raises ChannelError."""
+    value: Any = message.get(key)
+    if type(value) not in (int, float) or not 0 <= value <= NUMBER_MAX:
+        raise ChannelError(f"{key!r} is not a time")
+    return float(value)
+
+
 def client_values(client: ClientKey) -> Message:
     """What says who the client is."""
     return {"identity": client.identity, "resume": client.resume, "address": client.address}
@@ -158,7 +166,7 @@ def _switch(values: Mapping[str, Any], key: str) -> bool:
 
 
 def _maybe_number(values: Mapping[str, Any], key: str) -> int | None:
-    return None if values[key] is None else number(values, key)
+    return None if values.get(key) is None else number(values, key)
 
 
 def _texts(values: Mapping[str, Any], key: str) -> frozenset[str]:
@@ -211,7 +219,7 @@ def error_of(message: Mapping[str, Any]) -> EtherwsError:
     if kind == ClientGone.__name__:
         return ClientGone()
     if kind == ConnectionClosed.__name__:
-        return ConnectionClosed(said, message.get("code"))
+        return ConnectionClosed(said, _maybe_number(message, "code"))
     return next((each for each in _ERRORS if each.__name__ == kind), ChannelError)(said)
 
 
