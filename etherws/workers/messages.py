@@ -13,7 +13,6 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import fields
 from ipaddress import ip_network
 from typing import Any, TypeAlias
 
@@ -47,6 +46,10 @@ TEXT_MAX = 16 << 10
 #: A number that is no number of anything: larger than any rate, in bits per second.
 NUMBER_MAX = 1 << 53
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+_USUAL = Profile()
+
 _LONG = b"long"
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -56,7 +59,7 @@ def encode(message: Message) -> tuple[bytes, int | None]:
 
     Raises ChannelError if it is too long.
     """
-    data = json.dumps(message, separators=(",", ":")).encode()
+    data = _ENCODER.encode(message).encode()
     if len(data) <= DATAGRAM_MAX:
         return data, None
     if len(data) > LONG_MAX:
@@ -139,12 +142,10 @@ def client_of(message: Mapping[str, Any]) -> ClientKey:
 
 def profile_values(profile: Profile) -> Message:
     """What differs from the profile that applies without a policy."""
-    usual = Profile()
-    found = {each.name: getattr(profile, each.name) for each in fields(Profile)}
     return {
         key: sorted(map(str, value)) if isinstance(value, frozenset) else value
-        for key, value in found.items()
-        if value != getattr(usual, key)
+        for key, value in vars(profile).items()
+        if value != getattr(_USUAL, key)
     }
 
 

@@ -22,6 +22,7 @@ from etherws.server.application import Application
 from etherws.server.ports import Ports
 from etherws.server.serve import Server
 from etherws.settings import ServerSettings
+from etherws.workers import worker_link
 from etherws.workers.datagrams import pair
 from etherws.workers.port_server import PortServer
 from etherws.workers.remote_ports import RemotePorts
@@ -30,6 +31,10 @@ from tests.lab.peer import Peer, basic, request
 
 #: The first worker's TCP port; the others have the next ones.
 FIRST = 8000
+
+#: As the constant of the same name, but shorter, so that a test need not wait for it; longer than a client waits for
+#: another session's end (server/port.py, EVICT_TIMEOUT).
+HUNG_AFTER = 2.5
 
 
 class Workers:
@@ -52,10 +57,10 @@ class Workers:
         assert head.startswith(b"HTTP/1.1 101 "), head
         return peer
 
-    def asked(self, worker: int, login: str, **headers: str) -> bytes:
-        """The status line that a client gets."""
-        peer = Peer(self._host, ("127.0.0.1", FIRST + worker))
-        peer.say(request(Authorization=basic(login), **headers))
+    def asked(self, worker: int, login: str, source: str = "127.0.0.1") -> bytes:
+        """The status line that a client at this address gets."""
+        peer = Peer(self._host, ("127.0.0.1", FIRST + worker), source=source)
+        peer.say(request(Authorization=basic(login)))
         status = peer.head().split(b"\r\n")[0]
         peer.close()
         return status
@@ -63,6 +68,7 @@ class Workers:
 
 def main(number: int, options: str) -> None:
     """The process with the ports."""
+    worker_link.HUNG_AFTER = HUNG_AFTER
     settings = ServerSettings(**json.loads(options))
     ports = Ports(settings, settings.resume_timeout)
 

@@ -53,13 +53,13 @@ def host(network: None) -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def workers(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Workers:
-    """Four, with a policy; each client has its name for a password. Each test ends its own clients, and uses others."""
+    """Three, with a policy; each client has its name for a password. Each test has clients of its own."""
     folder = tmp_path_factory.mktemp("workers")
     for name in ("alice", "bob", "carol", "dave", "erin"):
         passwd.set_password(folder / "passwords", name, name, cost=4)
     (folder / "policy.toml").write_text(POLICY)
     files = {"htpasswd": str(folder / "passwords"), "policy": str(folder / "policy.toml")}
-    return Workers(host, 4, ping_interval=0, **files)
+    return Workers(host, 3, ping_interval=0, **files)
 
 
 def test_a_policy_holds_for_all_workers_together(workers: Workers, host: Host) -> None:
@@ -94,6 +94,12 @@ def test_a_policy_holds_for_all_workers_together(workers: Workers, host: Host) -
     assert set(host.links()) == {"lo", "br0", *(f"ethws{number}" for number in range(5))}
 
 
+def test_wrong_logins_are_counted_for_all_workers_together(workers: Workers) -> None:
+    for _ in range(FREE_FAILURES):
+        assert workers.asked(0, "alice:wrong", "127.0.0.9").startswith(b"HTTP/1.1 401 ")
+    assert workers.asked(1, "alice:wrong", "127.0.0.9").startswith(b"HTTP/1.1 429 ")
+
+
 def test_a_worker_that_is_killed_takes_only_its_own_clients_along(workers: Workers, host: Host) -> None:
     lost, stays = workers.join(2, "dave", Etherws_Resume="d" * 22), workers.join(1, "erin")
     indexes = {name: link["index"] for name, link in host.links().items()}
@@ -108,21 +114,14 @@ def test_a_worker_that_is_killed_takes_only_its_own_clients_along(workers: Worke
 
 
 def test_a_worker_that_is_stopped_holds_up_nobody(workers: Workers, host: Host) -> None:
-    workers.join(3, "alice")
+    workers.join(0, "alice")
     erin, dave = workers.join(1, "erin"), workers.join(1, "dave")
     links = set(host.links())
-    os.kill(workers.pids[3], signal.SIGSTOP)
+    os.kill(workers.pids[0], signal.SIGSTOP)
     # Others go on. A new connection of the client that is stuck is answered, and gets its port when the worker is dead.
     assert workers.asked(1, "alice:alice").startswith(b"HTTP/1.1 503 ")
     says(erin, broadcast(2))
     hears_at_last(dave, broadcast(2))
-    workers.process.says(f"the worker with PID {workers.pids[3]} must be ended: it does not answer for 5 s")
+    workers.process.says(f"the worker with PID {workers.pids[0]} must be ended: it does not answer for 2.5 s")
     until(lambda: workers.asked(1, "alice:alice").startswith(b"HTTP/1.1 101 "), "alice to be let in")
     assert set(host.links()) <= links
-
-
-def test_wrong_logins_are_counted_for_all_workers_together(workers: Workers) -> None:
-    """The last test: it makes this machine's address a stranger's."""
-    for _ in range(FREE_FAILURES):
-        assert workers.asked(0, "alice:wrong").startswith(b"HTTP/1.1 401 ")
-    assert workers.asked(1, "alice:wrong").startswith(b"HTTP/1.1 429 ")
