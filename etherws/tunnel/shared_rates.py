@@ -41,25 +41,20 @@ class Rates:
     def __init__(self, fd: int | None = None) -> None:
         """Make the memory or, with `fd`, use what another process has made. Raises OSError, ValueError if `fd` is no
         such memory; it is still open then. Whoever makes this closes it."""
-        made = fd is None
         if fd is None:
             fd = os.memfd_create("etherws-rates", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             os.ftruncate(fd, SLOTS * _PAID.size)
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-        try:
-            # A mapping of what may shrink could end this process. Only a memfd has seals.
-            if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS != _SEALS or os.fstat(fd).st_size != SLOTS * _PAID.size:
-                raise ValueError("not the memory of rates")
-            self._memory = mmap.mmap(fd, SLOTS * _PAID.size)
-        except OSError as exc:
-            if made:
-                raise
-            raise ValueError("not the memory of rates") from exc
+        elif not _is_ours(fd):
+            raise ValueError("not the memory of rates")
+        self._memory = mmap.mmap(fd, SLOTS * _PAID.size)
         self.fd = fd
         self._used: set[int] = set()
         self._next = 0
         #: One for each slot that this process charges: connections that share it also share what is to be charged yet.
         self._pacers: WeakValueDictionary[int, SharedPacer] = WeakValueDictionary()
+        #: Those that could not charge yet. They stay, also when their connections end.
+        self._owing: set[SharedPacer] = set()
 
     def new(self) -> Slot:
         """A slot for an owner, without a debt. Raises NoPort if none is free."""
@@ -78,7 +73,7 @@ class Rates:
         """What keeps all connections of the owner with this slot to `rate` bits per second. Raises ValueError."""
         if not 0 <= number < SLOTS:
             raise ValueError(f"there is no slot {number}")
-        pacer = self._pacers.get(number) or SharedPacer(self.fd, self._memory, number * _PAID.size)
+        pacer = self._pacers.get(number) or SharedPacer(self, self._memory, number * _PAID.size)
         self._pacers[number] = pacer
         pacer.rate = rate
         return pacer
@@ -87,6 +82,10 @@ class Rates:
         """Close the descriptor and the mapping."""
         self._memory.close()
         os.close(self.fd)
+
+    def owes(self, pacer: SharedPacer, *, so: bool) -> None:
+        """Whether the pacer has something to charge yet."""
+        (self._owing.add if so else self._owing.discard)(pacer)
 
     def _slot(self, number: int) -> Slot:
         slot = Slot(number)
@@ -98,10 +97,10 @@ class Rates:
 class SharedPacer(Pacer):
     """As Pacer, with others in other processes."""
 
-    def __init__(self, fd: int, memory: mmap.mmap, at: int) -> None:
+    def __init__(self, rates: Rates, memory: mmap.mmap, at: int) -> None:
         """On the slot at this place, in bytes."""
         super().__init__(1)
-        self._fd, self._memory, self._at = fd, memory, at
+        self._rates, self._fd, self._memory, self._at = rates, rates.fd, memory, at
         # Seconds that could not be charged yet.
         self._owed = 0.0
 
@@ -116,12 +115,23 @@ class SharedPacer(Pacer):
         except OSError:
             # Another process is charging at this moment, or was stopped there.
             self._owed = charge
+            self._rates.owes(self, so=True)
             return max(0.0, max(_paid(memory, at), now - CREDIT) + charge - now)
         paid = max(_paid(memory, at), now - CREDIT) + charge
         _PAID.pack_into(memory, at, paid)
         fcntl.lockf(self._fd, fcntl.LOCK_UN, _PAID.size, at)
-        self._owed = 0.0
+        if self._owed:
+            self._owed = 0.0
+            self._rates.owes(self, so=False)
         return max(0.0, paid - now)
+
+
+def _is_ours(fd: int) -> bool:
+    """Whether it is a memfd of this size, which stays so: a mapping of what may shrink could end this process."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS and os.fstat(fd).st_size == SLOTS * _PAID.size
+    except OSError:
+        return False
 
 
 def _paid(memory: mmap.mmap, at: int) -> float:

@@ -195,11 +195,12 @@ class Channel:
 
     def _hear(self, message: Message, fds: list[int]) -> None:
         """The peer answers one of our calls."""
+        error = error_of(message) if "error" in message else None
         pending = self._pending.pop(number(message, "answer"), None)
         if pending is None:
             raise ChannelError("it answers what nobody asked")
-        if "error" in message:
-            pending.answer.set_exception(error_of(message))
+        if error is not None:
+            pending.answer.set_exception(error)
             return
         answer = Answer(message, list(fds))
         fds.clear()

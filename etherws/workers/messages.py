@@ -13,7 +13,6 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import fields
 from ipaddress import ip_network
 from typing import Any, TypeAlias
 
@@ -47,6 +46,10 @@ TEXT_MAX = 16 << 10
 #: A number that is no number of anything: larger than any rate, in bits per second.
 NUMBER_MAX = 1 << 53
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+_USUAL = Profile()
+
 _LONG = b"long"
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
@@ -56,7 +59,7 @@ def encode(message: Message) -> tuple[bytes, int | None]:
 
     Raises ChannelError if it is too long.
     """
-    data = json.dumps(message, separators=(",", ":")).encode()
+    data = _ENCODER.encode(message).encode()
     if len(data) <= DATAGRAM_MAX:
         return data, None
     if len(data) > LONG_MAX:
@@ -127,6 +130,14 @@ def numbers(message: Mapping[str, Any], key: str) -> list[int]:
     return value
 
 
+def seconds(message: Mapping[str, Any], key: str) -> float:
+    """The seconds of this key. Raises ChannelError."""
+    value: Any = message.get(key)
+    if type(value) not in (int, float) or not 0 <= value <= NUMBER_MAX:
+        raise ChannelError(f"{key!r} is not a time")
+    return float(value)
+
+
 def client_values(client: ClientKey) -> Message:
     """What says who the client is."""
     return {"identity": client.identity, "resume": client.resume, "address": client.address}
@@ -139,12 +150,10 @@ def client_of(message: Mapping[str, Any]) -> ClientKey:
 
 def profile_values(profile: Profile) -> Message:
     """What differs from the profile that applies without a policy."""
-    usual = Profile()
-    found = {each.name: getattr(profile, each.name) for each in fields(Profile)}
     return {
         key: sorted(map(str, value)) if isinstance(value, frozenset) else value
-        for key, value in found.items()
-        if value != getattr(usual, key)
+        for key, value in vars(profile).items()
+        if value != getattr(_USUAL, key)
     }
 
 
@@ -166,7 +175,7 @@ def _switch(values: Mapping[str, Any], key: str) -> bool:
 
 
 def _maybe_number(values: Mapping[str, Any], key: str) -> int | None:
-    return None if values[key] is None else number(values, key)
+    return None if values.get(key) is None else number(values, key)
 
 
 def _texts(values: Mapping[str, Any], key: str) -> frozenset[str]:
@@ -219,7 +228,7 @@ def error_of(message: Mapping[str, Any]) -> EtherwsError:
     if kind == ClientGone.__name__:
         return ClientGone()
     if kind == ConnectionClosed.__name__:
-        return ConnectionClosed(said, message.get("code"))
+        return ConnectionClosed(said, _maybe_number(message, "code"))
     return next((each for each in _ERRORS if each.__name__ == kind), ChannelError)(said)
 
 

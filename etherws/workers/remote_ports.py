@@ -11,7 +11,6 @@ import contextlib
 import socket
 from collections import OrderedDict
 from collections.abc import Callable
-from weakref import WeakValueDictionary
 
 import gevent
 
@@ -32,6 +31,7 @@ from etherws.workers.messages import (
     error_of,
     number,
     profile_values,
+    seconds,
     text,
 )
 from etherws.workers.remote_port import CALL_TIMEOUT, RemotePort
@@ -56,7 +56,8 @@ class RemotePorts:
         self._on_end = on_end
         #: Whether the server stops because another process takes over at once.
         self.handing_over = False
-        self._ports: WeakValueDictionary[int, RemotePort] = WeakValueDictionary()
+        #: Those in use, by number.
+        self._ports: dict[int, RemotePort] = {}
         self._ended = False
         self._channel = Channel(sock)
         self._channel.start(self._serve, self._told, self._lost, lambda: self._lost(""))
@@ -64,7 +65,7 @@ class RemotePorts:
             hello = self._channel.call("hello", {"version": VERSION}, CALL_TIMEOUT)
             #: The name of the first port's interface.
             self.name = text(hello.values, "name")
-            self._resume_timeout = float(hello.values.get("resume_timeout", 0.0))
+            self._resume_timeout = seconds(hello.values, "resume_timeout")
             self._rates = Rates(hello.fds[0])
         except (NoPort, ValueError, IndexError) as exc:
             self._ended = True
@@ -130,14 +131,14 @@ class RemotePorts:
     def close(self) -> None:
         """This process ends: the other one parks the ports that it still has."""
         self._ended = True
-        for port in list(self._ports.values()):
-            if port.state is State.IN_USE:
-                port.tap.close()
+        for port in self._ports.values():
+            port.tap.close()
+        self._ports.clear()
         self._channel.close()
         self._rates.close()
 
     def _give_back(self, port: RemotePort, verb: str, state: State) -> None:
-        if port.state is State.IN_USE:
+        if self._ports.pop(port.number, None) is not None:
             port.tap.close()
         elif port.state is not State.PARKED:
             return
@@ -174,8 +175,7 @@ class RemotePorts:
 
     def _port(self, message: Message) -> RemotePort | None:
         """The port that a message names; None if it was given back meanwhile."""
-        port = self._ports.get(number(message, "port"))
-        return port if port is not None and port.state is State.IN_USE else None
+        return self._ports.get(number(message, "port"))
 
     def _lost(self, why: str) -> None:
         """Nobody keeps the rules of the ports in force any more."""
@@ -210,13 +210,12 @@ class RemoteLimiter:
             raise Refused(
                 "503 Service Unavailable", "logins cannot be checked now; try again later", [("Retry-After", "10")]
             ) from exc
-        seconds = float(answer.values.get("seconds", 0.0))
         self._until.pop(source, None)
-        if seconds > 0:
-            self._until[source] = now + seconds
+        if (left := seconds(answer.values, "seconds")) > 0:
+            self._until[source] = now + left
             if len(self._until) > MAX_SOURCES:
                 self._until.popitem(last=False)
-        return seconds
+        return left
 
     def failed(self, address: str, now: float) -> None:
         """As LoginLimiter.failed()."""
