@@ -32,11 +32,15 @@ ROOMS: dict[str, set[str]] = {
     "settings": {"addresses", "file_names"},
     "features": {"settings"},
     "access": {"settings", "log_limit", "small_files", "file_names"},
-    "tunnel": {"kernel/interfaces", "kernel/bridges", "settings", "close_codes", "log_limit"},
+    "tunnel": {
+        *("kernel/interfaces", "kernel/bridges", "kernel/store", "kernel/state_file"),
+        *("settings", "close_codes", "log_limit"),
+    },
     "client": {
         *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),
         *("kernel/port_tables", "kernel/rules", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
-        *("kernel/link_claim", "kernel/loop_watch", "small_files", "features"),
+        *("kernel/link_claim", "kernel/loop_watch", "kernel/store", "kernel/state_file", "kernel/interfaces"),
+        *("small_files", "features"),
         "access/certificate_facts",
     },
     "server": {
@@ -70,6 +74,7 @@ PURE = {
     ),
     *("client/answer_text", "client/network_errors", "client/refusals", "client/uris", "client/failures"),
     "client/upgrade",
+    *("access/profile_values", "kernel/belonging", "server/port_state"),
     *("kernel/bridge_warnings", "kernel/learned", "kernel/link_changes", "kernel/loops", "kernel/membership"),
     *("kernel/netlink", "kernel/network_changes", "kernel/known_links", "kernel/rule_changes"),
     *(

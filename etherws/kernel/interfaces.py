@@ -14,6 +14,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import gevent
 from gevent.lock import BoundedSemaphore
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -87,6 +88,12 @@ def set_up(index: int, mtu: int | None = None, *, autoconfigure: bool = True) ->
             links.change(index, up=True)
 
 
+def set_mtu(index: int, mtu: int) -> None:
+    """Set the interface's MTU, in bytes."""
+    with device_errors(f"set the MTU of interface {index} to {mtu}", _HINTS):
+        links.change(index, mtu=mtu)
+
+
 def accepts_router_advertisements(name: str) -> bool:
     """Whether a router on the interface's LAN can give this machine addresses and routes. False without IPv6."""
     try:
@@ -132,6 +139,12 @@ def join(index: int, bridge: str | int, *, isolated: bool = False) -> None:
             links.change(index, up=True)
 
 
+def leave_bridge(index: int) -> None:
+    """Take the interface out of its bridge. No error if it is in none."""
+    with device_errors(f"take {name_of(index)} out of its bridge", _HINTS):
+        links.change(index, master=0)
+
+
 def isolate(index: int, on: bool) -> None:
     """`on`: the bridge passes nothing between this port and the other isolated ports. Else it passes that again."""
     with device_errors(f"isolate interface {index}", _HINTS):
@@ -162,6 +175,13 @@ def set_rate(index: int, rate: int | None) -> None:
         # With fq_codel a ping overtakes a download. Without it, a ping waits for up to QUEUE seconds.
         with contextlib.suppress(NetlinkError):
             route.tc("replace", "fq_codel", index, SHAPER + 0x10000, parent=SHAPER + 1)
+
+
+def delete(index: int) -> None:
+    """Delete the interface, if it is still there. It takes tens of milliseconds, in which other greenlets go on."""
+    # Opened here: the thread may be in another network namespace.
+    with contextlib.suppress(OSError), links.request_socket() as sock:
+        gevent.get_hub().threadpool.apply(links.delete, (index, sock))
 
 
 def is_isolated(index: int) -> bool:

@@ -22,13 +22,15 @@ from gevent.socket import socket as GeventSocket
 
 from etherws.access import certificates
 from etherws.addresses import authority
+from etherws.errors import printable, some_of
 from etherws.file_names import absolute
+from etherws.kernel.store import Store
 from etherws.reloadable import Reloadable
 from etherws.server.accepting import Accepting, allow_descriptors
 from etherws.server.application import Application
 from etherws.server.front_door import Address, FrontDoor, TlsContexts
 from etherws.server.http import Handler, speak_http
-from etherws.server.listen import UnixListener, listen
+from etherws.server.kept_listener import KeptListener
 from etherws.server.takeover import Environ, StartResponse
 from etherws.settings import ServerSettings
 
@@ -36,6 +38,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds to wait, at the end, for clients that still speak HTTP: nothing that they wait for will come.
 STOP_TIMEOUT = 0.1
+
+
+#: How many names a line of the log has.
+NAMED = 5
 
 
 class Server(Accepting, WSGIServer):
@@ -91,18 +97,25 @@ def serve(
     stop: Event,
     opened: Callable[[], object] = nothing,
     reload: Callable[[Callable[[], object]], object] = at_once,
+    handing_over: Callable[[], bool] = lambda: False,
 ) -> None:
     """Serve until `stop` is set. Calls `ready` once, with a text that names the TAP and where the server listens; and
     before the first client, `opened`, when all is open that may need root. SIGHUP makes it read its files again, by
     what it gives to `reload`; SIGUSR1 log counters.
 
+    At the end `handing_over` says whether another process comes at once, such as a new image of this one. Then, and
+    if the application's store lasts, clients are told to come back, and TAPs, rules, bridges and the listening socket
+    stay; the store has them.
+
     Raises ListenError or DeviceError; then nothing of what it made remains.
     """
     allow_descriptors()
-    sock = listen(address, port)
+    listener = KeptListener(application.store, address, port)
+    sock = listener.socket
     server = Server(sock, application, contexts)
     try:
         name = application.start()
+        close_rest(application.store)
         opened()
         server.start()
         gevent.signal_handler(signal.SIGHUP, reload, partial(read_again, application, contexts))
@@ -112,11 +125,17 @@ def serve(
         ready(started(name, server.socket, address, application.settings.path, tls=contexts is not None))
         stop.wait()
     finally:
-        if isinstance(sock, UnixListener):
-            sock.remove()
+        keep = application.store.lasting or handing_over()
+        listener.close(handing_over=keep)
         server.close()
-        application.stop()
+        application.stop(handing_over=keep)
         server.stop(timeout=STOP_TIMEOUT)
+
+
+def close_rest(store: Store) -> None:
+    """The start is over: close what the process before has left and nobody took."""
+    if rest := store.drop_rest():
+        log.warning("of what the process before has left, this is of no use here: %s", printable(some_of(rest, NAMED)))
 
 
 def started(name: str, sock: Any, address: str | None, path: str, *, tls: bool) -> str:

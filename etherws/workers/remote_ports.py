@@ -128,6 +128,13 @@ class RemotePorts:
             # The other process is gone, and its sessions were told to come back.
             return True
 
+    def keep(self) -> None:
+        """As Ports.keep(): the other process keeps them anyway."""
+
+    def hand_over(self) -> None:
+        """As Ports.hand_over(): the other process has them anyway."""
+        self.close()
+
     def close(self) -> None:
         """This process ends: the other one parks the ports that it still has."""
         self._ended = True

@@ -18,9 +18,8 @@ from etherws.file_names import absolute
 from etherws.server import serve as one_process
 from etherws.server.accepting import allow_descriptors
 from etherws.server.application import Application
-from etherws.server.listen import UnixListener, listen
+from etherws.server.kept_listener import KeptListener
 from etherws.server.ports import Ports
-from etherws.settings import ServerSettings
 from etherws.workers import load_table
 from etherws.workers.load_table import LoadTable
 from etherws.workers.orders import Orders
@@ -45,6 +44,7 @@ def serve(
     stop: Event,
     opened: Callable[[], object] = one_process.nothing,
     reload: Callable[[Callable[[], object]], object] = one_process.at_once,
+    handing_over: Callable[[], bool] = lambda: False,
 ) -> None:
     """Serve by `count` workers until `stop` is set. Otherwise as server/serve.py: serve(); `application` has the
     settings, and serves nobody here. Raises ListenError, DeviceError or WorkerError; then nothing of what it made
@@ -58,44 +58,45 @@ def serve(
             tls[2] and absolute("--client-ca", tls[2]),
         )
         contexts = one_process.tls_contexts(*tls)
-    sock = listen(address, port)
+    store = application.store
+    listener = KeptListener(store, address, port)
+    sock = listener.socket
+    parent: Parent | None = None
     try:
-        parent = Parent(application.settings, count, sock.fileno(), tls)
-        try:
-            # The workers have no more rights than this process from now on.
-            opened()
-            parent.start()
-            read_again = partial(parent.supervisor.signal, signal.SIGHUP)
-            gevent.signal_handler(signal.SIGHUP, reload, read_again)
-            gevent.signal_handler(signal.SIGUSR1, parent.supervisor.signal, signal.SIGUSR1)
-            if warning := one_process.exposure(sock, application, contexts.get().verify_mode if contexts else None):
-                log.warning("%s", warning)
-            path = application.settings.path
-            up = one_process.started(parent.ports.name, sock, address, path, tls=tls is not None)
-            ready(f"{up}, with {count} workers")
-            stop.wait()
-        finally:
-            parent.stop()
-            parent.close()
+        parent = Parent(application, count, sock.fileno(), tls)
+        one_process.close_rest(store)
+        # The workers have no more rights than this process from now on.
+        opened()
+        parent.start()
+        gevent.signal_handler(signal.SIGHUP, reload, partial(parent.supervisor.signal, signal.SIGHUP))
+        gevent.signal_handler(signal.SIGUSR1, parent.supervisor.signal, signal.SIGUSR1)
+        if warning := one_process.exposure(sock, application, contexts.get().verify_mode if contexts else None):
+            log.warning("%s", warning)
+        up = one_process.started(parent.name, sock, address, application.settings.path, tls=tls is not None)
+        ready(f"{up}, with {count} workers")
+        stop.wait()
     finally:
-        if isinstance(sock, UnixListener):
-            sock.remove()
+        keep = store.lasting or handing_over()
+        listener.close(handing_over=keep)
+        if parent is not None:
+            parent.stop(handing_over=keep)
+        application.stop(handing_over=keep)
         sock.close()
 
 
 class Parent:
     """The ports, and the workers that use them."""
 
-    def __init__(self, settings: ServerSettings, count: int, listener: int, tls: Tls | None) -> None:
-        """Make the first port. `listener` is the descriptor of the listening socket. Raises DeviceError."""
-        self._settings, self._tls = settings, tls
+    def __init__(self, application: Application, count: int, listener: int, tls: Tls | None) -> None:
+        """Make the first port, or take those that the last process has left. `listener` is the descriptor of the
+        listening socket. Raises DeviceError or SettingsError."""
+        self._application, self._tls = application, tls
+        #: The name of the first port's interface.
+        self.name = application.start()
+        ports = application.ports
+        assert isinstance(ports, Ports)
+        self._port_server = PortServer(ports, application.settings, self._hung)
         self._table = LoadTable(load_table.create())
-        try:
-            self.ports = Ports(settings, settings.resume_timeout)
-        except BaseException:
-            self._table.close()
-            raise
-        self._port_server = PortServer(self.ports, settings, self._hung)
         self.supervisor = Supervisor(count, self._table, (listener, self._table.fd), self._attach)
 
     def start(self) -> None:
@@ -103,24 +104,17 @@ class Parent:
         self.supervisor.start()
 
     def stop(self, *, handing_over: bool = False) -> None:
-        """End the workers, within 2 s. With `handing_over`, their clients are told to come back at once, and their
-        ports are kept for them."""
+        """End the workers, within 2 s. With `handing_over` their clients are told to come back at once."""
         self._port_server.stop(handing_over=handing_over)
         self.supervisor.stop()
         self._port_server.close()
-
-    def close(self) -> None:
-        """Remove the ports. Raises DeviceError."""
-        try:
-            self.ports.close()
-        finally:
-            self._table.close()
+        self._table.close()
 
     def _attach(self, worker: Worker) -> None:
         """A worker was started: tell it what to do, and serve it."""
         level = logging.getLogger("etherws").getEffectiveLevel()
         # A new socket takes it at once.
-        worker.channel.send(Orders(worker.number, self._settings, self._tls, level).encode())
+        worker.channel.send(Orders(worker.number, self._application.settings, self._tls, level).encode())
         self._port_server.attach(worker.channel, worker.child.pid)
 
     def _hung(self, link: WorkerLink, why: str) -> None:
