@@ -85,6 +85,7 @@ PURE = {
         "server/owners",
         "server/proxy_protocol",
     ),
+    *("workers/balance", "workers/orders"),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
     "tunnel/shared_rates",
 }
@@ -118,7 +119,7 @@ DOORS = {
     },
     "geventwebsocket": {"server/http"},
     "gunicorn": {"worker"},
-    "subprocess": {"cli/demo"},
+    "subprocess": {"cli/demo", "workers/child"},
     "bcrypt": {"access/credential_files", "access/passwd"},
     "cryptography": {"access/certificates", "access/certificate_facts"},
     "OpenSSL": {"access/client_certificates"},

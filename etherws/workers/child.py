@@ -1,7 +1,8 @@
 """A process that this one has started: `python -m` a module of ours, with descriptors, and the moment of its end.
 
 It is executed anew and never forked: a fork of a process with an event loop has its timers, sockets and greenlets.
-Read next: supervisor.py, which has workers, and spawn_ports.py.
+Read next: supervisor.py, which has workers; find_ports.py, which starts
+another one in a way of its own.
 """
 
 from __future__ import annotations

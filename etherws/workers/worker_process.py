@@ -32,7 +32,7 @@ from etherws.workers.remote_ports import RemotePorts
 log = logging.getLogger(__name__)
 
 #: Seconds that the tunnels have to close: less than the parent waits (supervisor.py, STOP_TIMEOUT).
-CLOSE_TIMEOUT = 1.0
+CLOSE_TIMEOUT = 0.9
 
 
 def main(arguments: Sequence[str]) -> int:
