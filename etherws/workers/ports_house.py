@@ -36,7 +36,7 @@ SPEAK_TIMEOUT = 5.0
 IDLE = 60.0
 
 #: Seconds that a worker of a gunicorn goes on to ask, if the one that has these interfaces is about to end.
-OTHERS = 5.0
+OTHERS = 3.0
 
 
 class House:
