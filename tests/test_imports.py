@@ -48,10 +48,17 @@ ROOMS: dict[str, set[str]] = {
         *("tunnel", "kernel", "access", "settings", "addresses", "close_codes", "features", "log_limit", "reloadable"),
         "file_names",
     },
-    "wsgi": {"server", "settings"},
-    "worker": {"server", "wsgi"},
+    "workers": {
+        *("server", "tunnel", "kernel", "access", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
+        "file_names",
+    },
+    "wsgi": {"server", "workers", "settings"},
+    "worker": {"server", "workers", "wsgi"},
     "handler": {"server"},
-    "cli": {"access", "client", "kernel", "server", "settings", "log_limit", "small_files", "file_names", "values"},
+    "cli": {
+        *("access", "client", "kernel", "server", "workers", "settings", "log_limit", "small_files", "file_names"),
+        "values",
+    },
     "__main__": {"cli"},
 }
 
@@ -82,7 +89,9 @@ PURE = {
         "server/owners",
         "server/proxy_protocol",
     ),
+    *("workers/balance", "workers/orders"),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
+    "tunnel/shared_rates",
 }
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}
@@ -114,7 +123,7 @@ DOORS = {
     },
     "geventwebsocket": {"server/http"},
     "gunicorn": {"worker"},
-    "subprocess": {"cli/demo"},
+    "subprocess": {"cli/demo", "workers/child"},
     "bcrypt": {"access/credential_files", "access/passwd"},
     "cryptography": {"access/certificates", "access/certificate_facts"},
     "OpenSSL": {"access/client_certificates"},

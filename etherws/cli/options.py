@@ -118,6 +118,13 @@ server_sections: Sections = {
             help="Listen on this TCP port; 0 takes any free one.  [default: 80, with TLS 443]",
         ),
         _option("--path", default="/", metavar="PATH", help="Serve the tunnel at this path; any other gets 404."),
+        _option(
+            "--workers",
+            type=Within(click.IntRange(0, 64)),
+            metavar="N",
+            default=1,
+            help="Serve clients in so many processes; 0 is one for each processor.",
+        ),
         *_connection,
     ],
     "TLS": [

@@ -37,10 +37,13 @@ def request(first: str = "GET / HTTP/1.1", /, **changes: str | None) -> bytes:
 class Peer:
     """A client made of a bare socket, to whom no rule applies."""
 
-    def __init__(self, host: Host, address: tuple[str, int] = ("127.0.0.1", 80), *, tls: bool = False) -> None:
-        """With `tls`, whatever the server's certificate is."""
+    def __init__(
+        self, host: Host, address: tuple[str, int] = ("127.0.0.1", 80), *, tls: bool = False, source: str = ""
+    ) -> None:
+        """With `tls`, whatever the server's certificate is. `source` is its own address."""
         self._socket = host.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.settimeout(PATIENCE)
+        self._socket.bind((source, 0))
         self._socket.connect(address)
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
