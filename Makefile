@@ -19,9 +19,9 @@ PYTHON ?= python3
 FUZZ_SECONDS ?= 300
 VENV := .venv
 BIN := $(VENV)/bin
-# Each worker has a network namespace of its own. There is one more than there are processors, since tests wait for
+# Each worker has a network namespace of its own. There are two more than there are processors, since tests wait for
 # processes and networks most of the time. Tests of a group follow each other on one worker.
-PYTEST := $(BIN)/python -m pytest --numprocesses $(shell expr $$(nproc) + 1) --dist loadgroup
+PYTEST := $(BIN)/python -m pytest --numprocesses $(shell expr $$(nproc) + 2) --dist loadgroup
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # program:package of Debian and Ubuntu, for the tests and the benchmark. Tests whose program is missing are skipped.

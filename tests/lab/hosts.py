@@ -126,7 +126,8 @@ class Host:
 
     def __init__(self) -> None:
         self.namespace = Namespace()
-        self._processes: list[Process] = []
+        #: What was started here, in order.
+        self.processes: list[Process] = []
         self._sockets: list[socket.socket | Frames] = []
         self.namespace.configure("lo")
 
@@ -139,7 +140,7 @@ class Host:
     def run(self, *argv: str, **options: Any) -> Process:
         """Start a program here; it is ended with the test."""
         process = Process(list(argv), self.namespace, **options)
-        self._processes.append(process)
+        self.processes.append(process)
         return process
 
     def etherws(self, *arguments: str, **options: Any) -> Process:
@@ -237,7 +238,7 @@ class Host:
         """End what still runs."""
         for sock in self._sockets:
             sock.close()
-        for process in self._processes:
+        for process in self.processes:
             process.stop()
         self.namespace.close()
 

@@ -305,9 +305,13 @@ def test_each_sort_of_hostile_input_is_measured_in_small_numbers_too(root: None,
     if not (ROOT / ".venv/bin/python").exists():
         pytest.skip("this checkout has no .venv")
     kinds = ",".join(SOME_KINDS)
-    command = [sys.executable, "bench/hostile.py", "--connections", "2", "--seconds", "0.2", "--kinds", kinds]
+    command = [sys.executable, "bench/hostile.py", "--connections", "2", "--seconds", "0.2", "--stream", "200"]
     done = subprocess.run(
-        [*command, "--json", str(tmp_path / "json")], cwd=ROOT, capture_output=True, text=True, timeout=900
+        [*command, "--kinds", kinds, "--json", str(tmp_path / "json")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     rows = {row["kind"]: row for row in json.loads((tmp_path / "json").read_text())["rows"]}
