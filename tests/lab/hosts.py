@@ -126,8 +126,7 @@ class Host:
 
     def __init__(self) -> None:
         self.namespace = Namespace()
-        #: What was started here, in order.
-        self.processes: list[Process] = []
+        self._processes: list[Process] = []
         self._sockets: list[socket.socket | Frames] = []
         self.namespace.configure("lo")
 
@@ -140,7 +139,7 @@ class Host:
     def run(self, *argv: str, **options: Any) -> Process:
         """Start a program here; it is ended with the test."""
         process = Process(list(argv), self.namespace, **options)
-        self.processes.append(process)
+        self._processes.append(process)
         return process
 
     def etherws(self, *arguments: str, **options: Any) -> Process:
@@ -238,7 +237,7 @@ class Host:
         """End what still runs."""
         for sock in self._sockets:
             sock.close()
-        for process in self.processes:
+        for process in self._processes:
             process.stop()
         self.namespace.close()
 

@@ -55,10 +55,15 @@ def machines(network: None) -> Iterator[tuple[Host, Host, Host]]:
         yield one, two, three
 
 
-def join(server: Host, client: Host, *options: str, device: str = "ethws0") -> Process:
-    """Connect a client to the server, which is started by the first one."""
-    if not server.processes:
-        server.etherws("server", "--foreground", *options).says("listening on ws://")
+def serve(host: Host, *options: str) -> Process:
+    """A server."""
+    process = host.etherws("server", "--foreground", *options)
+    process.says("listening on ws://")
+    return process
+
+
+def join(client: Host, device: str = "ethws0") -> Process:
+    """A client that is connected."""
     process = client.etherws("client", "--foreground", "ws://192.0.2.1/", "--device", device)
     process.says("connected to ws")
     return process
@@ -70,7 +75,8 @@ def test_the_uplink_is_a_bond_whose_active_port_goes(machines: tuple[Host, Host,
     bond(client, "port0", "port1")
     add_addresses(server, "switch", "192.0.2.1/24")
     add_addresses(client, "bond0", "192.0.2.2/24")
-    process = join(server, client)
+    serve(server)
+    process = join(client)
     for number, host in enumerate((server, client), 1):
         add_addresses(host, "ethws0", f"10.0.0.{number}/24")
     with conversation(client, server, "10.0.0.1") as carry:
@@ -86,7 +92,8 @@ def test_a_tunnel_beside_a_bond(hosts: tuple[Host, Host], machines: tuple[Host, 
     switch(server, machine)
     bond(server, "port0", "port1")
     server.bridge("br0", "bond0")
-    join(server, client, "--bridge", "br0")
+    serve(server, "--bridge", "br0")
+    join(client)
     add_addresses(machine, "switch", "10.0.0.1/24")
     add_addresses(client, "ethws0", "10.0.0.2/24")
     with conversation(client, machine, "10.0.0.1") as carry:
@@ -97,7 +104,8 @@ def test_a_tunnel_beside_a_bond(hosts: tuple[Host, Host], machines: tuple[Host, 
 
 def test_a_bond_of_two_tunnels(hosts: tuple[Host, Host]) -> None:
     server, client = hosts
-    ports = {name: join(server, client, "--bridge", "br0", device=name) for name in ("port0", "port1")}
+    serve(server, "--bridge", "br0")
+    ports = {name: join(client, name) for name in ("port0", "port1")}
     bond(client, *ports)
     add_addresses(server, "br0", "10.0.0.1/24")
     add_addresses(client, "bond0", "10.0.0.2/24")
@@ -111,10 +119,11 @@ def test_a_bond_of_two_tunnels(hosts: tuple[Host, Host]) -> None:
 
 def test_a_second_client_is_refused_while_the_first_interface_is_in_a_bond(hosts: tuple[Host, Host]) -> None:
     server, client = hosts
-    join(server, client)
+    serving = serve(server)
+    join(client)
     server.command("ip link add bond0 type bond mode active-backup miimon 50")
     server.command("ip link set ethws0 down")
     server.command("ip link set ethws0 master bond0")
     other = client.etherws("client", "--foreground", "ws://192.0.2.1/", "--device", "other0")
     other.says("503")
-    server.processes[0].says("is in no bridge")
+    serving.says("is in no bridge")

@@ -48,11 +48,13 @@ def test_the_far_lan_is_in_a_vrf(hosts: tuple[Host, Host], name: str) -> None:
 
 def test_a_second_client_is_refused_while_the_first_interface_is_in_a_vrf(hosts: tuple[Host, Host]) -> None:
     server, client = hosts
-    start(hosts)
+    serving = server.etherws("server", "--foreground")
+    serving.says("listening on ws://")
+    client.etherws("client", "--foreground", "ws://192.0.2.1/").says("connected to ws")
     put_into_vrf(server, "ethws0")
     other = client.etherws("client", "--foreground", "ws://192.0.2.1/", "--device", "other0")
     other.says("503")
-    server.processes[0].says("is in no bridge")
+    serving.says("is in no bridge")
 
 
 @pytest.mark.parametrize("way", ["ip vrf exec", "tcp_l3mdev_accept"])
