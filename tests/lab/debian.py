@@ -20,15 +20,19 @@ INSIDE = "/root/etherws"
 
 _CERTIFICATES = "etc/pip-cert.pem"
 
+#: The machine's own network namespace, where packages are fetched: tests may have put this process into one of theirs.
+_MACHINE = os.open("/proc/self/ns/net", os.O_RDONLY)
+
+
+def _fetch(command: list[str]) -> None:
+    """Run a command that fetches packages. Raises SubprocessError."""
+    outside = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{_MACHINE}", *command]
+    subprocess.run(outside, check=True, stdout=sys.stderr, timeout=PACKAGES_TIMEOUT)
+
 
 def bootstrap(root: Path) -> None:
-    """Make a bare Debian that reaches what this machine reaches. Raises CalledProcessError."""
-    subprocess.run(
-        ["debootstrap", "--variant=minbase", RELEASE, str(root)],
-        check=True,
-        stdout=sys.stderr,
-        timeout=PACKAGES_TIMEOUT,
-    )
+    """Make a bare Debian that reaches what this machine reaches. Raises SubprocessError."""
+    _fetch(["debootstrap", "--variant=minbase", RELEASE, str(root)])
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
     if "PIP_CERT" in os.environ:
         shutil.copy(os.environ["PIP_CERT"], root / _CERTIFICATES)
@@ -65,6 +69,6 @@ def arguments(root: Path, command: str, directory: str = INSIDE) -> list[str]:
 
 
 def install(root: Path, *commands: str, directory: str = INSIDE) -> None:
-    """Run shell commands in it that fetch packages. Raises CalledProcessError."""
+    """Run shell commands in it that fetch packages. Raises SubprocessError."""
     for command in commands:
-        subprocess.run(arguments(root, command, directory), check=True, stdout=sys.stderr, timeout=PACKAGES_TIMEOUT)
+        _fetch(arguments(root, command, directory))
