@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,10 +114,10 @@ def test_the_interfaces_own_queue_is_fair_where_the_machines_default_is(hosts: t
         assert qdiscs(one, "ethws0")["fq_codel"]["bytes"] > 4 * MIB
 
 
-def test_a_clients_limit_has_a_fair_queue(hosts: tuple[Host, Host], tmp_path: Any) -> None:
+def test_a_clients_limit_has_a_fair_queue(hosts: tuple[Host, Host], tmp_path: Path) -> None:
     server, client = hosts
     policy = tmp_path / "policy.toml"
-    policy.write_text('[default]\nconnect = true\nrate-down = "20M"\n')
+    policy.write_text('[default]\nconnect = true\nrate-down = "20 Mbit/s"\n')
     server.etherws("server", "--foreground", "--policy", str(policy)).says("listening on ws://")
     client.etherws("client", "--foreground", "ws://192.0.2.1/").says("connected to ws")
     for number, host in enumerate(hosts, 1):
