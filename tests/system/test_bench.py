@@ -130,6 +130,7 @@ def test_a_peer_that_ends_is_a_failure(root: None, tmp_path: Path) -> None:
     assert "failed: round 1/1, pump: cc -O2" in done.stdout
 
 
+@pytest.mark.vm_too
 def test_emulated_path(root: None) -> None:
     with Lab() as lab:
         with lab.lossy():
@@ -270,6 +271,7 @@ def test_two_checkouts_are_compared_in_small_numbers_too(root: None, tmp_path: P
     assert found["machine"]["congestion control outside"] == "cubic"
 
 
+@pytest.mark.vm_too
 def test_a_checkout_that_would_run_other_code_is_refused(root: None, tmp_path: Path) -> None:
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/bin/python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
@@ -305,9 +307,13 @@ def test_each_sort_of_hostile_input_is_measured_in_small_numbers_too(root: None,
     if not (ROOT / ".venv/bin/python").exists():
         pytest.skip("this checkout has no .venv")
     kinds = ",".join(SOME_KINDS)
-    command = [sys.executable, "bench/hostile.py", "--connections", "2", "--seconds", "0.2", "--kinds", kinds]
+    command = [sys.executable, "bench/hostile.py", "--connections", "2", "--seconds", "0.2", "--stream", "200"]
     done = subprocess.run(
-        [*command, "--json", str(tmp_path / "json")], cwd=ROOT, capture_output=True, text=True, timeout=900
+        [*command, "--kinds", kinds, "--json", str(tmp_path / "json")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     rows = {row["kind"]: row for row in json.loads((tmp_path / "json").read_text())["rows"]}
