@@ -45,3 +45,11 @@ def test_only_want_of_a_right_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(os, "open", refuse)
     assert cannot_read(str(tmp_path / "file")) == "Permission denied"
+
+
+def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"state")
+    user = os.geteuid()
+    assert read_file(tmp_path / "file", 100, owners={user}) == b"state"
+    with pytest.raises(OSError, match=f"it belongs to another user, {user}"):
+        read_file(tmp_path / "file", 100, owners={user + 1})

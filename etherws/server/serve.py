@@ -119,30 +119,23 @@ def serve(
     Raises ListenError or DeviceError; then nothing of what it made remains.
     """
     allow_descriptors()
-    listener = _listener(application.store, address, port, chosen, stop if patient else None)
+    listener = listener_of(application.store, address, port, chosen, stop if patient else None)
     if listener is None:
         return
     sock = listener.socket
     server = Server(sock, application, contexts)
     try:
         name = application.start()
-        if rest := application.store.drop_rest():
-            log.warning(
-                "of what the process before has left, this is of no use here: %s", printable(some_of(rest, NAMED))
-            )
         opened()
+        close_rest(application.store)
         server.start()
-        gevent.signal_handler(signal.SIGHUP, reload, partial(_reload, application, contexts))
+        gevent.signal_handler(signal.SIGHUP, reload, partial(read_again, application, contexts))
         gevent.signal_handler(signal.SIGUSR1, application.log_counters)
         if warning := exposure(server.socket, application, contexts.get().verify_mode if contexts else None):
             log.warning("%s", warning)
-        scheme, path = "wss" if contexts else "ws", application.settings.path
-        if sock.family == socket.AF_UNIX:
-            ready(f"{name} is up, listening on {name_of(sock)} for {scheme}, path {path}")
-        else:
-            host, number = server.socket.getsockname()[:2]
-            where = authority("*" if host in ("::", "0.0.0.0") else address if chosen and address else host, number)
-            ready(f"{name} is up, listening on {scheme}://{where}{path}")
+        unit = isinstance(listener, UnitListener)
+        where = None if unit else address
+        ready(started(name, server.socket, where, application.settings.path, tls=contexts is not None))
         stop.wait()
     finally:
         keep = application.store.lasting or handing_over()
@@ -152,8 +145,8 @@ def serve(
         server.stop(timeout=STOP_TIMEOUT)
 
 
-def _listener(
-    store: Store, address: str | None, port: int, chosen: bool, stop: Event | None
+def listener_of(
+    store: Store, address: str | None, port: int, chosen: bool = True, stop: Event | None = None
 ) -> KeptListener | UnitListener | None:
     """What to listen with: see UnitListener, and else KeptListener. With `stop`, an address that cannot be found is
     waited for, until that is set: then None. Raises ListenError."""
@@ -173,7 +166,25 @@ def _listener(
             return None
 
 
-def _reload(application: Application, contexts: TlsContexts | None) -> None:
+def close_rest(store: Store) -> None:
+    """The start is over: close what the process before has left and nobody took."""
+    if rest := store.drop_rest():
+        log.warning("of what the process before has left, this is of no use here: %s", printable(some_of(rest, NAMED)))
+
+
+def started(name: str, sock: Any, address: str | None, path: str, *, tls: bool) -> str:
+    """What to say when all is up: `name` is the first TAP's, `address` the option, None for the socket's own; `path`
+    the tunnel's."""
+    scheme = "wss" if tls else "ws"
+    if sock.family == socket.AF_UNIX:
+        return f"{name} is up, listening on {name_of(sock)} for {scheme}, path {path}"
+    host, port = sock.getsockname()[:2]
+    where = authority("*" if host in ("::", "0.0.0.0") else address or host, port)
+    return f"{name} is up, listening on {scheme}://{where}{path}"
+
+
+def read_again(application: Application, contexts: TlsContexts | None) -> None:
+    """Read all files again."""
     application.reload()
     if contexts:
         contexts.reload()

@@ -89,10 +89,11 @@ class Lives:
 
     def hand_over(self) -> None:
         """The process ends in order, and the next one starts."""
+        descriptors = [port.tap.fileno() for port in self.ports]
         self.ports.hand_over()
         # The end of the process closes its descriptors.
-        for port in self.ports._maker._kept._kept:
-            port.tap._device.close()
+        for descriptor in descriptors:
+            os.close(descriptor)
         before, self.store = self.store, self.store.next()
         before.close()
         self.ports = self._start()
@@ -467,6 +468,17 @@ def test_of_two_first_ports_one_is_a_further_one(lives: Lives) -> None:
     assert [port.tap.name for port in lives.ports] == ["x0", "ethws0"] or lives.ports.name in ("x0", "ethws0")
     assert len(list(lives.ports)) == 2
     assert sum(port is lives.ports._first for port in lives.ports) == 1
+
+
+@pytest.mark.parametrize("name", ["ethws0", "e"])
+def test_addresses_that_look_like_a_place_for_a_name_stay_what_they_are(lives: Lives, name: str) -> None:
+    # 3a is the colon.
+    listed = "3a:3a:3a:3a:3a:3a"
+    profile = Profile(macs=frozenset({listed, "02:00:00:00:00:01"}))
+    lives.join(ALICE, profile)
+    lives.crash(lambda: lives.host.set_link("ethws0", ifname=name))
+    (port,) = lives.ports
+    assert addresses(port) == {bytes.fromhex(text.replace(":", "")) for text in ("02:00:00:00:00:01", listed)}
 
 
 def test_rules_that_cannot_be_put_in_all_at_once_are_put_in_one_by_one(
