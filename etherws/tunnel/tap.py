@@ -266,6 +266,8 @@ class Tap:
         """
         fd, index = self._fd, None
         self.release()
+        if fd == NO_DESCRIPTOR:
+            return
         if self._borrowed:
             # Another process has it open: the kernel removes nothing now.
             os.close(fd)
