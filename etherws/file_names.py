@@ -1,12 +1,16 @@
-"""Names of files, made absolute when they are given.
+"""Names of files, made absolute when they are given; and where a file is read, if this process gets a copy of it.
 
 Files are read again while etherws runs, and in the background it works in the folder /. So each name that a user gives
 goes through absolute(): those of options in cli/file_options.py, those of the environment and of an embedding
 application in settings.py. Links stay as they are: programs that renew certificates replace links.
+
+A process that has given up root's rights reads root's files as copies: cli/copies.py makes them, and each reader asks
+to_read(). Messages have the name that the user gave.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -20,6 +24,27 @@ _STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
 
 #: Variables by which OpenSSL is told where the system's certificates are: a file, and folders with ``:`` between.
 _VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+
+#: The folder with copies of the files; None if the files themselves are read.
+_copies: str | None = None
+
+
+def use_copies(folder: str | None) -> None:
+    """Read from now on the copies in this folder, of the files that have one there."""
+    global _copies
+    _copies = folder
+
+
+def copy_of(path: str, folder: str) -> str:
+    """Where the copy of the file of this absolute name is in the folder. Its own folder is not seen in the name."""
+    return os.path.join(folder, f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:16]}-{os.path.basename(path)[-100:]}")
+
+
+def to_read(path: str) -> str:
+    """What to open for the file of this name: its copy, if there is one, even if that is a link that leads nowhere."""
+    if _copies and os.path.lexists(copy := copy_of(path, _copies)):
+        return copy
+    return path
 
 
 def absolute(option: str, name: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from etherws.errors import EtherwsError
+from etherws.file_names import to_read
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class Reloadable(Generic[T]):
 def _state(path: str) -> object:
     """A value that differs after the file was written, replaced or removed."""
     try:
-        found = os.stat(path)
+        found = os.stat(to_read(path))
     except OSError as exc:
         return exc.errno
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -10,6 +10,8 @@ import errno
 import os
 import stat
 
+from etherws.file_names import to_read
+
 
 def read_file(path: str | os.PathLike[str], size: int) -> bytes:
     """The first `size` bytes of a file. Never waits for anything but a disk.
@@ -17,7 +19,7 @@ def read_file(path: str | os.PathLike[str], size: int) -> bytes:
     Raises OSError, also for what is not a regular file; `strerror` says why.
     """
     # With O_NONBLOCK a FIFO opens at once, so that it can be told from a file; O_NOCTTY is for a terminal.
-    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    file = os.open(to_read(os.fspath(path)), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
@@ -25,6 +27,17 @@ def read_file(path: str | os.PathLike[str], size: int) -> bytes:
             return opened.read(size)
     finally:
         os.close(file)
+
+
+def cannot_read(path: str) -> str:
+    """Why this process cannot open the file, or the folder, of this name for want of a right; empty if it can."""
+    try:
+        os.close(os.open(to_read(path), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC))
+    except PermissionError as exc:
+        return exc.strerror or str(exc)
+    except OSError:
+        pass
+    return ""
 
 
 def is_open_to_all(path: str | os.PathLike[str]) -> bool:

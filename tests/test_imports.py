@@ -26,12 +26,12 @@ ROOMS: dict[str, set[str]] = {
     "close_codes": set(),
     "log_limit": set(),
     "file_names": set(),
-    "small_files": set(),
-    "reloadable": set(),
+    "small_files": {"file_names"},
+    "reloadable": {"file_names"},
     "kernel": {"log_limit"},
     "settings": {"addresses", "file_names"},
     "features": {"settings"},
-    "access": {"settings", "log_limit", "small_files"},
+    "access": {"settings", "log_limit", "small_files", "file_names"},
     "tunnel": {"kernel/interfaces", "kernel/bridges", "settings", "close_codes", "log_limit"},
     "client": {
         *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),
@@ -70,6 +70,7 @@ PURE = {
     ),
     *("client/answer_text", "client/network_errors", "client/refusals", "client/uris", "client/failures"),
     "client/upgrade",
+    *("access/profile_values", "kernel/belonging", "server/port_state"),
     *("kernel/bridge_warnings", "kernel/learned", "kernel/link_changes", "kernel/loops", "kernel/membership"),
     *("kernel/netlink", "kernel/network_changes", "kernel/known_links", "kernel/rule_changes"),
     *(
@@ -97,6 +98,8 @@ DOORS = {
         "cli/number_options",
         "cli/options",
         "cli/sections",
+        "cli/stage",
+        "cli/user_option",
     },
     "pyroute2": {
         "kernel/bridge_use",

@@ -16,6 +16,7 @@ from typing import Any
 
 from etherws.access.client_certificates import Authorities
 from etherws.errors import ListenError, SettingsError
+from etherws.file_names import to_read
 from etherws.settings import Trust
 from etherws.small_files import read_file
 
@@ -185,7 +186,7 @@ def _load_certificate(context: ssl.SSLContext, certfile: str, keyfile: str) -> N
     for option, path in (("--keyfile", keyfile), ("--certfile", certfile)):
         _read_file(option, path)
     try:
-        context.load_cert_chain(certfile, keyfile, password=no_password)
+        context.load_cert_chain(to_read(certfile), to_read(keyfile), password=no_password)
     except ssl.SSLError as exc:
         if exc.reason == "KEY_VALUES_MISMATCH":
             raise SettingsError(f"--keyfile {keyfile} is not the key of --certfile {certfile}") from exc
@@ -213,16 +214,17 @@ def _what_is_missing(certfile: str, keyfile: str) -> str:
 
 def _load_authorities(context: ssl.SSLContext, option: str, path: str) -> None:
     """Trust the authorities in a PEM file, or in the files of a directory. Raises SettingsError."""
-    if not Path(path).is_dir():
+    real = to_read(path)
+    if not Path(real).is_dir():
         _read_file(option, path)
         try:
-            context.load_verify_locations(path)
+            context.load_verify_locations(real)
         except ssl.SSLError as exc:
             raise SettingsError(f"cannot use {option} {path}: it has no certificate in PEM form") from exc
         return
     # OpenSSL finds files that are named by a hash (c_rehash). Other files we load ourselves, by their suffix.
-    context.load_verify_locations(capath=path)
-    for file in sorted(Path(path).iterdir()):
+    context.load_verify_locations(capath=real)
+    for file in sorted(Path(real).iterdir()):
         if file.suffix in _SUFFIXES or re.fullmatch(r"[0-9a-f]{8}\.\d+", file.name):
             _load_authorities(context, option, str(file))
     if not context.get_ca_certs():

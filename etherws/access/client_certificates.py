@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from etherws.errors import SettingsError
+from etherws.file_names import to_read
 
 
 class Authorities:
@@ -26,7 +27,7 @@ class Authorities:
 
         self._store = crypto.X509Store()
         try:
-            self._store.load_locations(path)
+            self._store.load_locations(to_read(path))
         except crypto.Error as exc:
             raise SettingsError(f"cannot use --client-ca {path}: it has no certificate in PEM form") from exc
         if revocation:

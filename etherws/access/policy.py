@@ -15,6 +15,7 @@ from typing import Any
 from etherws.access import toml_lines
 from etherws.access.policy_values import KEYS, Network, quoted, unknown
 from etherws.errors import PolicyError, SettingsError, TomlError
+from etherws.file_names import to_read
 
 #: Bytes of a policy file: room for thousands of clients.
 SIZE_MAX = 1 << 20
@@ -87,7 +88,7 @@ def load(path: str | os.PathLike[str]) -> Policy:
     """The policy in the file at `path`. Raises PolicyError."""
     name = os.fspath(path)
     try:
-        with open(path, "rb") as file:
+        with open(to_read(name), "rb") as file:
             raw = file.read(SIZE_MAX + 1)
     except OSError as exc:
         raise PolicyError(f"cannot read policy {name}: {exc.strerror}; name a file that can be read") from exc

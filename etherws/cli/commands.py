@@ -18,7 +18,10 @@ import click
 from etherws import __version__
 from etherws.cli import admin, background_log, daemon, inherited, log_writer, sections
 from etherws.cli.examples import client_notes, main_notes, server_notes
+from etherws.cli.file_options import files_read
 from etherws.cli.options import client_sections, demo_sections, server_sections
+from etherws.cli.run_as import VARIABLE, Privileges
+from etherws.cli.user_option import User
 from etherws.cli.waiting import Start, spelled_out
 from etherws.client.credentials import (
     Credentials,
@@ -30,6 +33,9 @@ from etherws.client.credentials import (
 )
 from etherws.client.proxy_choice import ProxyChoice, parse_connect_to
 from etherws.errors import EtherwsError, SettingsError
+from etherws.file_names import use_copies
+from etherws.kernel.loop_watch import BRIDGES_MAX
+from etherws.kernel.store import from_environ
 from etherws.settings import ClientSettings, Retry, ServerSettings, Trust, parse_header
 from etherws.small_files import is_open_to_all
 
@@ -64,6 +70,7 @@ class Failure(click.ClickException):
 def main() -> None:
     """Ethernet over WebSocket: one LAN across everything that lets HTTP out."""
     inherited.mend()
+    use_copies(os.environ.get(VARIABLE))
 
 
 @main.command(cls=sections.Command, sections=server_sections, notes=server_notes)
@@ -73,6 +80,7 @@ def server(
     keyfile: str | None,
     certfile: str | None,
     client_ca: str | None,
+    run_as: User | None,
     **options: Any,
 ) -> None:
     """Listen for clients. Each gets a TAP; the first gets ethws0. Runs in the background."""
@@ -90,10 +98,26 @@ def server(
         raise SettingsError("--client-ca needs TLS: --certfile and --keyfile")
     if port is None:
         port = 443 if contexts else 80
-    application = Application(settings)
+    application = Application(settings, from_environ(os.environ))
+    keeps = Privileges(
+        run_as,
+        files_read(),
+        packet_sockets=BRIDGES_MAX + 1,
+        pidfile=options["pidfile"],
+        unix_socket=address.removeprefix("unix:") if address and address.startswith("unix:/") else None,
+    )
 
     def run(ready: Any, stop: Any) -> None:
-        serving.serve(application, address=address, port=port, contexts=contexts, ready=ready, stop=stop)
+        serving.serve(
+            application,
+            address=address,
+            port=port,
+            contexts=contexts,
+            ready=ready,
+            stop=stop,
+            opened=keeps.give_up,
+            reload=keeps.reload,
+        )
 
     _run(run, **options)
 
@@ -118,6 +142,7 @@ def client(
     pinnedpubkey: str | None,
     header: tuple[str, ...],
     wait: float | None,
+    run_as: User | None,
     **options: Any,
 ) -> None:
     """Connect ethws0 to a server, and again after each loss. Runs in the background."""
@@ -162,12 +187,16 @@ def client(
     if any(each.sends_secrets_in_clear for each in servers):
         _tell("warning: without TLS anyone on the path can read the password or token; use wss://", err=True)
 
+    # A bridge's own, and one to search.
+    keeps = Privileges(run_as, files_read(), packet_sockets=2, pidfile=options["pidfile"])
+
     def run(ready: daemon.Ready, stop: Any) -> None:
         if wait is None:
-            reconnect.Client(servers, settings, retry).run(ready, stop)
+            reconnect.Client(servers, settings, retry).run(ready, stop, keeps.give_up, keeps.reload)
         else:
             start = Start(ready, wait)
-            reconnect.Client(servers, settings, retry, start.failed).run(start.connected, stop)
+            connection = reconnect.Client(servers, settings, retry, start.failed)
+            connection.run(start.connected, stop, keeps.give_up, keeps.reload)
 
     _run(run, **options)
 

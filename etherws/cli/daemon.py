@@ -23,6 +23,7 @@ from etherws.cli import inherited, log_writer
 from etherws.cli.pid_file import pid_file
 from etherws.errors import DaemonError, EtherwsError
 from etherws.file_names import make_variables_absolute
+from etherws.kernel import service_manager
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ def run_in_foreground(service: Service, pidfile: str | None = None) -> None:
     def ready(message: str, status: int = 0) -> None:
         log.log(logging.WARNING if status else logging.INFO, "%s", message)
         if not status:
-            _notify_systemd("READY=1")
+            service_manager.notify("READY=1")
 
     log_writer.log_to_standard_error()
     log_writer.log_unexpected_errors()
@@ -179,12 +180,3 @@ def _stop_event() -> Event:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     gevent.signal_handler(signal.SIGUSR2, log.info, "SIGUSR2 has no meaning; SIGUSR1 logs counters")
     return stop
-
-
-def _notify_systemd(state: str) -> None:
-    """Send systemd a state, if it started this process with Type=notify (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if address:
-        # A leading @ means the zero byte of an abstract address (unix(7)).
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.sendto(state.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)

@@ -19,6 +19,8 @@ class FileName(click.ParamType[str]):
     name = "file"
     #: What stands before a file's name. A value without it is no file.
     prefix = ""
+    #: Whether etherws reads the file, and perhaps again while it runs.
+    is_read = True
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The value with the absolute name."""
@@ -34,6 +36,12 @@ class FileName(click.ParamType[str]):
     def is_file(self, text: str) -> bool:
         """Whether the value names a file."""
         return text.startswith(self.prefix)
+
+
+class WrittenFile(FileName):
+    """A file that etherws writes."""
+
+    is_read = False
 
 
 class Pins(FileName):
@@ -60,7 +68,20 @@ class Address(FileName):
 
     name = "address"
     prefix = "unix:"
+    is_read = False
 
     def is_file(self, text: str) -> bool:
         """Whether the value names a file."""
         return super().is_file(text) and not text.startswith("unix:@")
+
+
+def files_read(ctx: click.Context | None = None) -> list[str]:
+    """The absolute names of the files that this command reads, by its options; of the present command without `ctx`."""
+    ctx = ctx or click.get_current_context()
+    found = []
+    for param in ctx.command.params:
+        kind, value = param.type, ctx.params.get(param.name or "")
+        if isinstance(kind, FileName) and kind.is_read:
+            texts = value if isinstance(value, tuple) else (value,)
+            found += [text.removeprefix(kind.prefix) for text in texts if text and kind.is_file(text)]
+    return found

@@ -66,7 +66,11 @@ BOTH = _table(
     ("--writepid --pid --pid-file -P", "the file for the process ID is given by --pidfile FILE"),
     ("--config --conf -c", "there is no configuration file, but a variable for each option; see --help"),
     (
-        "--group --chroot --run-as --setcon",
+        "--group --setuid --setgid --uid --gid --runas --run_as --drop-privileges --reduce-privileges",
+        "the user and the group that etherws runs as are given by --run-as USER:GROUP",
+    ),
+    (
+        "--chroot --setcon",
         "a systemd unit takes rights away, as those in contrib/ do; see --help for the options",
     ),
     (

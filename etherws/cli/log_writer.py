@@ -13,6 +13,7 @@ import os
 import queue
 import select
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import gevent
@@ -41,7 +42,8 @@ class LogWriter(logging.handlers.QueueHandler):
 
     def __init__(self, target: logging.Handler) -> None:
         """`target` is used by the thread alone, without its lock: it may wait in its emit() for ever."""
-        self._waiting: queue.SimpleQueue[logging.LogRecord | threading.Event] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[logging.LogRecord | threading.Event | Callable[[], object]]
+        self._waiting = queue.SimpleQueue()
         super().__init__(self._waiting)
         self._target = target
         target.handleError = self._note_failure  # type: ignore[method-assign, assignment]
@@ -71,11 +73,18 @@ class LogWriter(logging.handlers.QueueHandler):
         self._waiting.put(written)
         written.wait(FLUSH_TIMEOUT)
 
+    def in_thread(self, call: Callable[[], object]) -> None:
+        """Have the thread call a function, and wait for that as flush() does."""
+        self._waiting.put(call)
+        self.flush()
+
     def _run(self) -> None:
         while True:
             item = self._waiting.get()
             if isinstance(item, logging.LogRecord):
                 self._write(item)
+            elif callable(item):
+                item()
             if not self._failed and self._waiting.empty() and (notice := self._take_left_out()):
                 self._write(notice)
             if isinstance(item, threading.Event):
@@ -171,6 +180,13 @@ def flush() -> None:
     """Wait until all is written, for FLUSH_TIMEOUT seconds for each way at most."""
     for handler in logging.getLogger().handlers:
         handler.flush()
+
+
+def in_threads(call: Callable[[], object]) -> None:
+    """Have each thread that writes the log call a function; wait for that, as for flush()."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LogWriter):
+            handler.in_thread(call)
 
 
 def _add(target: logging.Handler) -> LogWriter:

@@ -12,9 +12,10 @@ from typing import Any
 
 import click
 
-from etherws.cli.file_options import Address, FileName, Header, Pins
+from etherws.cli.file_options import Address, FileName, Header, Pins, WrittenFile
 from etherws.cli.number_options import Duration, Wait, Within
 from etherws.cli.sections import Sections
+from etherws.cli.user_option import UserName
 from etherws.cli.waiting import FOREVER
 
 
@@ -71,9 +72,15 @@ _process = [
     _flag("--foreground", help="Stay in the foreground and log to standard error.  [default: background, syslog]"),
     _option(
         "--pidfile",
-        type=FileName(),
+        type=WrittenFile(),
         metavar="FILE",
         help="Keep the process ID in this file.  [default: none]",
+    ),
+    _option(
+        "--run-as",
+        type=UserName(),
+        metavar="USER[:GROUP]",
+        help="Run as this user once all is open.  [default: who starts it, with CAP_NET_ADMIN alone]",
     ),
     _option(
         "--log-level",

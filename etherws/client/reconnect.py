@@ -80,17 +80,24 @@ class Client:
         else:
             log.info("not connected; trying again")
 
-    def run(self, ready: Callable[[str], None], stop: Event) -> None:
+    def run(
+        self,
+        ready: Callable[[str], None],
+        stop: Event,
+        opened: Callable[[], object] = lambda: None,
+        reload: Callable[[Callable[[], object]], object] = lambda read_again: read_again(),
+    ) -> None:
         """Keep the tunnel up until `stop` is set. `ready` is called once: with the result of the first attempt, or at
-        the first connection if there is `on_failure`. SIGHUP and changes of the machine's network do what retry() does;
-        SIGUSR1 logs counters.
+        the first connection if there is `on_failure`; and before the first attempt, `opened`, when all is open that may
+        need root. SIGHUP, by way of `reload`, and changes of the machine's network do what retry() does; SIGUSR1 logs
+        counters.
 
         Raises AlreadyLinked if another client links the same bridge to one of the servers; DeviceError if the TAP or
         its filters cannot be made, at the start or after the TAP was deleted; SettingsError if the kernel does not have
         the congestion control; NotAdmitted if the servers refuse us and `retry.after_refusal` is off.
         """
         congestion.check(self._settings.congestion)
-        gevent.signal_handler(signal.SIGHUP, self.retry)
+        gevent.signal_handler(signal.SIGHUP, reload, self.retry)
         gevent.signal_handler(signal.SIGUSR1, self.log_counters)
         local_end = LocalEnd(
             self._settings,
@@ -99,6 +106,7 @@ class Client:
             lambda urgent: self.retry(by_user=False, urgent=urgent),
         )
         with contextlib.closing(local_end) as local:
+            opened()
             loop: gevent.Greenlet[..., Exception | None] = gevent.spawn(self._loop, local, ready)
             gevent.wait((loop, stop), count=1)
             self._stopping = True

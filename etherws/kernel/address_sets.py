@@ -7,7 +7,7 @@ Read next: learned.py, which says whose addresses they are, and port_filter.py.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
 
 import gevent
@@ -46,13 +46,19 @@ def add_addresses(table: str, name: str, addresses: Mapping[bytes, float]) -> No
 
     Before Linux 5.3 it stays as long as one that the rules add. Raises OSError.
     """
+    for request in requests(table, name, addresses):
+        transact([request])
+
+
+def requests(table: str, name: str, addresses: Mapping[bytes, float]) -> Iterator[bytes]:
+    """The requests of add_addresses()."""
     listed = list(addresses.items())
     for start in range(0, len(listed), SOME):
         elements = b"".join(_element(address, seconds) for address, seconds in listed[start : start + SOME])
         head = message(nft.NFT_MSG_NEWSETELEM, nft.nft_set_elem_list_msg, TABLE=table, SET=name)
         some = netlink.attribute(_SET_ELEMENTS | _NESTED, elements)
         # The message begins with its size.
-        transact([(len(head) + len(some)).to_bytes(4, sys.byteorder) + head[4:] + some])
+        yield (len(head) + len(some)).to_bytes(4, sys.byteorder) + head[4:] + some
 
 
 def keep(interface: str, learned: LearnedAddresses) -> None:

@@ -17,13 +17,14 @@ from gevent.event import Event
 
 from etherws.errors import DeviceError, some_of
 from etherws.kernel import interfaces, links
+from etherws.kernel.belonging import Belonging
 from etherws.kernel.bridge_port import PlainPort, Port, seen
 from etherws.kernel.bridge_warnings import warning
 from etherws.kernel.device_errors import device_errors
 from etherws.kernel.link_changes import EVERYTHING, Touched
 from etherws.kernel.link_watch import LinkWatch
 from etherws.kernel.made_bridges import MadeBridges
-from etherws.kernel.membership import Membership, State, Verdict
+from etherws.kernel.membership import Membership, State, Verdict, Was
 from etherws.kernel.place import Device
 from etherws.log_limit import LogLimit
 
@@ -47,9 +48,7 @@ class Bridges:
         self.links = LinkWatch()
         self.links.listen(self._changed)
         self._members: dict[int, tuple[Membership, Port]] = {}
-        #: Which of them belong in each bridge; and those whose bridge is gone.
-        self._belonging: dict[int, set[int]] = {}
-        self._away: set[int] = set()
+        self._belonging = Belonging()
         #: Those in another network namespace, and the bridge that the user has named for each.
         self._elsewhere: dict[Port, str | None] = {}
         self._made = MadeBridges()
@@ -57,8 +56,7 @@ class Bridges:
         self._joining: dict[int, float] = {}
         #: The bridges whose deletion the log has told, and when that was.
         self._deleted: dict[int, float] = {}
-        self._wake = Event()
-        self._limit = LogLimit(log)
+        self._wake, self._limit = Event(), LogLimit(log)
         self._worker: gevent.Greenlet[..., None] | None = None
 
     def start(self) -> None:
@@ -66,30 +64,47 @@ class Bridges:
         self.links.start()
         self._worker = gevent.spawn(self._work)
 
-    def close(self) -> None:
-        """Watch no longer, and remove the bridges that were made here, unless somebody uses them."""
+    def close(self, *, handing_over: bool = False) -> None:
+        """Watch no longer, and remove the bridges that were made here, unless somebody uses them; or leave all as it
+        is, with `handing_over`, to another process."""
         self.links.close()
-        if self._worker is not None:
-            self._worker.kill()
-        self._made.remove()
+        gevent.killall([self._worker] if self._worker else [])
+        if not handing_over:
+            self._made.remove()
 
-    def make(self, name: str, *, autoconfigure: bool) -> bool:
-        """As MadeBridges.make()."""
+    def make(self, name: str, *, autoconfigure: bool, take_over: bool = False) -> bool:
+        """As MadeBridges.make(), and before, with `take_over`, as MadeBridges.take_over()."""
+        if take_over:
+            self._made.take_over(name, autoconfigure=autoconfigure)
         return self._made.make(name, autoconfigure=autoconfigure)
 
-    def add(self, index: int, wanted: str | None, port: Port | None = None, *, device: Device | None = None) -> None:
+    def add(
+        self, index: int, wanted: str | None, port: Port | None = None, *, device: Device | None = None, was: Was = None
+    ) -> None:
         """See to it that the interface of this index stays in its bridge. `wanted` is the bridge that the user has
         named for it, which it has joined already, unless that is gone; None: it belongs where somebody puts it.
-        Without a `port` it has no rules, and `device` is its TAP. Raises DeviceError."""
+        Without a `port` it has no rules, and `device` is its TAP. `was` is the index and name of the bridge where
+        another process has had it, as membership() said. Raises DeviceError."""
         if wanted:
             self._made.use(wanted)
-        member, port = self._members[index] = Membership(wanted), port or PlainPort(index, device)
+        port = port or PlainPort(index, device)
+        if port.place.is_away():
+            self._elsewhere[port] = wanted
+            return
+        member = self._members[index][0] if index in self._members else Membership(wanted)
+        self._members[index] = member, port
+        member.was_in(was)
         self._look([index])
         if wanted and member.state is State.ALONE and self.present(wanted) is None:
             member.state, self._deleted[member.bridge] = State.AWAY, monotonic()
             self._note(index)
+        if member.state is State.AWAY:
             port.bridge_is_away()
             self._wake.set()
+
+    def membership(self, index: int) -> Was:
+        """The index and name of the bridge in which the interface of this index belongs; None if in none."""
+        return (self._members[index][0].bridge, self._members[index][0].name) if self.belongs(index) else None
 
     def forget(self, index: int) -> None:
         """The interface goes."""
@@ -109,10 +124,8 @@ class Bridges:
             if member.state is State.AWAY:
                 raise _gone(member.name)
             return member.bridge if member.state is State.IN else None
-        if wanted is None:
-            return None
-        found = self.present(wanted)
-        if found is None and self._there_by_wish(wanted):
+        found = self.present(wanted) if wanted else None
+        if wanted and found is None and self._there_by_wish(wanted):
             raise _gone(wanted)
         return found
 
@@ -141,12 +154,12 @@ class Bridges:
             return
         self._find_moved(touched)
         looked_at = [index for index in touched if index in self._members]
-        for bridge in touched.keys() & self._belonging.keys():
+        for bridge in touched.keys() & self._belonging.of_bridge.keys():
             # A bridge of 1,000 ports is told of as often as ports join: that counts only if it is gone.
             if links.find(bridge) is None:
-                looked_at += self._belonging[bridge]
+                looked_at += self._belonging.of_bridge[bridge]
         self._look(looked_at)
-        if self._away:
+        if self._belonging.away:
             self._wake.set()
 
     def _find_moved(self, touched: Mapping[int, Touched]) -> None:
@@ -190,27 +203,17 @@ class Bridges:
     def _note(self, index: int) -> None:
         """Note in which bridge the interface belongs."""
         member = self._members[index][0] if index in self._members else None
-        for bridge in [one for one, those in self._belonging.items() if index in those]:
-            if member is None or member.bridge != bridge:
-                self._belonging[bridge].discard(index)
-                if not self._belonging[bridge]:
-                    del self._belonging[bridge]
-                    self._deleted.pop(bridge, None)
-        self._away.discard(index)
-        if member is not None:
-            if member.bridge:
-                self._belonging.setdefault(member.bridge, set()).add(index)
-            if member.state is State.AWAY:
-                self._away.add(index)
+        for bridge in self._belonging.note(index, member):
+            self._deleted.pop(bridge, None)
 
     def _follow(self, link: links.Link, port: Port, verdict: Verdict, before: str) -> None:
         member = self._members[link.number][0]
         if verdict in (Verdict.JOIN, Verdict.RELOADED):
             self._joining.setdefault(link.number, 0.0)
+        if verdict in (Verdict.JOIN, Verdict.RELOADED, Verdict.DELETED):
             self._wake.set()
         if verdict is Verdict.DELETED:
             port.bridge_is_away()
-            self._wake.set()
             if member.bridge not in self._deleted:
                 self._deleted[member.bridge] = monotonic()
                 log.warning("%s was deleted; what etherws had in it joins again as soon as it is there again", before)
@@ -225,7 +228,7 @@ class Bridges:
         while True:
             due = [member.due for member, _ in self._members.values() if member.due is not None]
             due += self._joining.values()
-            if self._away:
+            if self._belonging.away:
                 due.append(monotonic() + RETRY_INTERVAL)
             self._wake.wait(max(0.0, min(due) - monotonic()) if due else None)
             self._wake.clear()
@@ -255,7 +258,7 @@ class Bridges:
     def _look_for_bridges(self, now: float) -> None:
         """See whether bridges are there again; make those again that were made here."""
         away: dict[tuple[str, int], list[int]] = {}
-        for index in self._away:
+        for index in self._belonging.away:
             member = self._members[index][0]
             away.setdefault((member.name, member.bridge), []).append(index)
         for (name, bridge), indexes in away.items():

@@ -74,7 +74,10 @@ class Guard:
         """A filter for the interface of this index, and its TAP. It is watched as long as somebody has it."""
         made = PortFilter(index, device)
         made.place.is_taken = lambda name: any(one.name == name for one in self._filters.values())
-        self._filters[index] = made
+        if made.place.is_away():
+            self._away.add(made)
+        else:
+            self._filters[index] = made
         return made
 
     def start(self) -> None:
@@ -94,11 +97,19 @@ class Guard:
         if self._own_links:
             self._links.close()
 
+    def look(self, filters: Iterable[PortFilter]) -> None:
+        """See whether what these set at their interfaces is still in force; have it put back if not."""
+        self._look_at({one.place.index: EVERYTHING for one in filters if self._filters.get(one.place.index) is one})
+
+    def put_back_soon(self, one: PortFilter) -> None:
+        """Its rules are not in force: put them in."""
+        one.lost()
+        self._soon(one)
+
     def _look_again(self) -> None:
         """Nobody knows what has happened: put all rules in again."""
         for one in list(self._filters.values()):
-            one.lost()
-            self._soon(one)
+            self.put_back_soon(one)
 
     def _watch_rules(self, sock: socket.socket) -> None:
         changes, victims = RuleChanges(SEQUENCE), dict[PortFilter, None]()
@@ -142,12 +153,14 @@ class Guard:
         # A copy: others are told of the same.
         found = dict.fromkeys(self._filters, EVERYTHING) if touched is None else dict(touched)
         self._follow(found)
+        self._look_at(found)
+
+    def _look_at(self, found: Mapping[int, Touched]) -> None:
         for index, what in found.items():
             one = self._filters.get(index)
             if one is not None and one.applied and (change := one.changed(what)):
                 self._limit.log(logging.WARNING, "changed", "%s", change)
-                one.lost()
-                self._soon(one)
+                self.put_back_soon(one)
 
     def _follow(self, touched: dict[int, Touched]) -> None:
         """Know the interfaces that were moved to another network namespace, and find those that have come back: they

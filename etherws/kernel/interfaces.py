@@ -87,6 +87,12 @@ def set_up(index: int, mtu: int | None = None, *, autoconfigure: bool = True) ->
             links.change(index, up=True)
 
 
+def set_mtu(index: int, mtu: int) -> None:
+    """Set the interface's MTU, in bytes."""
+    with device_errors(f"set the MTU of interface {index} to {mtu}", _HINTS):
+        links.change(index, mtu=mtu)
+
+
 def accepts_router_advertisements(name: str) -> bool:
     """Whether a router on the interface's LAN can give this machine addresses and routes. False without IPv6."""
     try:
@@ -162,6 +168,12 @@ def set_rate(index: int, rate: int | None) -> None:
         # With fq_codel a ping overtakes a download. Without it, a ping waits for up to QUEUE seconds.
         with contextlib.suppress(NetlinkError):
             route.tc("replace", "fq_codel", index, SHAPER + 0x10000, parent=SHAPER + 1)
+
+
+def delete(index: int) -> None:
+    """Delete the interface, if it is still there. It takes tens of milliseconds; a thread may call this."""
+    with contextlib.suppress(OSError):
+        links.delete(index)
 
 
 def is_isolated(index: int) -> bool:

@@ -55,5 +55,15 @@ class LearnedAddresses:
         chosen = heapq.nlargest(room, self._entries, rank)
         return {address: self._entries.pop(address).until - now for address in chosen}
 
+    def to_values(self, now: float) -> list[tuple[str, float, int]]:
+        """All that is in it, for restore(): address, when it is forgotten, and a number for each port."""
+        self._forget(now)
+        return [(address.hex(), entry.until, entry.port) for address, entry in self._entries.items()]
+
+    def restore(self, address: bytes, until: float, port: int) -> None:
+        """One entry of to_values() of another process."""
+        self._entries[address] = _Entry(until, port)
+        self._ports = max(self._ports, port)
+
     def _forget(self, now: float) -> None:
         self._entries = {address: entry for address, entry in self._entries.items() if entry.until > now}

@@ -16,7 +16,7 @@ import struct
 from typing import Any, NamedTuple
 
 from pyroute2.netlink import NLM_F_ACK, NLM_F_REQUEST
-from pyroute2.netlink.rtnl import RTM_GETLINK, RTM_SETLINK
+from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_GETLINK, RTM_SETLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from etherws.kernel import netlink
@@ -137,6 +137,13 @@ def isolate(index: int, on: bool) -> None:
     body = _IFINFOMSG.pack(AF_BRIDGE, 0, index, 0, 0) + netlink.attribute(IFLA_PROTINFO | NLA_F_NESTED, isolated)
     size = netlink.HEADER.size + len(body)
     _send(netlink.HEADER.pack(size, RTM_SETLINK, NLM_F_REQUEST | NLM_F_ACK, 0, 0) + body)
+
+
+def delete(index: int) -> None:
+    """Delete the interface of this index. It takes the kernel tens of milliseconds."""
+    body = _IFINFOMSG.pack(0, 0, index, 0, 0)
+    size = netlink.HEADER.size + len(body)
+    _send(netlink.HEADER.pack(size, RTM_DELLINK, NLM_F_REQUEST | NLM_F_ACK, 0, 0) + body)
 
 
 def _ask(which: int | str) -> tuple[int, int, dict[int, memoryview]]:

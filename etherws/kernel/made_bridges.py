@@ -45,6 +45,12 @@ class MadeBridges:
         """This process uses the bridge of this name; another process may have made it."""
         self._used.add(name)
 
+    def take_over(self, name: str, *, autoconfigure: bool) -> None:
+        """The process whose place this one takes has used the bridge. If it had made it, it counts as made here. Raises
+        DeviceError."""
+        if number := interfaces.number_if_made_here(name):
+            self._made.setdefault(name, _Made(number, autoconfigure))
+
     def make_again(self, name: str, since: float) -> None:
         """The bridge of this name is gone for `since` seconds: if it was made here, and nobody else makes it again, do
         that. Raises DeviceError."""

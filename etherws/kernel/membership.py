@@ -21,6 +21,10 @@ SETTLE = 0.5
 RELOADS, RELOADS_WITHIN = 5, 60.0
 
 
+#: The index and the name of a bridge; None for none.
+Was = tuple[int, str] | None
+
+
 class State(Enum):
     """Where the interface is, and why."""
 
@@ -113,6 +117,12 @@ class Membership:
         if self.due is not None and now >= self.due:
             return self._judge(seen, now)
         return Verdict.NOTHING
+
+    def was_in(self, bridge: Was) -> None:
+        """Where another process has had it when it ended, if there was one and nothing is known yet."""
+        if bridge and self.state is State.ALONE:
+            self.bridge, self.name = bridge
+            self.state, self.moved = State.IN, bool(self.wanted) and self.name != self.wanted
 
     def joined(self, bridge: int) -> None:
         """It has joined the bridge of this index, as look() has said."""

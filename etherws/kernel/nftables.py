@@ -71,6 +71,10 @@ class Table:
             some = [attributes("NFTA_SET_ELEM_", KEY=as_data(value)) for value in listed[start : start + _ELEMENTS]]
             self._add(nft.NFT_MSG_NEWSETELEM, nft.nft_set_elem_list_msg, SET=name, ELEMENTS=some)
 
+    def fill(self, elements: Iterable[bytes]) -> None:
+        """Begin a set with elements: whole requests, as address_sets.requests() makes them."""
+        self._messages += elements
+
     def rule(self, chain: str, *steps: Expression, comment: str = "") -> None:
         """Add a rule at the end of `chain`. Its `steps` are expressions, made in nft_expressions.py."""
         more = {"USERDATA": {"value": comment}} if comment else {}
@@ -86,13 +90,14 @@ class Table:
             # Without an old table this takes the kernel 0.3 ms. To remove one takes it about 13 ms.
             transact([_table(nft.NFT_MSG_NEWTABLE, self.name, NLM_F_CREATE | NLM_F_EXCL), *self._messages])
         except FileExistsError:
-            transact(self._replacement())
+            transact(self.replacement())
 
     def dry_run(self) -> None:
         """Have the kernel check the table as install() would, but leave nothing behind."""
-        transact([*self._replacement(), _table(nft.NFT_MSG_DELTABLE, self.name)])
+        transact([*self.replacement(), _table(nft.NFT_MSG_DELTABLE, self.name)])
 
-    def _replacement(self) -> list[bytes]:
+    def replacement(self) -> list[bytes]:
+        """The requests that put this table in, in place of one of its name if there is one."""
         # Make it first: to delete a table that is not there is an error, and undoes the whole transaction.
         new, old = (_table(kind, self.name) for kind in (nft.NFT_MSG_NEWTABLE, nft.NFT_MSG_DELTABLE))
         return [new, old, new, *self._messages]

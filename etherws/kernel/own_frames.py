@@ -2,7 +2,7 @@
 
 The kernel does not notify of that, since a bridge does not learn its own address. So a packet socket on the bridge
 takes frames from that address. The kernel runs its filter for what goes to this machine only, not for what the bridge
-passes on. It needs CAP_NET_RAW. Read next: loop_watch.py. Sources: packet(7), Linux net/bridge/br_input.c.
+passes on. Read next: packet_sockets.py, loop_watch.py. Sources: packet(7), Linux net/bridge/br_input.c.
 """
 
 from __future__ import annotations
@@ -18,13 +18,11 @@ from time import monotonic
 import gevent
 from gevent import socket
 
-from etherws.kernel import links, socket_filter
+from etherws.kernel import links, packet_sockets, socket_filter
 from etherws.kernel.loops import MOVES, QUIET, WITHIN
+from etherws.kernel.packet_sockets import ETH_P_ALL
 
 log = logging.getLogger(__name__)
-
-#: include/uapi/linux/if_packet.h, if_ether.h. Since Linux 4.20: what the bridge sends does not come to the socket.
-SOL_PACKET, PACKET_IGNORE_OUTGOING, ETH_P_ALL = 263, 23, 3
 
 #: Bytes of a frame that are looked at: its two addresses and type.
 HEADER = 14
@@ -48,12 +46,12 @@ class OwnFrames:
         self._bridge, self._address, self._notice = bridge, b"", notice
         #: When the last of them came, if they come again and again.
         self.last: float | None = None
-        self._socket = _packet_socket(0)
+        self._socket = packet_sockets.take()
         try:
             self.set_address(address)
             self._socket.bind((blocking.if_indextoname(bridge), ETH_P_ALL))
         except OSError:
-            self._socket.close()
+            packet_sockets.give_back(self._socket)
             raise
         self._greenlet = gevent.spawn(self._watch)
 
@@ -74,7 +72,7 @@ class OwnFrames:
     def close(self) -> None:
         """Watch no longer."""
         self._greenlet.kill()
-        self._socket.close()
+        packet_sockets.give_back(self._socket)
 
     def _watch(self) -> None:
         """Look at what comes, without end: until the bridge is gone."""
@@ -102,16 +100,18 @@ class OwnFrames:
 
     def _search(self) -> int | None:
         """The port by which a frame comes in next: a second socket looks at all interfaces for a moment."""
-        with contextlib.suppress(OSError), _packet_socket(socket.htons(ETH_P_ALL)) as sock:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as undo:
+            sock = packet_sockets.take()
+            undo.callback(packet_sockets.give_back, sock)
             program = socket_filter.frames_from(self._address, HEADER, but_not_on=self._bridge)
             socket_filter.attach(sock, program)
+            packet_sockets.listen_everywhere(sock)
             deadline = monotonic() + SEARCH
             while (left := deadline - monotonic()) > 0:
                 gevent.with_timeout(left, socket.wait_read, sock.fileno(), timeout_value=None)
                 with contextlib.suppress(BlockingIOError):
                     for _ in range(FRAMES):
                         frame, source = sock.recvfrom(HEADER)
-                        # Before the filter was attached, anything came.
                         if frame[6:12] == self._address and (port := self._port(source)) is not None:
                             return port
                 gevent.sleep(SEARCH_PAUSE)
@@ -124,11 +124,3 @@ class OwnFrames:
             return None
         link = links.get(name)
         return link.number if link.master == self._bridge else None
-
-
-def _packet_socket(protocol: int) -> blocking.socket:
-    sock = blocking.socket(blocking.AF_PACKET, blocking.SOCK_RAW, protocol)
-    sock.setblocking(False)
-    with contextlib.suppress(OSError):
-        sock.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-    return sock

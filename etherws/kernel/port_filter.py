@@ -59,7 +59,7 @@ class PortFilter:
         self._hold: Callable[[], None] | None = None
         #: Whether frames wait for lost rules.
         self.waiting = False
-        self._settings = PortSettings(self.place)
+        self.settings = PortSettings(self.place)
         self._one_at_a_time = BoundedSemaphore(1)
         #: Whether others changed the table since it was last put in.
         self._disturbed = False
@@ -160,7 +160,7 @@ class PortFilter:
             if Touched.NAME in touched and name != before and rules.filters:
                 what = f"{before} has a new name, {name}" if before else f"{name} is in this network namespace again"
             else:
-                what = self._settings.missing(rules, name, touched)
+                what = self.settings.missing(rules, name, touched)
             return what and f"{what}; what is enforced there is put in again"
 
     def refusal(self, rules: Rules) -> DeviceError | None:
@@ -174,7 +174,7 @@ class PortFilter:
 
     def bridge_is_away(self) -> None:
         """The interface's bridge is gone: until join() the client needs no isolation."""
-        self._settings.bridge_is_away = True
+        self.settings.bridge_is_away = True
 
     def join(self, bridge: int) -> None:
         """Put the interface into the bridge of this index, by its client's rules from the first frame on.
@@ -182,7 +182,7 @@ class PortFilter:
         Raises DeviceError.
         """
         with self._one_at_a_time:
-            self._settings.join(bridge, self.applied.rules if self.applied else self.needed)
+            self.settings.join(bridge, self.applied.rules if self.applied else self.needed)
 
     def drops(self) -> dict[str, int]:
         """How many of the client's frames were dropped since its rules were put in, by reason; empty if it has sent no
@@ -258,7 +258,7 @@ class PortFilter:
         if self.place.name() != name:
             raise DeviceError(f"cannot filter what comes in by {name}: it has another name now; try again")
         if name:
-            self._settings.apply(rules)
+            self.settings.apply(rules)
         self.applied = Applied(name, rules)
         self.state = FilterState.LOST if self._disturbed else FilterState.UNUSED
 
@@ -297,4 +297,4 @@ class PortFilter:
     def _clear(self, name: str) -> None:
         self.applied, self.state, self.name = None, FilterState.ABSENT, ""
         self.place.remove_table(name)
-        self._settings.clear()
+        self.settings.clear()

@@ -20,8 +20,8 @@ class PortSettings:
         #: Whether the interface's bridge is gone, and it joins when that is there again. Meanwhile there is no other
         #: port from which to isolate it.
         self.bridge_is_away = False
-        #: Whether we have isolated it. If not, its owner may have, and we leave that alone.
-        self._isolated = False
+        #: Whether we have isolated it, or who had it before us. If not, its owner may have, and we leave that alone.
+        self.isolated = False
         #: Whether it may have a rate limit of ours: of this process, or of one that had the interface before.
         self._shaped = True
 
@@ -34,7 +34,7 @@ class PortSettings:
         """Set nothing of ours any more. An interface that was moved has lost both. Raises DeviceError."""
         if self._place.exists() and self._place.is_here():
             self.apply(Rules())
-        self._shaped = self._isolated = False
+        self._shaped = self.isolated = False
 
     def missing(self, rules: Rules, name: str, touched: Touched) -> str:
         """What of the rules others have changed, of what may be `touched`, for the log; empty if nothing."""
@@ -47,7 +47,7 @@ class PortSettings:
     def join(self, bridge: int, rules: Rules) -> None:
         """Put the interface into the bridge of this index, isolated if the rules say so. Raises DeviceError."""
         interfaces.join(self._place.index, bridge, isolated=rules.isolated)
-        self._isolated = self._isolated or rules.isolated
+        self.isolated = self.isolated or rules.isolated
         self.bridge_is_away = False
 
     def _shape(self, rate: int | None) -> None:
@@ -57,9 +57,9 @@ class PortSettings:
         self._shaped = bool(rate)
 
     def _isolate(self, on: bool) -> None:
-        if (on or self._isolated) and not self._may_be_alone():
+        if (on or self.isolated) and not self._may_be_alone():
             interfaces.isolate(self._place.index, on)
-        self._isolated = on
+        self.isolated = on
 
     def _may_be_alone(self) -> bool:
         # Others may have put it into a bridge meanwhile.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Container
 
 from etherws.kernel import nftables
 from etherws.kernel.device_errors import device_errors
@@ -35,8 +36,9 @@ def check(what: str = "what clients send") -> None:
         table_for("lo", EVERYTHING).dry_run()
 
 
-def remove_stale_tables() -> None:
-    """Remove our tables whose interfaces are gone, also those of a server that was killed. Raises DeviceError.
+def remove_stale_tables(kept: Container[str] = ()) -> None:
+    """Remove our tables whose interfaces are gone, also those of a server that was killed, but for those of interfaces
+    whose names are `kept`. Raises DeviceError.
 
     Some kernels would apply such a table to the next interface of its name. Other tables stay.
     """
@@ -52,7 +54,7 @@ def remove_stale_tables() -> None:
         nftables.remove_by_handle(
             handle
             for table, handle in found.items()
-            if table.startswith(PREFIX) and table.removeprefix(PREFIX) not in present
+            if table.startswith(PREFIX) and (name := table.removeprefix(PREFIX)) not in present and name not in kept
         )
 
 

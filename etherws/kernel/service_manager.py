@@ -1,8 +1,8 @@
 """systemd's protocol for a service: say what state it is in, keep descriptors with it, take those that it passes.
 
 All of it is in the environment and in datagrams to one socket, so there is no event loop in here, and no function
-waits for more than a moment. Without systemd each function does nothing. What is kept, and what is made of it after a
-restart, is not known here: see store.py. Sources: sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3), and
+waits for more than a moment. Without systemd each function does nothing. What the descriptors are for is not known
+here. Sources: sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3), and
 systemd.exec(5) for FDSTORE.
 """
 

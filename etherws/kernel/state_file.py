@@ -17,8 +17,9 @@ import struct
 import zlib
 from typing import Any
 
-#: Bytes of a slot. A state is some hundred bytes; a client with 256 source addresses has 8 KB.
-SLOT_BYTES = 64 << 10
+#: Bytes of a slot. A state is some hundred bytes, but for a client of a policy that lists thousands of addresses: such
+#: a file has up to 1 MiB. What is not written takes no memory.
+SLOT_BYTES = 2 << 20
 
 #: The first bytes of a slot. Another layout gets another number at the end.
 _MAGIC = b"etherws1"

@@ -27,6 +27,8 @@ class Store:
         self._found = dict(found or {})
         self.lasting = lasting
         self._kept: dict[str, tuple[int, ...]] = {}
+        #: What systemd keeps of what was found and taken.
+        self._lasts = set(self._found) if lasting else set[str]()
 
     def names(self) -> list[str]:
         """The names of what was found and not taken yet."""
@@ -37,18 +39,22 @@ class Store:
         return self._found.pop(name, [])
 
     def keep(self, name: str, *fds: int) -> None:
-        """Have these outlive this process. The same name again replaces what was kept."""
+        """Have these outlive this process. The same name again replaces what was kept. What was found under a name
+        keeps that."""
         if self._kept.get(name) == fds:
             return
         if self.lasting:
             if name in self._kept:
                 service_manager.drop(name)
-            service_manager.keep(name, *fds)
+            if name not in self._lasts:
+                service_manager.keep(name, *fds)
+            self._lasts.discard(name)
         self._kept[name] = fds
 
     def drop(self, name: str) -> None:
         """Do not keep this any longer; call it before the descriptors are closed. No error if it was not kept."""
         self._kept.pop(name, None)
+        self._lasts.discard(name)
         if self.lasting:
             service_manager.drop(name)
 

@@ -79,5 +79,11 @@ class AnyPorts(Protocol):
     def free(self, port: Any) -> None:
         """As Ports.free(). Raises DeviceError."""
 
+    def keep(self) -> None:
+        """As Ports.keep()."""
+
+    def hand_over(self) -> None:
+        """As Ports.hand_over()."""
+
     def close(self) -> None:
         """This process needs them no more. Raises DeviceError."""

@@ -18,12 +18,14 @@ from etherws import addresses
 from etherws.access import policy
 from etherws.access.policy import Profile
 from etherws.errors import DeviceError, EtherwsError, Refused, printable
+from etherws.kernel.store import Store
 from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
 from etherws.server import authenticate, gunicorn_workers, handshake, takeover
 from etherws.server.any_ports import AnyPorts
 from etherws.server.http import PRESENCE, UPGRADE
 from etherws.server.login_queue import Limiter
+from etherws.server.ports import Ports
 from etherws.server.presence import UNKNOWN, Presence
 from etherws.server.review import Review
 from etherws.server.takeover import Environ, Headers, StartResponse
@@ -40,13 +42,18 @@ class Application:
     def __init__(
         self,
         settings: ServerSettings,
+        store: Store | None = None,
         *,
         make_ports: Callable[[], AnyPorts] | None = None,
         limiter: Limiter | None = None,
     ) -> None:
-        """In a worker, `make_ports` gives the ports and `limiter` counts the failed logins of all; by default this
-        process has its own. Raises SettingsError if a file of passwords, tokens or rules cannot be used."""
+        """`store` has what the last process left, and keeps what the next one needs; by default there is neither. In a
+        worker, `make_ports` gives the ports and `limiter` counts the failed logins of all; by default both are this
+        process's own.
+
+        Raises SettingsError if a file of passwords, tokens or rules cannot be used."""
         self.settings = settings
+        self.store = store or Store()
         # The URL path of the tunnel. PATH_INFO has the decoded bytes, as latin-1 (PEP 3333).
         self._url_path = unquote_to_bytes(settings.path).decode("latin-1").rstrip("/")
         self._proxies = TrustedProxies(settings.trusted_proxy)
@@ -55,7 +62,7 @@ class Application:
             lambda: policy.load(settings.policy) if settings.policy else policy.DEFAULT, [settings.policy]
         )
         self._review = Review(self.authenticator, self._policy)
-        self._tunnels = Tunnels(settings, self._review, make_ports)
+        self._tunnels = Tunnels(settings, self._review, make_ports or self._own_ports)
         #: Another server that runs this.
         self._host: gunicorn_workers.Host | None = None
         self._end: gevent.Greenlet[..., DeviceError | None] | None = None
@@ -76,12 +83,20 @@ class Application:
         """Log a line for each session: how long it runs, what it has carried and dropped."""
         self._review.log_counters()
 
-    def stop(self, timeout: float = 1.7) -> None:
+    def keep(self) -> None:
+        """Have the store keep all ports as they are now, for a process that only looks at them. Sessions go on."""
+        self._tunnels.keep()
+
+    def stop(self, timeout: float = 1.7, *, handing_over: bool = False) -> None:
         """Close every tunnel with 1001 and remove what start() made. It takes `timeout` seconds, or a little longer,
-        and may be called again. Raises DeviceError."""
+        and may be called again. Raises DeviceError.
+
+        If the store lasts, or with `handing_over`, another process comes at once: tunnels are closed with 1012 (service
+        restart), and all that start() made stays. It is in the store."""
         # In a greenlet of its own: gunicorn raises SystemExit in this one when a signal comes, also now.
         if self._end is None:
-            self._end = gevent.spawn(self._tunnels.stop, timeout)
+            handing_over = handing_over or self.store.lasting
+            self._end = gevent.spawn(self._tunnels.stop, timeout, handing_over=handing_over)
         if error := self._end.get():
             raise error
 
@@ -106,6 +121,9 @@ class Application:
         if self._host is None:
             self._host = gunicorn_workers.Host(self.settings, self.stop)
         return self._host
+
+    def _own_ports(self) -> Ports:
+        return Ports(self.settings, self.settings.resume_timeout, self.store)
 
     def _take_from(self, server: takeover.Server) -> None:
         """Prepare to take a connection from another server. Raises Refused if the settings need our own."""

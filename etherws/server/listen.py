@@ -54,12 +54,19 @@ def listen(address: str | None, port: int) -> GeventSocket:
 class UnixListener(GeventSocket):
     """A listening UNIX socket, and its file."""
 
-    def __init__(self, address: str) -> None:
-        """Listen on `address`, for example unix:/run/etherws.sock or unix:@etherws. Raises ListenError."""
-        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
+    def __init__(self, address: str, listening: socket.socket | None = None) -> None:
+        """Listen on `address`, for example unix:/run/etherws.sock or unix:@etherws; by a socket that does so already,
+        if there is one. Raises ListenError."""
         self._path = address.removeprefix(UNIX_PREFIX)
         #: The device and inode of our file, once there is one.
         self._file: tuple[int, int] | None = None
+        if listening is not None:
+            listening.setblocking(False)
+            super().__init__(fileno=listening.detach())
+            with contextlib.suppress(OSError):
+                self._file = _device_and_inode(self._path)
+            return
+        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             if self._path.startswith("@"):
                 self.bind("\0" + self._path[1:])

@@ -3,17 +3,22 @@
 What an owner has used of its limits goes on counting when its connection ends: the source addresses that its ports have
 learned, and what its rate-up has not paid for. Else a client would get all of it anew by connecting anew.
 
-Pure. Plain data on the machine's monotonic clock: one process's is lost with it. Read next: ports.py,
-kernel/learned.py, tunnel/rate_limit.py.
+Pure. Plain data on the machine's monotonic clock, as values for the next process, too. Read next: ports.py,
+kept_owners.py; kernel/learned.py, tunnel/rate_limit.py.
 """
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from collections import OrderedDict
+from typing import Any
 from weakref import WeakValueDictionary
 
 from etherws.addresses import source_key
 from etherws.kernel.learned import LearnedAddresses
+from etherws.kernel.rules import AGEING
 from etherws.tunnel.rate_limit import Pacer
 from etherws.tunnel.shared_rates import Slot
 
@@ -22,6 +27,11 @@ OWNERS_MAX = 10_000
 
 #: Addresses that are remembered of all owners without a port together. Each takes some 200 bytes.
 ADDRESSES_MAX = 262_144
+
+
+#: Seconds that a rate-up is still waited for, at most, in another process: more than it takes to pay for one message at
+#: the lowest rate.
+DEBT_MAX = 600.0
 
 
 class Owner:
@@ -41,6 +51,18 @@ class Owner:
         self._pacer.rate = rate
         return self._pacer
 
+    @property
+    def paid(self) -> float:
+        """When what its rate-up has let pass has been waited for, by the monotonic clock; 0 if there was nothing."""
+        if self.slot is not None:
+            return self.slot.paid
+        return self._pacer.paid if self._pacer else 0.0
+
+    @paid.setter
+    def paid(self, when: float) -> None:
+        # Whoever uses it says the rate.
+        self.pacer(1).paid = when
+
 
 class Owners:
     """Finds the owner of a client. Owners that somebody has stay the same ones; a number of others is remembered."""
@@ -53,11 +75,44 @@ class Owners:
 
     def of(self, identity: str | None, address: str) -> Owner:
         """The owner of a client that has this identity, or else this address."""
-        key = ("address", source_key(address)) if identity is None else ("identity", identity)
+        return self._of(("address", source_key(address)) if identity is None else ("identity", identity))
+
+    def _of(self, key: tuple[str, str]) -> Owner:
         owner = self._all.get(key) or Owner(key)
         self._all[key] = owner
         self.keep(owner)
         return owner
+
+    def to_values(self, now: float, room: int) -> list[Any]:
+        """What the owners have used, for restore(): those that were here last, as many as fit into `room` bytes of
+        JSON. What ports in use have learned is not among it."""
+        found = []
+        for owner in reversed(self._kept):
+            learned, paid = owner.learned.to_values(now), owner.paid
+            if learned or paid > now:
+                values = [*owner.key, paid, learned]
+                room -= len(json.dumps(values)) + 1
+                if room < 0:
+                    break
+                found.append(values)
+        return found[::-1]
+
+    def restore(self, values: object, now: float) -> None:
+        """What the owners of another process have used: see to_values(). Raises ValueError if this is nothing of the
+        kind; what was read before counts."""
+        for one in _listed(values, OWNERS_MAX):
+            kind, name, paid, learned = _listed(one, 4, 4)
+            if kind not in ("address", "identity") or not isinstance(name, str):
+                raise ValueError("an owner without a name")
+            owner = self._of((kind, name))
+            # A clock that has gone back would make it wait for ever.
+            owner.paid = min(_time(paid), now + DEBT_MAX)
+            for entry in _listed(learned, ADDRESSES_MAX):
+                text, until, port = _listed(entry, 3, 3)
+                if not (isinstance(text, str) and re.fullmatch("[0-9a-f]{12}", text) and type(port) is int):
+                    raise ValueError("an address that is none")
+                owner.learned.restore(bytes.fromhex(text), min(_time(until), now + AGEING), port)
+            self.keep(owner)
 
     def keep(self, owner: Owner) -> None:
         """One of the owner's ports comes or goes: remember this owner for longer than those before."""
@@ -66,3 +121,15 @@ class Owners:
         self._addresses += self._kept[owner]
         while len(self._kept) > OWNERS_MAX or (self._addresses > ADDRESSES_MAX and len(self._kept) > 1):
             self._addresses -= self._kept.popitem(last=False)[1]
+
+
+def _listed(value: Any, most: int, least: int = 0) -> list[Any]:
+    if not isinstance(value, list) or not least <= len(value) <= most:
+        raise ValueError("a list that is none, or of another length")
+    return value
+
+
+def _time(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError("a time that is none")
+    return float(value)

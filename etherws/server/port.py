@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from time import monotonic
+from typing import NamedTuple
 
 import gevent
 from gevent.event import Event
@@ -81,13 +82,23 @@ class ClientKey:
         return self.address + (f" as {printable(self.identity)!r}" if self.identity else "")
 
 
+class Origin(NamedTuple):
+    """With which settings a port was made: by which name or pattern, the bridge that was named for it, the MTU that was
+    asked for."""
+
+    device: str
+    bridge: str | None
+    mtu: int | None
+
+
 class Port:
     """A TAP, what the kernel enforces there, and the client that has it."""
 
-    def __init__(self, tap: Tap, port_filter: PortFilter) -> None:
+    def __init__(self, tap: Tap, port_filter: PortFilter, origin: Origin) -> None:
         """A free port."""
         self.tap = tap
         self.filter = port_filter
+        self.origin = origin
         self.state = State.FREE
         #: When it came into that state, by monotonic().
         self.since = monotonic()
@@ -105,6 +116,8 @@ class Port:
         #: Set in any other state than IN_USE.
         self.unused = Event()
         self.unused.set()
+        #: Whether it was parked because the process of its session has ended, with all of that one's.
+        self.taken_over = False
         #: Ends the state PARKED.
         self.timer: gevent.Greenlet[..., None] | None = None
         #: When other clients of the same identity took the port over.
@@ -116,7 +129,7 @@ class Port:
         if self.timer is not None:
             self.timer.kill(block=False)
             self.timer = None
-        self.state, self.since, self.leaving = state, monotonic(), False
+        self.state, self.since, self.leaving, self.taken_over = state, monotonic(), False, False
         if state is State.IN_USE:
             self.unused.clear()
         else:

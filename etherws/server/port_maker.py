@@ -1,34 +1,61 @@
 """Makes the server's ports and closes them: a TAP in its bridge, with a filter, and somebody who watches both.
 
-Which client gets which port, and when, is decided in ports.py. Read next: tunnel/interface.py (the first port's TAP),
-kernel/bridges.py (which bridge a port is in), kernel/kernel_filters.py (what its client may do).
+Ports that another process has made are used as they are. Which client gets which port, and when, is decided in
+ports.py. Read next: kept_ports.py; tunnel/interface.py (the first port's TAP), kernel/bridges.py (which bridge a port
+is in), kernel/kernel_filters.py (what its client may do).
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
+import logging
+from collections.abc import Callable, Container, Iterable, Mapping
 
 from etherws.access.policy import Profile
 from etherws.errors import DeviceError, NoPort
 from etherws.kernel import interfaces
+from etherws.kernel.kept_filters import KeptFilter
 from etherws.kernel.kernel_filters import KernelFilters
+from etherws.kernel.loop_watch import LoopWatch
 from etherws.kernel.rules import Rules
-from etherws.server.port import Port, rules_of
+from etherws.kernel.store import Store
+from etherws.server.kept_ports import Found, KeptPorts
+from etherws.server.port import ClientKey, Origin, Port, State, rules_of
+from etherws.server.port_state import PortState
 from etherws.settings import DeviceSettings
 from etherws.tunnel.interface import Interface, open_tap
 from etherws.tunnel.tap import Tap
+
+log = logging.getLogger(__name__)
 
 
 class PortMaker:
     """What all ports of a server have in common: the settings, the bridges, and the kernel's filters."""
 
-    def __init__(self, settings: DeviceSettings) -> None:
-        """Make the first port, `first`. Raises DeviceError; then nothing is left behind."""
+    def __init__(self, settings: DeviceSettings, store: Store) -> None:
+        """Make the first port, `first`, unless the store has it. Raises DeviceError; then nothing new is left behind.
+
+        `found` are the ports that the store has, with what is known of each: enforce() is to follow.
+        """
         self._settings = settings
-        self._interface = Interface(settings)
+        self._kept = KeptPorts(store, self._describe)
+        found = [one for one in self._kept.found() if self._is_wanted(one)]
+        first = found[0] if found and found[0].state.first else None
+        if first is None:
+            self._interface = Interface(settings)
+        else:
+            self._interface = Interface(settings, first.tap, self._bridge_before(first.state, self._origin(Profile())))
         self._bridges = self._interface.bridges
-        self._kernel_filters = KernelFilters(self._bridges.links)
-        self.first = self._port(self._interface.tap, settings.bridge)
+        self._kernel_filters = KernelFilters(self._bridges.links, {one.state.name for one in found})
+        self._loops: LoopWatch | None = None
+        self.found: list[tuple[Port, PortState]] = []
+        for one in found:
+            if one is not first and not one.state.in_use:
+                self._kept.refuse(one, "no client can come back for it, and it is not the first one")
+            else:
+                self._adopt(one, one is first)
+        if first is None:
+            self.first = self._port(self._interface.tap, self._origin(Profile()))
+            self._kept.note(self.first)
 
     @property
     def name(self) -> str:
@@ -39,6 +66,11 @@ class PortMaker:
         """What the kernel is to enforce for this profile. Raises DeviceError if it cannot."""
         return self._kernel_filters.possible(rules_of(profile))
 
+    def watch_loops(self, clients: Callable[[], Mapping[int, str]]) -> None:
+        """Warn of loops through the ports. `clients` tells who has each, or had it last, by its interface's index."""
+        self._loops = LoopWatch(clients)
+        self._loops.start()
+
     def is_only_port(self) -> bool:
         """Whether there can be no port but the first: nobody knows a bridge for another."""
         return not self._settings.bridge and not self._bridges.belongs(self.first.tap.index)
@@ -48,17 +80,17 @@ class PortMaker:
         used, if so. Raises NoPort and DeviceError."""
         # Nothing is known of an interface in another network namespace.
         index = self._interface.tap.locate()
-        wanted = profile.bridge or self._settings.bridge
-        bridge = self._bridges.place(wanted, index or 0)
-        if bridge is None and wanted:
-            self._bridges.make(wanted, autoconfigure=self._settings.accept_ra)
-            bridge = self._bridges.place(wanted, index or 0)
+        origin = self._origin(profile)
+        bridge = self._bridges.place(origin.bridge, index or 0)
+        if bridge is None and origin.bridge:
+            self._bridges.make(origin.bridge, autoconfigure=self._settings.accept_ra)
+            bridge = self._bridges.place(origin.bridge, index or 0)
         if bridge is None:
             raise refusal or NoPort(
                 f"{self.name} serves another client and is in no bridge; put it into one"
                 f" ('ip link set {self.name} master br0') or start the server with --bridge"
             )
-        pattern = profile.device or self._settings.device
+        pattern = origin.device
         if "%d" not in pattern and pattern in taken:
             # Linux allows 15 bytes (IFNAMSIZ); up to 4 are for the number.
             pattern = pattern.rstrip("0123456789")[:11] + "%d"
@@ -66,31 +98,141 @@ class PortMaker:
         mtu = profile.mtu or (interfaces.mtu_of(index) if index else self._settings.mtu)
         return self._port(
             open_tap(pattern, bridge, mtu, taken=taken, accept_ra=self._settings.accept_ra),
-            wanted,
+            origin,
         )
+
+    def enforce(self) -> None:
+        """Have in force what the clients of `found` need; their profiles and owners are known by now."""
+        kept = [
+            KeptFilter(port.filter, state.name, self._known_rules(port.profile), port.state is State.PARKED)
+            for port, state in self.found
+        ]
+        self._kernel_filters.take_over(kept)
+        for port, _ in self.found:
+            self._kept.note(port)
+        self.found = []
+
+    def note(self, port: Port) -> None:
+        """The port is new, or its client or the rules of that have changed: keep that for the next process."""
+        self._kept.note(port)
 
     def renew_first(self) -> bool:
         """If somebody has deleted the first port's TAP, make a new first port, and return True. Raises DeviceError."""
         tap = self._interface.check()
         if tap is self.first.tap:
             return False
+        self._kept.drop(self.first)
         self.first.filter.forget()
-        self.first = self._port(tap, self._settings.bridge)
+        self.first = self._port(tap, self._origin(Profile()))
+        self._kept.note(self.first)
         return True
 
     def close_port(self, port: Port) -> None:
         """Remove a port that is not the first. It is gone already."""
+        self._kept.drop(port)
         self._bridges.forget(port.tap.index)
         port.withdraw()
-        port.tap.close()
+        port.tap.close(delete=self._kept.lasting)
         self._kernel_filters.remove_stale_tables_soon()
 
     def close(self) -> None:
         """Remove the first port, and the bridges that were made here unless others use them."""
-        self._interface.close()
+        self._kept.drop(self.first)
+        self._close_loops()
+        self._interface.close(delete=self._kept.lasting)
         self._kernel_filters.close()
 
-    def _port(self, tap: Tap, wanted: str | None) -> Port:
-        port = Port(tap, self._kernel_filters.port_filter(tap.index, tap))
-        self._bridges.add(tap.index, wanted, port.filter)
+    def keep(self, ports: Iterable[Port]) -> None:
+        """Have the store keep these ports as they are now, also if it does not outlast a crash."""
+        self._kept.keep(ports)
+
+    def hand_over(self, ports: Iterable[Port]) -> None:
+        """Another process has these ports, which are all, from now on: they and all that is in force there stay."""
+        for port in ports:
+            if port is not self.first:
+                port.tap.release()
+        self._close_loops()
+        self._interface.hand_over()
+        self._kernel_filters.close(handing_over=True)
+
+    def _close_loops(self) -> None:
+        if self._loops is not None:
+            self._loops.close()
+
+    def _origin(self, profile: Profile) -> Origin:
+        """With what a port for a client of this profile is made."""
+        settings = self._settings
+        return Origin(profile.device or settings.device, profile.bridge or settings.bridge, profile.mtu or settings.mtu)
+
+    def _port(self, tap: Tap, origin: Origin, was: tuple[int, str] | None = None) -> Port:
+        port = Port(tap, self._kernel_filters.port_filter(tap.index, tap), origin)
+        self._bridges.add(tap.index, origin.bridge, port.filter, was=was)
         return port
+
+    def _is_wanted(self, found: Found) -> bool:
+        """Whether a port that was found is still right, by the settings; it is removed if not."""
+        wanted = self._origin(found.state.profile if found.state.in_use and not found.state.first else Profile())
+        if found.state.device != wanted.device:
+            self._kept.refuse(found, f"--device is {wanted.device} now, and was {found.state.device}")
+            return False
+        return True
+
+    def _bridge_before(self, state: PortState, wanted: Origin) -> tuple[int, str] | None:
+        """The bridge in which the interface was; None if it belongs in another one now."""
+        return state.member if wanted.bridge in (None, state.bridge) else None
+
+    def _adopt(self, found: Found, is_first: bool) -> None:
+        """Use a port that was found, by the settings of now."""
+        state, tap = found.state, found.tap
+        origin = self._origin(Profile() if is_first else state.profile)
+        try:
+            if (index := tap.locate()) and origin.mtu and origin.mtu != state.mtu:
+                interfaces.set_mtu(index, origin.mtu)
+            if index and origin.bridge and origin.bridge != state.bridge:
+                log.warning("%s joins %s, the bridge that is named for it now", tap.name, origin.bridge)
+                self._bridges.make(origin.bridge, autoconfigure=self._settings.accept_ra)
+                interfaces.join(index, origin.bridge, isolated=rules_of(state.profile).isolated)
+            elif index and origin.bridge:
+                self._bridges.make(origin.bridge, autoconfigure=self._settings.accept_ra, take_over=True)
+            port = self._port(tap, origin, self._bridge_before(state, origin))
+        except DeviceError as exc:
+            if is_first:
+                raise
+            self._kept.refuse(found, str(exc))
+            return
+        if is_first:
+            self.first = port
+        port.client, port.profile = ClientKey(state.identity, state.resume, state.address), state.profile
+        port.changes.extend(state.changes)
+        self._kept.use(port, found)
+        self.found.append((port, state))
+
+    def _known_rules(self, profile: Profile) -> Rules:
+        """The rules of this profile that this kernel can enforce; those of no client if it cannot, so that the next one
+        is refused if it needs them."""
+        try:
+            return self.rules(profile)
+        except DeviceError:
+            return Rules()
+
+    def _describe(self, port: Port) -> PortState:
+        """What is to be kept of a port."""
+        client = port.client
+        return PortState(
+            first=port is self.first,
+            index=port.tap.index,
+            name=port.filter.name or port.tap.name,
+            header=(port.tap.header.size, port.tap.header.little_endian),
+            device=port.origin.device,
+            bridge=port.origin.bridge,
+            mtu=port.origin.mtu,
+            member=self._bridges.membership(port.tap.index),
+            # A client that cannot be recognised gets no port back.
+            in_use=port.state in (State.IN_USE, State.PARKED) and client != ClientKey(),
+            identity=client.identity,
+            resume=client.resume,
+            address=client.address,
+            profile=port.profile,
+            changes=tuple(port.changes),
+            since=port.since,
+        )

@@ -14,9 +14,9 @@ import gevent
 
 from etherws.access.policy import Profile
 from etherws.errors import DeviceError, NoPort
-from etherws.kernel.loop_watch import LoopWatch
 from etherws.kernel.rules import Rules
-from etherws.server.owners import Owners
+from etherws.kernel.store import Store
+from etherws.server import kept_owners
 from etherws.server.port import ClientKey, Port, State, rules_of
 from etherws.server.port_maker import PortMaker
 from etherws.server.presence import UNKNOWN, Presence
@@ -41,21 +41,20 @@ class Ports:
     remove    free, in use, parked -> gone        it is free and not the first port, its TAP was deleted, or
                                                   the server stops
     ========  ==================================  ==========================================================
-
-    A client that comes for a port in use has the session there ended, waits until the port is free or parked, and then
-    takes it.
     """
 
-    def __init__(self, settings: DeviceSettings, resume_timeout: float = 0.0) -> None:
-        """Make the first port. A lost client's port is kept for `resume_timeout` seconds. Raises DeviceError."""
-        self._resume_timeout = resume_timeout
-        self._maker = PortMaker(settings)
-        self._owners = Owners()
+    def __init__(self, settings: DeviceSettings, resume_timeout: float = 0.0, store: Store | None = None) -> None:
+        """Make the first port, or use what the last process has left in the store: ports that had a client are parked.
+        A lost client's port is kept for `resume_timeout` seconds. Raises DeviceError."""
+        self._resume_timeout, self._carrier_timeout = resume_timeout, settings.carrier_timeout
+        self._store = store or Store()
+        self._maker = PortMaker(settings, self._store)
+        self._owners = kept_owners.restore(self._store)
         self._first = self._maker.first
         #: All that are not gone.
         self._ports = [self._first]
-        self._loops = LoopWatch(lambda: {port.tap.index: port.client.label for port in self._ports})
-        self._loops.start()
+        self._take_over()
+        self._maker.watch_loops(lambda: {port.tap.index: port.client.label for port in self._ports})
 
     def __iter__(self) -> Iterator[Port]:
         """All that are not gone."""
@@ -121,6 +120,8 @@ class Ports:
         port.become(State.IN_USE)
         port.client, port.profile, port.evict = client, profile, evict
         port.owner = self._owners.of(client.identity, client.address)
+        # Before its rules: after a crash they are put in for this client, and never for the one before.
+        self._maker.note(port)
         try:
             port.filter.need(rules, port.owner.learned, returning=returning)
         except DeviceError:
@@ -134,10 +135,12 @@ class Ports:
         rules in force, for a session that runs as well. Raises DeviceError; then no frame may pass."""
         rules = self._maker.rules(profile)
         port.profile = profile
+        self._maker.note(port)
         port.filter.change(rules)
 
-    def park(self, port: Port) -> None:
+    def park(self, port: Port, *, taken_over: bool = False) -> None:
         """The session that used the port has ended without a good-bye: keep it for its client, if that may come back.
+        `taken_over`: so have all others of a process. Those do not count for PARKED_MAX.
 
         Raises DeviceError as free().
         """
@@ -148,8 +151,10 @@ class Ports:
             self.free(port)
             return
         port.become(State.PARKED)
+        port.taken_over = taken_over
         port.timer = gevent.spawn_later(self._resume_timeout, self._expire, port)
-        parked = [port for port in self._ports if port.state is State.PARKED]
+        self._maker.note(port)
+        parked = [port for port in self._ports if port.state is State.PARKED and not port.taken_over]
         if len(parked) > PARKED_MAX:
             self.free(min(parked, key=lambda port: port.since))
 
@@ -158,7 +163,6 @@ class Ports:
 
         Raises DeviceError if the first port's TAP was deleted and cannot be made anew.
         """
-        # The server stops.
         if port.state is State.GONE:
             return
         if port.state is not State.FREE:
@@ -168,6 +172,7 @@ class Ports:
             if port.since != before:
                 return
             port.become(State.FREE)
+            self._maker.note(port)
         # A client had this session ended, and takes the port now.
         if port.heir is not None:
             return
@@ -179,11 +184,10 @@ class Ports:
                 return
             self._strike(port)
         # Others need not wait until the kernel has removed it.
-        self._close(port)
+        self._maker.close_port(port)
 
     def close(self) -> None:
         """Remove what was made: the TAPs, and the bridge unless others use it."""
-        self._loops.close()
         self._first.become(State.GONE)
         self._ports.remove(self._first)
         # Closing a TAP takes a moment, in which a session may end and its port go.
@@ -191,6 +195,19 @@ class Ports:
             self._remove(self._ports[0])
         self._first.withdraw()
         self._maker.close()
+
+    def keep(self) -> None:
+        """Have the store keep all as it is now, for another process."""
+        self._maker.keep(self._ports)
+        kept_owners.keep(self._store, self._owners)
+
+    def hand_over(self) -> None:
+        """As keep(), but this process uses nothing of it any longer. TAPs, rules and bridges stay as they are."""
+        self.keep()
+        for port in self._ports:
+            port.become(State.GONE)
+        self._maker.hand_over(self._ports)
+        self._ports = []
 
     def _own(self, client: ClientKey, profile: Profile) -> Port | None:
         """The port that this client has already, or takes from another client of its identity."""
@@ -227,6 +244,21 @@ class Ports:
         self._ports.append(self._maker.new(profile, {port.tap.name for port in self._ports}, refusal))
         return self._ports[-1]
 
+    def _take_over(self) -> None:
+        """Park the ports that the last process has left, each for its client, with the rules of that."""
+        for port, state in self._maker.found:
+            self._ports += [port] if port is not self._first else []
+            if state.in_use:
+                port.owner = self._owners.of(port.client.identity, port.client.address)
+                port.filter.learned = port.owner.learned
+                # That process had it in use.
+                port.become(State.IN_USE)
+                port.become(State.PARKED)
+                port.timer = gevent.spawn_later(self._resume_timeout, self._expire, port)
+                port.since, port.taken_over = state.since, True
+                port.tap.start_carrier_timeout(self._carrier_timeout)
+        self._maker.enforce()
+
     def _expire(self, port: Port) -> None:
         """The port was parked for too long."""
         # This is the timer: it must not be stopped in the middle of this.
@@ -254,14 +286,11 @@ class Ports:
     def _remove(self, port: Port) -> None:
         """Any state but gone -> gone, and close the TAP. Not for the first port: its rules stay until others come."""
         self._strike(port)
-        self._close(port)
+        self._maker.close_port(port)
 
     def _strike(self, port: Port) -> None:
         port.become(State.GONE)
         self._ports.remove(port)
-
-    def _close(self, port: Port) -> None:
-        self._maker.close_port(port)
 
     def _renew_first(self) -> None:
         """If somebody has deleted the first port's TAP, make a new first port. Raises DeviceError if that fails."""

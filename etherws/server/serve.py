@@ -22,13 +22,15 @@ from gevent.socket import socket as GeventSocket
 
 from etherws.access import certificates
 from etherws.addresses import authority
+from etherws.errors import printable, some_of
 from etherws.file_names import absolute
 from etherws.reloadable import Reloadable
 from etherws.server.accepting import Accepting, allow_descriptors
 from etherws.server.application import Application
 from etherws.server.front_door import Address, FrontDoor, TlsContexts
 from etherws.server.http import Handler, speak_http
-from etherws.server.listen import UnixListener, listen
+from etherws.server.kept_listener import KeptListener
+from etherws.server.listen import UnixListener
 from etherws.server.takeover import Environ, StartResponse
 from etherws.settings import ServerSettings
 
@@ -36,6 +38,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds to wait, at the end, for clients that still speak HTTP: nothing that they wait for will come.
 STOP_TIMEOUT = 0.1
+
+
+#: How many names a line of the log has.
+NAMED = 5
 
 
 class Server(Accepting, WSGIServer):
@@ -64,6 +70,15 @@ class Server(Accepting, WSGIServer):
         self.front_door.admit(sock, address, partial(speak_http, self))
 
 
+def nothing() -> None:
+    """For whoever need not know when all is open."""
+
+
+def at_once(read_again: Callable[[], object]) -> None:
+    """For whoever has nothing to do before files are read again."""
+    read_again()
+
+
 def tls_contexts(certfile: str, keyfile: str, client_ca: str | None) -> TlsContexts:
     """A server's TLS context. It is made again when one of its files changes. Raises ListenError with the file's
     name; SettingsError if a name cannot be used."""
@@ -80,19 +95,33 @@ def serve(
     contexts: TlsContexts | None,
     ready: Callable[[str], None],
     stop: Event,
+    opened: Callable[[], object] = nothing,
+    reload: Callable[[Callable[[], object]], object] = at_once,
+    handing_over: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Serve until `stop` is set. Calls `ready` once, with a text that names the TAP and where the server listens.
-    SIGHUP makes it read its files again, SIGUSR1 log counters.
+    """Serve until `stop` is set. Calls `ready` once, with a text that names the TAP and where the server listens; and
+    before the first client, `opened`, when all is open that may need root. SIGHUP makes it read its files again, by
+    what it gives to `reload`; SIGUSR1 log counters.
+
+    At the end `handing_over` says whether another process comes at once, such as a new image of this one. Then, and
+    if the application's store lasts, clients are told to come back, and TAPs, rules, bridges and the listening socket
+    stay; the store has them.
 
     Raises ListenError or DeviceError; then nothing of what it made remains.
     """
     allow_descriptors()
-    sock = listen(address, port)
+    listener = KeptListener(application.store, address, port)
+    sock = listener.socket
     server = Server(sock, application, contexts)
     try:
         name = application.start()
+        opened()
+        if rest := application.store.drop_rest():
+            log.warning(
+                "of what the process before has left, this is of no use here: %s", printable(some_of(rest, NAMED))
+            )
         server.start()
-        gevent.signal_handler(signal.SIGHUP, _reload, application, contexts)
+        gevent.signal_handler(signal.SIGHUP, reload, partial(_reload, application, contexts))
         gevent.signal_handler(signal.SIGUSR1, application.log_counters)
         if warning := exposure(server.socket, application, contexts.get().verify_mode if contexts else None):
             log.warning("%s", warning)
@@ -104,10 +133,10 @@ def serve(
             ready(f"{name} is up, listening on {scheme}://{where}{path}")
         stop.wait()
     finally:
-        if isinstance(sock, UnixListener):
-            sock.remove()
+        keep = application.store.lasting or handing_over()
+        listener.close(handing_over=keep)
         server.close()
-        application.stop()
+        application.stop(handing_over=keep)
         server.stop(timeout=STOP_TIMEOUT)
 
 

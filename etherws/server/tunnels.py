@@ -16,6 +16,7 @@ from gevent.lock import BoundedSemaphore
 
 from etherws import features
 from etherws.access.policy import Profile
+from etherws.close_codes import CloseCode
 from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, NoPort, Refused
 from etherws.log_limit import LogLimit
 from etherws.server import authenticate, handshake, negotiation, takeover
@@ -23,7 +24,6 @@ from etherws.server.any_ports import AnyPort, AnyPorts
 from etherws.server.authenticate import Admission
 from etherws.server.http import PRESENCE, UPGRADE
 from etherws.server.port import ClientKey
-from etherws.server.ports import Ports
 from etherws.server.presence import UNKNOWN
 from etherws.server.review import Review
 from etherws.server.takeover import Environ, Headers
@@ -38,18 +38,15 @@ log = logging.getLogger(__name__)
 class Tunnels:
     """Creates and removes the server's TAPs and sessions."""
 
-    def __init__(
-        self, settings: ServerSettings, review: Review, make_ports: Callable[[], AnyPorts] | None = None
-    ) -> None:
+    def __init__(self, settings: ServerSettings, review: Review, make_ports: Callable[[], AnyPorts]) -> None:
         """`review` is told of each client that gets a port, and stopped with the tunnels. `make_ports` makes the ports
-        when they are needed; by default they are this process's own."""
-        self._settings, self._review = settings, review
-        self._make_ports = make_ports or (lambda: Ports(settings, settings.resume_timeout))
+        when they are needed: this process's own, or those that another one lends to it."""
+        self._settings, self._review, self._make_ports = settings, review, make_ports
         self._ports: AnyPorts | None = None
         self._starting = BoundedSemaphore(1)
         #: Set when a tunnel is over: its session, None before it runs.
         self._sessions: dict[Event, Session | None] = {}
-        self._stopping = False
+        self._stopping = self._handing_over = False
         #: Whether the last client that came got no port.
         self._full = False
         self._log = LogLimit(log)
@@ -63,15 +60,23 @@ class Tunnels:
                 self._ports = self._make_ports()
             return self._ports.name
 
-    def stop(self, timeout: float) -> DeviceError | None:
+    def keep(self) -> None:
+        """Have the store keep the ports as they are now, for a process that only looks at them."""
+        if self._ports is not None:
+            self._ports.keep()
+
+    def stop(self, timeout: float, *, handing_over: bool = False) -> DeviceError | None:
         """Close every tunnel with 1001, within `timeout` seconds, and remove what start() made. Return what could not
-        be removed."""
-        self._stopping = True
+        be removed. With `handing_over` tunnels are closed with 1012, and what start() made stays, in the store."""
+        self._stopping, self._handing_over = True, handing_over
         self._review.stop()
         for session in filter(None, self._sessions.values()):
-            session.stop()
+            session.restart() if handing_over else session.stop()
         gevent.wait(list(self._sessions), timeout=timeout)
-        if self._ports is not None:
+        if self._ports is not None and handing_over:
+            # Something must still have them: else their descriptors would be closed before the other process comes.
+            self._ports.hand_over()
+        elif self._ports is not None:
             try:
                 self._ports.close()
             except DeviceError as exc:
@@ -173,11 +178,12 @@ class Tunnels:
             self._log.log(logging.WARNING, "MTU", "%s", features.mtu_warning(name, mtu, client, agreed.mtu))
 
     def _leave(self, port: AnyPort, reason: EtherwsError | None) -> None:
-        """The session has ended. The port is kept for its client, unless one side closed the WebSocket on purpose."""
-        if self._ports is None:
+        """The session has ended. The port is kept for its client, unless one side closed the WebSocket on purpose, and
+        not to come back at once."""
+        if self._ports is None or self._handing_over:
             return
         try:
-            if isinstance(reason, ConnectionClosed) and reason.code:
+            if isinstance(reason, ConnectionClosed) and reason.code not in (None, CloseCode.SERVICE_RESTART):
                 self._ports.free(port)
             else:
                 self._ports.park(port)

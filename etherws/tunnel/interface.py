@@ -21,15 +21,20 @@ log = logging.getLogger(__name__)
 class Interface:
     """A TAP and its bridge. `tap` is replaced by check() if somebody deletes the device."""
 
-    def __init__(self, settings: DeviceSettings) -> None:
-        """Make both. Raises DeviceError; then nothing is left behind."""
+    def __init__(self, settings: DeviceSettings, kept: Tap | None = None, was: tuple[int, str] | None = None) -> None:
+        """Make both. `kept` is the TAP of the process whose place this one takes, and is used as it is; `was` is the
+        bridge in which it had that: see Bridges.add(). Raises DeviceError; then nothing new is left behind."""
         self._settings = settings
         self.bridges = Bridges()
         try:
             made_bridge = False
             if settings.bridge:
-                made_bridge = self.bridges.make(settings.bridge, autoconfigure=settings.accept_ra)
-            self.tap = self._open()
+                made_bridge = self.bridges.make(
+                    settings.bridge, autoconfigure=settings.accept_ra, take_over=kept is not None
+                )
+            self.tap = kept or self._open()
+            if kept:
+                self.bridges.add(kept.index, settings.bridge, device=kept, was=was)
             self.bridges.start()
         except DeviceError:
             self.bridges.close()
@@ -48,10 +53,15 @@ class Interface:
             log.warning("%s had been deleted and is made anew%s", self.tap.name, where)
         return self.tap
 
-    def close(self) -> None:
-        """Remove the TAP, and the bridges that were made here and that nobody else uses."""
-        self.tap.close()
+    def close(self, *, delete: bool = False) -> None:
+        """Remove the TAP, and the bridges that were made here and that nobody else uses. `delete`: see Tap.close()."""
+        self.tap.close(delete=delete)
         self.bridges.close()
+
+    def hand_over(self) -> None:
+        """Another process has both from now on: leave all as it is."""
+        self.tap.release()
+        self.bridges.close(handing_over=True)
 
     def _open(self) -> Tap:
         pattern = self._settings.device

@@ -18,10 +18,10 @@ class Pacer:
     def __init__(self, rate: int) -> None:
         #: In bits per second. It may be changed.
         self.rate = rate
-        # Until when the bytes so far have been waited for.
-        self._paid = 0.0
+        #: When the bytes so far have been waited for, by the clock of wait().
+        self.paid = 0.0
 
     def wait(self, size: int, now: float) -> float:
         """The seconds to wait after `size` bytes, which passed at `now` (seconds of a monotonic clock)."""
-        self._paid = max(self._paid, now - CREDIT) + size * 8 / self.rate
-        return max(0.0, self._paid - now)
+        self.paid = max(self.paid, now - CREDIT) + size * 8 / self.rate
+        return max(0.0, self.paid - now)

@@ -106,6 +106,10 @@ class Session:
         """End run(); the peer will be told that this side is going away (1001)."""
         self.end(ConnectionClosed("this side is stopping", CloseCode.GOING_AWAY))
 
+    def restart(self) -> None:
+        """End run(); the peer will be told that this side is there again in a moment (1012)."""
+        self.end(ConnectionClosed("this side restarts", CloseCode.SERVICE_RESTART))
+
     def evict(self) -> None:
         """End run() because the same client has another connection; the peer will be told so (1008)."""
         self.end(ConnectionClosed("replaced by another connection of this client", CloseCode.POLICY_VIOLATION))

@@ -9,6 +9,7 @@ Sources: Linux, Documentation/networking/tuntap.rst, drivers/net/tun.c, include/
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -241,22 +242,32 @@ class Tap:
         else:
             self._readable.start(call)
 
-    def close(self) -> None:
-        """Close the device; the kernel then removes it, unless it is persistent. Its next owner finds it as it was."""
-        self._readable.close()
-        self.stop_carrier_timeout()
+    def close(self, *, delete: bool = False) -> None:
+        """Close the device; the kernel then removes it, unless it is persistent. Its next owner finds it as it was.
+
+        With `delete`, somebody else may have its descriptor for a moment longer: it is removed all the same.
+        """
+        fd, index = self._fd, None
+        self.release()
         if self._borrowed:
-            tap_device.forget_events(self._fd)
-            self._fd = NO_DESCRIPTOR
-            # Another process has it open: the kernel removes nothing now.
+            # Another process has it open: the kernel removes nothing now, and the events would go on.
+            tap_device.forget_events(fd)
             self._device.close()
             return
         if self.persistent:
-            tap_driver.put_back(self._fd, self.header)
+            tap_driver.put_back(fd, self.header)
+        elif delete:
+            with contextlib.suppress(OSError):
+                index = tap_driver.place(fd)[1]
+        # The kernel needs tens of milliseconds to remove an interface. In a thread, other connections go on meanwhile.
+        gevent.get_hub().threadpool.apply(_close, (self._device, index))
+
+    def release(self) -> None:
+        """Use it no longer here; another process has it from now on, or close() follows. The descriptor stays open."""
+        self._readable.close()
+        self.stop_carrier_timeout()
         # What is still asked of it must not reach the next file of its number.
         self._fd = NO_DESCRIPTOR
-        # The kernel needs tens of milliseconds to remove an interface. In a thread, other connections go on meanwhile.
-        gevent.get_hub().threadpool.apply(self._device.close)
 
     def stop_carrier_timeout(self) -> None:
         """There is a session again, here or in another process: the carrier is not switched off."""
@@ -270,3 +281,10 @@ class Tap:
 
     def _lost(self, exc: OSError) -> DeviceLost:
         return DeviceLost(f"{self.name} is gone: {exc.strerror}; was it deleted?")
+
+
+def _close(device: Device, index: int | None) -> None:
+    """Close the device, after its interface of this index was deleted, if there is one."""
+    if index:
+        interfaces.delete(index)
+    device.close()

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import gevent
 
 from etherws.access.policy import Profile
+from etherws.access.profile_values import to_values
 from etherws.addresses import source_key
 from etherws.close_codes import CloseCode
 from etherws.errors import ChannelError, ConnectionClosed, DeviceError, NoPort, Refused
@@ -30,7 +31,6 @@ from etherws.workers.messages import (
     client_values,
     error_of,
     number,
-    profile_values,
     seconds,
     text,
 )
@@ -72,7 +72,7 @@ class RemotePorts:
         self, client: ClientKey, profile: Profile, evict: Callable[[], None], presence: Presence = UNKNOWN
     ) -> RemotePort:
         """As Ports.take()."""
-        values = {**client_values(client), "profile": profile_values(profile)}
+        values = {**client_values(client), "profile": to_values(profile)}
         try:
             with presence.required():
                 answer = self._channel.call("take", values, TAKE_TIMEOUT, self._take_back)
@@ -95,7 +95,7 @@ class RemotePorts:
         port.filter.held()
         port.profile = profile
         try:
-            port.ask("apply", {"profile": profile_values(profile)})
+            port.ask("apply", {"profile": to_values(profile)})
         except DeviceError:
             if port.state is not State.PARKED:
                 raise
@@ -114,6 +114,13 @@ class RemotePorts:
     def free(self, port: RemotePort) -> None:
         """As Ports.free()."""
         self._give_back(port, "free", State.FREE)
+
+    def keep(self) -> None:
+        """Nothing: the other process keeps them."""
+
+    def hand_over(self) -> None:
+        """As close()."""
+        self.close()
 
     def close(self) -> None:
         """This process ends: the other one parks the ports that it still has."""

@@ -108,7 +108,7 @@ def test_sessions_parked_ports_and_rules_outlive_a_restart_of_the_network(
         for bridge in ("br0", "br-lab"):
             host.delete_link(bridge)
         # Nobody is to be kept from anybody where there is no bridge.
-        settle(lambda: used.filter._settings.bridge_is_away and other.filter._settings.bridge_is_away)
+        settle(lambda: used.filter.settings.bridge_is_away and other.filter.settings.bridge_is_away)
         gevent.sleep(0.1)
         settle(lambda: used.filter.state is not FilterState.LOST)
         sink.write_batch([sent(1)])
@@ -246,7 +246,7 @@ def test_who_was_put_back_by_hand_and_is_taken_out_again_ends(host: Host, monkey
     with serving(host) as ports:
         port, failures = isolated(ports)
         host.delete_link("br0")
-        settle(lambda: port.filter._settings.bridge_is_away)
+        settle(lambda: port.filter.settings.bridge_is_away)
         # Somebody is faster than we are.
         monkeypatch.setattr(bridges_module, "ROUND_INTERVAL", 1000.0)
         gevent.sleep(0.01)
