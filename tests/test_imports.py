@@ -28,15 +28,20 @@ ROOMS: dict[str, set[str]] = {
     "file_names": set(),
     "small_files": {"file_names"},
     "reloadable": {"file_names"},
-    "kernel": {"log_limit"},
-    "settings": {"addresses", "file_names"},
+    "values": set(),
+    "kernel": {"log_limit", "small_files", "values"},
+    "settings": {"addresses", "file_names", "values"},
     "features": {"settings"},
     "access": {"settings", "log_limit", "small_files", "file_names"},
-    "tunnel": {"kernel/interfaces", "kernel/bridges", "settings", "close_codes", "log_limit"},
+    "tunnel": {
+        *("kernel/interfaces", "kernel/bridges", "kernel/mac", "kernel/state_folder", "kernel/store"),
+        *("kernel/state_file", "settings", "close_codes", "log_limit"),
+    },
     "client": {
         *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),
         *("kernel/port_tables", "kernel/rules", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
-        *("kernel/link_claim", "kernel/loop_watch", "small_files", "features"),
+        *("kernel/link_claim", "kernel/loop_watch", "kernel/store", "kernel/state_file", "kernel/interfaces"),
+        *("small_files", "features"),
         "access/certificate_facts",
     },
     "server": {
@@ -50,14 +55,17 @@ ROOMS: dict[str, set[str]] = {
     "wsgi": {"server", "workers", "settings"},
     "worker": {"server", "workers", "wsgi"},
     "handler": {"server"},
-    "cli": {"access", "client", "kernel", "server", "workers", "settings", "log_limit", "small_files", "file_names"},
+    "cli": {
+        *("access", "client", "kernel", "server", "workers", "settings", "log_limit", "small_files", "file_names"),
+        "values",
+    },
     "__main__": {"cli"},
 }
 
 #: Modules that know bytes, settings and small files only: no event loop, no device, no socket.
 PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
-    "file_names",
+    *("file_names", "values"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("cli/examples", "cli/habits"),
     *(
@@ -81,6 +89,7 @@ PURE = {
         "server/owners",
         "server/proxy_protocol",
     ),
+    *("workers/balance", "workers/orders"),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
     "tunnel/shared_rates",
 }
@@ -114,7 +123,7 @@ DOORS = {
     },
     "geventwebsocket": {"server/http"},
     "gunicorn": {"worker"},
-    "subprocess": {"cli/demo"},
+    "subprocess": {"cli/demo", "workers/child"},
     "bcrypt": {"access/credential_files", "access/passwd"},
     "cryptography": {"access/certificates", "access/certificate_facts"},
     "OpenSSL": {"access/client_certificates"},

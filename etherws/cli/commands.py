@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import click
 
 from etherws import __version__
-from etherws.cli import admin, background_log, daemon, inherited, log_writer, sections
+from etherws.cli import admin, background_log, daemon, image, inherited, log_writer, rehearsal, sections
 from etherws.cli.examples import client_notes, main_notes, server_notes
 from etherws.cli.file_options import files_read
 from etherws.cli.options import client_sections, demo_sections, server_sections
@@ -25,6 +25,7 @@ from etherws.cli.user_option import User
 from etherws.cli.waiting import Start, spelled_out
 from etherws.client.credentials import (
     Credentials,
+    hidden,
     hide_from_process_list,
     password_in_url,
     read_headers,
@@ -35,7 +36,7 @@ from etherws.client.proxy_choice import ProxyChoice, parse_connect_to
 from etherws.errors import EtherwsError, SettingsError
 from etherws.file_names import use_copies
 from etherws.kernel.loop_watch import BRIDGES_MAX
-from etherws.kernel.store import from_environ
+from etherws.kernel.store import Store
 from etherws.settings import ClientSettings, Retry, ServerSettings, Trust, parse_header
 from etherws.small_files import is_open_to_all
 
@@ -44,6 +45,11 @@ log = logging.getLogger("etherws")
 
 class Group(sections.Group):
     """Shows our own errors as click shows its own."""
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+        """Run the command line; after another image of this process, by what that has left."""
+        found = image.begin(sys.argv[1:] if args is None else list(args), os.environ)
+        return super().main(found.arguments, *more, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. An error of ours is printed, and ends the process with its exit status."""
@@ -69,7 +75,7 @@ class Failure(click.ClickException):
 @click.version_option(__version__, prog_name="etherws")
 def main() -> None:
     """Ethernet over WebSocket: one LAN across everything that lets HTTP out."""
-    inherited.mend()
+    inherited.mend(again=bool(image.this().before))
     use_copies(os.environ.get(VARIABLE))
 
 
@@ -81,11 +87,14 @@ def server(
     certfile: str | None,
     client_ca: str | None,
     run_as: User | None,
+    workers: int,
     **options: Any,
 ) -> None:
     """Listen for clients. Each gets a TAP; the first gets ethws0. Runs in the background."""
+    from etherws.server import kept_ports
     from etherws.server import serve as serving
     from etherws.server.application import Application
+    from etherws.workers import serve_workers
 
     settings = ServerSettings(**_fields_of(ServerSettings, options))
     contexts = None
@@ -98,7 +107,9 @@ def server(
         raise SettingsError("--client-ca needs TLS: --certfile and --keyfile")
     if port is None:
         port = 443 if contexts else 80
-    application = Application(settings, from_environ(os.environ))
+    settings = replace(settings, link=f"{address or '*'}:{port}{settings.path}")
+    store = image.this().store
+    prepared = [Application(settings, store)]
     keeps = Privileges(
         run_as,
         files_read(),
@@ -106,20 +117,21 @@ def server(
         pidfile=options["pidfile"],
         unix_socket=address.removeprefix("unix:") if address and address.startswith("unix:/") else None,
     )
+    count = workers or len(os.sched_getaffinity(0))
+    tls = (certfile, keyfile, client_ca) if certfile and keyfile else None
 
     def run(ready: Any, stop: Any) -> None:
-        serving.serve(
-            application,
-            address=address,
-            port=port,
-            contexts=contexts,
-            ready=ready,
-            stop=stop,
-            opened=keeps.give_up,
-            reload=keeps.reload,
-        )
+        # It runs a second time if a new image could not be executed.
+        application = prepared.pop() if prepared else Application(settings, store)
+        common = {"address": address, "port": port, "ready": ready, "stop": stop}
+        common |= {"opened": keeps.give_up, "reload": keeps.reload, "handing_over": lambda: store.handing_over}
+        image.this().before_rehearsal = application.keep
+        if count == 1:
+            serving.serve(application, contexts=contexts, **common)
+        else:
+            serve_workers.serve(application, count, tls=tls, **common)
 
-    _run(run, **options)
+    _run(run, kept_ports.check, **options)
 
 
 class ClientCommand(sections.Command):
@@ -147,7 +159,7 @@ def client(
 ) -> None:
     """Connect ethws0 to a server, and again after each loss. Runs in the background."""
     from etherws.access.certificates import parse_pins
-    from etherws.client import attempt, reconnect
+    from etherws.client import attempt, kept_port, reconnect
     from etherws.client.uris import split_uri
 
     uris = uri or ((positional,) if positional else ())
@@ -175,6 +187,7 @@ def client(
                 timeout=connect_timeout,
             )
         )
+    settings = replace(settings, link=servers[0].target)
     if trust.insecure and not trust.pins:
         _tell("warning: --insecure: the server is not verified; anyone on the path can read and change all", err=True)
     for path in (
@@ -187,18 +200,23 @@ def client(
     if any(each.sends_secrets_in_clear for each in servers):
         _tell("warning: without TLS anyone on the path can read the password or token; use wss://", err=True)
 
+    store, waits = image.this().store, wait is not None and not image.this().before
     # A bridge's own, and one to search.
     keeps = Privileges(run_as, files_read(), packet_sockets=2, pidfile=options["pidfile"])
 
     def run(ready: daemon.Ready, stop: Any) -> None:
-        if wait is None:
-            reconnect.Client(servers, settings, retry).run(ready, stop, keeps.give_up, keeps.reload)
+        nonlocal waits
+        if wait is None or not waits:
+            connection = reconnect.Client(servers, settings, retry, store=store)
+            connection.run(ready, stop, keeps.give_up, keeps.reload)
         else:
             start = Start(ready, wait)
-            connection = reconnect.Client(servers, settings, retry, start.failed)
+            # Nobody waits for a further image.
+            waits = False
+            connection = reconnect.Client(servers, settings, retry, start.failed, store=store)
             connection.run(start.connected, stop, keeps.give_up, keeps.reload)
 
-    _run(run, **options)
+    _run(run, kept_port.check, **options)
 
 
 def _proxy_choice(
@@ -214,7 +232,9 @@ def _proxy_choice(
 def _hide_secrets(uris: Sequence[str], headers: Sequence[str], options: dict[str, Any]) -> None:
     """Hide from ``ps`` what may be secret in the options."""
     password = split_user(options["user"] or "")[1]
-    hide_from_process_list([*map(password_in_url, (*uris, options["proxy"] or "")), password], headers)
+    secrets = [*map(password_in_url, (*uris, options["proxy"] or "")), password]
+    hide_from_process_list(secrets, headers)
+    image.this().visible = hidden(image.this().arguments, secrets, headers)
 
 
 def _credentials(options: dict[str, Any], user: str | None, password: str | None) -> Credentials:
@@ -233,9 +253,13 @@ def _credentials(options: dict[str, Any], user: str | None, password: str | None
 
 
 def _ask_password(user: str) -> str:
+    if (typed := image.this().typed(user)) is not None:
+        return typed
     if sys.stdin is None or not sys.stdin.isatty():
         raise SettingsError(f"no password for the user {user!r}; give --password-file, or ETHERWS_CLIENT_PASSWORD")
-    return str(click.prompt(f"Password of {user}", hide_input=True, err=True))
+    password = str(click.prompt(f"Password of {user}", hide_input=True, err=True))
+    image.this().note_typed(user, password)
+    return password
 
 
 @main.command(cls=sections.Command, sections=demo_sections)
@@ -259,15 +283,28 @@ def _fields_of(settings: Any, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(
-    service: daemon.Service, *, foreground: bool, pidfile: str | None, debug: bool, log_level: str, **_: Any
+    service: daemon.Service,
+    check: Callable[[Store], None],
+    *,
+    foreground: bool,
+    pidfile: str | None,
+    debug: bool,
+    log_level: str,
+    **_: Any,
 ) -> None:
-    """Run the server or the client, in the foreground or in the background."""
+    """Run the server or the client, in the foreground or in the background. `check` raises DeviceError if what the last
+    process left cannot be read."""
+    this = image.this()
+    if this.rehearsing:
+        check(this.store)
+        _tell(rehearsal.answer())
+        return
     # Only our own logger: at the debug level pyroute2 logs very much.
     log.setLevel(logging.DEBUG if debug else log_level.upper())
-    if foreground or daemon.is_supervised():
-        daemon.run_in_foreground(service, pidfile)
+    if not this.background and (foreground or daemon.is_supervised()):
+        daemon.run_in_foreground(service, this, pidfile)
     else:
-        started = daemon.run_in_background(service, pidfile)
+        started = daemon.run_in_background(service, this, pidfile)
         # It runs from here on, whether these lines can be written or not.
         _tell(started.message)
         _tell(f"stop it: kill {started.pid}; {background_log.how_to_read(log_writer.SYSLOG)}")

@@ -14,12 +14,15 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import gevent
 from gevent.event import Event
 
+from etherws import __version__
 from etherws.cli import inherited, log_writer
+from etherws.cli.handover import Handover, let_signals_through
+from etherws.cli.image import Image
 from etherws.cli.pid_file import pid_file
 from etherws.errors import DaemonError, EtherwsError
 from etherws.file_names import make_variables_absolute
@@ -57,10 +60,11 @@ def is_supervised() -> bool:
     return bool(os.environ.get("NOTIFY_SOCKET")) or os.getpid() == 1
 
 
-def run_in_foreground(service: Service, pidfile: str | None = None) -> None:
+def run_in_foreground(service: Service, image: Image, pidfile: str | None = None) -> None:
     """Run the service in this process until it returns. Raises what it raises."""
 
     def ready(message: str, status: int = 0) -> None:
+        _tell_of_takeover(image)
         log.log(logging.WARNING if status else logging.INFO, "%s", message)
         if not status:
             service_manager.notify("READY=1")
@@ -68,19 +72,43 @@ def run_in_foreground(service: Service, pidfile: str | None = None) -> None:
     log_writer.log_to_standard_error()
     log_writer.log_unexpected_errors()
     try:
-        with pid_file(pidfile):
-            service(ready, _stop_event())
+        stop = Event()
+        handover = Handover(image, stop, background=False)
+        handover.started = True
+        _run_images(service, ready, stop, handover, pidfile)
     finally:
         # What is printed next comes behind it.
         log_writer.flush()
 
 
-def run_in_background(service: Service, pidfile: str | None = None) -> Started:
-    """Run the service in a process of its own; return what it says as soon as it is ready.
+def _run_images(service: Service, ready: Ready, stop: Event, handover: Handover, pidfile: str | None) -> None:
+    """Run the service until `stop` is set for the end of this process, which may execute new images before that."""
+    _handle_signals(handover)
+    with pid_file(pidfile, handover.image.take_pid_file()) as file:
+        while True:
+            service(ready, stop)
+            if not handover.wanted:
+                return
+            # If this returns, there is no other image: the service begins again.
+            handover.execute(file)
+
+
+def _tell_of_takeover(image: Image) -> None:
+    """Log, once, that this image has taken over from another one."""
+    if image.before:
+        log.info("handed over to version %s (was %s)", __version__, image.before)
+    image.before = ""
+
+
+def run_in_background(service: Service, image: Image, pidfile: str | None = None) -> Started:
+    """Run the service in a process of its own; return what it says as soon as it is ready. If an image before this one
+    did that, the process is there already, and this function does not return.
 
     Raises DaemonError with the error if it fails before that. In the new process this function does not return.
     """
     make_variables_absolute(os.environ)
+    if image.background:
+        _run_daemon(service, image, pidfile, None)
     ours, daemons = socket.socketpair()
     child = os.fork()
     if child == 0:
@@ -88,7 +116,7 @@ def run_in_background(service: Service, pidfile: str | None = None) -> Started:
         # A session of its own, and not as its leader: so the process can never get a controlling terminal (setsid(2)).
         os.setsid()
         if os.fork() == 0:
-            _run_daemon(service, pidfile, daemons)
+            _run_daemon(service, image, pidfile, daemons)
         os._exit(0)
     daemons.close()
     os.waitpid(child, 0)
@@ -127,13 +155,14 @@ class _Starter:
         self._stop.set()
 
 
-def _run_daemon(service: Service, pidfile: str | None, connection: socket.socket) -> None:
-    """All that the daemon does; ends the process."""
+def _run_daemon(service: Service, image: Image, pidfile: str | None, connection: socket.socket | None) -> NoReturn:
+    """All that the daemon does; ends the process. `connection` is to the starter; None if that has ended before."""
     status = 0
     starter: _Starter | None = None
 
     def ready(message: str, status: int = 0) -> None:
         nonlocal starter
+        _tell_of_takeover(image)
         if starter is None:
             log.info("%s", message)
             return
@@ -144,18 +173,21 @@ def _run_daemon(service: Service, pidfile: str | None, connection: socket.socket
         log.log(logging.WARNING if status else logging.INFO, "%s", message)
         starter.tell(message, status, os.getpid())
         starter = None
+        handover.started = True
 
     try:
-        inherited.leave_caller()
+        inherited.leave_caller(again=connection is None)
         # If the log's way out fails, logging must not print tracebacks to the user's terminal.
         logging.raiseExceptions = False
-        to_standard_error = log_writer.log_to_standard_error()
+        stop = Event()
+        handover = Handover(image, stop, background=True)
+        handover.started = connection is None
+        if connection is not None:
+            to_standard_error = log_writer.log_to_standard_error()
+            starter = _Starter(connection, stop)
         log_writer.log_to_syslog()
         log_writer.log_unexpected_errors()
-        stop = _stop_event()
-        starter = _Starter(connection, stop)
-        with pid_file(pidfile):
-            service(ready, stop)
+        _run_images(service, ready, stop, handover, pidfile)
     except EtherwsError as exc:
         status = exc.exit_status
         if starter is None:
@@ -170,13 +202,15 @@ def _run_daemon(service: Service, pidfile: str | None, connection: socket.socket
         os._exit(status)
 
 
-def _stop_event() -> Event:
-    """An event that is set by the signals that end the process. Others that would end it in silence do not any more;
+def _handle_signals(handover: Handover) -> None:
+    """Have the signals end the process that are there for that. Others that would end it in silence do not any more;
     the service may have its own use for them."""
-    stop = Event()
     for number in STOP_SIGNALS:
-        gevent.signal_handler(number, stop.set)
+        gevent.signal_handler(number, handover.end, number)
+    gevent.signal_handler(signal.SIGUSR2, handover.request)
     # The service sets up what SIGUSR1 does.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    gevent.signal_handler(signal.SIGUSR2, log.info, "SIGUSR2 has no meaning; SIGUSR1 logs counters")
-    return stop
+    if handover.image.before:
+        # From here on SIGHUP is the service's, too.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        let_signals_through()

@@ -16,8 +16,9 @@ STANDARD = (0, 1, 2)
 UMASK = 0o022
 
 
-def mend() -> None:
-    """Undo what would break any command. Call it before anything is opened."""
+def mend(*, again: bool = False) -> None:
+    """Undo what would break any command. Call it before anything is opened. `again`: this image of the process comes
+    after another one, which has blocked signals until this one has its own actions for them."""
     for descriptor in STANDARD:
         try:
             os.fstat(descriptor)
@@ -26,16 +27,18 @@ def mend() -> None:
             # printed.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     # A blocked SIGTERM would not end this process, and with SIGCHLD ignored nobody can wait for a child.
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if not again:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-def leave_caller() -> None:
-    """Keep nothing of the caller's but the standard descriptors, which the start still needs."""
+def leave_caller(*, again: bool = False) -> None:
+    """Keep nothing of the caller's but the standard descriptors, which the start still needs. `again`: the image of the
+    process before this one did it."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.chdir("/")
     os.umask(UMASK)
-    for name in os.listdir("/proc/self/fd"):
+    for name in () if again else os.listdir("/proc/self/fd"):
         descriptor = int(name)
         try:
             # Python opens descriptors that no program inherits (PEP 446). So those that can be are the caller's.

@@ -17,14 +17,38 @@ from etherws.errors import DaemonError
 
 
 @contextlib.contextmanager
-def pid_file(path: str | None) -> Iterator[None]:
-    """Keep this process's ID in the file while the block runs; None for no file.
+def pid_file(path: str | None, inherited: int | None = None) -> Iterator[int | None]:
+    """Keep this process's ID in the file while the block runs, which gets its descriptor; None for no file.
 
-    Raises DaemonError if another process has the file, or if it is not safe to write to it.
+    `inherited` is the descriptor that this process had before it executed this image: with the lock, and the same ID in
+    the file. Raises DaemonError if another process has the file, or if it is not safe to write to it.
     """
+    if inherited is not None and (path is None or not _is_open_file(inherited, path)):
+        os.close(inherited)
+        inherited = None
     if path is None:
-        yield
+        yield None
         return
+    file = _opened(path) if inherited is None else inherited
+    try:
+        if inherited is None:
+            _check(file, path)
+            _lock(file, path)
+        try:
+            if inherited is None:
+                _write(file, path)
+            yield file
+        finally:
+            # Unless it has been removed, and another process has made a new one.
+            if _is_open_file(file, path):
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+    finally:
+        os.close(file)
+
+
+def _opened(path: str) -> int:
+    """The file, open; made if it is not there. Raises DaemonError if it is not safe to use it."""
     try:
         folder = os.stat(os.path.dirname(os.path.abspath(path))).st_mode
         # In a folder with the sticky bit, only a file's owner can replace it (unlink(2)).
@@ -32,23 +56,18 @@ def pid_file(path: str | None) -> Iterator[None]:
             raise DaemonError(
                 f"cannot use --pidfile {path}: everyone may replace files in its folder; name one in /run"
             )
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
     except OSError as exc:
         link = "; it is a symbolic link, name the file itself" if os.path.islink(path) else ""
         raise DaemonError(f"cannot write --pidfile {path}: {exc.strerror}{link}") from exc
+
+
+def _is_open_file(file: int, path: str) -> bool:
+    """Whether the open file has this name."""
     try:
-        _check(file, path)
-        _lock(file, path)
-        try:
-            _write(file, path)
-            yield
-        finally:
-            # Unless it has been removed, and another process has made a new one.
-            with contextlib.suppress(OSError):
-                if os.path.samestat(os.fstat(file), os.lstat(path)):
-                    os.unlink(path)
-    finally:
-        os.close(file)
+        return os.path.samestat(os.fstat(file), os.lstat(path))
+    except OSError:
+        return False
 
 
 def _check(file: int, path: str) -> None:

@@ -78,8 +78,8 @@ class RemoteServer:
         # Without the dot at its end, as TLS has names (RFC 6066, section 3).
         self._server_name = tls_name(trust.sni or uri.host)
         self._tls_context = Reloadable(lambda: certificates.client_context(trust), trust.files) if uri.secure else None
-        # A secret between the server and us. With it we get our port back after a lost connection.
-        self._resume = secrets.token_urlsafe(16)
+        #: A secret between the server and us. With it we get our port back after a lost connection.
+        self.resume = secrets.token_urlsafe(16)
         #: From when on to offer version 2, by monotonic().
         self._offer_again = 0.0
         # What was logged already: a lost connection comes again, with the same server.
@@ -151,14 +151,14 @@ class RemoteServer:
         request will offer nothing. `deadline` is the attempt's, which a 101 that is sure has met."""
         mtu = tap.mtu() if tap else None
         upgrade = Upgrade(self._uri, self._offer(mtu))
-        own = [("Etherws-Resume", self._resume)]
+        own = [("Etherws-Resume", self.resume)]
         authorization = self._credentials.authorization()
         if authorization:
             own.append(("Authorization", authorization))
         answer = upgrade.ask(stream, own, self._headers)
         if answer.status != 101:
             # Not shown if its body repeats it. The URI's query may be a token.
-            sent = (self._resume, self._uri.query or "", *(value for _, value in self._headers))
+            sent = (self.resume, self._uri.query or "", *(value for _, value in self._headers))
             raise refusal(
                 answer, self._uri, body=error_body(stream, answer), authorization=authorization or "", secrets=sent
             )

@@ -5,11 +5,23 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from etherws.close_codes import CloseCode
 from etherws.settings import Retry
 
 #: An attempt comes after this part of the wait, chosen at random, up to the whole of it. Without that, all clients of a
 #: server that restarts would come back in the same instant.
 JITTER_MIN = 0.5
+
+#: Seconds after which a session counts as stable: the next attempt then starts with the shortest wait again.
+STABLE_SESSION = 10.0
+
+#: A server that restarts (1012) expects us at once: its socket takes connections while it starts. Seconds in which 200
+#: clients come; and how long the session must have lasted, or the server would have us come again without end.
+RESTART_WAIT, RESTART_SESSION = 0.1, 2.0
+
+#: Seconds to the first attempt after a stable session whose connection ended without a Close: most likely the server
+#: was killed, and something starts it again.
+LOST_WAIT = 0.3
 
 
 def _jitter() -> float:
@@ -23,9 +35,25 @@ class Backoff:
         """`jitter` returns the factor for one wait."""
         self._retry, self._jitter = retry, jitter
         self._wait = retry.first_wait
+        # The next wait, if it is shorter than the usual ones.
+        self._short: float | None = None
+
+    def session_ended(self, code: int | None, lasted: float) -> None:
+        """A session has ended after `lasted` seconds, by a Close of this code, None if there was none."""
+        if lasted > STABLE_SESSION:
+            self.reset()
+        if code == CloseCode.SERVICE_RESTART and lasted > RESTART_SESSION:
+            self.reset()
+            self._short = RESTART_WAIT
+        elif code is None and lasted > STABLE_SESSION:
+            self._short = LOST_WAIT
 
     def next(self, extra: float = 0.0) -> float:
-        """The seconds to wait now: the current wait with jitter, plus `extra`. The next wait is twice as long."""
+        """The seconds to wait now: the current wait with jitter, plus `extra`. The next wait is twice as long, unless
+        this is a short one for the end of a session."""
+        if self._short is not None:
+            wait, self._short = self._jitter() * min(self._short, self._wait) + extra, None
+            return wait
         wait = self._jitter() * self._wait + extra
         self._wait = min(2 * self._wait, self._retry.longest_wait)
         return wait

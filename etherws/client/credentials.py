@@ -90,15 +90,21 @@ def hide_from_process_list(secrets: Iterable[str | None], headers: Iterable[str]
     """
     with open("/proc/self/cmdline", "rb") as file:
         arguments = [os.fsdecode(argument) for argument in file.read().split(b"\0")[:-1]]
-    hidden = arguments
+    shown = hidden(arguments, secrets, headers)
+    if shown != arguments:
+        setproctitle(shlex.join(shown))
+
+
+def hidden(arguments: Iterable[str], secrets: Iterable[str | None], headers: Iterable[str] = ()) -> list[str]:
+    """The arguments with something else in place of the secrets and of the values of headers."""
+    shown = list(arguments)
     for secret in filter(None, secrets):
-        hidden = [argument.replace(secret, "xxx") for argument in hidden]
+        shown = [argument.replace(secret, "xxx") for argument in shown]
     for header in filter(None, headers):
         # As a whole: a value may be as short as "1". Without a colon nobody knows what it was meant to be.
         name, colon, _ = header.partition(":")
-        hidden = [argument.replace(header, f"{name}: xxx" if colon else "xxx") for argument in hidden]
-    if hidden != arguments:
-        setproctitle(shlex.join(hidden))
+        shown = [argument.replace(header, f"{name}: xxx" if colon else "xxx") for argument in shown]
+    return shown
 
 
 def secrets_in_environ(environ: Mapping[str, str]) -> tuple[str | None, str | None]:

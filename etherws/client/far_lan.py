@@ -55,6 +55,10 @@ class FarLan:
         new, self._counted = total - self._counted, total
         return new
 
+    def leave(self) -> None:
+        """Another process goes on with the TAP: the rules stay in force, and are not watched here any more."""
+        self._guard.close()
+
     def close(self) -> None:
         """Remove the rules. No frame may come any more. Raises DeviceError."""
         self._guard.close()

@@ -7,18 +7,23 @@ tunnel/interface.py, kernel/link_claim.py, kernel/loop_watch.py, kernel/network_
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 
 from etherws.client.far_lan import FarLan
+from etherws.client.kept_port import KeptPort
 from etherws.errors import DeviceError
 from etherws.kernel import network_monitor
 from etherws.kernel.link_claim import LinkClaim
 from etherws.kernel.loop_watch import LoopWatch
+from etherws.kernel.store import Store
 from etherws.settings import ClientSettings
 from etherws.tunnel.filtered_sink import FilteredSink
 from etherws.tunnel.interface import Interface
 from etherws.tunnel.tap import Tap
+
+log = logging.getLogger(__name__)
 
 
 class LocalEnd:
@@ -27,26 +32,36 @@ class LocalEnd:
     def __init__(
         self,
         settings: ClientSettings,
-        targets: Iterable[str],
+        store: Store,
+        tokens: Mapping[str, str],
         local_address: Callable[[], str],
         on_change: Callable[[bool], None],
     ) -> None:
-        """`targets` are the servers, as RemoteServer.target names them. The rest is as in network_monitor.watch():
+        """`store` has what the last process left, if there was one. `tokens` are the servers, as RemoteServer.target
+        names them, with their resume tokens; LocalEnd.tokens has those that count. The rest is as in
+        network_monitor.watch():
         `local_address` is the connection's, `on_change` is called when this machine's network has changed.
 
         Raises AlreadyLinked if another client links the same bridge to one of them; DeviceError if the TAP or its
         filters cannot be made.
         """
         self._dropped = Counter[str]()
+        self._settings, self._store = settings, store
+        self._kept = KeptPort(store, settings)
+        #: The same as before for the servers that the last process had, too.
+        self.tokens = {target: self._kept.resume.get(target, token) for target, token in tokens.items()}
         with contextlib.ExitStack() as undo:
-            self._claim = LinkClaim()
+            self._claim = LinkClaim(store)
             undo.callback(self._claim.close)
-            self._claim.claim(settings.bridge, settings.device, targets, second=settings.allow_second_link)
+            self._claim.claim(settings.bridge, settings.device, tokens, second=settings.allow_second_link)
             self._far_lan = FarLan(settings.guards)
-            self._interface = Interface(settings)
-            undo.callback(self._interface.close)
-            undo.callback(self._far_lan.close)
-            loops = LoopWatch(lambda: {self.tap.index: ""})
+            self._interface = Interface(settings, self._kept.tap, self._kept.was)
+            undo.callback(self._end)
+            self._kept.place(self._interface)
+            self._keep()
+            for name in store.drop_rest():
+                log.warning("what was kept as %s is not used: it is not a client's", name)
+            loops = LoopWatch(lambda: {self.tap.index: ""}, f"the server ({' or '.join(tokens)})")
             loops.start()
             undo.callback(loops.close)
             undo.callback(network_monitor.watch(self._name_here, local_address, on_change).close)
@@ -61,6 +76,8 @@ class LocalEnd:
     def sink(self) -> Tap | FilteredSink:
         """Where a new session puts what comes from the far LAN."""
         self._dropped = Counter[str]()
+        self.tap.unconnected_since = None
+        self._keep()
         return self._far_lan.sink(self.tap)
 
     def drops(self) -> Counter[str]:
@@ -71,14 +88,32 @@ class LocalEnd:
     def restore(self) -> None:
         """After a session: have the TAP there again, with its filters. Raises DeviceError if that fails."""
         self._far_lan.guard(self._interface.check())
+        self._keep()
 
     def leave(self) -> None:
         """No session will follow: another client may link the bridge."""
         self._claim.leave()
 
     def close(self) -> None:
-        """Remove the interface and its filters. Raises DeviceError."""
+        """Remove the interface and its filters; unless another process goes on with them. Raises DeviceError."""
         self._undo.close()
+
+    def _keep(self) -> None:
+        """Have what there is now outlive this process."""
+        self._kept.keep(self._interface, self.tokens)
+
+    def _end(self) -> None:
+        """The end, behind that of what watches."""
+        if self._store.outlives:
+            self._keep()
+            self._far_lan.leave()
+            self._interface.hand_over()
+        else:
+            self._kept.drop()
+            try:
+                self._far_lan.close()
+            finally:
+                self._interface.close()
 
     def _name_here(self) -> str:
         """The interface's present name; empty while it is in another network namespace, where the name is of others."""

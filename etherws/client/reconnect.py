@@ -23,6 +23,7 @@ from etherws.client.local_end import LocalEnd
 from etherws.client.servers import Servers
 from etherws.close_codes import CloseCode
 from etherws.errors import ConnectError, ConnectionClosed, EtherwsError, NetworkChanged, NotAdmitted
+from etherws.kernel.store import Store
 from etherws.log_limit import LogLimit
 from etherws.settings import ClientSettings, Retry
 from etherws.tunnel import congestion
@@ -30,9 +31,6 @@ from etherws.tunnel.connection import Connection
 from etherws.tunnel.session import Session
 
 log = logging.getLogger(__name__)
-
-#: Seconds after which a session counts as stable: the next attempt then starts with the shortest wait again.
-STABLE_SESSION = 10.0
 
 #: Seconds that a session has for its closing handshake, of the 2 s in which SIGTERM ends the process.
 STOP_TIMEOUT = 1.7
@@ -47,9 +45,12 @@ class Client:
         settings: ClientSettings,
         retry: Retry,
         on_failure: Callable[[str, ConnectError], None] | None = None,
+        *,
+        store: Store | None = None,
     ) -> None:
         """`servers` are tried in their order, starting with the first after each loss. `on_failure` is told of each
-        failed attempt before the first connection; the text is for the user."""
+        failed attempt before the first connection; the text is for the user. `store` keeps the TAP."""
+        self._store = store or Store()
         self._servers, self._settings, self._retry, self._on_failure = Servers(servers), settings, retry, on_failure
         self._session: Session | None = None
         # Where it runs, and what returns the frames that the far LAN's filters have dropped since it began.
@@ -101,10 +102,12 @@ class Client:
         gevent.signal_handler(signal.SIGUSR1, self.log_counters)
         local_end = LocalEnd(
             self._settings,
-            self._servers.targets(),
+            self._store,
+            self._servers.tokens(),
             lambda: self._session.local_address if self._session else "",
             lambda urgent: self.retry(by_user=False, urgent=urgent),
         )
+        self._servers.go_on_with(local_end.tokens)
         with contextlib.closing(local_end) as local:
             opened()
             loop: gevent.Greenlet[..., Exception | None] = gevent.spawn(self._loop, local, ready)
@@ -112,7 +115,8 @@ class Client:
             self._stopping = True
             local.leave()
             if self._session:
-                self._session.stop()
+                end = self._session.restart if self._store.outlives else self._session.stop
+                end()
                 loop.join(timeout=STOP_TIMEOUT)
             loop.kill()
             if isinstance(loop.value, Exception):
@@ -189,8 +193,8 @@ class Client:
                 self._servers.refused(server, refusal)
             return self._note_failure(refusal)
         self._refusal = ""
-        if monotonic() - began > STABLE_SESSION:
-            backoff.reset()
+        code = reason.code if isinstance(reason, ConnectionClosed) else CloseCode.INTERNAL_ERROR
+        backoff.session_ended(code, monotonic() - began)
         if isinstance(reason, NetworkChanged):
             self._retry_now.set()
         if isinstance(reason, ConnectionClosed) and reason.code == CloseCode.POLICY_VIOLATION:

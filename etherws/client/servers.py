@@ -6,7 +6,7 @@ Read next: attempt.py, which is one attempt with one server; failures.py, which 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from etherws.client.attempt import RemoteServer
 from etherws.client.failures import Failures
@@ -27,9 +27,14 @@ class Servers:
         self._log = LogLimit(log)
         self.failures = Failures()
 
-    def targets(self) -> Iterator[str]:
-        """RemoteServer.target of each."""
-        return (server.target for server in self._servers)
+    def tokens(self) -> dict[str, str]:
+        """The resume token of each, by RemoteServer.target."""
+        return {server.target: server.resume for server in self._servers}
+
+    def go_on_with(self, tokens: Mapping[str, str]) -> None:
+        """Have each of them know us by these tokens, which tokens() of the last process has returned."""
+        for server in self._servers:
+            server.resume = tokens[server.target]
 
     def connect(self, tap: Tap, *, log_failure: bool) -> tuple[str, Connection]:
         """The name of the first server that lets us in, and the connection to it. Without `log_failure` the caller says

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 
 import gevent
@@ -43,7 +43,8 @@ NAMED = 5
 class Bridges:
     """The bridges of the interfaces that add() was called for."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: Callable[[str], str] | None = None) -> None:
+        """`address` is as for MadeBridges."""
         #: Tells of all changes of interfaces: others may listen, too, and are told after this.
         self.links = LinkWatch()
         self.links.listen(self._changed)
@@ -51,7 +52,7 @@ class Bridges:
         self._belonging = Belonging()
         #: Those in another network namespace, and the bridge that the user has named for each.
         self._elsewhere: dict[Port, str | None] = {}
-        self._made = MadeBridges()
+        self._made = MadeBridges(address)
         #: Those that are to join, and when.
         self._joining: dict[int, float] = {}
         #: The bridges whose deletion the log has told, and when that was.

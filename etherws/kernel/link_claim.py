@@ -22,8 +22,12 @@ from gevent import socket
 
 from etherws.errors import AlreadyLinked
 from etherws.kernel import links
+from etherws.kernel.store import Store
 
 log = logging.getLogger(__name__)
+
+#: The name of all claims in the store.
+NAME = "claims"
 
 #: Seconds to wait for a process that is stopping: SIGTERM ends a client within two.
 STOPPING = 2.0
@@ -39,9 +43,13 @@ _CREDENTIALS = struct.Struct("=iII")
 
 
 class LinkClaim:
-    """The claims of one client. It has none until claim()."""
+    """The claims of one client. It has none until claim(). They are kept in the store: if another process goes on with
+    the link, nobody can take its claims meanwhile."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store | None = None) -> None:
+        self._store = store = store or Store()
+        #: Those of the last process, by their addresses.
+        self._found = {sock.getsockname(): sock for sock in map(_opened, store.take(NAME)) if sock}
         self._sockets: list[socket.socket] = []
         self._greenlets: list[gevent.Greenlet[..., None]] = []
 
@@ -53,8 +61,17 @@ class LinkClaim:
         bridge. A process that is stopping is waited for.
         """
         bridge = bridge or _bridge_of(device)
-        if bridge is None:
-            return
+        if bridge is not None:
+            self._claim_all(bridge, servers, second)
+        for sock in self._found.values():
+            sock.close()
+        self._found.clear()
+        if self._sockets:
+            self._store.keep(NAME, *(sock.fileno() for sock in self._sockets))
+        else:
+            self._store.drop(NAME)
+
+    def _claim_all(self, bridge: str, servers: Iterable[str], second: bool) -> None:
         second = second or _has_spanning_tree(bridge)
         for server in sorted(set(servers)):
             try:
@@ -76,7 +93,10 @@ class LinkClaim:
             log.info("%s links %s to %s already; this is a second link", which, bridge, server)
 
     def leave(self) -> None:
-        """This client is about to end: others need not be refused, but wait until close()."""
+        """This client is about to end: others need not be refused, but wait until close(). If another process goes on
+        with the link, they are refused."""
+        if self._store.outlives:
+            return
         for sock in self._sockets:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
@@ -84,19 +104,28 @@ class LinkClaim:
     def close(self) -> None:
         """Give the claims up."""
         gevent.killall(self._greenlets)
-        for sock in self._sockets:
-            sock.close()
+        if self._store.outlives:
+            for sock in self._sockets:
+                sock.detach()
+        else:
+            self._store.drop(NAME)
+            for sock in self._sockets:
+                sock.close()
         self._sockets.clear()
 
     def _claim(self, bridge: str, server: str) -> int | None:
         """Return the process that has the claim already; None if it is ours now, or if that cannot be found. Raises
         OSError."""
         address = _address(bridge, server)
+        if (kept := self._found.pop(address.encode(), None)) is not None:
+            # The kernel tells others that this process listens now.
+            kept.listen(BACKLOG)
+            self._hold(kept)
+            return None
         deadline = monotonic() + STOPPING
         while True:
             if (sock := _taken(address)) is not None:
-                self._sockets.append(sock)
-                self._greenlets.append(gevent.spawn(_answer, sock))
+                self._hold(sock)
                 return None
             if (holder := _holder(address)) is not None:
                 process, user = holder
@@ -106,6 +135,23 @@ class LinkClaim:
             if monotonic() > deadline:
                 raise TimeoutError(errno.ETIMEDOUT, "a process that has the name that says so does not answer")
             gevent.sleep(POLL_INTERVAL)
+
+    def _hold(self, sock: socket.socket) -> None:
+        self._sockets.append(sock)
+        self._greenlets.append(gevent.spawn(_answer, sock))
+
+
+def _opened(descriptor: int) -> socket.socket | None:
+    """The socket of a descriptor that was kept; None, and it is closed, if it is none of ours."""
+    try:
+        sock = socket.socket(fileno=descriptor)
+    except OSError:
+        os.close(descriptor)
+        return None
+    if sock.family == socket.AF_UNIX and sock.type == socket.SOCK_STREAM and isinstance(sock.getsockname(), bytes):
+        return sock
+    sock.close()
+    return None
 
 
 def _address(bridge: str, server: str) -> str:

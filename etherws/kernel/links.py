@@ -139,11 +139,16 @@ def isolate(index: int, on: bool) -> None:
     _send(netlink.HEADER.pack(size, RTM_SETLINK, NLM_F_REQUEST | NLM_F_ACK, 0, 0) + body)
 
 
-def delete(index: int) -> None:
-    """Delete the interface of this index. It takes the kernel tens of milliseconds."""
+def delete(index: int, sock: socket.socket) -> None:
+    """Delete the interface of this index, by a socket of request_socket(). It takes the kernel tens of milliseconds."""
     body = _IFINFOMSG.pack(0, 0, index, 0, 0)
     size = netlink.HEADER.size + len(body)
-    _send(netlink.HEADER.pack(size, RTM_DELLINK, NLM_F_REQUEST | NLM_F_ACK, 0, 0) + body)
+    _exchange(sock, netlink.HEADER.pack(size, RTM_DELLINK, NLM_F_REQUEST | NLM_F_ACK, 0, 0) + body)
+
+
+def request_socket() -> socket.socket:
+    """A socket for requests about the network namespace of this thread."""
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE)
 
 
 def _ask(which: int | str) -> tuple[int, int, dict[int, memoryview]]:
@@ -161,8 +166,12 @@ def _ask(which: int | str) -> tuple[int, int, dict[int, memoryview]]:
 
 def _send(message: bytes) -> bytes:
     """Send the message; return the answer."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_ROUTE) as sock:
-        sock.sendto(message, (0, 0))
-        answer = sock.recv(_ANSWER)
+    with request_socket() as sock:
+        return _exchange(sock, message)
+
+
+def _exchange(sock: socket.socket, message: bytes) -> bytes:
+    sock.sendto(message, (0, 0))
+    answer = sock.recv(_ANSWER)
     netlink.check(netlink.HEADER.unpack_from(answer)[1], answer)
     return answer

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
+from types import MappingProxyType
 
 from etherws.kernel import service_manager
 
@@ -26,13 +27,25 @@ class Store:
         """`found`: what the last process left. `lasting`: whether systemd keeps what this process keeps."""
         self._found = dict(found or {})
         self.lasting = lasting
+        #: Whether this process is about to execute another image, which finds what is kept here.
+        self.handing_over = False
         self._kept: dict[str, tuple[int, ...]] = {}
         #: What systemd keeps of what was found and taken.
         self._lasts = set(self._found) if lasting else set[str]()
 
+    @property
+    def outlives(self) -> bool:
+        """Whether what is kept is there after the end of this image of the process: then it must be left as it is, and
+        peers are told of a restart."""
+        return self.lasting or self.handing_over
+
     def names(self) -> list[str]:
         """The names of what was found and not taken yet."""
         return list(self._found)
+
+    def look(self, name: str) -> list[int]:
+        """What was found under this name; it stays here."""
+        return list(self._found.get(name, ()))
 
     def take(self, name: str) -> list[int]:
         """What was found under this name; the caller owns the descriptors now. It still is to keep() or drop() it."""
@@ -67,18 +80,30 @@ class Store:
             self.drop(name)
         return rest
 
-    def hand_over(self, environ: MutableMapping[str, str]) -> None:
-        """The process is about to execute another image: have it find all that is kept here, by `environ`."""
-        pairs = [(fd, name) for name, fds in self._kept.items() for fd in fds]
-        for fd, _ in pairs:
-            os.set_inheritable(fd, True)
+    def tell(
+        self, environ: MutableMapping[str, str], more: Mapping[str, Iterable[int]] = MappingProxyType({})
+    ) -> list[int]:
+        """Have a program that is started with `environ` find all that is kept here, and `more` descriptors by their
+        names. Return them all: it needs to inherit them."""
+        pairs = [(fd, name) for kept in (self._kept, more) for name, fds in kept.items() for fd in fds]
         environ[HANDOVER] = ",".join(f"{fd}:{name}" for fd, name in pairs)
+        return [fd for fd, _ in pairs]
+
+    def hand_over(
+        self, environ: MutableMapping[str, str], more: Mapping[str, Iterable[int]] = MappingProxyType({})
+    ) -> None:
+        """The process is about to execute another image, with `environ`: as tell()."""
+        for fd in self.tell(environ, more):
+            os.set_inheritable(fd, True)
 
     def take_back(self) -> None:
-        """The other image could not be executed: the descriptors are this process's own again."""
+        """The other image could not be executed: this process finds what it has kept, as the other one would have."""
         for fds in self._kept.values():
             for fd in fds:
                 os.set_inheritable(fd, False)
+        self._found.update((name, list(fds)) for name, fds in self._kept.items())
+        self._kept.clear()
+        self.handing_over = False
 
 
 def from_environ(environ: MutableMapping[str, str]) -> Store:
@@ -88,9 +113,11 @@ def from_environ(environ: MutableMapping[str, str]) -> Store:
     for entry in filter(None, environ.pop(HANDOVER, "").split(",")):
         number, _, name = entry.partition(":")
         try:
+            if any(int(number) in fds for fds in found.values()):
+                raise ValueError
             os.set_inheritable(fd := int(number), False)
         except (ValueError, OverflowError, OSError):
-            log.warning("a descriptor was handed over that is not open: %s", entry)
+            log.warning("a descriptor was handed over that is not open, or twice: %s", entry)
             continue
         found.setdefault(name, []).append(fd)
     return Store(found, lasting=service_manager.store_size(environ) > 0)

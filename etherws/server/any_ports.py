@@ -83,7 +83,7 @@ class AnyPorts(Protocol):
         """As Ports.keep()."""
 
     def hand_over(self) -> None:
-        """As Ports.hand_over()."""
+        """As Ports.hand_over(): another process goes on with them."""
 
     def close(self) -> None:
         """This process needs them no more. Raises DeviceError."""

@@ -25,7 +25,6 @@ from etherws.server import authenticate, gunicorn_workers, handshake, takeover
 from etherws.server.any_ports import AnyPorts
 from etherws.server.http import PRESENCE, UPGRADE
 from etherws.server.login_queue import Limiter
-from etherws.server.ports import Ports
 from etherws.server.presence import UNKNOWN, Presence
 from etherws.server.review import Review
 from etherws.server.takeover import Environ, Headers, StartResponse
@@ -48,10 +47,8 @@ class Application:
         limiter: Limiter | None = None,
     ) -> None:
         """`store` has what the last process left, and keeps what the next one needs; by default there is neither. In a
-        worker, `make_ports` gives the ports and `limiter` counts the failed logins of all; by default both are this
-        process's own.
-
-        Raises SettingsError if a file of passwords, tokens or rules cannot be used."""
+        worker, `make_ports` gives the ports and `limiter` counts the failed logins of all; by default this process has
+        its own. Raises SettingsError if a file of passwords, tokens or rules cannot be used."""
         self.settings = settings
         self.store = store or Store()
         # The URL path of the tunnel. PATH_INFO has the decoded bytes, as latin-1 (PEP 3333).
@@ -62,7 +59,7 @@ class Application:
             lambda: policy.load(settings.policy) if settings.policy else policy.DEFAULT, [settings.policy]
         )
         self._review = Review(self.authenticator, self._policy)
-        self._tunnels = Tunnels(settings, self._review, make_ports or self._own_ports)
+        self._tunnels = Tunnels(settings, self._review, self.store, make_ports)
         #: Another server that runs this.
         self._host: gunicorn_workers.Host | None = None
         self._end: gevent.Greenlet[..., DeviceError | None] | None = None
@@ -72,6 +69,16 @@ class Application:
     def start(self) -> str:
         """Make the first TAP, unless that was done before; return its name. Raises DeviceError or SettingsError."""
         return self._tunnels.start()
+
+    @property
+    def ports(self) -> AnyPorts:
+        """What start() has made."""
+        return self._tunnels.ports
+
+    @property
+    def tunnels(self) -> int:
+        """How many clients have a port."""
+        return self._tunnels.count
 
     def reload(self) -> None:
         """Read the files of passwords, tokens and rules again. Within two seconds they also count for the clients that
@@ -121,9 +128,6 @@ class Application:
         if self._host is None:
             self._host = gunicorn_workers.Host(self.settings, self.stop)
         return self._host
-
-    def _own_ports(self) -> Ports:
-        return Ports(self.settings, self.settings.resume_timeout, self.store)
 
     def _take_from(self, server: takeover.Server) -> None:
         """Prepare to take a connection from another server. Raises Refused if the settings need our own."""

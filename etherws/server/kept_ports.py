@@ -114,8 +114,22 @@ class KeptPorts:
             file.close()
 
 
+def check(store: Store) -> None:
+    """Raise an EtherwsError unless what the last process left can be read. Nothing is taken or changed."""
+    for name in store.names():
+        if name.startswith(PREFIX):
+            _read(store.look(name))
+
+
 def _adopt(name: str, fds: list[int]) -> Found:
     """The port of these descriptors. Raises DeviceError, SettingsError or OSError; then they are still the caller's."""
+    file, state = _read(fds)
+    tap = Tap.adopt(next(fd for fd in fds if fd != file.fd), state.index, Header(*state.header))
+    return Found(name, tap, file, state)
+
+
+def _read(fds: list[int]) -> tuple[StateFile, PortState]:
+    """The state among these descriptors. Raises SettingsError or OSError."""
     files = [fd for fd in fds if is_state_file(fd)]
     if len(files) != 1 or len(fds) != 2:
         raise SettingsError("it is not one interface and one state")
@@ -124,9 +138,7 @@ def _adopt(name: str, fds: list[int]) -> Found:
     if os.geteuid() not in (0, owner) and owner != 0:
         raise SettingsError(f"its state was written by another user, {owner}")
     file = StateFile(files[0])
-    state = from_state(file.read(), monotonic())
-    tap = Tap.adopt(next(fd for fd in fds if fd != file.fd), state.index, Header(*state.header))
-    return Found(name, tap, file, state)
+    return file, from_state(file.read(), monotonic())
 
 
 def _close(fds: Iterable[int]) -> None:

@@ -10,7 +10,6 @@ kept_owners.py; kernel/learned.py, tunnel/rate_limit.py.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections import OrderedDict
 from typing import Any
@@ -28,6 +27,9 @@ OWNERS_MAX = 10_000
 #: Addresses that are remembered of all owners without a port together. Each takes some 200 bytes.
 ADDRESSES_MAX = 262_144
 
+
+#: Seconds: more than any clock has.
+TIME_MAX = 1e12
 
 #: Seconds that a rate-up is still waited for, at most, in another process: more than it takes to pay for one message at
 #: the lowest rate.
@@ -130,6 +132,7 @@ def _listed(value: Any, most: int, least: int = 0) -> list[Any]:
 
 
 def _time(value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value):
+    # Also false for what is no number (NaN).
+    if type(value) not in (int, float) or not abs(value) <= TIME_MAX:
         raise ValueError("a time that is none")
     return float(value)

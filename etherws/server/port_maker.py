@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Container, Iterable, Mapping
 
 from etherws.access.policy import Profile
-from etherws.errors import DeviceError, NoPort
+from etherws.errors import DeviceError, NoPort, some_of
 from etherws.kernel import interfaces
 from etherws.kernel.kept_filters import KeptFilter
 from etherws.kernel.kernel_filters import KernelFilters
@@ -26,6 +26,9 @@ from etherws.tunnel.interface import Interface, open_tap
 from etherws.tunnel.tap import Tap
 
 log = logging.getLogger(__name__)
+
+#: How many interfaces a line of the log names.
+NAMED = 5
 
 
 class PortMaker:
@@ -48,6 +51,7 @@ class PortMaker:
         self._kernel_filters = KernelFilters(self._bridges.links, {one.state.name for one in found})
         self._loops: LoopWatch | None = None
         self.found: list[tuple[Port, PortState]] = []
+        self._bridges_made = {settings.bridge} if first else set()
         for one in found:
             if one is not first and not one.state.in_use:
                 self._kept.refuse(one, "no client can come back for it, and it is not the first one")
@@ -97,7 +101,14 @@ class PortMaker:
         # The first port's MTU, since a bridge has the lowest of its ports'.
         mtu = profile.mtu or (interfaces.mtu_of(index) if index else self._settings.mtu)
         return self._port(
-            open_tap(pattern, bridge, mtu, taken=taken, accept_ra=self._settings.accept_ra),
+            open_tap(
+                pattern,
+                bridge,
+                mtu,
+                taken=taken,
+                accept_ra=self._settings.accept_ra,
+                address=self._interface.addresses.further,
+            ),
             origin,
         )
 
@@ -108,6 +119,9 @@ class PortMaker:
             for port, state in self.found
         ]
         self._kernel_filters.take_over(kept)
+        if kept:
+            names = some_of([port.tap.name for port, _ in self.found], NAMED)
+            log.info("%s: used on as the last process has left them", names)
         for port, _ in self.found:
             self._kept.note(port)
         self.found = []
@@ -190,10 +204,10 @@ class PortMaker:
                 interfaces.set_mtu(index, origin.mtu)
             if index and origin.bridge and origin.bridge != state.bridge:
                 log.warning("%s joins %s, the bridge that is named for it now", tap.name, origin.bridge)
-                self._bridges.make(origin.bridge, autoconfigure=self._settings.accept_ra)
+                self._make_once(origin.bridge)
                 interfaces.join(index, origin.bridge, isolated=rules_of(state.profile).isolated)
             elif index and origin.bridge:
-                self._bridges.make(origin.bridge, autoconfigure=self._settings.accept_ra, take_over=True)
+                self._make_once(origin.bridge)
             port = self._port(tap, origin, self._bridge_before(state, origin))
         except DeviceError as exc:
             if is_first:
@@ -206,6 +220,12 @@ class PortMaker:
         port.changes.extend(state.changes)
         self._kept.use(port, found)
         self.found.append((port, state))
+
+    def _make_once(self, bridge: str) -> None:
+        """Make this bridge of a port that was found, unless it exists. It takes milliseconds to see that."""
+        if bridge not in self._bridges_made:
+            self._bridges.make(bridge, autoconfigure=self._settings.accept_ra, take_over=True)
+            self._bridges_made.add(bridge)
 
     def _known_rules(self, profile: Profile) -> Rules:
         """The rules of this profile that this kernel can enforce; those of no client if it cannot, so that the next one

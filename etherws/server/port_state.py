@@ -7,7 +7,6 @@ must not use what is written. Read next: kept_ports.py; kernel/state_file.py.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +25,9 @@ TEXT_MAX = 16 << 10
 
 #: The largest index of an interface: a C int.
 INDEX_MAX = 2**31 - 1
+
+#: Seconds: more than any clock has.
+TIME_MAX = 1e12
 
 #: Times at which other clients took the port over, at most; port.py keeps 3.
 CHANGES_MAX = 100
@@ -94,7 +96,7 @@ def from_state(values: dict[str, Any] | None, now: float) -> PortState:
     return PortState(
         first=_flag(values, "first"),
         index=_number(values, "index", 1, INDEX_MAX),
-        name=_name(values, "name") or "",
+        name=_text(values, "name") or "",
         header=(_between(header[0], "header", 0, 255), _between(header[1], "header", 0, 255)),
         device=_name(values, "device", pattern=True) or "ethws%d",
         bridge=_name(values, "bridge"),
@@ -147,13 +149,14 @@ def _member(value: Any) -> tuple[int, str] | None:
         return None
     if not isinstance(value, list) or len(value) != 2:
         raise SettingsError("its state has a bridge that is none")
-    return _between(value[0], "bridge", 0, INDEX_MAX), _name({"bridge": value[1]}, "bridge") or ""
+    return _between(value[0], "bridge", 0, INDEX_MAX), _text({"bridge": value[1]}, "bridge") or ""
 
 
 def _times(value: Any, now: float) -> tuple[float, ...]:
     if not isinstance(value, list) or len(value) > CHANGES_MAX:
         raise SettingsError("its state has a list of times that is none")
     for one in value:
-        if type(one) not in (int, float) or not math.isfinite(one):
+        # Also false for what is no number (NaN).
+        if type(one) not in (int, float) or not abs(one) <= TIME_MAX:
             raise SettingsError("its state has a time that is none")
     return tuple(min(float(one), now) for one in value)

@@ -18,12 +18,14 @@ from etherws import features
 from etherws.access.policy import Profile
 from etherws.close_codes import CloseCode
 from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, NoPort, Refused
+from etherws.kernel.store import Store
 from etherws.log_limit import LogLimit
 from etherws.server import authenticate, handshake, negotiation, takeover
 from etherws.server.any_ports import AnyPort, AnyPorts
 from etherws.server.authenticate import Admission
 from etherws.server.http import PRESENCE, UPGRADE
 from etherws.server.port import ClientKey
+from etherws.server.ports import Ports
 from etherws.server.presence import UNKNOWN
 from etherws.server.review import Review
 from etherws.server.takeover import Environ, Headers
@@ -38,10 +40,17 @@ log = logging.getLogger(__name__)
 class Tunnels:
     """Creates and removes the server's TAPs and sessions."""
 
-    def __init__(self, settings: ServerSettings, review: Review, make_ports: Callable[[], AnyPorts]) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        review: Review,
+        store: Store,
+        make_ports: Callable[[], AnyPorts] | None = None,
+    ) -> None:
         """`review` is told of each client that gets a port, and stopped with the tunnels. `make_ports` makes the ports
-        when they are needed: this process's own, or those that another one lends to it."""
-        self._settings, self._review, self._make_ports = settings, review, make_ports
+        when they are needed; by default they are this process's own, and in `store`."""
+        self._settings, self._review = settings, review
+        self._make_ports = make_ports or (lambda: Ports(settings, settings.resume_timeout, store))
         self._ports: AnyPorts | None = None
         self._starting = BoundedSemaphore(1)
         #: Set when a tunnel is over: its session, None before it runs.
@@ -59,6 +68,17 @@ class Tunnels:
                 congestion.check(self._settings.congestion)
                 self._ports = self._make_ports()
             return self._ports.name
+
+    @property
+    def ports(self) -> AnyPorts:
+        """What start() has made."""
+        assert self._ports is not None
+        return self._ports
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._sessions)
 
     def keep(self) -> None:
         """Have the store keep the ports as they are now, for a process that only looks at them."""

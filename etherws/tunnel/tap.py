@@ -18,14 +18,15 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from time import monotonic
+from typing import Protocol
 
 import gevent
 
-from etherws.errors import DeviceError, DeviceLost
+from etherws.errors import DESCRIPTORS_HINT, DeviceError, DeviceLost
 from etherws.kernel import interfaces
 from etherws.tunnel import tap_device, tap_driver
 from etherws.tunnel.scheduling import TURN_SECONDS
-from etherws.tunnel.tap_device import Descriptor, Device, open_device
+from etherws.tunnel.tap_device import open_device
 from etherws.tunnel.wire import BATCH_BYTES, Batch, Buffer
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,13 @@ NO_DESCRIPTOR = 2**31 - 1
 FEW_PACKETS = 2
 
 
+class Address(Protocol):
+    """Chooses an Ethernet address: see kernel/mac.py."""
+
+    def __call__(self, name: str, *, persistent: bool) -> str | None:
+        """The address for the interface of this name; None leaves it as it is."""
+
+
 class Tap:
     """One TAP, up and non-blocking. `name` and `index` are those that it had when last looked at: somebody may rename
     it, or move it to another network namespace; see locate()."""
@@ -55,6 +63,7 @@ class Tap:
         *,
         taken: Container[str] = frozenset(),
         accept_ra: bool = False,
+        address: Address | None = None,
     ) -> None:
         """Open the first device that fits `pattern`, and set its MTU in bytes if there is one.
 
@@ -62,18 +71,18 @@ class Tap:
 
         A persistent device that no process has open is taken over, and remains after close(); any other is removed by
         close(). Unless `accept_ra` is set, IPv6 gives a device that is made here no address by itself, and believes no
-        router advertisement there. Raises DeviceError.
+        router advertisement there. `address` chooses its Ethernet address. Raises DeviceError.
         """
-        self._device: Device = open_device(pattern, taken)
+        self._fd = open_device(pattern, taken)
         try:
-            self._fd: int = self._device.fileno()
             #: The header that the device had before, for its next owner.
-            self.header = tap_driver.set_header(self._fd, self._device.name)
+            self.header = tap_driver.set_header(self._fd, pattern)
             self.name, self.index = tap_driver.name_and_index(self._fd)
             self._begin()
-            interfaces.set_up(self.index, mtu, autoconfigure=self.persistent or accept_ra)
+            mac = address(self.name, persistent=self.persistent) if address else None
+            interfaces.set_up(self.index, mtu, autoconfigure=self.persistent or accept_ra, address=mac)
         except BaseException:
-            self._device.close()
+            os.close(self._fd)
             raise
 
     @classmethod
@@ -98,7 +107,6 @@ class Tap:
         # A header that this version does not know may be set.
         tap.header = tap_driver.set_header(fd, tap.name)
         tap.header = header or tap.header
-        tap._device = Descriptor(fd)
         tap._begin()
         tap._borrowed = borrowed
         return tap
@@ -113,6 +121,8 @@ class Tap:
         self.drops: Counter[str] = Counter()
         self._readable = gevent.get_hub().loop.io(self._fd, 1)
         self._waited = 0.0
+        #: Since when there is no session, by monotonic(); None while there is one.
+        self.unconnected_since: float | None = None
         #: Switches the carrier off later; see start_carrier_timeout().
         self._carrier_timer: gevent.Greenlet[..., None] | None = None
 
@@ -149,7 +159,8 @@ class Tap:
         try:
             self.name, index = tap_driver.place(self._fd)
         except OSError as exc:
-            raise DeviceError(f"cannot find {self.name}: {exc.strerror}") from exc
+            hint = f"; {DESCRIPTORS_HINT}" if exc.errno == errno.EMFILE else ""
+            raise DeviceError(f"cannot find {self.name}: {exc.strerror}{hint}") from exc
         self.index = index or self.index
         return index
 
@@ -174,13 +185,19 @@ class Tap:
                 break
         self.drops.clear()
         self.stop_carrier_timeout()
+        self.unconnected_since = None
         self.carrier(True)
 
     def start_carrier_timeout(self, timeout: float) -> None:
         """There is no session now: switch the carrier off in `timeout` seconds, unless begin() is called before.
-        Nothing happens if `timeout` is 0, or the time runs already."""
+        Nothing happens if `timeout` is 0, or the time runs already. It began at `unconnected_since`, if that is set:
+        for the process that had the TAP before."""
+        now = monotonic()
+        if self.unconnected_since is None:
+            self.unconnected_since = now
         if timeout and self._carrier_timer is None:
-            self._carrier_timer = gevent.spawn_later(timeout, self.carrier, False)
+            left = max(0.0, self.unconnected_since + timeout - now)
+            self._carrier_timer = gevent.spawn_later(left, self.carrier, False)
 
     def carrier(self, on: bool) -> None:
         """Switch the carrier on or off, as bridges, bonds and routes see it. Before Linux 5.0 it is always on."""
@@ -250,22 +267,25 @@ class Tap:
         fd, index = self._fd, None
         self.release()
         if self._borrowed:
-            # Another process has it open: the kernel removes nothing now, and the events would go on.
-            tap_device.forget_events(fd)
-            self._device.close()
+            # Another process has it open: the kernel removes nothing now.
+            os.close(fd)
             return
         if self.persistent:
             tap_driver.put_back(fd, self.header)
         elif delete:
             with contextlib.suppress(OSError):
                 index = tap_driver.place(fd)[1]
+        if index:
+            interfaces.delete(index)
         # The kernel needs tens of milliseconds to remove an interface. In a thread, other connections go on meanwhile.
-        gevent.get_hub().threadpool.apply(_close, (self._device, index))
+        gevent.get_hub().threadpool.apply(os.close, (fd,))
 
     def release(self) -> None:
         """Use it no longer here; another process has it from now on, or close() follows. The descriptor stays open."""
         self._readable.close()
         self.stop_carrier_timeout()
+        if self._borrowed:
+            tap_device.forget_events(self._fd)
         # What is still asked of it must not reach the next file of its number.
         self._fd = NO_DESCRIPTOR
 
@@ -281,10 +301,3 @@ class Tap:
 
     def _lost(self, exc: OSError) -> DeviceLost:
         return DeviceLost(f"{self.name} is gone: {exc.strerror}; was it deleted?")
-
-
-def _close(device: Device, index: int | None) -> None:
-    """Close the device, after its interface of this index was deleted, if there is one."""
-    if index:
-        interfaces.delete(index)
-    device.close()

@@ -1,4 +1,4 @@
-"""Opens a TAP: by name or by the first free name of a pattern (pytun does the TUNSETIFF), or by a descriptor.
+"""Opens a TAP, by name or by the first free name of a pattern. pytun does the TUNSETIFF.
 
 Read next: tap.py, which carries frames. Source: Linux, Documentation/networking/tuntap.rst.
 """
@@ -9,7 +9,6 @@ import contextlib
 import errno
 import os
 from collections.abc import Container, Iterator
-from typing import Protocol
 
 import gevent
 import pytun
@@ -22,38 +21,17 @@ from etherws.tunnel import tap_errors
 PATTERN_MAX = 4096
 
 
-class Device(Protocol):
-    """What is needed of an open device."""
-
-    def fileno(self) -> int:
-        """Its descriptor."""
-
-    def close(self) -> None:
-        """Close it."""
-
-
-class Descriptor:
-    """A device that another process has opened."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def fileno(self) -> int:
-        """As Device.fileno()."""
-        return self._fd
-
-    def close(self) -> None:
-        """As Device.close()."""
-        os.close(self._fd)
-
-
-def open_device(pattern: str, taken: Container[str] = frozenset()) -> pytun.TunTapDevice:
-    """The first device that fits `pattern`, is not in `taken`, and that this process can open. Raises DeviceError."""
+def open_device(pattern: str, taken: Container[str] = frozenset()) -> int:
+    """A descriptor of the first device that fits `pattern`, is not in `taken`, and that this process can open. Raises
+    DeviceError."""
     for name in _names(pattern):
         if name in taken and name != pattern:
             continue
         try:
-            return pytun.TunTapDevice(name=name, flags=pytun.IFF_TAP | pytun.IFF_NO_PI | pytun.IFF_VNET_HDR)
+            device = pytun.TunTapDevice(name=name, flags=pytun.IFF_TAP | pytun.IFF_NO_PI | pytun.IFF_VNET_HDR)
+            # pytun closes its own descriptor when nobody has the object any more. The TAP may outlive that.
+            with contextlib.closing(device):
+                return os.dup(device.fileno())
         except (pytun.Error, OSError) as exc:
             number = exc.args[0] if exc.args and isinstance(exc.args[0], int) else 0
             # In use, or no TAP: try the pattern's next name.

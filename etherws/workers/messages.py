@@ -121,6 +121,14 @@ def number(message: Mapping[str, Any], key: str, most: int = NUMBER_MAX) -> int:
     return value
 
 
+def numbers(message: Mapping[str, Any], key: str) -> list[int]:
+    """The whole numbers of this key, a hundred at most. Raises ChannelError."""
+    value = message.get(key)
+    if not isinstance(value, list) or len(value) > 100 or not all(type(each) is int for each in value):
+        raise ChannelError(f"{key!r} is no list of numbers")
+    return value
+
+
 def seconds(message: Mapping[str, Any], key: str) -> float:
     """The seconds of this key. Raises ChannelError."""
     value: Any = message.get(key)

@@ -45,6 +45,8 @@ class PortServer:
         self.rates = Rates()
         self.limiter = LoginLimiter()
         self.workers: set[WorkerLink] = set()
+        #: Whether somebody goes on to listen on one of these sockets, by their inodes, when a worker ends.
+        self.stays: Callable[[list[int]], bool] = lambda sockets: False
 
     def attach(self, sock: socket.socket, pid: int | None = None) -> WorkerLink:
         """Serve the worker at the other end of this socket, one of datagrams.pair(), until it ends. `pid` is its
@@ -53,10 +55,11 @@ class PortServer:
         self.workers.add(link)
         return link
 
-    def stop(self) -> None:
-        """Tell all workers that the server is stopping. They end their sessions, and then themselves."""
+    def stop(self, *, handing_over: bool = False) -> None:
+        """Tell all workers that the server is stopping; with `handing_over`, that another process takes over at once.
+        They end their sessions, and then themselves."""
         for link in self.workers:
-            link.channel.tell("stop", {})
+            link.channel.tell("stop", {"handing_over": handing_over})
 
     def close(self) -> None:
         """Serve nobody any more."""

@@ -39,6 +39,9 @@ from etherws.workers.remote_port import CALL_TIMEOUT, RemotePort
 #: Seconds that a client waits for a port at most. etherws's client gives up after ten (settings.py, Retry).
 TAKE_TIMEOUT = 30.0
 
+#: Seconds for the answer whether others go on, of the two that a worker has for its end.
+STAYS_TIMEOUT = 0.3
+
 
 class RemotePorts:
     """The ports that another process lends to this one."""
@@ -51,6 +54,8 @@ class RemotePorts:
         cannot be talked to.
         """
         self._on_end = on_end
+        #: Whether the server stops because another process takes over at once.
+        self.handing_over = False
         #: Those in use, by number.
         self._ports: dict[int, RemotePort] = {}
         self._ended = False
@@ -115,11 +120,19 @@ class RemotePorts:
         """As Ports.free()."""
         self._give_back(port, "free", State.FREE)
 
+    def stays(self, sockets: list[int]) -> bool:
+        """Whether other workers serve on when this one ends, on one of its listening sockets; by their inodes."""
+        try:
+            return bool(self._channel.call("stays", {"sockets": sockets}, STAYS_TIMEOUT).values.get("stays"))
+        except (ChannelError, NoPort):
+            # The other process is gone, and its sessions were told to come back.
+            return True
+
     def keep(self) -> None:
-        """Nothing: the other process keeps them."""
+        """As Ports.keep(): the other process keeps them anyway."""
 
     def hand_over(self) -> None:
-        """As close()."""
+        """As Ports.hand_over(): the other process has them anyway."""
         self.close()
 
     def close(self) -> None:
@@ -162,6 +175,7 @@ class RemotePorts:
                 if (port := self._port(message)) is not None:
                     port.fail(error_of(message))
             case "stop":
+                self.handing_over = bool(message.get("handing_over"))
                 self._end("the server is stopping")
             case _:
                 raise ChannelError(f"it tells {verb!r}, which nobody knows")

@@ -20,7 +20,7 @@ from etherws.server.port import Port, State
 from etherws.server.ports import PARKED_MAX
 from etherws.server.presence import Presence
 from etherws.workers.channel import Answer, Channel, Request
-from etherws.workers.messages import VERSION, Message, client_of, error_values, number, profile_of, text
+from etherws.workers.messages import VERSION, Message, client_of, error_values, number, numbers, profile_of, text
 
 if TYPE_CHECKING:
     from etherws.workers.port_server import PortServer
@@ -127,6 +127,8 @@ class WorkerLink:
                 return Answer({"drops": self._lease(message).port.filter.drops()})
             case "slot":
                 return Answer({"slot": self._server.slot(self._lease(message).port)})
+            case "stays":
+                return Answer({"stays": self._server.stays(numbers(message, "sockets"))})
             case "login_wait":
                 return Answer({"seconds": self._server.login_wait(text(message, "address"))})
         raise ChannelError(f"it asks for {printable(verb)!r}, which nobody knows")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from etherws.client.backoff import JITTER_MIN, Backoff
+from etherws.client.backoff import JITTER_MIN, LOST_WAIT, RESTART_WAIT, Backoff
+from etherws.close_codes import CloseCode
 from etherws.settings import Retry
 
 RETRY = Retry(first_wait=1.0, longest_wait=5.0)
@@ -30,3 +31,34 @@ def test_the_jitter_is_between_half_the_wait_and_the_whole() -> None:
     assert all(JITTER_MIN <= wait <= 1.0 for wait in waits)
     assert min(waits) < 0.6
     assert max(waits) > 0.9
+
+
+def test_after_a_restart_of_the_server_the_first_wait_is_short() -> None:
+    backoff = Backoff(RETRY, jitter=lambda: 1.0)
+    backoff.next()
+    backoff.session_ended(CloseCode.SERVICE_RESTART, 3.0)
+    assert [backoff.next(), backoff.next(), backoff.next()] == [RESTART_WAIT, 1.0, 2.0]
+
+
+def test_a_server_that_restarts_without_end_is_not_hammered() -> None:
+    backoff, waits = Backoff(RETRY, jitter=lambda: 1.0), []
+    for _ in range(5):
+        backoff.session_ended(CloseCode.SERVICE_RESTART, 1.0)
+        waits.append(backoff.next())
+    assert waits == [1.0, 2.0, 4.0, 5.0, 5.0]
+
+
+def test_after_a_stable_session_that_ended_without_a_close_the_first_wait_is_short() -> None:
+    backoff = Backoff(RETRY, jitter=lambda: 1.0)
+    backoff.next()
+    backoff.session_ended(None, 11.0)
+    assert [backoff.next(), backoff.next()] == [LOST_WAIT, 1.0]
+    for code, lasted, wait in ((None, 9.0, 2.0), (CloseCode.GOING_AWAY, 11.0, 1.0), (CloseCode.GOING_AWAY, 9.0, 2.0)):
+        backoff.session_ended(code, lasted)
+        assert backoff.next() == wait
+
+
+def test_a_short_wait_is_never_longer_than_the_usual_one() -> None:
+    backoff = Backoff(Retry(first_wait=0.01, longest_wait=5.0), jitter=lambda: 1.0)
+    backoff.session_ended(CloseCode.SERVICE_RESTART, 3.0)
+    assert backoff.next(2.0) == 2.01

@@ -239,6 +239,8 @@ def test_a_relay_that_echoes_what_it_is_offered_gets_plain_frames(host: Host) ->
 class Scripted(RemoteServer):
     """A server whose attempts end as the test says, one after the other; then the test's turn is over."""
 
+    target = resume = ""
+
     def __init__(self, name: str, ends: list[ConnectError | Connection], over: Event) -> None:
         self.name, self._ends, self._over = name, ends, over
 
@@ -304,6 +306,8 @@ def test_the_reason_why_the_first_server_is_left_out_is_logged(
 
 class Fault(RemoteServer):
     """A server about whose answer our code makes a mistake, twice; then the test's turn is over."""
+
+    target = resume = ""
 
     def __init__(self, over: Event) -> None:
         self.name, self.attempts, self._over = "ws://fault", 0, over

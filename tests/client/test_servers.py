@@ -18,6 +18,7 @@ class Answers(RemoteServer):
 
     def __init__(self, name: str, answer: Connection | Exception, wait: float = 0.0) -> None:
         self.name = self.target = name
+        self.resume = f"token of {name}"
         self.answer = answer
         if isinstance(answer, ConnectError):
             answer.wait = wait
@@ -31,7 +32,10 @@ class Answers(RemoteServer):
 
 def test_the_first_that_lets_us_in_is_used(caplog: pytest.LogCaptureFixture) -> None:
     servers = Servers([Answers("a", ConnectError("down")), Answers("b", LINK), Answers("c", KeyError())])
-    assert list(servers.targets()) == ["a", "b", "c"]
+    tokens = servers.tokens()
+    assert list(tokens) == ["a", "b", "c"]
+    servers.go_on_with({**tokens, "b": "token of before"})
+    assert servers.tokens() == {"a": "token of a", "b": "token of before", "c": "token of c"}
     for _ in range(3):
         assert servers.connect(TAP, log_failure=False) == ("b", LINK)
     # Why the first one is left out, once.

@@ -66,3 +66,16 @@ def test_no_way_of_coming_and_going_gives_more_than_so_many_for_each_port_at_onc
             elif choice and ports:
                 learned.give(ports.pop(0 if choice == 1 else -1), 0.0)
         assert len(known) <= room * at_once
+
+
+def test_another_process_goes_on_with_the_same() -> None:
+    learned, again = LearnedAddresses(), LearnedAddresses()
+    learned.give(several(1, 2), 100.0)
+    learned.give(several(3), 110.0)
+    learned.give(several(4, left=1.0), 110.0)
+    for text, until, port in learned.to_values(120.0):
+        again.restore(bytes.fromhex(text), until, port)
+    # Those of one port stay together, and what comes is another port's.
+    again.give(several(5), 130.0)
+    assert again.take(2, source(1), 150.0) == several(1, 2, left=250.0)
+    assert again.take(4, b"", 150.0) == {source(3): 260.0, source(5): 280.0}

@@ -142,3 +142,16 @@ def test_a_bridge_with_a_new_name_is_the_same() -> None:
         names.append(one.name)
     # If it is deleted, the one is waited for whose name the user gave; else the one that it was.
     assert names == ["br0", "br9"]
+
+
+def test_what_another_process_has_known_goes_on_counting() -> None:
+    for wanted, moved in (("br0", False), (None, False), ("br1", True)):
+        one = Membership(wanted)
+        one.was_in((5, "br0"))
+        assert (one.state, one.bridge, one.name, one.moved) == (State.IN, 5, "br0", moved)
+        assert one.look(GONE, 1.0) is Verdict.DELETED
+    # Nothing is known, or known better.
+    unknown, known = Membership("br0"), member("br0")
+    unknown.was_in(None)
+    known.was_in((9, "br9"))
+    assert (unknown.state, known.bridge) == (State.ALONE, 5)

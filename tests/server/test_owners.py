@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import json
+from typing import Any
 
 import pytest
 
+from etherws.kernel.rules import AGEING
 from etherws.server import owners as owners_module
-from etherws.server.owners import Owners
+from etherws.server.owners import DEBT_MAX, Owners
 from etherws.tunnel.rate_limit import CREDIT
 from etherws.tunnel.shared_rates import Rates
 from tests.lab.lan import source
@@ -82,3 +85,58 @@ def test_a_debt_in_memory_that_processes_share_is_the_owners() -> None:
     assert alice.paid == pytest.approx(102 - CREDIT)
     alice.slot = None
     rates.close()
+
+
+def handed_over(owners: Owners, now: float, room: int = 10_000) -> Owners:
+    """The owners of the next process."""
+    again = Owners()
+    again.restore(json.loads(json.dumps(owners.to_values(now, room))), now)
+    return again
+
+
+def test_another_process_goes_on_with_addresses_and_debts() -> None:
+    owners = Owners()
+    owners.of("alice", "").learned.give({source(1): 300.0}, 100.0)
+    owners.of(None, "192.0.2.1").pacer(8_000_000).wait(1_000_000, 100.0)
+    owners.of("idle", "").pacer(8_000_000).wait(1_000, 90.0)
+    assert [values[1] for values in owners.to_values(100.0, 10_000)] == ["alice", "192.0.2.1"]
+    again = handed_over(owners, 100.0)
+    assert again.of("alice", "").learned.take(1, b"", 150.0) == {source(1): 250.0}
+    assert again.of(None, "192.0.2.1").pacer(16_000_000).wait(0, 100.0) == pytest.approx(1 - CREDIT)
+
+
+def test_those_that_were_there_last_are_handed_over_as_far_as_there_is_room() -> None:
+    owners = Owners()
+    for name in ("first", "second", "third"):
+        owners.of(name, "").learned.give({source(1): 300.0}, 100.0)
+    assert [values[1] for values in owners.to_values(100.0, 150)] == ["second", "third"]
+
+
+def test_no_debt_and_no_address_counts_for_longer_than_it_can() -> None:
+    again = Owners()
+    again.restore([["identity", "alice", 1e9, [["02" * 6, 1e9, 1]]]], 100.0)
+    owner = again.of("alice", "")
+    assert owner.paid == 100.0 + DEBT_MAX
+    assert owner.learned.take(1, b"", 100.0) == {bytes([2] * 6): AGEING}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        None,
+        [None],
+        [["identity", "alice", 0.0]],
+        [["user", "alice", 0.0, []]],
+        [["identity", 5, 0.0, []]],
+        [["identity", "alice", "0", []]],
+        [["identity", "alice", float("inf"), []]],
+        [["identity", "alice", 10**400, []]],
+        [["identity", "alice", 0.0, [["02" * 5, 1.0, 1]]]],
+        [["identity", "alice", 0.0, [[5, 1.0, 1]]]],
+        [["identity", "alice", 0.0, [["02" * 6, 1.0, "1"]]]],
+        [["identity", "alice", 0.0, [["02" * 6, None, 1]]]],
+    ],
+)
+def test_what_is_not_an_owner_is_refused(values: Any) -> None:
+    with pytest.raises(ValueError, match=r"none|without|another length"):
+        Owners().restore(values, 100.0)

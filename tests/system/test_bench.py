@@ -431,6 +431,13 @@ def test_everything_at_once_is_measured_in_small_numbers_too(root: None) -> None
     assert not found["held more than before"]
 
 
+def test_restarts_of_the_server_are_measured_in_small_numbers_too(root: None) -> None:
+    command = [sys.executable, "bench/restarts.py", "--restarts", "1", "--steady", "0.1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["restarts"] == 1
+
+
 def test_a_stalled_client_is_measured_in_small_numbers_too(root: None) -> None:
     command = [sys.executable, "bench/stalled.py", "--flood", "2000", "--seconds", "0.3", "--rounds", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)

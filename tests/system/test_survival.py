@@ -1,0 +1,240 @@
+"""What outlives a server's process, by a stand-in for systemd: interfaces, rules, and what runs through the tunnel."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.lab.frames import BROADCAST, frame
+from tests.lab.hosts import PATIENCE, Host, Process, cable, until
+from tests.lab.lan import source
+from tests.lab.peer import Peer, masked, request
+from tests.lab.tunnels import add_addresses
+
+#: What must not change of an interface.
+KEPT = ("address", "master", "mtu", "operstate", "carrier_changes", "carrier_up_count")
+
+
+class Service:
+    """etherws as a service."""
+
+    def __init__(self, host: Host, *arguments: str) -> None:
+        command = [sys.executable, "-m", "etherws", *arguments]
+        self.manager = host.run(sys.executable, "-m", "tests.lab.service_manager", *command)
+        self.starts = 0
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until it has started once more."""
+        self.starts += 1
+        self.manager.says("ready ", self.starts)
+
+    @property
+    def pid(self) -> int:
+        """Of its present process."""
+        return int(self.manager.output.rpartition("started ")[2].split()[0])
+
+    def end(self, number: signal.Signals) -> None:
+        """End it; wait until it is there again."""
+        os.kill(self.pid, number)
+        self.wait()
+
+
+class Stream:
+    """A TCP stream that goes on until it is to end, and is compared then."""
+
+    def __init__(self, one: Host, other: Host, address: str) -> None:
+        listener = other.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.bind((address, 0))
+        listener.listen()
+        self._source = one.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._source.settimeout(2 * PATIENCE)
+        self._source.connect(listener.getsockname())
+        self._sink, _ = listener.accept()
+        self._sink.settimeout(2 * PATIENCE)
+        self._sent, self._got = hashlib.sha256(), hashlib.sha256()
+        self.carried = 0
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=each, daemon=True) for each in (self._send, self._take)]
+        for each in self._threads:
+            each.start()
+
+    def _send(self) -> None:
+        chunk = random.Random(1).randbytes(1 << 16)
+        while not self._stop.is_set():
+            self._source.sendall(chunk)
+            self._sent.update(chunk)
+            # Some Mbit/s: it must not take the processor from the processes that start.
+            self._stop.wait(0.05)
+        self._source.shutdown(socket.SHUT_WR)
+
+    def _take(self) -> None:
+        while data := self._sink.recv(1 << 16):
+            self._got.update(data)
+            self.carried += len(data)
+
+    def goes_on(self) -> None:
+        """Wait until more has come through."""
+        before = self.carried
+        until(lambda: self.carried > before, "the stream to go on")
+
+    def end(self) -> bool:
+        """Whether all came through as it was sent."""
+        self._stop.set()
+        for each in self._threads:
+            each.join(2 * PATIENCE)
+        self._source.close()
+        self._sink.close()
+        return self._sent.digest() == self._got.digest() and self.carried > 0
+
+
+def look(host: Host) -> dict[str, tuple[Any, ...]]:
+    return {name: (link["index"], *map(link.get, KEPT)) for name, link in host.links().items()}
+
+
+def counters(host: Host, name: str) -> dict[str, int]:
+    return dict(host.links()[name].get("stats64"))
+
+
+#: The client's own interface, and one virtual machine behind it.
+POLICY = """
+[default]
+macs = 2
+isolated = true
+rate-down = "100 Mbit/s"
+"""
+
+TOKEN = "t" * 22
+
+
+class Pair(NamedTuple):
+    """A server under its service manager, and a client that is connected."""
+
+    one: Host
+    other: Host
+    service: Service
+    client: Process
+
+    def back(self, number: signal.Signals) -> None:
+        """End the server's process, and wait until the client is connected to the next one."""
+        connected = self.client.output.count("connected to ws")
+        self.service.end(number)
+        self.client.says("connected to ws", connected + 1)
+
+    def peer(self) -> tuple[Peer, str]:
+        """A further client, and its interface at the server."""
+        peer = Peer(self.other, ("192.0.2.1", 80))
+        joined = self.service.manager.output.count("joined on")
+        peer.say(request(Etherws_Resume=TOKEN))
+        assert peer.head().startswith(b"HTTP/1.1 101 ")
+        said = self.service.manager.says("joined on", joined + 1)
+        return peer, said.rpartition("joined on ")[2].split(",")[0]
+
+
+@pytest.fixture(scope="module")
+def pair(network: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    policy = tmp_path_factory.mktemp("survival") / "policy"
+    policy.write_text(POLICY)
+    with contextlib.closing(Host()) as one, contextlib.closing(Host()) as other:
+        cable(one, other, "192.0.2.1/24", "192.0.2.2/24")
+        service = Service(one, "server", "--address", "192.0.2.1", "--bridge", "br0", "--policy", str(policy))
+        # Its sessions are so short that it would wait longer and longer.
+        client = other.etherws("client", "--foreground", "--max-retry-interval", "0.5", "ws://192.0.2.1/")
+        client.says("connected to ws")
+        add_addresses(one, "br0", "10.0.0.1/24")
+        add_addresses(other, "ethws0", "10.0.0.2/24")
+        yield Pair(one, other, service, client)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["restart", "kill -9"])
+def test_a_server_that_starts_again_has_all_as_it_was(pair: Pair, number: signal.Signals) -> None:
+    far, near = pair.other.frames("ethws0"), pair.one.frames("br0")
+    stream = Stream(pair.other, pair.one, "10.0.0.1")
+    stream.goes_on()
+    before, counted = look(pair.one), counters(pair.one, "ethws0")
+    for _ in range(3):
+        # The second address of two is taken; a third one gets nothing through, in whichever process.
+        far.send(frame(60, to=BROADCAST, source=source(1)))
+        assert near.receive()[6:12] == source(1)
+        pair.back(number)
+        far.send(frame(60, to=BROADCAST, source=source(2)))
+        far.send(frame(60, to=BROADCAST, source=source(1)))
+        assert near.receive()[6:12] == source(1)
+        stream.goes_on()
+        assert look(pair.one) == before
+        now = counters(pair.one, "ethws0")
+        assert all(now[key] >= counted[key] for key in ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes"))
+        counted = now
+    assert stream.end()
+    assert "Traceback" not in pair.service.manager.output
+
+
+def test_a_server_that_stops_for_another_one_says_so(pair: Pair) -> None:
+    peer, name = pair.peer()
+    index = look(pair.one)[name][0]
+    pair.back(signal.SIGTERM)
+    # 1012, service restart (IANA).
+    while (got := peer.frame())[0] != 0x88:
+        pass
+    assert got[1][:2] == (1012).to_bytes(2, "big")
+    peer, again = pair.peer()
+    assert (again, look(pair.one)[again][0]) == (name, index)
+    peer.close()
+
+
+def test_a_client_that_ends_for_another_one_finds_its_port(pair: Pair) -> None:
+    peer, name = pair.peer()
+    index = look(pair.one)[name][0]
+    left = pair.service.manager.output.count(" left ")
+    peer.say(masked(0x88, (1012).to_bytes(2, "big")))
+    pair.service.manager.says(" left ", left + 1)
+    peer.close()
+    peer, again = pair.peer()
+    assert (again, look(pair.one)[again][0]) == (name, index)
+    peer.close()
+
+
+def test_the_last_stop_closes_what_was_kept(host: Host) -> None:
+    service = Service(host, "server", "--address", "127.0.0.1", "--bridge", "br0")
+    service.end(signal.SIGKILL)
+    assert "ethws0" in host.links()
+    service.manager.stop()
+    assert "ethws0" not in host.links()
+
+
+def test_a_client_that_starts_again_has_all_as_it_was(hosts: tuple[Host, Host]) -> None:
+    one, other = hosts
+    server = one.etherws("server", "--foreground", "--bridge", "br0")
+    server.says("listening on ws")
+    arguments = ["--bridge", "br1", "--drop", "bpdu", "--mtu", "1400", "ws://192.0.2.1/"]
+    service = Service(other, "client", *arguments)
+    for host, name, address in ((one, "br0", "10.0.0.1/24"), (other, "br1", "10.0.0.2/24")):
+        add_addresses(host, name, address)
+    stream = Stream(other, one, "10.0.0.1")
+    stream.goes_on()
+    before, counted, first = look(other), counters(other, "ethws0"), service.pid
+    for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGUSR2, signal.SIGTERM):
+        service.end(number)
+        stream.goes_on()
+        assert look(other) == before
+        now = counters(other, "ethws0")
+        assert all(now[key] >= counted[key] for key in ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes"))
+        counted = now
+    assert stream.end()
+    # The server keeps the port for a client that says that it comes again.
+    assert server.output.count("closed by the peer, code 1012") == 3
+    assert server.output.count("joined on ethws0") == 5
+    assert service.manager.output.count("started ") == 4
+    assert service.pid != first
+    assert "br1 stays" not in service.manager.output
+    assert "Traceback" not in service.manager.output
