@@ -56,6 +56,8 @@ class Owner:
     @property
     def paid(self) -> float:
         """When what its rate-up has let pass has been waited for, by the monotonic clock; 0 if there was nothing."""
+        if self.slot is not None:
+            return self.slot.paid
         return self._pacer.paid if self._pacer else 0.0
 
     @paid.setter

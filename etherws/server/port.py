@@ -116,7 +116,7 @@ class Port:
         #: Set in any other state than IN_USE.
         self.unused = Event()
         self.unused.set()
-        #: Whether it was parked because this process has taken the place of another one.
+        #: Whether it was parked because the process of its session has ended, with all of that one's.
         self.taken_over = False
         #: Ends the state PARKED.
         self.timer: gevent.Greenlet[..., None] | None = None

@@ -8,13 +8,14 @@ is in), kernel/kernel_filters.py (what its client may do).
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 
 from etherws.access.policy import Profile
 from etherws.errors import DeviceError, NoPort, some_of
 from etherws.kernel import interfaces
 from etherws.kernel.kept_filters import KeptFilter
 from etherws.kernel.kernel_filters import KernelFilters
+from etherws.kernel.loop_watch import LoopWatch
 from etherws.kernel.rules import Rules
 from etherws.kernel.store import Store
 from etherws.server.kept_ports import Found, KeptPorts
@@ -48,6 +49,7 @@ class PortMaker:
             self._interface = Interface(settings, first.tap, self._bridge_before(first.state, self._origin(Profile())))
         self._bridges = self._interface.bridges
         self._kernel_filters = KernelFilters(self._bridges.links, {one.state.name for one in found})
+        self._loops: LoopWatch | None = None
         self.found: list[tuple[Port, PortState]] = []
         self._bridges_made = {settings.bridge} if first else set()
         for one in found:
@@ -67,6 +69,11 @@ class PortMaker:
     def rules(self, profile: Profile) -> Rules:
         """What the kernel is to enforce for this profile. Raises DeviceError if it cannot."""
         return self._kernel_filters.possible(rules_of(profile))
+
+    def watch_loops(self, clients: Callable[[], Mapping[int, str]]) -> None:
+        """Warn of loops through the ports. `clients` tells who has each, or had it last, by its interface's index."""
+        self._loops = LoopWatch(clients)
+        self._loops.start()
 
     def is_only_port(self) -> bool:
         """Whether there can be no port but the first: nobody knows a bridge for another."""
@@ -145,6 +152,7 @@ class PortMaker:
     def close(self) -> None:
         """Remove the first port, and the bridges that were made here unless others use them."""
         self._kept.drop(self.first)
+        self._close_loops()
         self._interface.close(delete=self._kept.lasting)
         self._kernel_filters.close()
 
@@ -157,8 +165,13 @@ class PortMaker:
         for port in ports:
             if port is not self.first:
                 port.tap.release()
+        self._close_loops()
         self._interface.hand_over()
         self._kernel_filters.close(handing_over=True)
+
+    def _close_loops(self) -> None:
+        if self._loops is not None:
+            self._loops.close()
 
     def _origin(self, profile: Profile) -> Origin:
         """With what a port for a client of this profile is made."""

@@ -14,7 +14,6 @@ import gevent
 
 from etherws.access.policy import Profile
 from etherws.errors import DeviceError, NoPort
-from etherws.kernel.loop_watch import LoopWatch
 from etherws.kernel.rules import Rules
 from etherws.kernel.store import Store
 from etherws.server import kept_owners
@@ -42,9 +41,6 @@ class Ports:
     remove    free, in use, parked -> gone        it is free and not the first port, its TAP was deleted, or
                                                   the server stops
     ========  ==================================  ==========================================================
-
-    A client that comes for a port in use has the session there ended, waits until the port is free or parked, and then
-    takes it.
     """
 
     def __init__(self, settings: DeviceSettings, resume_timeout: float = 0.0, store: Store | None = None) -> None:
@@ -58,8 +54,7 @@ class Ports:
         #: All that are not gone.
         self._ports = [self._first]
         self._take_over()
-        self._loops = LoopWatch(lambda: {port.tap.index: port.client.label for port in self._ports})
-        self._loops.start()
+        self._maker.watch_loops(lambda: {port.tap.index: port.client.label for port in self._ports})
 
     def __iter__(self) -> Iterator[Port]:
         """All that are not gone."""
@@ -143,8 +138,9 @@ class Ports:
         self._maker.note(port)
         port.filter.change(rules)
 
-    def park(self, port: Port) -> None:
+    def park(self, port: Port, *, taken_over: bool = False) -> None:
         """The session that used the port has ended without a good-bye: keep it for its client, if that may come back.
+        `taken_over`: so have all others of a process. Those do not count for PARKED_MAX.
 
         Raises DeviceError as free().
         """
@@ -155,6 +151,7 @@ class Ports:
             self.free(port)
             return
         port.become(State.PARKED)
+        port.taken_over = taken_over
         port.timer = gevent.spawn_later(self._resume_timeout, self._expire, port)
         self._maker.note(port)
         parked = [port for port in self._ports if port.state is State.PARKED and not port.taken_over]
@@ -191,7 +188,6 @@ class Ports:
 
     def close(self) -> None:
         """Remove what was made: the TAPs, and the bridge unless others use it."""
-        self._loops.close()
         self._first.become(State.GONE)
         self._ports.remove(self._first)
         # Closing a TAP takes a moment, in which a session may end and its port go.
@@ -205,7 +201,7 @@ class Ports:
         self._maker.keep(self._ports)
 
     def hand_over(self) -> None:
-        """Another process has all ports from now on. TAPs, rules and bridges stay as they are."""
+        """As keep(), but this process uses nothing of it any longer. TAPs, rules and bridges stay as they are."""
         self._loops.close()
         self.keep()
         kept_owners.keep(self._store, self._owners)

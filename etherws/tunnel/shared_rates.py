@@ -31,8 +31,13 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 class Slot:
     """One owner's. It is free for others when nobody has this object any more."""
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, number: int, memory: mmap.mmap) -> None:
+        self.number, self._memory = number, memory
+
+    @property
+    def paid(self) -> float:
+        """As Pacer.paid."""
+        return _paid(self._memory, self.number * _PAID.size)
 
 
 class Rates:
@@ -56,18 +61,17 @@ class Rates:
         #: Those that could not charge yet. They stay, also when their connections end.
         self._owing: set[SharedPacer] = set()
 
-    def new(self) -> Slot:
-        """A slot for an owner, without a debt. Raises NoPort if none is free."""
+    def new(self, paid: float = 0.0) -> Slot:
+        """A slot for an owner whose Pacer.paid is this. Raises NoPort if none is free."""
         if len(self._used) >= SLOTS:
             raise NoPort(f"{SLOTS} clients with a rate-up are remembered already; wait until some have been forgotten")
         while self._next in self._used:
             self._next = (self._next + 1) % SLOTS
-        _PAID.pack_into(self._memory, self._next * _PAID.size, 0.0)
-        return self._slot(self._next)
-
-    def kept(self, number: int) -> Slot | None:
-        """The slot that an owner had in the process before this one, with its debt; None if another owner has it."""
-        return self._slot(number) if 0 <= number < SLOTS and number not in self._used else None
+        slot = Slot(self._next, self._memory)
+        _PAID.pack_into(self._memory, self._next * _PAID.size, paid)
+        self._used.add(slot.number)
+        finalize(slot, self._used.discard, slot.number)
+        return slot
 
     def pacer(self, number: int, rate: int) -> Pacer:
         """What keeps all connections of the owner with this slot to `rate` bits per second. Raises ValueError."""
@@ -86,12 +90,6 @@ class Rates:
     def owes(self, pacer: SharedPacer, *, so: bool) -> None:
         """Whether the pacer has something to charge yet."""
         (self._owing.add if so else self._owing.discard)(pacer)
-
-    def _slot(self, number: int) -> Slot:
-        slot = Slot(number)
-        self._used.add(number)
-        finalize(slot, self._used.discard, number)
-        return slot
 
 
 class SharedPacer(Pacer):

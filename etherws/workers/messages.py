@@ -13,10 +13,10 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from ipaddress import ip_network
 from typing import Any, TypeAlias
 
 from etherws.access.policy import Profile
+from etherws.access.profile_values import from_values
 from etherws.errors import (
     ChannelError,
     ClientGone,
@@ -25,6 +25,7 @@ from etherws.errors import (
     DeviceLost,
     EtherwsError,
     NoPort,
+    SettingsError,
     printable,
 )
 from etherws.server.port import ClientKey
@@ -47,8 +48,6 @@ TEXT_MAX = 16 << 10
 NUMBER_MAX = 1 << 53
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
-
-_USUAL = Profile()
 
 _LONG = b"long"
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -139,8 +138,11 @@ def seconds(message: Mapping[str, Any], key: str) -> float:
 
 
 def client_values(client: ClientKey) -> Message:
-    """What says who the client is."""
-    return {"identity": client.identity, "resume": client.resume, "address": client.address}
+    """What says who the client is. Raises NoPort if client_of() would not take it."""
+    values = {"identity": client.identity, "resume": client.resume, "address": client.address}
+    if any(value is not None and len(value) > TEXT_MAX for value in values.values()):
+        raise NoPort(f"the client's name or address is longer than {TEXT_MAX} characters")
+    return values
 
 
 def client_of(message: Mapping[str, Any]) -> ClientKey:
@@ -148,68 +150,13 @@ def client_of(message: Mapping[str, Any]) -> ClientKey:
     return ClientKey(optional_text(message, "identity"), optional_text(message, "resume"), text(message, "address"))
 
 
-def profile_values(profile: Profile) -> Message:
-    """What differs from the profile that applies without a policy."""
-    return {
-        key: sorted(map(str, value)) if isinstance(value, frozenset) else value
-        for key, value in vars(profile).items()
-        if value != getattr(_USUAL, key)
-    }
-
-
-def profile_of(values: object) -> Profile:
-    """The profile of profile_values(). Raises ChannelError."""
-    if not isinstance(values, dict):
-        raise ChannelError("a profile is no object")
-    return Profile(**{key: _PROFILE.get(key, _unknown)(values, key) for key in values})
-
-
-def _unknown(_: Mapping[str, Any], key: str) -> Any:
-    raise ChannelError(f"{key!r} is not known of a profile")
-
-
-def _switch(values: Mapping[str, Any], key: str) -> bool:
-    if not isinstance(values[key], bool):
-        raise ChannelError(f"{key!r} is neither true nor false")
-    return bool(values[key])
-
-
-def _maybe_number(values: Mapping[str, Any], key: str) -> int | None:
-    return None if values.get(key) is None else number(values, key)
-
-
-def _texts(values: Mapping[str, Any], key: str) -> frozenset[str]:
-    if not isinstance(values[key], list) or not all(isinstance(each, str) for each in values[key]):
-        raise ChannelError(f"{key!r} is no list of texts")
-    return frozenset(values[key])
-
-
-def _macs(values: Mapping[str, Any], key: str) -> int | frozenset[str]:
-    return _texts(values, key) if isinstance(values[key], list) else number(values, key)
-
-
-def _networks(values: Mapping[str, Any], key: str) -> Any:
+def profile_of(message: Mapping[str, Any]) -> Profile:
+    """The profile of a message, by access/profile_values.py. Raises ChannelError."""
     try:
-        return None if values[key] is None else frozenset(ip_network(each) for each in _texts(values, key))
-    except ValueError as exc:
-        raise ChannelError(f"{key!r} has something that is no network") from exc
+        return from_values(message.get("profile"))
+    except SettingsError as exc:
+        raise ChannelError(f"a profile is none: {exc}") from exc
 
-
-#: How each value of a profile is read.
-_PROFILE: dict[str, Any] = {
-    "connect": _switch,
-    "bridge": optional_text,
-    "device": optional_text,
-    "mtu": _maybe_number,
-    "connections": number,
-    "macs": _macs,
-    "rate_up": _maybe_number,
-    "rate_down": _maybe_number,
-    "isolated": _switch,
-    "drop": _texts,
-    "addresses": _networks,
-    "group_rate": _maybe_number,
-}
 
 #: Errors that reach the other process as what they are.
 _ERRORS: tuple[type[EtherwsError], ...] = (DeviceLost, DeviceError, NoPort, ClientGone, ConnectionClosed)
@@ -228,7 +175,7 @@ def error_of(message: Mapping[str, Any]) -> EtherwsError:
     if kind == ClientGone.__name__:
         return ClientGone()
     if kind == ConnectionClosed.__name__:
-        return ConnectionClosed(said, _maybe_number(message, "code"))
+        return ConnectionClosed(said, None if message.get("code") is None else number(message, "code"))
     return next((each for each in _ERRORS if each.__name__ == kind), ChannelError)(said)
 
 

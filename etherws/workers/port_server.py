@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 
 import gevent
@@ -27,22 +28,21 @@ log = logging.getLogger(__name__)
 
 
 class PortServer:
-    """Lends ports. The ports themselves, the limiter and the rates belong to who makes this, and stay open."""
+    """Lends ports. The ports themselves belong to who makes this, and stay open."""
 
     def __init__(
         self,
         ports: Ports,
         settings: ServerSettings,
         on_hung: Callable[[WorkerLink, str], None],
-        *,
-        rates: Rates | None = None,
     ) -> None:
         """`on_hung` is called once for a worker that must be ended by force: it does not answer, or is broken; with the
-        reason. Until it has ended, its ports are nobody else's. `rates` are those of the process before this one."""
+        reason. Until it has ended, its ports are nobody else's."""
         self.ports = ports
         self.settings = settings
         self.on_hung = on_hung
-        self.rates = rates or Rates()
+        #: Stays open for as long as the ports: their owners' debts are there.
+        self.rates = Rates()
         self.limiter = LoginLimiter()
         self.workers: set[WorkerLink] = set()
         #: Whether somebody goes on to listen on one of these sockets, by their inodes, when a worker ends.
@@ -68,10 +68,10 @@ class PortServer:
         self.workers.clear()
 
     def ended(self, link: WorkerLink) -> None:
-        """The worker has ended: keep its ports for its clients."""
+        """The worker has ended: keep its ports for its clients, however many they are."""
         self.workers.discard(link)
         for lease in list(link.leases.values()):
-            gevent.spawn(self.give_back, lease, self.ports.park)
+            gevent.spawn(self.give_back, lease, partial(self.ports.park, taken_over=True))
 
     def give_back(self, lease: Lease, verb: Callable[[Port], None]) -> None:
         """Park or free the port of a lease, unless it is another's already."""
@@ -89,7 +89,7 @@ class PortServer:
         """Where the debt of the rate of the port's owner is. Raises NoPort."""
         assert port.owner is not None
         if port.owner.slot is None:
-            port.owner.slot = self.rates.new()
+            port.owner.slot = self.rates.new(port.owner.paid)
         return port.owner.slot.number
 
     def end_surplus(self, identity: str | None, connections: int) -> None:

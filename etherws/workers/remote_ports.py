@@ -15,6 +15,7 @@ from collections.abc import Callable
 import gevent
 
 from etherws.access.policy import Profile
+from etherws.access.profile_values import to_values
 from etherws.addresses import source_key
 from etherws.close_codes import CloseCode
 from etherws.errors import ChannelError, ConnectionClosed, DeviceError, NoPort, Refused
@@ -30,7 +31,6 @@ from etherws.workers.messages import (
     client_values,
     error_of,
     number,
-    profile_values,
     seconds,
     text,
 )
@@ -77,7 +77,7 @@ class RemotePorts:
         self, client: ClientKey, profile: Profile, evict: Callable[[], None], presence: Presence = UNKNOWN
     ) -> RemotePort:
         """As Ports.take()."""
-        values = {**client_values(client), "profile": profile_values(profile)}
+        values = {**client_values(client), "profile": to_values(profile)}
         try:
             with presence.required():
                 answer = self._channel.call("take", values, TAKE_TIMEOUT, self._take_back)
@@ -100,7 +100,7 @@ class RemotePorts:
         port.filter.held()
         port.profile = profile
         try:
-            port.ask("apply", {"profile": profile_values(profile)})
+            port.ask("apply", {"profile": to_values(profile)})
         except DeviceError:
             if port.state is not State.PARKED:
                 raise

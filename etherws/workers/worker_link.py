@@ -160,7 +160,7 @@ class WorkerLink:
         return Answer(values, (server.rates.fd,))
 
     def _take(self, message: Message, request: Request) -> Answer:
-        client, profile = client_of(message), profile_of(message.get("profile"))
+        client, profile = client_of(message), profile_of(message)
         self._numbers += 1
         lease = Lease(self, self._numbers)
         port = self._server.ports.take(client, profile, lease.evict, _Caller(request))
@@ -192,7 +192,7 @@ class WorkerLink:
         return Answer({})
 
     def _apply(self, message: Message) -> Answer:
-        profile, lease = profile_of(message.get("profile")), self._lease(message)
+        profile, lease = profile_of(message), self._lease(message)
         try:
             self._server.ports.apply(lease.port, profile)
         except DeviceError:

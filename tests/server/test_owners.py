@@ -12,6 +12,7 @@ from etherws.kernel.rules import AGEING
 from etherws.server import owners as owners_module
 from etherws.server.owners import DEBT_MAX, Owners
 from etherws.tunnel.rate_limit import CREDIT
+from etherws.tunnel.shared_rates import Rates
 from tests.lab.lan import source
 
 
@@ -73,6 +74,17 @@ def test_the_number_of_addresses_has_a_bound(monkeypatch: pytest.MonkeyPatch) ->
     gc.collect()
     assert len(owners.of("second", "").learned) == 3
     assert len(owners.of("first", "").learned) == 0
+
+
+def test_a_debt_in_memory_that_processes_share_is_the_owners() -> None:
+    owners, rates = Owners(), Rates()
+    alice = owners.of("alice", "")
+    alice.pacer(8_000_000).wait(1_000_000, 100.0)
+    alice.slot = rates.new(alice.paid)
+    assert rates.pacer(alice.slot.number, 8_000_000).wait(1_000_000, 100.0) == pytest.approx(2 - CREDIT)
+    assert alice.paid == pytest.approx(102 - CREDIT)
+    alice.slot = None
+    rates.close()
 
 
 def handed_over(owners: Owners, now: float, room: int = 10_000) -> Owners:

@@ -126,19 +126,12 @@ def test_a_slot_is_free_again_when_its_owner_is_forgotten_and_has_no_debt(
     assert rates.pacer(0, RATE).wait(0, 100.0) == 0
 
 
-def test_the_next_process_goes_on_with_the_debts(rates: Rates) -> None:
-    slot = rates.new()
-    rates.pacer(slot.number, RATE).wait(1_000_000, 100.0)
-    after = Rates(os.dup(rates.fd))
-    kept = after.kept(slot.number)
-    assert kept
-    assert kept.number == slot.number
-    # It is nobody else's, neither by the state of another port nor anew.
-    assert after.kept(slot.number) is None
-    assert after.new().number != slot.number
-    assert after.pacer(kept.number, RATE).wait(0, 100.0) == pytest.approx(1 - CREDIT)
-    assert after.kept(SLOTS) is after.kept(-1) is None
-    after.close()
+def test_a_debt_from_before_goes_on(rates: Rates) -> None:
+    slot = rates.new(100.5)
+    pacer = rates.pacer(slot.number, RATE)
+    assert pacer.wait(0, 100.0) == 0.5
+    pacer.wait(1_000_000, 100.0)
+    assert slot.paid == 101.5
 
 
 def test_what_is_not_the_memory_is_refused(tmp_path: object) -> None:

@@ -68,6 +68,14 @@ def test_errors_come_back_as_what_they_are_with_their_hints(lender: Lender) -> N
     lender.ports._first.state = State.FREE
 
 
+def test_a_name_that_is_too_long_for_a_message_gets_no_port(lender: Lender) -> None:
+    """The other process would take the worker for a broken one."""
+    with pytest.raises(NoPort, match="longer than"):
+        lender.one.join(key("x" * 20_000))
+    lender.one.join(key("x" * 16_000))
+    assert not lender.hung
+
+
 def test_frames_pass_by_the_rules_which_are_put_in_before_the_first(lender: Lender, host: Host) -> None:
     port = lender.one.join(key("alice"), Profile(macs=2))
     heard = host.frames("br0")
@@ -102,7 +110,7 @@ def test_one_rate_is_for_the_connections_at_all_workers(lender: Lender) -> None:
     later = lender.other.join(key("carol"))
     assert later.slot is None
     later.pacer(8_000_000).wait(2_000_000, now)
-    assert lender.one.join(key("carol"), Profile(connections=2, rate_up=1)).pacer(8_000_000).wait(0, now) > 1
+    assert lender.one.join(key("carol"), Profile(connections=2, rate_up=16_000)).pacer(8_000_000).wait(0, now) > 1
 
 
 def test_rules_that_others_remove_are_put_back_before_the_next_frame(lender: Lender, host: Host) -> None:
