@@ -88,9 +88,14 @@ def test_the_command() -> None:
 
 def test_it_ends_with_its_parent() -> None:
     calls: list[tuple[object, ...]] = []
-    assert end_with_parent(os.getppid(), lambda *given: calls.append(given) or 0)
+
+    def prctl(*given: object) -> int:
+        calls.append(given)
+        return 0
+
+    assert end_with_parent(os.getppid(), prctl)
     assert calls == [(1, signal.SIGKILL, 0, 0, 0)]
-    assert not end_with_parent(os.getpid(), lambda *given: 0)
+    assert not end_with_parent(os.getpid(), prctl)
 
 
 def test_the_kernel_kills_it_when_its_parent_is_gone() -> None:
