@@ -139,6 +139,10 @@ def throughput(server: Server, clients: list[Client], seconds: float, rate: floa
                 time.sleep(left)
             client.send()
             client.listen()
+    # What still waits in sockets is carried as well.
+    before = -1
+    while before < (before := server.received()):
+        time.sleep(0.5)
     return (server.received() - carried) / max(server.processor() - used, 0.01)
 
 
