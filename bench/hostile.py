@@ -156,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows: list[Row] = []
     try:
         if options.client:
-            print(json.dumps(hostile_server.measure(options.checkout, options.seconds), indent=2))
+            print(json.dumps(hostile_server.measure(options.checkout, options.seconds, options.client), indent=2))
             return 0
         status = measure(options, rows)
     except BenchError as exc:
@@ -186,7 +186,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--wss", action="store_true", help="make the attacks in TLS that can be made without")
     parser.add_argument("--checkout", type=Path, default=ROOT, metavar="PATH", help="attack this one, by its own .venv")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
-    parser.add_argument("--client", action="store_true", help="flood the client instead, and end it by SIGTERM")
+    floods = [*hostile_server.FRAMES, *hostile_server.RECORDS]
+    text = "flood the client instead, by these or all, and end it by SIGTERM"
+    parser.add_argument("--client", nargs="?", const=floods, type=names(floods), metavar="NAME,...", help=text)
     parser.add_argument("--list", action="store_true", help="print the kinds and what they are")
     return parser.parse_args(argv)
 
