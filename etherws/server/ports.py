@@ -202,7 +202,6 @@ class Ports:
 
     def hand_over(self) -> None:
         """As keep(), but this process uses nothing of it any longer. TAPs, rules and bridges stay as they are."""
-        self._loops.close()
         self.keep()
         kept_owners.keep(self._store, self._owners)
         for port in self._ports:
