@@ -118,7 +118,7 @@ def server(
         # It runs a second time if a new image could not be executed.
         application = prepared.pop() if prepared else Application(settings, store)
         common = {"address": address, "port": port, "ready": ready, "stop": stop}
-        common |= {"opened": keeps.give_up, "reload": keeps.reload, "handing_over": lambda: store.handing_over}
+        common |= {"opened": keeps.give_up, "reload": keeps.reload}
         image.this().before_rehearsal = application.keep
         common |= {"chosen": chosen, "patient": daemon.is_supervised()}
         if count == 1:

@@ -57,10 +57,11 @@ class Handover:
         return self._command is not None
 
     def end(self, number: int) -> None:
-        """A signal came that ends this process."""
+        """A signal came that ends this process. SIGINT ends it for good: systemd, too, is to keep nothing of it."""
         if self.wanted:
             self._late = number
-        else:
+        elif not self._stop.is_set():
+            self.image.store.ending = number == signal.SIGINT
             self._stop.set()
 
     def request(self) -> None:

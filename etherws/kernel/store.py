@@ -29,6 +29,8 @@ class Store:
         self.lasting = lasting
         #: Whether this process is about to execute another image, which finds what is kept here.
         self.handing_over = False
+        #: Whether the service ends for good, and nothing of it is to stay.
+        self.ending = False
         self._kept: dict[str, tuple[int, ...]] = {}
         #: What systemd keeps of what was found and taken.
         self._lasts = set(self._found) if lasting else set[str]()
@@ -37,7 +39,7 @@ class Store:
     def outlives(self) -> bool:
         """Whether what is kept is there after the end of this image of the process: then it must be left as it is, and
         peers are told of a restart."""
-        return self.lasting or self.handing_over
+        return (self.lasting or self.handing_over) and not self.ending
 
     def names(self) -> list[str]:
         """The names of what was found and not taken yet."""

@@ -98,11 +98,11 @@ class Application:
         """Close every tunnel with 1001 and remove what start() made. It takes `timeout` seconds, or a little longer,
         and may be called again. Raises DeviceError.
 
-        If the store lasts, or with `handing_over`, another process comes at once: tunnels are closed with 1012 (service
+        If the store outlives this image of the process, or with `handing_over`, another process comes at once: tunnels are closed with 1012 (service
         restart), and all that start() made stays. It is in the store."""
         # In a greenlet of its own: gunicorn raises SystemExit in this one when a signal comes, also now.
         if self._end is None:
-            handing_over = handing_over or self.store.lasting
+            handing_over = handing_over or self.store.outlives
             self._end = gevent.spawn(self._tunnels.stop, timeout, handing_over=handing_over)
         if error := self._end.get():
             raise error

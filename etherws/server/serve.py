@@ -103,7 +103,6 @@ def serve(
     patient: bool = False,
     opened: Callable[[], object] = nothing,
     reload: Callable[[Callable[[], object]], object] = at_once,
-    handing_over: Callable[[], bool] = lambda: False,
 ) -> None:
     """Serve until `stop` is set, at `address` and `port`, or on the socket of a socket unit; `chosen` is whether the
     user gave one of the two. With `patient`, an address that cannot be found yet is waited for.
@@ -112,9 +111,8 @@ def serve(
     `opened`, when all is open that may need root. SIGHUP makes it read its files again, by what it gives to `reload`;
     SIGUSR1 log counters.
 
-    At the end `handing_over` says whether another process comes at once, such as a new image of this one. Then, and
-    if the application's store lasts, clients are told to come back, and TAPs, rules, bridges and the listening socket
-    stay; the store has them.
+    If the application's store outlives this image of the process, clients are told at the end to come back, and TAPs,
+    rules, bridges and the listening socket stay; the store has them.
 
     Raises ListenError or DeviceError; then nothing of what it made remains.
     """
@@ -138,7 +136,7 @@ def serve(
         ready(started(name, server.socket, where, application.settings.path, tls=contexts is not None))
         stop.wait()
     finally:
-        keep = application.store.lasting or handing_over()
+        keep = application.store.outlives
         listener.close(handing_over=keep)
         server.close()
         application.stop(handing_over=keep)

@@ -46,7 +46,6 @@ def serve(
     patient: bool = False,
     opened: Callable[[], object] = one_process.nothing,
     reload: Callable[[Callable[[], object]], object] = one_process.at_once,
-    handing_over: Callable[[], bool] = lambda: False,
 ) -> None:
     """Serve by `count` workers until `stop` is set. Otherwise as server/serve.py: serve(); `application` has the
     settings, and serves nobody here. Raises ListenError, DeviceError or WorkerError; then nothing of what it made
@@ -81,7 +80,7 @@ def serve(
         ready(f"{up}, with {count} workers")
         stop.wait()
     finally:
-        keep = store.lasting or handing_over()
+        keep = store.outlives
         listener.close(handing_over=keep)
         if parent is not None:
             parent.stop(handing_over=keep)

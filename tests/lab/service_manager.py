@@ -4,7 +4,8 @@
 
 It speaks what etherws/kernel/service_manager.py says: sd_notify(3) with FDSTORE, FDSTOREREMOVE and FDNAME, and
 sd_listen_fds(3). It prints ``started PID``, ``ready PID`` and ``ended PID STATUS``. To end the service in order or by a
-crash, send it a signal: it is started again at once. SIGTERM for this program ends both and closes what was kept.
+crash, send it a signal: it is started again at once. SIGTERM for this program ends both, the service by SIGINT as the
+units in contrib/ do at a stop for good, and closes what was kept.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class ServiceManager:
             stopping = self._watch(stop)
             if stopping:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(self.pid, signal.SIGTERM)
+                    os.kill(self.pid, signal.SIGINT)
             _, status = os.waitpid(self.pid, 0)
             print("ended", self.pid, os.waitstatus_to_exitcode(status), flush=True)
             os.close(self._pidfd)
