@@ -136,6 +136,18 @@ class Port:
             self.evict = self.filter.on_failure = None
             self.unused.set()
 
+    def park(self, timeout: float, expire: Callable[[Port], None]) -> None:
+        """Keep it for its client; `expire` is called with it if that does not come within `timeout` seconds."""
+        self.become(State.PARKED)
+        self.timer = gevent.spawn_later(timeout, expire, self)
+
+    def take_over(self, owner: Owner, timeout: float, expire: Callable[[Port], None]) -> None:
+        """Another process had it in use, for a client with this owner: as park()."""
+        self.owner, self.filter.learned = owner, owner.learned
+        self.become(State.IN_USE)
+        self.park(timeout, expire)
+        self.taken_over = True
+
     def fits(self, profile: Profile) -> bool:
         """Whether it is still right for its client, whose profile is this now."""
         same_place = place_of(self.profile) == place_of(profile)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 
-import gevent
-
 from etherws.access.policy import Profile
 from etherws.errors import DeviceError, NoPort
 from etherws.kernel.rules import Rules
@@ -150,9 +148,8 @@ class Ports:
         if not self._resume_timeout or port.client == ClientKey() or not port.tap.alive():
             self.free(port)
             return
-        port.become(State.PARKED)
+        port.park(self._resume_timeout, self._expire)
         port.taken_over = taken_over
-        port.timer = gevent.spawn_later(self._resume_timeout, self._expire, port)
         self._maker.note(port)
         parked = [port for port in self._ports if port.state is State.PARKED and not port.taken_over]
         if len(parked) > PARKED_MAX:
@@ -249,13 +246,8 @@ class Ports:
         for port, state in self._maker.found:
             self._ports += [port] if port is not self._first else []
             if state.in_use:
-                port.owner = self._owners.of(port.client.identity, port.client.address)
-                port.filter.learned = port.owner.learned
-                # That process had it in use.
-                port.become(State.IN_USE)
-                port.become(State.PARKED)
-                port.timer = gevent.spawn_later(self._resume_timeout, self._expire, port)
-                port.since, port.taken_over = state.since, True
+                owner = self._owners.of(port.client.identity, port.client.address)
+                port.take_over(owner, self._resume_timeout, self._expire)
                 port.tap.start_carrier_timeout(self._carrier_timeout)
         self._maker.enforce()
 
