@@ -264,7 +264,8 @@ class Tap:
 
         With `delete`, somebody else may have its descriptor for a moment longer: it is removed all the same.
         """
-        fd, index = self._fd, None
+        if (fd := self._fd) == NO_DESCRIPTOR:
+            return
         self.release()
         if self._borrowed:
             # Another process has it open: the kernel removes nothing now.
@@ -274,9 +275,8 @@ class Tap:
             tap_driver.put_back(fd, self.header)
         elif delete:
             with contextlib.suppress(OSError):
-                index = tap_driver.place(fd)[1]
-        if index:
-            interfaces.delete(index)
+                if index := tap_driver.place(fd)[1]:
+                    interfaces.delete(index)
         # The kernel needs tens of milliseconds to remove an interface. In a thread, other connections go on meanwhile.
         gevent.get_hub().threadpool.apply(os.close, (fd,))
 
