@@ -1,8 +1,8 @@
 """The TAP: a network interface whose other end is this process. Packets are read and written in batches.
 
-Creates the device, or takes it over, and moves packets. kernel/interfaces.py does what
-netlink is needed for. The event loop never blocks: the descriptor is non-blocking, and gevent does the waiting. A
-packet is a frame with its virtio_net_hdr before it: see wire.py. Read next: tap_device.py, tap_driver.py.
+Creates the device, or takes it over, and moves packets. The event loop never blocks: the descriptor is non-blocking,
+and gevent waits. A packet is a frame with its virtio_net_hdr before it (wire.py). Read next: tap_device.py,
+tap_driver.py; kernel/interfaces.py, which speaks netlink.
 
 Sources: Linux, Documentation/networking/tuntap.rst, drivers/net/tun.c, include/uapi/linux/if_tun.h.
 """
