@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -54,11 +54,12 @@ RECORDS: dict[str, Callable[[RecordWriter], bytes]] = {
 }
 
 
-def measure(checkout: Path, seconds: float) -> dict[str, Any]:
-    """Flood a client of the checkout with each kind for that many seconds, then end it; return the figures by kind."""
+def measure(checkout: Path, seconds: float, kinds: Sequence[str]) -> dict[str, Any]:
+    """Flood a client of the checkout with each of these for that many seconds, then end it; return the figures of
+    each."""
     python = str(checked(checkout))
     found: dict[str, Any] = {}
-    for kind in (*FRAMES, *RECORDS):
+    for kind in kinds:
         with Lab() as lab:
             found[kind] = _ended(lab, kind, python, seconds)
     return found
@@ -73,7 +74,8 @@ def _ended(lab: Lab, kind: str, python: str, seconds: float) -> dict[str, Any]:
     with lab.b.running(*role(__file__, kind, scheme, key, cert)) as server:
         wait_until(lambda: server.listens(PORT), "the server to listen")
         with lab.a.running(*connect, directory=lab.directory) as client:
-            wait_until(lambda: client.check() and "flooding" in server.so_far(), f"{kind}: the client")
+            wait_until(lambda: client.check() and "connected" in client.so_far(), f"{kind}: the client")
+            wait_until(lambda: "flooding" in server.so_far(), f"{kind}: the flood")
             time.sleep(seconds)
             begun, took = time.monotonic(), None
             client.notify(signal.SIGTERM)

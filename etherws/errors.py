@@ -16,6 +16,7 @@ those below.
     +-- WorkerError            none of the server's workers can be started
     +-- ChannelError           the process that has the ports, and a worker, cannot talk to each other
     +-- ListenError            the server cannot listen, or cannot use its certificate
+    |   +-- NoSuchAddress      the name or the zone of its address cannot be found now
     +-- ProxyError             what a trusted reverse proxy says about its client cannot be used
     +-- ConnectError           the client's attempt to reach the server failed
     |   +-- NotAdmitted        the server refused the client's credentials
@@ -111,6 +112,10 @@ class ChannelError(EtherwsError):
 
 class ListenError(EtherwsError):
     """The server cannot listen on its address, or cannot use its key and certificate."""
+
+
+class NoSuchAddress(ListenError):
+    """The address to listen on is a name that cannot be found now, or has a zone that is no interface now."""
 
 
 class ProxyError(EtherwsError):

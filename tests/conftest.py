@@ -85,6 +85,13 @@ def host(network: None) -> Iterator[Host]:
         yield machine
 
 
+@pytest.fixture(scope="module")
+def shared_host(network: None) -> Iterator[Host]:
+    """One machine for the tests of a module that leave what they share as they found it."""
+    with contextlib.closing(Host()) as machine:
+        yield machine
+
+
 @pytest.fixture
 def hosts(network: None) -> Iterator[tuple[Host, Host]]:
     """Two machines with a cable between: 192.0.2.1 and 192.0.2.2."""

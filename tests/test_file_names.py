@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from etherws import file_names
 from etherws.errors import SettingsError
 from etherws.file_names import absolute, make_variables_absolute
 
@@ -73,3 +74,20 @@ def test_the_files_in_openssls_variables_become_absolute(tmp_path: Path, monkeyp
     environ = {"SSL_CERT_FILE": ""}
     make_variables_absolute(environ)
     assert environ == {"SSL_CERT_FILE": ""}
+
+
+def test_a_file_is_read_where_its_copy_is(tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    assert file_names.to_read("/etc/key") == "/etc/key"
+    file_names.use_copies(folder)
+    try:
+        copy = file_names.copy_of("/etc/key", folder)
+        assert file_names.to_read("/etc/key") == "/etc/key"
+        # A link that leads nowhere stands for a file that is gone.
+        os.symlink("gone", copy)
+        assert file_names.to_read("/etc/key") == copy
+        assert copy.endswith("-key")
+        assert copy != file_names.copy_of("/srv/key", folder)
+        assert len(os.path.basename(file_names.copy_of("/" + 250 * "x", folder))) < 255
+    finally:
+        file_names.use_copies(None)

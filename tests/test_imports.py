@@ -104,6 +104,7 @@ DOORS = {
         "cli/commands",
         "cli/demo",
         "cli/file_options",
+        "cli/login",
         "cli/number_options",
         "cli/options",
         "cli/sections",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from etherws.small_files import is_open_to_all, read_file
+from etherws.small_files import cannot_read, is_open_to_all, read_file
 
 
 def test_as_many_bytes_are_read_as_are_asked_for(tmp_path: Path) -> None:
@@ -33,6 +33,18 @@ def test_a_file_is_open_to_all_if_all_can_read_or_change_it(tmp_path: Path) -> N
         file.chmod(mode)
         assert is_open_to_all(file) == open_to_all
     assert not is_open_to_all(tmp_path / "none")
+
+
+def test_only_want_of_a_right_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file", tmp_path / "none"):
+        assert cannot_read(str(path)) == ""
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert cannot_read(str(tmp_path / "file")) == "Permission denied"
 
 
 def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:

@@ -16,26 +16,19 @@ from typing import Any
 import click
 
 from etherws import __version__
-from etherws.cli import admin, background_log, daemon, image, inherited, log_writer, rehearsal, sections
+from etherws.cli import admin, background_log, daemon, image, inherited, log_writer, login, rehearsal, sections
 from etherws.cli.examples import client_notes, main_notes, server_notes
 from etherws.cli.file_options import files_read
 from etherws.cli.options import client_sections, demo_sections, server_sections
 from etherws.cli.run_as import VARIABLE, Privileges
+from etherws.cli.stage import stage
 from etherws.cli.user_option import User
 from etherws.cli.waiting import Start, spelled_out
-from etherws.client.credentials import (
-    Credentials,
-    hidden,
-    hide_from_process_list,
-    password_in_url,
-    read_headers,
-    secrets_in_environ,
-    split_user,
-)
+from etherws.client.credentials import read_headers
 from etherws.client.proxy_choice import ProxyChoice, parse_connect_to
 from etherws.errors import EtherwsError, SettingsError
 from etherws.file_names import use_copies
-from etherws.kernel.loop_watch import BRIDGES_MAX
+from etherws.kernel import packet_sockets
 from etherws.kernel.store import Store
 from etherws.settings import ClientSettings, Retry, ServerSettings, Trust, parse_header
 from etherws.small_files import is_open_to_all
@@ -105,6 +98,7 @@ def server(
         raise SettingsError(f"{given} needs {missing} as well")
     elif client_ca:
         raise SettingsError("--client-ca needs TLS: --certfile and --keyfile")
+    chosen = (address, port) != (None, None)
     if port is None:
         port = 443 if contexts else 80
     settings = replace(settings, link=f"{address or '*'}:{port}{settings.path}")
@@ -113,7 +107,7 @@ def server(
     keeps = Privileges(
         run_as,
         files_read(),
-        packet_sockets=BRIDGES_MAX + 1,
+        packet_sockets=packet_sockets.SERVER_NEEDS,
         pidfile=options["pidfile"],
         unix_socket=address.removeprefix("unix:") if address and address.startswith("unix:/") else None,
     )
@@ -126,6 +120,7 @@ def server(
         common = {"address": address, "port": port, "ready": ready, "stop": stop}
         common |= {"opened": keeps.give_up, "reload": keeps.reload, "handing_over": lambda: store.handing_over}
         image.this().before_rehearsal = application.keep
+        common |= {"chosen": chosen, "patient": daemon.is_supervised()}
         if count == 1:
             serving.serve(application, contexts=contexts, **common)
         else:
@@ -163,7 +158,7 @@ def client(
     from etherws.client.uris import split_uri
 
     uris = uri or ((positional,) if positional else ())
-    _hide_secrets(uris, header, options)
+    login.hide_secrets(uris, header, options)
     if positional and uri and (positional,) != uri:
         raise click.UsageError("name the server once: as an argument or with --uri; to name several use only --uri")
     if not uris:
@@ -182,7 +177,7 @@ def client(
                 settings,
                 proxy_choice=proxy_choice,
                 trust=trust,
-                credentials=_credentials(options, user, password),
+                credentials=login.credentials(options, user, password),
                 headers=headers,
                 timeout=connect_timeout,
             )
@@ -201,8 +196,8 @@ def client(
         _tell("warning: without TLS anyone on the path can read the password or token; use wss://", err=True)
 
     store, waits = image.this().store, wait is not None and not image.this().before
-    # A bridge's own, and one to search.
-    keeps = Privileges(run_as, files_read(), packet_sockets=2, pidfile=options["pidfile"])
+    needs = packet_sockets.CLIENT_NEEDS
+    keeps = Privileges(run_as, files_read(), packet_sockets=needs, pidfile=options["pidfile"])
 
     def run(ready: daemon.Ready, stop: Any) -> None:
         nonlocal waits
@@ -229,39 +224,6 @@ def _proxy_choice(
     return ProxyChoice(proxy, noproxy, target, 4 if ipv4 else 6 if ipv6 else 0, os.environ)
 
 
-def _hide_secrets(uris: Sequence[str], headers: Sequence[str], options: dict[str, Any]) -> None:
-    """Hide from ``ps`` what may be secret in the options."""
-    password = split_user(options["user"] or "")[1]
-    secrets = [*map(password_in_url, (*uris, options["proxy"] or "")), password]
-    hide_from_process_list(secrets, headers)
-    image.this().visible = hidden(image.this().arguments, secrets, headers)
-
-
-def _credentials(options: dict[str, Any], user: str | None, password: str | None) -> Credentials:
-    """The client's credentials, from options, URI, environment or terminal. Options come before the URI's `user` and
-    `password`."""
-    user_option, password_file, token_file = options["user"], options["password_file"], options["token_file"]
-    if user_option is not None:
-        user, password = split_user(user_option)
-    environ_password, environ_token = secrets_in_environ(os.environ)
-    if password_file or token_file:
-        password = None
-    elif user is not None and password is None:
-        password = environ_password if environ_password is not None else _ask_password(user)
-    token = None if user is not None or token_file else environ_token
-    return Credentials(user, password, password_file, token, token_file)
-
-
-def _ask_password(user: str) -> str:
-    if (typed := image.this().typed(user)) is not None:
-        return typed
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise SettingsError(f"no password for the user {user!r}; give --password-file, or ETHERWS_CLIENT_PASSWORD")
-    password = str(click.prompt(f"Password of {user}", hide_input=True, err=True))
-    image.this().note_typed(user, password)
-    return password
-
-
 @main.command(cls=sections.Command, sections=demo_sections)
 def demo(seconds: float) -> None:
     """Show a tunnel at work, in network namespaces of its own.
@@ -275,6 +237,7 @@ def demo(seconds: float) -> None:
 
 main.add_command(admin.passwd)
 main.add_command(admin.check_policy)
+main.add_command(stage)
 
 
 def _fields_of(settings: Any, options: dict[str, Any]) -> dict[str, Any]:

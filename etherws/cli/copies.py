@@ -69,6 +69,12 @@ class Copies:
                 problems.append(f"cannot copy {name} for etherws: {exc.strerror}")
         return problems
 
+    def remove_others(self) -> None:
+        """Remove the copies of files that are not named any more. Raises OSError."""
+        named = {os.path.basename(copy_of(name, self._folder)) for name in self._names}
+        for entry in set(os.listdir(self._folder)) - named:
+            self._remove(os.path.join(self._folder, entry))
+
     def remove(self) -> None:
         """Remove the copies and their folder."""
         with contextlib.suppress(OSError):
@@ -80,7 +86,7 @@ class Copies:
         """What tells this state of the file from others: a text why it is not copied, or the number of an error."""
         try:
             if _may_choose(self._user, self._group, name):
-                return "is in a folder that the user of --run-as may change"
+                return "is in a folder that the user of etherws may change"
             found = os.stat(name)
             if stat.S_ISDIR(found.st_mode):
                 return [_state(found), *((entry.name, _state(entry.stat())) for entry in _files(name))]

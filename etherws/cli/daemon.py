@@ -66,12 +66,14 @@ def run_in_foreground(service: Service, image: Image, pidfile: str | None = None
     def ready(message: str, status: int = 0) -> None:
         _tell_of_takeover(image)
         log.log(logging.WARNING if status else logging.INFO, "%s", message)
-        if not status:
-            service_manager.notify("READY=1")
+        # systemctl status shows it.
+        service_manager.notify(*([] if status else ["READY=1"]), f"STATUS={message.splitlines()[0]}")
 
     log_writer.log_to_standard_error()
     log_writer.log_unexpected_errors()
     try:
+        if interval := service_manager.watchdog_interval():
+            gevent.spawn(_feed_watchdog, interval)
         stop = Event()
         handover = Handover(image, stop, background=False)
         handover.started = True
@@ -205,8 +207,13 @@ def _run_daemon(service: Service, image: Image, pidfile: str | None, connection:
 def _handle_signals(handover: Handover) -> None:
     """Have the signals end the process that are there for that. Others that would end it in silence do not any more;
     the service may have its own use for them."""
+
+    def end(number: int) -> None:
+        service_manager.notify("STOPPING=1")
+        handover.end(number)
+
     for number in STOP_SIGNALS:
-        gevent.signal_handler(number, handover.end, number)
+        gevent.signal_handler(number, end, number)
     gevent.signal_handler(signal.SIGUSR2, handover.request)
     # The service sets up what SIGUSR1 does.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -214,3 +221,10 @@ def _handle_signals(handover: Handover) -> None:
         # From here on SIGHUP is the service's, too.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         let_signals_through()
+
+
+def _feed_watchdog(interval: float) -> None:
+    """Tell systemd each `interval` seconds that the event loop still runs. Otherwise systemd starts the unit again."""
+    while True:
+        service_manager.notify("WATCHDOG=1")
+        gevent.sleep(interval)

@@ -42,8 +42,7 @@ class _Data(ctypes.Structure):
 
 def held(thread: str = "thread-self") -> frozenset[int]:
     """The capabilities that a thread may use: its permitted set. `thread` is its folder in /proc."""
-    found = re.search(r"^CapPrm:\s*([0-9a-f]+)$", Path("/proc", thread, "status").read_text(encoding="ascii"), re.M)
-    return _members(int(found[1], 16)) if found else frozenset()
+    return _sets(thread)["Prm"]
 
 
 def keep_only(capabilities: Iterable[int]) -> frozenset[int]:
@@ -54,12 +53,14 @@ def keep_only(capabilities: Iterable[int]) -> frozenset[int]:
     """
     kept = held() & frozenset(capabilities)
     limit(kept)
-    _prctl(_CAP_AMBIENT, _AMBIENT_CLEAR_ALL)
     # exec() gives root what is in the bounds. Another user keeps only what is ambient, and so inheritable.
     ambient = kept if os.geteuid() else frozenset[int]()
-    _capset(kept, ambient)
-    for capability in ambient:
-        _prctl(_CAP_AMBIENT, _AMBIENT_RAISE, capability)
+    # A unit's filter of system calls may forbid to change them, where there is nothing to change.
+    if _sets() != {"Prm": kept, "Eff": kept, "Inh": ambient, "Amb": ambient}:
+        _prctl(_CAP_AMBIENT, _AMBIENT_CLEAR_ALL)
+        _capset(kept, ambient)
+        for capability in ambient:
+            _prctl(_CAP_AMBIENT, _AMBIENT_RAISE, capability)
     _prctl(_SET_NO_NEW_PRIVS, 1)
     _prctl(_SET_DUMPABLE, 0)
     return kept
@@ -102,6 +103,13 @@ def names(capabilities: Iterable[int]) -> str:
     """Capabilities for the log."""
     known = {CAP_DAC_READ_SEARCH: "CAP_DAC_READ_SEARCH", CAP_NET_ADMIN: "CAP_NET_ADMIN", CAP_NET_RAW: "CAP_NET_RAW"}
     return ", ".join(known.get(one, f"capability {one}") for one in sorted(capabilities)) or "no capability"
+
+
+def _sets(thread: str = "thread-self") -> dict[str, frozenset[int]]:
+    """The sets of a thread but for its bounds, by their names in /proc (proc_pid_status(5))."""
+    text = Path("/proc", thread, "status").read_text(encoding="ascii", errors="replace")
+    found = re.findall(r"^Cap(Prm|Eff|Inh|Amb):\s*([0-9a-f]+)$", text, re.MULTILINE)
+    return {name: _members(int(bits, 16)) for name, bits in found}
 
 
 def _members(bits: int) -> frozenset[int]:

@@ -71,15 +71,15 @@ class Privileges:
             self._reserve()
             if user:
                 self._become(user)
-            else:
+            elif self._child is None:
                 self._child = root_child.adopt()
             kept = self._drop()
         except OSError as exc:
             what = f"run as {user.name}" if user else "give up privileges"
             hint = "start etherws as root" if exc.errno == errno.EPERM else "see the log before this line"
             raise DaemonError(f"cannot {what}: {exc.strerror}; {hint}") from exc
-        who = f"runs as {self._user.name} and " if self._user else ""
-        log.info("%skeeps %s", who, privileges.names(kept))
+        if self._user:
+            log.info("runs as %s from now on, with %s", self._user.name, privileges.names(kept))
         self._warn()
 
     def reload(self, read_again: Callable[[], object]) -> None:
@@ -113,15 +113,22 @@ class Privileges:
             os.environ[VARIABLE] = folder
             file_names.use_copies(folder)
         # While the thread still may.
-        log_writer.in_threads(lambda: privileges.limit(()))
+        log_writer.in_threads(lambda: privileges.limit(KEPT))
         privileges.become(user.user, user.group)
 
     def _drop(self) -> frozenset[int]:
         """Keep only KEPT, in all threads; return it. Raises OSError."""
         # The pool's threads end, and new ones are made by this thread, with what it has by then.
         gevent.get_hub().threadpool.size = 0
-        log_writer.in_threads(lambda: privileges.keep_only(()))
-        kept = privileges.keep_only(KEPT)
+        log_writer.in_threads(_keep_in_thread)
+        try:
+            kept = privileges.keep_only(KEPT)
+        except PermissionError as exc:
+            # A unit with more capabilities than those of contrib/, but with their filter of system calls.
+            if os.geteuid() == 0:
+                raise
+            log.warning("capabilities cannot be given up: %s; take them out of the unit", exc.strerror)
+            return privileges.held()
         if more := privileges.threads_with_more(kept):
             log.warning("these threads keep more than CAP_NET_ADMIN, until they go on: %s", ", ".join(more))
         return kept
@@ -149,3 +156,9 @@ class Privileges:
 
     def _hint(self) -> str:
         return "let the user or the group read it" if self._user else "chown root, or --run-as its owner"
+
+
+def _keep_in_thread() -> None:
+    """Give up what the main thread gives up. What fails here is seen by threads_with_more()."""
+    with contextlib.suppress(OSError):
+        privileges.keep_only(KEPT)

@@ -115,7 +115,7 @@ class Bridges:
 
     def place(self, wanted: str | None, like: int) -> int | None:
         """The index of the bridge for a new interface: the one where the others are for which the user named `wanted`;
-        without that, the one of the interface of the index `like`. None if that is in no bridge.
+        without that, the one of the interface of the index `like`. None if that is in none; a bond or VRF is none.
 
         Raises DeviceError if the bridge is gone and may come back: to join another one would divide the LAN.
         """
@@ -124,7 +124,8 @@ class Bridges:
             member = self._members[like][0]
             if member.state is State.AWAY:
                 raise _gone(member.name)
-            return member.bridge if member.state is State.IN else None
+            with device_errors(f"find the bridge of interface {like}", {}):
+                return member.bridge if member.state is State.IN and links.is_bridge(member.bridge) else None
         found = self.present(wanted) if wanted else None
         if wanted and found is None and self._there_by_wish(wanted):
             raise _gone(wanted)

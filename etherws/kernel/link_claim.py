@@ -42,6 +42,10 @@ BACKLOG, ANSWER_INTERVAL = 16, 0.01
 _CREDENTIALS = struct.Struct("=iII")
 
 
+#: Users that systemd makes for units, and that nobody else can become (systemd.exec(5), DynamicUser=).
+_USERS_OF_UNITS = range(61184, 65520)
+
+
 class LinkClaim:
     """The claims of one client. It has none until claim(). They are kept in the store: if another process goes on with
     the link, nobody can take its claims meanwhile."""
@@ -57,8 +61,8 @@ class LinkClaim:
         """Claim the way from `bridge` to each of `servers`; these are any texts that are the same for the same server.
 
         Without `bridge` it is the one that `device` is in, if there is such an interface. Raises AlreadyLinked if
-        another process of root's or of this user's has a claim, unless `second` is true, or spanning tree is on in the
-        bridge. A process that is stopping is waited for.
+        another process of root's, of this user's or of a unit's has a claim, unless `second` is true, or spanning tree
+        is on in the bridge. A process that is stopping is waited for.
         """
         bridge = bridge or _bridge_of(device)
         if bridge is not None:
@@ -129,7 +133,7 @@ class LinkClaim:
                 return None
             if (holder := _holder(address)) is not None:
                 process, user = holder
-                if user not in (0, os.geteuid()):
+                if user not in (0, os.geteuid()) and user not in _USERS_OF_UNITS:
                     raise PermissionError(errno.EACCES, f"user {user} has taken the name that says so")
                 return process
             if monotonic() > deadline:

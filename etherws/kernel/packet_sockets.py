@@ -19,6 +19,10 @@ SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
 #: include/uapi/linux/if_ether.h: every protocol; one that nobody uses by now.
 ETH_P_ALL, ETH_P_LOOP = 0x0003, 0x0060
 
+#: How many are needed at once: the client's for its bridge and to search, the server's for BRIDGES_MAX of loop_watch.py
+#: and to search. Here, since who only makes the supply need not import that.
+CLIENT_NEEDS, SERVER_NEEDS = 2, 65
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 #: Those that nobody uses at the moment; None as long as each is made when it is needed.

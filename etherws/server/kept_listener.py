@@ -31,7 +31,7 @@ class KeptListener:
         ListenError."""
         self._store = store
         found = [_listening(fd) for fd in store.take(NAME)]
-        fitting = next((sock for sock in found if sock and _is_at(sock, address, port)), None)
+        fitting = next((sock for sock in found if sock and is_at(sock, address, port)), None)
         for sock in found:
             if sock is not None and sock is not fitting:
                 log.warning("no longer listening on %s", _place(sock))
@@ -76,7 +76,7 @@ def _listening(fd: int) -> socket.socket | None:
     return None
 
 
-def _is_at(sock: socket.socket, address: str | None, port: int) -> bool:
+def is_at(sock: socket.socket, address: str | None, port: int) -> bool:
     """Whether the socket listens where it is to."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX:

@@ -18,7 +18,7 @@ import stat
 from gevent.socket import socket as GeventSocket
 
 from etherws.addresses import authority
-from etherws.errors import ListenError
+from etherws.errors import ListenError, NoSuchAddress
 from etherws.server.taken_port import listening_program
 
 log = logging.getLogger(__name__)
@@ -38,13 +38,16 @@ SOCKET_MODE = 0o660
 
 
 def listen(address: str | None, port: int) -> GeventSocket:
-    """A listening socket on `address`, or on all IPv4 and IPv6 addresses for None. Raises ListenError."""
+    """A listening socket on `address`, or on all IPv4 and IPv6 addresses for None. Raises ListenError; NoSuchAddress if
+    the address cannot be found now."""
     if address and address.startswith(UNIX_PREFIX):
         return UnixListener(address)
     try:
         sock = _listen_on_all(port) if address is None else _listen_on(address, port)
     except (OSError, UnicodeError) as exc:
-        raise ListenError(
+        # A name server or an interface may come later.
+        later = isinstance(exc, socket.gaierror) or getattr(exc, "errno", None) in (errno.EINVAL, errno.ENODEV)
+        raise (NoSuchAddress if later else ListenError)(
             f"cannot listen on {authority(address or '*', port)}: {_tcp_reason(exc, address, port)}"
         ) from exc
     sock.setblocking(False)

@@ -138,7 +138,8 @@ class Port:
 
     def fits(self, profile: Profile) -> bool:
         """Whether it is still right for its client, whose profile is this now."""
-        return self.profile == profile and self.tap.alive() and self.filter.refusal(rules_of(profile)) is None
+        same_place = place_of(self.profile) == place_of(profile)
+        return same_place and self.tap.alive() and self.filter.refusal(rules_of(profile)) is None
 
     def withdraw(self) -> None:
         """It is gone: leave no rules of ours at an interface that may stay, or whose name others may have. With any
@@ -181,6 +182,11 @@ class Port:
     def sink(self) -> FilteredSink:
         """Where a session puts what the client sends. One for each session."""
         return FilteredSink(self.tap, self.filter)
+
+
+def place_of(profile: Profile) -> tuple[object, ...]:
+    """What of a profile cannot be changed at a port that exists: all else is a matter of its rules."""
+    return profile.bridge, profile.device, profile.mtu
 
 
 def rules_of(profile: Profile) -> Rules:

@@ -197,13 +197,13 @@ class Ports:
         self._maker.close()
 
     def keep(self) -> None:
-        """Have the store keep all as it is now, for another process."""
+        """Have the store keep all ports as they are now, for a process that only looks at them."""
         self._maker.keep(self._ports)
-        kept_owners.keep(self._store, self._owners)
 
     def hand_over(self) -> None:
         """As keep(), but this process uses nothing of it any longer. TAPs, rules and bridges stay as they are."""
         self.keep()
+        kept_owners.keep(self._store, self._owners)
         for port in self._ports:
             port.become(State.GONE)
         self._maker.hand_over(self._ports)

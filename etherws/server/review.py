@@ -24,7 +24,7 @@ from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
 from etherws.server.any_ports import AnyPort, AnyPorts
 from etherws.server.authenticate import Admission, Authenticator
-from etherws.server.port import State
+from etherws.server.port import State, place_of
 from etherws.tunnel.scheduling import TURN_SECONDS
 from etherws.tunnel.session import Session
 
@@ -154,7 +154,7 @@ class Review:
         problem = self._authenticator.problem(guest.admission)
         if problem is None and not profile.connect:
             problem = ConnectionClosed("the policy does not let it connect any more", CloseCode.POLICY_VIOLATION)
-        if problem is None and _place(profile) != _place(guest.port.profile):
+        if problem is None and place_of(profile) != place_of(guest.port.profile):
             # It may come back at once, and then gets another port.
             problem = ConnectionClosed("the policy changed its bridge, device or MTU", CloseCode.SERVICE_RESTART)
         if problem is None:
@@ -211,11 +211,6 @@ class Review:
             self._ports.free(guest.port)
         except DeviceError as exc:
             log.error("%s", exc)
-
-
-def _place(profile: Profile) -> tuple[object, ...]:
-    """What of a profile cannot be changed while a session runs."""
-    return profile.bridge, profile.device, profile.mtu
 
 
 def _same(before: Sequence[object] | None, now: Sequence[object]) -> bool:

@@ -22,7 +22,7 @@ from gevent.socket import socket as GeventSocket
 
 from etherws.access import certificates
 from etherws.addresses import authority
-from etherws.errors import printable, some_of
+from etherws.errors import NoSuchAddress, printable, some_of
 from etherws.file_names import absolute
 from etherws.kernel.store import Store
 from etherws.reloadable import Reloadable
@@ -31,10 +31,14 @@ from etherws.server.application import Application
 from etherws.server.front_door import Address, FrontDoor, TlsContexts
 from etherws.server.http import Handler, speak_http
 from etherws.server.kept_listener import KeptListener
+from etherws.server.passed_sockets import UnitListener, name_of
 from etherws.server.takeover import Environ, StartResponse
 from etherws.settings import ServerSettings
 
 log = logging.getLogger(__name__)
+
+#: Seconds between two attempts to listen on an address that cannot be found yet.
+LISTEN_INTERVAL = 1.0
 
 #: Seconds to wait, at the end, for clients that still speak HTTP: nothing that they wait for will come.
 STOP_TIMEOUT = 0.1
@@ -95,13 +99,18 @@ def serve(
     contexts: TlsContexts | None,
     ready: Callable[[str], None],
     stop: Event,
+    chosen: bool = True,
+    patient: bool = False,
     opened: Callable[[], object] = nothing,
     reload: Callable[[Callable[[], object]], object] = at_once,
     handing_over: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Serve until `stop` is set. Calls `ready` once, with a text that names the TAP and where the server listens; and
-    before the first client, `opened`, when all is open that may need root. SIGHUP makes it read its files again, by
-    what it gives to `reload`; SIGUSR1 log counters.
+    """Serve until `stop` is set, at `address` and `port`, or on the socket of a socket unit; `chosen` is whether the
+    user gave one of the two. With `patient`, an address that cannot be found yet is waited for.
+
+    Calls `ready` once, with a text that names the TAP and where the server listens; and before the first client,
+    `opened`, when all is open that may need root. SIGHUP makes it read its files again, by what it gives to `reload`;
+    SIGUSR1 log counters.
 
     At the end `handing_over` says whether another process comes at once, such as a new image of this one. Then, and
     if the application's store lasts, clients are told to come back, and TAPs, rules, bridges and the listening socket
@@ -110,7 +119,9 @@ def serve(
     Raises ListenError or DeviceError; then nothing of what it made remains.
     """
     allow_descriptors()
-    listener = KeptListener(application.store, address, port)
+    listener = listener_of(application.store, address, port, chosen, stop if patient else None)
+    if listener is None:
+        return
     sock = listener.socket
     server = Server(sock, application, contexts)
     try:
@@ -122,7 +133,9 @@ def serve(
         gevent.signal_handler(signal.SIGUSR1, application.log_counters)
         if warning := exposure(server.socket, application, contexts.get().verify_mode if contexts else None):
             log.warning("%s", warning)
-        ready(started(name, server.socket, address, application.settings.path, tls=contexts is not None))
+        unit = isinstance(listener, UnitListener)
+        where = None if unit else address
+        ready(started(name, server.socket, where, application.settings.path, tls=contexts is not None))
         stop.wait()
     finally:
         keep = application.store.lasting or handing_over()
@@ -132,6 +145,27 @@ def serve(
         server.stop(timeout=STOP_TIMEOUT)
 
 
+def listener_of(
+    store: Store, address: str | None, port: int, chosen: bool = True, stop: Event | None = None
+) -> KeptListener | UnitListener | None:
+    """What to listen with: see UnitListener, and else KeptListener. With `stop`, an address that cannot be found is
+    waited for, until that is set: then None. Raises ListenError."""
+    if found := UnitListener.found(store, address, port, chosen=chosen):
+        return found
+    told = False
+    while True:
+        try:
+            return KeptListener(store, address, port)
+        except NoSuchAddress as exc:
+            if stop is None:
+                raise
+            if not told:
+                log.warning("%s. Until then it is tried again each %g s", exc, LISTEN_INTERVAL)
+            told = True
+        if stop.wait(LISTEN_INTERVAL):
+            return None
+
+
 def close_rest(store: Store) -> None:
     """The start is over: close what the process before has left and nobody took."""
     if rest := store.drop_rest():
@@ -139,11 +173,14 @@ def close_rest(store: Store) -> None:
 
 
 def started(name: str, sock: Any, address: str | None, path: str, *, tls: bool) -> str:
-    """What to say when all is up: `name` is the first TAP's, `address` the option, `path` the tunnel's."""
+    """What to say when all is up: `name` is the first TAP's, `address` the option, None for the socket's own; `path`
+    the tunnel's."""
     scheme = "wss" if tls else "ws"
     if sock.family == socket.AF_UNIX:
-        return f"{name} is up, listening on {address} for {scheme}, path {path}"
-    return f"{name} is up, listening on {scheme}://{authority(address or '*', sock.getsockname()[1])}{path}"
+        return f"{name} is up, listening on {name_of(sock)} for {scheme}, path {path}"
+    host, port = sock.getsockname()[:2]
+    where = authority("*" if host in ("::", "0.0.0.0") else address or host, port)
+    return f"{name} is up, listening on {scheme}://{where}{path}"
 
 
 def read_again(application: Application, contexts: TlsContexts | None) -> None:

@@ -267,6 +267,8 @@ class Tap:
         if (fd := self._fd) == NO_DESCRIPTOR:
             return
         self.release()
+        if fd == NO_DESCRIPTOR:
+            return
         if self._borrowed:
             # Another process has it open: the kernel removes nothing now.
             os.close(fd)

@@ -17,6 +17,7 @@ from typing import Any
 import gevent
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
+from gevent.pool import Group
 
 from etherws.errors import EtherwsError
 from etherws.server.ports import Ports
@@ -59,6 +60,7 @@ class House:
         #: The masters that run, by PID: descriptors and their watchers.
         self._masters: dict[int, tuple[int, Any]] = {}
         self._judging = BoundedSemaphore(1)
+        self._greeting = Group()
         #: Set when a worker or a master comes or goes.
         self._changed = Event()
 
@@ -79,6 +81,7 @@ class House:
         finally:
             # The name stays until the interfaces are gone. Who comes meanwhile is hung up on, and starts another one.
             acceptor.kill()
+            self._greeting.kill()
             self._close()
 
     def _workers(self) -> int:
@@ -95,7 +98,7 @@ class House:
     def _accept(self) -> None:
         while True:
             sock, _ = self._listener.accept()
-            gevent.spawn(self._greet, sock)
+            self._greeting.spawn(self._greet, sock)
 
     def _greet(self, sock: Any) -> None:
         """One connection: a worker of ours, of others, or a stranger."""

@@ -42,6 +42,8 @@ def serve(
     tls: Tls | None,
     ready: Callable[[str], None],
     stop: Event,
+    chosen: bool = True,
+    patient: bool = False,
     opened: Callable[[], object] = one_process.nothing,
     reload: Callable[[Callable[[], object]], object] = one_process.at_once,
     handing_over: Callable[[], bool] = lambda: False,
@@ -59,7 +61,9 @@ def serve(
         )
         contexts = one_process.tls_contexts(*tls)
     store = application.store
-    listener = KeptListener(store, address, port)
+    listener = one_process.listener_of(store, address, port, chosen, stop if patient else None)
+    if listener is None:
+        return
     sock = listener.socket
     parent: Parent | None = None
     try:
@@ -72,7 +76,8 @@ def serve(
         gevent.signal_handler(signal.SIGUSR1, parent.supervisor.signal, signal.SIGUSR1)
         if warning := one_process.exposure(sock, application, contexts.get().verify_mode if contexts else None):
             log.warning("%s", warning)
-        up = one_process.started(parent.name, sock, address, application.settings.path, tls=tls is not None)
+        where = address if isinstance(listener, KeptListener) else None
+        up = one_process.started(parent.name, sock, where, application.settings.path, tls=tls is not None)
         ready(f"{up}, with {count} workers")
         stop.wait()
     finally:

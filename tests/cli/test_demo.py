@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import etherws
-from tests.lab.hosts import Host, Process, until
+from tests.lab.hosts import PATIENCE, Host, Process, until
 
 #: Changes what the demo finds, then becomes it: `{change}` has a mount namespace of its own, as root.
 LAUNCHER = """
@@ -62,7 +62,7 @@ class Demos:
                 pytest.skip("only root can change what the demo finds, in a mount namespace")
             argv = ["-c", LAUNCHER.format(change=change), *argv]
         process = self._host.run(sys.executable, *argv, env=env)
-        if change is not None and process.ends(30) and "mounts cannot be kept" in process.output:
+        if change is not None and process.ends(1.5 * PATIENCE) and "mounts cannot be kept" in process.output:
             pytest.skip(f"{process.output.strip()} here, as in a chroot")
         return process
 
@@ -85,7 +85,7 @@ class Demos:
 
     def check_nothing_is_left(self) -> None:
         """Fail if the host's network is not as it was, or a process goes on."""
-        until(lambda: not self.processes(), lambda: f"the end of {self.processes()}", 2)
+        until(lambda: not self.processes(), lambda: f"the end of {self.processes()}", 0.1 * PATIENCE)
         assert self.links() == self._before
 
 
@@ -99,7 +99,7 @@ def demos(host: Host) -> Iterator[Demos]:
 
 def test_the_demo_shows_every_step_and_leaves_nothing(demos: Demos) -> None:
     demo = demos.start("--seconds", "1")
-    assert demo.ends(30) == 0, demo.output
+    assert demo.ends(1.5 * PATIENCE) == 0, demo.output
     lines = iter(demo.output.splitlines())
     for words in (
         "two hypervisors, their VMs, a router|\u2713",
@@ -129,12 +129,12 @@ def test_the_demo_shows_every_step_and_leaves_nothing(demos: Demos) -> None:
 def test_settings_of_the_user_and_of_systemd_do_not_reach_it(demos: Demos, tmp_path: Path) -> None:
     env = {"ETHERWS_SERVER_PORT": "8080", "ETHERWS_CLIENT_DEVICE": "lan7", "NOTIFY_SOCKET": str(tmp_path / "none")}
     demo = demos.start("--seconds", "0.1", **env)
-    assert demo.ends(30) == 0, demo.output
+    assert demo.ends(1.5 * PATIENCE) == 0, demo.output
 
 
 def test_a_terminal_without_unicode_gets_the_rest(demos: Demos) -> None:
     demo = demos.start("--seconds", "0.1", PYTHONUTF8="0", LC_ALL="C", PYTHONCOERCECLOCALE="0")
-    assert demo.ends(30) == 0, demo.output
+    assert demo.ends(1.5 * PATIENCE) == 0, demo.output
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -143,7 +143,7 @@ def test_an_interrupted_demo_cleans_up(demos: Demos, number: int, moment: str) -
     demo = demos.start("--seconds", "20")
     demo.says(moment)
     demo.signal(number)
-    assert demo.ends(10) == 1, demo.output
+    assert demo.ends(0.5 * PATIENCE) == 1, demo.output
     assert "Aborted!" in demo.output
     assert "Traceback" not in demo.output
     demos.check_nothing_is_left()
@@ -155,17 +155,18 @@ def test_a_second_interrupt_does_not_stop_the_clean_up(demos: Demos) -> None:
     # Different ones: two of a kind would be delivered as one.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         demo.signal(number)
-    assert demo.ends(10) == 1, demo.output
+    assert demo.ends(0.5 * PATIENCE) == 1, demo.output
     assert "clean-up" in demo.output
     demos.check_nothing_is_left()
 
 
+@pytest.mark.vm_too
 def test_it_runs_without_root(demos: Demos) -> None:
     change = TUN.format(mode="0o666") + NOBODY
     if not demos.nobody_can_read_this():
         pytest.skip("another user cannot read this Python or this checkout")
     demo = demos.start("--seconds", "0.5", change=change)
-    if demo.ends(30) != 0 and "no user namespace for this user" in demo.output:
+    if demo.ends(1.5 * PATIENCE) != 0 and "no user namespace for this user" in demo.output:
         pytest.skip(f"this kernel makes no user namespaces for other users: {demo.output.splitlines()[-1]}")
     assert demo.ends() == 0, demo.output
     assert "Mbit/s" in demo.output
@@ -180,11 +181,12 @@ def test_it_runs_without_root(demos: Demos) -> None:
     ],
     ids=["no tun", "a tun of root's own", "no user namespaces"],
 )
+@pytest.mark.vm_too
 def test_what_is_missing_is_named(demos: Demos, change: str, words: tuple[str, ...]) -> None:
     if change.endswith(NOBODY) and not demos.nobody_can_read_this():
         pytest.skip("another user cannot read this Python or this checkout")
     demo = demos.start(change=change)
-    assert demo.ends(30) == 1, demo.output
+    assert demo.ends(1.5 * PATIENCE) == 1, demo.output
     if "no user namespace for this user" in demo.output and "no user namespace for this user: " not in words:
         pytest.skip(f"this kernel makes no user namespaces for other users: {demo.output.splitlines()[-1]}")
     for word in words:

@@ -75,6 +75,12 @@ def test_lines_come_in_their_order_with_their_tracebacks(writer: LogWriter, targ
     assert target.lines[1].endswith("KeyError: 'why'")
 
 
+def test_the_thread_can_do_something_else(writer: LogWriter) -> None:
+    found: list[str] = []
+    writer.in_thread(lambda: found.append(threading.current_thread().name))
+    assert found == ["log"]
+
+
 def test_what_finds_no_room_is_counted_and_said_where_it_is_missing(writer: LogWriter, target: Target) -> None:
     target.gate.clear()
     for number in range(RECORDS_MAX + 501):

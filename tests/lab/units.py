@@ -26,16 +26,16 @@ def run(*argv: str) -> str:
 
 
 class Unit:
-    """One of the two units."""
+    """One of the two units: its instance ``test``."""
 
     def __init__(self, role: str) -> None:
-        self.role, self.name = role, f"etherws-{role}.service"
+        self.role, self.name = role, f"etherws-{role}@test.service"
         self._invocation = ""
 
     def options(self, **values: str) -> None:
         """Write the file of its options."""
         lines = (f"ETHERWS_{self.role.upper()}_{name.upper()}={value}\n" for name, value in values.items())
-        (OPTIONS / f"etherws-{self.role}").write_text("".join(lines))
+        (OPTIONS / f"etherws-{self.role}-test").write_text("".join(lines))
 
     def do(self, verb: str, *options: str) -> None:
         """Such as ``systemctl start``."""
@@ -66,7 +66,7 @@ def installed() -> Iterator[tuple[Unit, Unit]]:
     """Both units, the server's and the client's, enabled but not started. At the end they are gone."""
     units = Unit("server"), Unit("client")
     for unit in units:
-        shutil.copy(CONTRIB / unit.name, INSTALLED)
+        shutil.copy(CONTRIB / f"etherws-{unit.role}@.service", INSTALLED)
         unit.options()
     run("systemctl", "daemon-reload")
     try:
@@ -76,8 +76,8 @@ def installed() -> Iterator[tuple[Unit, Unit]]:
     finally:
         for unit in units:
             unit.do("disable", "--quiet", "--now")
-            (INSTALLED / unit.name).unlink()
-            (OPTIONS / f"etherws-{unit.role}").unlink()
+            (INSTALLED / f"etherws-{unit.role}@.service").unlink()
+            (OPTIONS / f"etherws-{unit.role}-test").unlink()
         run("systemctl", "daemon-reload")
 
 

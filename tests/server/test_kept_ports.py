@@ -192,11 +192,13 @@ def test_a_stop_in_order_keeps_what_a_client_without_a_port_has_used(lives: Live
 
 
 def test_a_client_that_comes_with_other_rules_has_these_and_its_addresses(lives: Lives) -> None:
-    send(lives.join(ALICE, Profile(macs=2)), 1, 2)
+    lives.join(BOB)
+    send(before := lives.join(ALICE, Profile(macs=2)), 1, 2)
     lives.crash()
     stricter = Profile(macs=2, drop=frozenset({"dhcp-server"}), isolated=True)
     port = lives.join(ALICE, stricter)
-    # It does not fit any more: as with any policy that changes.
+    # Its interface stays.
+    assert port.tap.index == before.tap.index
     send(port, 3)
     assert port.filter.applied is not None
     assert port.filter.applied.rules.drop == {"dhcp-server"}

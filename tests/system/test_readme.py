@@ -188,18 +188,16 @@ def test_the_units(debian: Debian) -> None:
     heading = "Under systemd, in containers"
     for number, name in ((1, "server"), (2, "client")):
         lines = under(heading, f"etherws-{name}")
-        assert f"systemctl enable --now etherws-{name}" in lines
+        assert f"systemctl enable --now etherws-{name}@lan" in lines
         # systemd does not run in a chroot. systemctl makes its links there; what it would start is started below.
-        here = [
-            line.replace(" --now", "") for line in lines if not line.startswith(("journalctl", "systemctl restart"))
-        ]
+        here = [line.replace(" --now", "") for line in lines if not line.startswith(("journalctl", "systemctl re"))]
         debian.types(number, *here)
-        unit = f"etherws-{name}.service"
+        unit = f"etherws-{name}@lan.service"
         assert (debian.root / "etc/systemd/system/multi-user.target.wants" / unit).is_symlink()
-        assert debian.types(number, f"systemd-analyze verify /etc/systemd/system/{unit}") == ""
-        text = (debian.root / "etc/systemd/system" / unit).read_text()
+        assert debian.types(number, f"systemd-analyze verify {unit}") == ""
+        text = (debian.root / f"etc/systemd/system/etherws-{name}@.service").read_text()
         (start,) = re.findall("^ExecStart=(.*)$", text, re.MULTILINE)
-        (environ,) = re.findall("^EnvironmentFile=-(.*)$", text, re.MULTILINE)
+        (environ,) = re.findall("^EnvironmentFile=-(.*)$", text.replace("%i", "lan"), re.MULTILINE)
         debian.run(number, f"env $(cat {environ}) {start} --foreground").says(
             "listening" if name == "server" else "connected"
         )

@@ -95,7 +95,7 @@ def test_it_ends_with_its_parent() -> None:
 
     assert end_with_parent(os.getppid(), prctl)
     assert calls == [(1, signal.SIGKILL, 0, 0, 0)]
-    assert not end_with_parent(os.getpid(), lambda *given: 0)
+    assert not end_with_parent(os.getpid(), prctl)
 
 
 def test_the_kernel_kills_it_when_its_parent_is_gone() -> None:

@@ -56,8 +56,8 @@ class Case:
         house = House(sock, os.geteuid(), self.make, self.idle)
 
         def run() -> None:
-            house.run()
-            sock.close()
+            with sock:
+                house.run()
 
         self.houses.append(gevent.spawn(run))
 
