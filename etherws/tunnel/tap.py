@@ -1,8 +1,8 @@
 """The TAP: a network interface whose other end is this process. Packets are read and written in batches.
 
-Creates the device, or takes it over, and moves packets. kernel/interfaces.py does what
-netlink is needed for. The event loop never blocks: the descriptor is non-blocking, and gevent does the waiting. A
-packet is a frame with its virtio_net_hdr before it: see wire.py. Read next: tap_device.py, tap_driver.py.
+Creates the device, or takes it over, and moves packets. The event loop never blocks: the descriptor is non-blocking,
+and gevent waits. A packet is a frame with its virtio_net_hdr before it (wire.py). Read next: tap_device.py,
+tap_driver.py; kernel/interfaces.py, which speaks netlink.
 
 Sources: Linux, Documentation/networking/tuntap.rst, drivers/net/tun.c, include/uapi/linux/if_tun.h.
 """
@@ -264,7 +264,8 @@ class Tap:
 
         With `delete`, somebody else may have its descriptor for a moment longer: it is removed all the same.
         """
-        fd, index = self._fd, None
+        if (fd := self._fd) == NO_DESCRIPTOR:
+            return
         self.release()
         if fd == NO_DESCRIPTOR:
             return
@@ -276,9 +277,8 @@ class Tap:
             tap_driver.put_back(fd, self.header)
         elif delete:
             with contextlib.suppress(OSError):
-                index = tap_driver.place(fd)[1]
-        if index:
-            interfaces.delete(index)
+                if index := tap_driver.place(fd)[1]:
+                    interfaces.delete(index)
         # The kernel needs tens of milliseconds to remove an interface. In a thread, other connections go on meanwhile.
         gevent.get_hub().threadpool.apply(os.close, (fd,))
 

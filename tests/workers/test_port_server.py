@@ -14,6 +14,7 @@ import pytest
 from etherws.access.policy import Profile
 from etherws.errors import DeviceError, NoPort
 from etherws.server import port as port_module
+from etherws.server import ports as ports_module
 from etherws.server.login_queue import FAILURE_INTERVAL, FREE_FAILURES
 from etherws.server.port import State
 from etherws.tunnel import shared_rates
@@ -98,6 +99,21 @@ def test_the_ports_of_a_worker_that_ends_are_parked_and_no_others(lender: Lender
     assert states(lender)["carol"] is State.IN_USE
     assert lender.other.join(key("alice")).tap.name == "ethws0"
     assert not lender.hung
+
+
+def test_all_ports_of_a_worker_that_ends_are_parked_however_many(
+    lender: Lender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ports_module, "PARKED_MAX", 1)
+    for name in ("alice", "bob", "carol"):
+        lender.one.join(key(name))
+    lender.one.ports._channel.close()
+    soon(lambda: set(states(lender).values()) == {State.PARKED})
+    assert set(states(lender)) == {"alice", "bob", "carol"}
+    # Those of clients that were lost one by one are as few as before.
+    for name in ("dave", "erin"):
+        lender.other.ports.park(lender.other.join(key(name)))
+    soon(lambda: set(states(lender)) == {"alice", "bob", "carol", "erin"})
 
 
 def test_takes_that_wait_end_with_their_worker(lender: Lender, raw: Callable[..., Raw]) -> None:
