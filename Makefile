@@ -5,7 +5,7 @@
 # make format       put the code into the one format
 # make coverage     every test again; prints the lines and branches that no test runs
 # make acceptance   the README typed on a bare Debian, peers of others, and make vm; fetches packages, needs root
-# make vm           the tests that need systemd or a kernel of Debian's, in a virtual machine; needs root
+# make vm           the tests that need systemd or a kernel of Debian's, in a virtual machine; needs root once
 # make fuzz         random bytes as strangers may send them, for five minutes or FUZZ_SECONDS=N
 # make conformance  the Autobahn test suite on both ends, where there is a Python 2.7
 # make bench        etherws beside its peers, as root
@@ -14,14 +14,15 @@
 #
 # Each installs what it needs: Python packages into .venv, Debian's packages when run as root.
 # ARGS="..." adds arguments to pytest, to the demo or to the benchmark, and names targets of the fuzzing.
+# make vm ARGS="--figures bench/soak.py --minutes 30" runs a script of bench/ in the virtual machine instead.
 
 PYTHON ?= python3
 FUZZ_SECONDS ?= 300
 VENV := .venv
 BIN := $(VENV)/bin
-# Each worker has a network namespace of its own. There is one more than there are processors, since tests wait for
+# Each worker has a network namespace of its own. There are two more than there are processors, since tests wait for
 # processes and networks most of the time. Tests of a group follow each other on one worker.
-PYTEST := $(BIN)/python -m pytest --numprocesses $(shell expr $$(nproc) + 1) --dist loadgroup
+PYTEST := $(BIN)/python -m pytest --numprocesses $(shell expr $$(nproc) + 2) --dist loadgroup
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # program:package of Debian and Ubuntu, for the tests and the benchmark. Tests whose program is missing are skipped.
@@ -39,7 +40,11 @@ PEER_PROGRAMS := go:golang-go /usr/share/gocode/src/golang.org/x/net:golang-gola
 	/usr/share/gocode/src/github.com/gorilla/websocket:golang-github-gorilla-websocket-dev \
 	/usr/share/gocode/src/nhooyr.io/websocket:golang-nhooyr-websocket-dev
 
-.PHONY: help demo test quick lint format coverage programs acceptance vm fuzz conformance bench release clean
+# For the Debian systems that tests make, and for the one of them that boots. On Ubuntu, debootstrap has no keys of Debian.
+DEBIAN_PROGRAMS := debootstrap:debootstrap /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
+VM_PROGRAMS := mke2fs:e2fsprogs setpriv:util-linux qemu-system-x86_64:qemu-system-x86
+
+.PHONY: help demo test quick lint format coverage programs root acceptance vm fuzz conformance bench release clean
 .DEFAULT_GOAL := help
 
 help:
@@ -52,7 +57,7 @@ test: lint programs
 	$(PYTEST) $(ARGS)
 
 quick: $(VENV)/test.done
-	$(PYTEST) --quiet -m "not namespaces and not packages and not vm" --hypothesis-profile=quick $(ARGS)
+	$(PYTEST) --quiet -m "not namespaces and not packages and not frr and not vm" --hypothesis-profile=quick $(ARGS)
 
 lint: $(VENV)/test.done
 	$(BIN)/ruff check .
@@ -69,14 +74,17 @@ coverage: $(VENV)/test.done programs
 programs:
 	@sh contrib/apt-programs $(TEST_PROGRAMS) $(PROXY_PROGRAMS) || true
 
-acceptance: $(VENV)/acceptance.done programs
-	@sh contrib/apt-programs debootstrap:debootstrap $(PEER_PROGRAMS) || true
-	$(BIN)/python -m pytest -m packages $(ARGS)
+acceptance: root $(VENV)/acceptance.done programs
+	@sh contrib/apt-programs $(DEBIAN_PROGRAMS) $(PEER_PROGRAMS) || true
+	$(BIN)/python -m pytest -m "packages or frr" --durations 12 $(ARGS)
 	$(MAKE) vm ARGS=
 
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "make acceptance needs root: it makes Debian systems by debootstrap" >&2; exit 1; }
+
 vm: $(VENV)/test.done
-	@sh contrib/apt-programs debootstrap:debootstrap mke2fs:e2fsprogs qemu-system-x86_64:qemu-system-x86
-	$(BIN)/python -m tests.vm.run $(ARGS)
+	@sh contrib/apt-programs $(DEBIAN_PROGRAMS) $(VM_PROGRAMS)
+	@$(BIN)/python -m tests.vm.run $(ARGS)
 
 fuzz: $(VENV)/test.done
 	$(BIN)/python -m tests.fuzz.run --seconds $(FUZZ_SECONDS) $(ARGS)

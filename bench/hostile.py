@@ -48,7 +48,7 @@ def measure(options: argparse.Namespace, rows: list[Row]) -> int:
     status = 0
     for setup in dict.fromkeys(setup for setup, _, _ in steps):
         try:
-            with Lab() as lab, Victim(lab, setup, options.checkout) as victim:
+            with Lab() as lab, Victim(lab, setup, options.checkout, options.stream) as victim:
                 calm = victim.measured(options.seconds / 2)
                 for name, count in [step[1:] for step in steps if step[0] == setup]:
                     progress(len(rows), len(steps), f"{name}, {count}")
@@ -181,6 +181,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     counts = "numbers of connections; default: 1,64"
     parser.add_argument("--connections", type=_counts, default=[1, 64], metavar="N,...", help=counts)
     parser.add_argument("--seconds", type=duration, default=6.0, metavar="S", help="of each attack; default: 6")
+    text = "the most of the honest stream, more than 100; default: all that passes"
+    parser.add_argument("--stream", type=int, metavar="MBIT", help=text)
     parser.add_argument("--wss", action="store_true", help="make the attacks in TLS that can be made without")
     parser.add_argument("--checkout", type=Path, default=ROOT, metavar="PATH", help="attack this one, by its own .venv")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")

@@ -54,9 +54,10 @@ class Memory:
 class Victim:
     """The server and its honest users, until the block ends."""
 
-    def __init__(self, lab: Lab, setup: str, checkout: Path) -> None:
+    def __init__(self, lab: Lab, setup: str, checkout: Path, stream: int | None = None) -> None:
+        """`stream` is the most Mbit/s of the honest stream, None for all that passes."""
         self.lab, self.scheme = lab, "wss" if setup == "wss" else "ws"
-        self._setup, self._python = setup, str(checked(checkout))
+        self._setup, self._python, self._rate = setup, str(checked(checkout)), stream
 
     def __enter__(self) -> Victim:
         lab = self.lab
@@ -135,6 +136,7 @@ class Victim:
         receiver = self._stack.enter_context(self.lab.b.running(*iperf, "--server", "--one-off"))
         wait_until(lambda: receiver.listens(STREAM_PORT), "iperf3 to listen")
         sender = [*iperf, "--client", INNER_B, "--time", str(FOREVER), "--congestion", "cubic"]
+        sender += ["--bitrate", f"{self._rate}M"] if self._rate else []
         self.stream = self._stack.enter_context(self.lab.a.running(*sender))
         before = self.server.received(HONEST)[0]
         wait_until(lambda: self.stream.check() and self.server.received(HONEST)[0] > before + 1e6, "the stream")

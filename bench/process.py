@@ -60,6 +60,8 @@ class Process:
         self.name, self._log = " ".join(command[4:7]), log
         # Variables such as ETHERWS_CLIENT_MTU must not change what is measured.
         env = {key: value for key, value in os.environ.items() if not key.startswith("ETHERWS_")}
+        # Nothing is left in the machine's own folder.
+        env["STATE_DIRECTORY"] = str(log.parent / "state")
         with log.open("wb") as output:
             self._popen = subprocess.Popen(
                 command,

@@ -13,6 +13,8 @@ those below.
     |   +-- DeviceLost         the TAP was deleted while it was in use
     +-- AlreadyLinked          another process links the same bridge to the same server
     +-- NoPort                 the server has no TAP for another client (HTTP 503)
+    +-- WorkerError            none of the server's workers can be started
+    +-- ChannelError           the process that has the ports, and a worker, cannot talk to each other
     +-- ListenError            the server cannot listen, or cannot use its certificate
     +-- ProxyError             what a trusted reverse proxy says about its client cannot be used
     +-- ConnectError           the client's attempt to reach the server failed
@@ -97,6 +99,14 @@ class AlreadyLinked(EtherwsError):
 
 class NoPort(EtherwsError):
     """The server has no TAP for another client; it answers 503."""
+
+
+class WorkerError(EtherwsError):
+    """None of the server's workers can be started."""
+
+
+class ChannelError(EtherwsError):
+    """The process that has the ports, and one of its workers, cannot talk to each other."""
 
 
 class ListenError(EtherwsError):

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
+from etherws import values
 from etherws.addresses import Networks
 from etherws.errors import SettingsError
 from etherws.file_names import absolute
@@ -72,14 +73,25 @@ class DeviceSettings:
     IPv6 configures the TAP and the bridge that are made here as it does any interface. `wire` is the newest version of
     the wire format to agree on. `congestion` is TCP's congestion control to the other side, or "auto".
 
+    `mac` is the Ethernet address of the first interface and of the bridge that is made for it; without it they get one
+    that stays (kernel/mac.py). It is kept in the folder `state_dir`: None is the usual one, "" none. `link` is no
+    option: it tells this link from others of this machine, and is where the server listens, or which server the client
+    connects to.
+
     In seconds: `ping_interval` between two pings, 0 for no pings. `ping_timeout`: how much longer the peer may be
     silent. `carrier_timeout`: how long the interface keeps its carrier without a connection, 0 for ever.
     """
+
+    #: "client" or "server".
+    role: ClassVar[str] = ""
 
     device: str = "ethws%d"
     bridge: str | None = None
     mtu: int | None = None
     accept_ra: bool = False
+    mac: str | None = None
+    state_dir: str | None = None
+    link: str = ""
     wire: int = 2
     congestion: str = "auto"
     ping_interval: float = 20.0
@@ -92,6 +104,14 @@ class DeviceSettings:
             check_name("--bridge", self.bridge)
         if self.mtu is not None and not MTU_MIN <= self.mtu <= MTU_MAX:
             raise SettingsError(f"--mtu {self.mtu} is out of range; choose {MTU_MIN} to {MTU_MAX}")
+        # The way around `frozen` that dataclasses itself takes.
+        if self.mac is not None:
+            try:
+                object.__setattr__(self, "mac", values.ethernet(self.mac))
+            except ValueError as exc:
+                raise SettingsError(f"--mac {self.mac!r} {exc}") from None
+        if self.state_dir is not None:
+            object.__setattr__(self, "state_dir", absolute("--state-dir", self.state_dir))
         if self.wire not in (1, 2):
             raise SettingsError(f"--wire {self.wire} is not a version of the wire format; choose 1 or 2")
         if not re.fullmatch("[a-z0-9_]{1,15}", self.congestion):
@@ -114,6 +134,8 @@ class ClientSettings(DeviceSettings):
     `drop`: what this LAN does not accept from the far one. Each entry is one of GUARDS, or several with commas between.
     `allow_second_link`: start even if another client links the same bridge to the same server.
     """
+
+    role = "client"
 
     drop: tuple[str, ...] = ()
     allow_second_link: bool = False
@@ -140,6 +162,8 @@ class ServerSettings(DeviceSettings):
     say it in the PROXY protocol. Names of files become absolute.
     """
 
+    role = "server"
+
     path: str = "/"
     htpasswd: str | None = None
     token_file: str | None = None
@@ -153,7 +177,6 @@ class ServerSettings(DeviceSettings):
         super().__post_init__()
         for name in ("htpasswd", "token_file", "policy"):
             if given := getattr(self, name):
-                # The way around `frozen` that dataclasses itself takes.
                 object.__setattr__(self, name, absolute(f"--{name.replace('_', '-')}", given))
         if not self.path.startswith("/") or set(self.path) & set("?# "):
             raise SettingsError(f"--path {self.path!r} is not a path; begin with / and leave out ? # and blanks")
@@ -173,65 +196,32 @@ class ServerSettings(DeviceSettings):
     def from_environ(cls, environ: Mapping[str, str]) -> ServerSettings:
         """The settings in the environment: ETHERWS_SERVER_DEVICE, _BRIDGE and so on, one for each field; an empty
         variable counts as unset. Raises SettingsError."""
-        values: dict[str, Any] = {}
+        found: dict[str, Any] = {}
         for each in fields(cls):
+            if each.name in _NO_OPTIONS:
+                continue
             name = f"ETHERWS_SERVER_{each.name.upper()}"
             if value := environ.get(name):
                 parse = _PARSERS.get(each.name)
-                values[each.name] = parse(name, value) if parse else value
-        return cls(**values)
+                found[each.name] = parse(name, value) if parse else value
+        return cls(**found)
 
 
-def duration(text: str) -> float:
-    """The seconds in a text: a number, with or without a unit (20, 20s, 500ms, 5m, 1h). Raises ValueError."""
-    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|)", text)
-    if not found:
-        raise ValueError(f"{text!r} is not a duration; write 20s, 500ms, 5m or a number of seconds")
-    return float(found[1]) * _UNITS[found[2]]
-
-
-_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def _integer(name: str, value: str) -> int:
-    if not re.fullmatch("[0-9]{1,9}", value):
-        raise SettingsError(f"{name} {value!r} is not a number; write digits only")
-    return int(value)
-
-
-def _duration(name: str, value: str) -> float:
-    try:
-        return duration(value)
-    except ValueError as exc:
-        raise SettingsError(f"{name}: {exc}") from exc
-
-
-def _switch(name: str, value: str) -> bool:
-    """Yes or no, in the words that click accepts for the options."""
-    word = value.strip().lower()
-    if word in ("1", "true", "t", "yes", "y", "on"):
-        return True
-    if word in ("0", "false", "f", "no", "n", "off"):
-        return False
-    raise SettingsError(f"{name} {value!r} is neither yes nor no; write 1 or 0")
-
-
-def _words(_: str, value: str) -> tuple[str, ...]:
-    return tuple(value.split())
-
+#: Fields that no user sets.
+_NO_OPTIONS = {"link"}
 
 #: How to read a field from the environment if it is not a text; the same as click does for the options.
 _PARSERS: dict[str, Callable[[str, str], Any]] = {
-    "mtu": _integer,
-    "accept_ra": _switch,
-    "wire": _integer,
-    "allow_origin": _words,
-    "resume_timeout": _duration,
-    "trusted_proxy": _words,
-    "proxy_protocol": _switch,
-    "ping_interval": _duration,
-    "ping_timeout": _duration,
-    "carrier_timeout": _duration,
+    "mtu": values.integer,
+    "accept_ra": values.switch,
+    "wire": values.integer,
+    "allow_origin": values.words,
+    "resume_timeout": values.seconds,
+    "trusted_proxy": values.words,
+    "proxy_protocol": values.switch,
+    "ping_interval": values.seconds,
+    "ping_timeout": values.seconds,
+    "carrier_timeout": values.seconds,
 }
 
 

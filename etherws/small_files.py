@@ -1,7 +1,7 @@
 """Read a file that is small and regular, and no other: secrets, certificates, rules.
 
 These files are read again while connections run. A FIFO or a device would hold up all of them until somebody writes to
-it, and /dev/zero has no end. access/ and client/ use this.
+it, and /dev/zero has no end. access/, client/ and kernel/ use this.
 """
 
 from __future__ import annotations
@@ -9,20 +9,25 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Container
 
 from etherws.file_names import to_read
 
 
-def read_file(path: str | os.PathLike[str], size: int) -> bytes:
+def read_file(path: str | os.PathLike[str], size: int, *, owners: Container[int] | None = None) -> bytes:
     """The first `size` bytes of a file. Never waits for anything but a disk.
 
-    Raises OSError, also for what is not a regular file; `strerror` says why.
+    Raises OSError, also for what is not a regular file, or belongs to none of `owners`, which are numbers of users;
+    `strerror` says why.
     """
     # With O_NONBLOCK a FIFO opens at once, so that it can be told from a file; O_NOCTTY is for a terminal.
     file = os.open(to_read(os.fspath(path)), os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
+        found = os.fstat(file)
+        if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        if owners is not None and found.st_uid not in owners:
+            raise OSError(errno.EPERM, f"it belongs to another user, {found.st_uid}", str(path))
         with open(file, "rb", closefd=False) as opened:
             return opened.read(size)
     finally:

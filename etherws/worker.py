@@ -6,6 +6,7 @@ closes the tunnels with 1001 when it stops. Read next: server/front_door.py.
 
 from __future__ import annotations
 
+import os
 import ssl
 import sys
 from functools import partial
@@ -21,6 +22,8 @@ from etherws.server.front_door import FrontDoor, TlsContexts
 from etherws.server.gunicorn_workers import stop_at_exit
 from etherws.server.http import Handler, speak_http
 from etherws.server.serve import tls_contexts
+from etherws.workers.find_ports import Launcher
+from etherws.workers.gunicorn_ports import GunicornPorts
 
 
 class _Handler(Handler, PyWSGIHandler):  # type: ignore[misc]
@@ -40,7 +43,9 @@ class _Server(Accepting, PyWSGIServer):  # type: ignore[misc]
         # gunicorn's own context never changes. Ours follows its files.
         environ["wsgi.url_scheme"] = "https" if contexts else "http"
         super().__init__(*args, environ=environ, **kwargs)
-        self.front_door = FrontDoor(_etherws(self.application).settings, contexts)
+        served = _etherws(self.application)
+        self.front_door = FrontDoor(served.settings, contexts)
+        self.others = served.shared.others(lambda: served.tunnels, self.front_door.waiting)
 
     def handle(self, sock: Any, address: Any) -> None:
         self.front_door.admit(sock, address, partial(speak_http, self))
@@ -59,6 +64,12 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
 
     #: Tells wsgi.py to leave the start to this class.
     etherws_starts = True
+
+    def init_process(self) -> None:
+        """Begin. If gunicorn's ``user`` is another one, this is the last moment in which interfaces can be made."""
+        if self.cfg.uid != os.geteuid():
+            GunicornPorts.launcher = Launcher()
+        super().init_process()
 
     def load_wsgi(self) -> None:
         """Load the application and make its TAP. If that fails, gunicorn ends: a new worker would fail as well."""

@@ -10,21 +10,36 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from etherws.errors import EtherwsError, ListenError
+from etherws.server import application as server_application
 from etherws.server import asgi, gunicorn_workers
-from etherws.server.application import Application
 from etherws.server.serve import exposure
 from etherws.server.takeover import Environ, StartResponse
 from etherws.settings import ServerSettings
+from etherws.workers.gunicorn_ports import GunicornPorts
 
 __all__ = ["Application", "application", "from_environ"]
 
 #: The status of a worker that could not load its application: gunicorn ends, instead of trying again without end
 #: (gunicorn.arbiter, Arbiter.APP_LOAD_ERROR).
 LOAD_ERROR = 4
+
+
+class Application(server_application.Application):
+    """A WSGI callable, for one server. In a worker of gunicorn it has its ports together with the other workers."""
+
+    def __init__(self, settings: ServerSettings) -> None:
+        """Raises SettingsError if a file of passwords, tokens or rules cannot be used."""
+        self.shared = GunicornPorts(settings)
+        super().__init__(settings, make_ports=self.shared.make, limiter=self.shared.limiter)
+
+    def stop(self, timeout: float = 1.7, *, handing_over: bool = False) -> None:
+        """As that of any server. If other workers go on, the clients are told to come back (1012)."""
+        super().stop(timeout, handing_over=handing_over or self.shared.stays())
 
 
 def _serve(environ: Environ, start_response: StartResponse | None = None, *more: Any) -> Iterable[bytes] | Any:
@@ -48,7 +63,10 @@ else:
 @cache
 def from_environ() -> Application:
     """The one Application of this process that the environment configures. Raises SettingsError."""
-    return Application(ServerSettings.from_environ(os.environ))
+    settings = ServerSettings.from_environ(os.environ)
+    if worker := gunicorn_workers.current():
+        settings = replace(settings, link=str(worker.cfg.address))
+    return Application(settings)
 
 
 def start_worker() -> None:

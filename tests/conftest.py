@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 from collections.abc import Iterator
 
 import gevent
@@ -24,6 +26,8 @@ settings.register_profile("quick", settings.get_profile("test"), max_examples=30
 settings.register_profile("fuzz", settings.get_profile("test"), max_examples=200, derandomize=False)
 settings.load_profile("test")
 
+_numbers = itertools.count()
+
 #: Fixtures of tests that need network namespaces; others of tests/ are made of these.
 NAMESPACES = {"network", "root"}
 
@@ -36,6 +40,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if isinstance(item, pytest.Function) and NAMESPACES & set(item.fixturenames):
             item.add_marker("namespaces")
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What etherws keeps for its next start is not the machine's, also of the processes that tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STATE_DIRECTORY", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_state_folder(state_folder: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test has another one: its namespaces are other machines."""
+    monkeypatch.setenv("STATE_DIRECTORY", f"{os.environ['STATE_DIRECTORY']}/{next(_numbers)}")
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +81,13 @@ def network() -> Iterator[None]:
 @pytest.fixture
 def host(network: None) -> Iterator[Host]:
     """One machine."""
+    with contextlib.closing(Host()) as machine:
+        yield machine
+
+
+@pytest.fixture(scope="module")
+def shared_host(network: None) -> Iterator[Host]:
+    """One machine for the tests of a module that leave what they share as they found it."""
     with contextlib.closing(Host()) as machine:
         yield machine
 

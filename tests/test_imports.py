@@ -28,13 +28,14 @@ ROOMS: dict[str, set[str]] = {
     "file_names": set(),
     "small_files": {"file_names"},
     "reloadable": {"file_names"},
-    "kernel": {"log_limit"},
-    "settings": {"addresses", "file_names"},
+    "values": set(),
+    "kernel": {"log_limit", "small_files", "values"},
+    "settings": {"addresses", "file_names", "values"},
     "features": {"settings"},
     "access": {"settings", "log_limit", "small_files", "file_names"},
     "tunnel": {
-        *("kernel/interfaces", "kernel/bridges", "kernel/store", "kernel/state_file"),
-        *("settings", "close_codes", "log_limit"),
+        *("kernel/interfaces", "kernel/bridges", "kernel/mac", "kernel/state_folder", "kernel/store"),
+        *("kernel/state_file", "settings", "close_codes", "log_limit"),
     },
     "client": {
         *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),
@@ -47,17 +48,24 @@ ROOMS: dict[str, set[str]] = {
         *("tunnel", "kernel", "access", "settings", "addresses", "close_codes", "features", "log_limit", "reloadable"),
         "file_names",
     },
-    "wsgi": {"server", "settings"},
-    "worker": {"server", "wsgi"},
+    "workers": {
+        *("server", "tunnel", "kernel", "access", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
+        "file_names",
+    },
+    "wsgi": {"server", "workers", "settings"},
+    "worker": {"server", "workers", "wsgi"},
     "handler": {"server"},
-    "cli": {"access", "client", "kernel", "server", "settings", "log_limit", "small_files", "file_names"},
+    "cli": {
+        *("access", "client", "kernel", "server", "workers", "settings", "log_limit", "small_files", "file_names"),
+        "values",
+    },
     "__main__": {"cli"},
 }
 
 #: Modules that know bytes, settings and small files only: no event loop, no device, no socket.
 PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
-    "file_names",
+    *("file_names", "values"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("cli/examples", "cli/habits"),
     *(
@@ -81,7 +89,9 @@ PURE = {
         "server/owners",
         "server/proxy_protocol",
     ),
+    *("workers/balance", "workers/orders"),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
+    "tunnel/shared_rates",
 }
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}
@@ -114,7 +124,7 @@ DOORS = {
     },
     "geventwebsocket": {"server/http"},
     "gunicorn": {"worker"},
-    "subprocess": {"cli/demo"},
+    "subprocess": {"cli/demo", "workers/child"},
     "bcrypt": {"access/credential_files", "access/passwd"},
     "cryptography": {"access/certificates", "access/certificate_facts"},
     "OpenSSL": {"access/client_certificates"},

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from etherws.errors import SettingsError
-from etherws.settings import ClientSettings, DeviceSettings, Retry, ServerSettings, Trust, duration, parse_header
+from etherws.settings import ClientSettings, DeviceSettings, Retry, ServerSettings, Trust, parse_header
 
 
 @pytest.mark.parametrize(
@@ -223,17 +223,28 @@ def test_a_port_is_kept_for_no_time_or_longer() -> None:
         ServerSettings(resume_timeout=-0.1)
 
 
+def test_an_ethernet_address_and_its_folder_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = ServerSettings.from_environ(
+        {
+            "ETHERWS_SERVER_MAC": "0200.0000.00AB",
+            "ETHERWS_SERVER_STATE_DIR": "state",
+            # No option: how this link is told from others is not the user's to say.
+            "ETHERWS_SERVER_LINK": "elsewhere",
+        }
+    )
+    assert (found.mac, found.state_dir, found.link) == ("02:00:00:00:00:ab", f"{tmp_path}/state", "")
+    assert (DeviceSettings(state_dir="").state_dir, DeviceSettings().state_dir) == ("", None)
+    assert (DeviceSettings.role, ClientSettings().role, ServerSettings().role) == ("", "client", "server")
+
+
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("20", 20.0), ("20s", 20.0), ("500ms", 0.5), ("5m", 300.0), ("1.5h", 5400.0), ("0", 0.0)]
+    ("text", "words"),
+    [("br0", "--mac 'br0' is not a MAC address"), ("ff:ff:ff:ff:ff:ff", "group"), ("0:0:0:0:0:0", "of no machine")],
 )
-def test_durations(text: str, seconds: float) -> None:
-    assert duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "s", "1 s", "-1", "1d", ".5", "1.", "1e3", "\u0661", "1s\n"])
-def test_what_is_not_a_duration_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a duration; write 20s, 500ms, 5m or a number of seconds"):
-        duration(text)
+def test_what_is_no_address_of_one_machine_is_refused(text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        ClientSettings(mac=text)
 
 
 def test_trust_names_its_files() -> None:

@@ -33,3 +33,11 @@ def test_a_file_is_open_to_all_if_all_can_read_or_change_it(tmp_path: Path) -> N
         file.chmod(mode)
         assert is_open_to_all(file) == open_to_all
     assert not is_open_to_all(tmp_path / "none")
+
+
+def test_a_file_of_another_user_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"state")
+    user = os.geteuid()
+    assert read_file(tmp_path / "file", 100, owners={user}) == b"state"
+    with pytest.raises(OSError, match=f"it belongs to another user, {user}"):
+        read_file(tmp_path / "file", 100, owners={user + 1})

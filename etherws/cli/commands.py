@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import click
@@ -79,12 +79,14 @@ def server(
     certfile: str | None,
     client_ca: str | None,
     run_as: User | None,
+    workers: int,
     **options: Any,
 ) -> None:
     """Listen for clients. Each gets a TAP; the first gets ethws0. Runs in the background."""
     from etherws.server import kept_ports
     from etherws.server import serve as serving
     from etherws.server.application import Application
+    from etherws.workers import serve_workers
 
     settings = ServerSettings(**_fields_of(ServerSettings, options))
     contexts = None
@@ -97,6 +99,7 @@ def server(
         raise SettingsError("--client-ca needs TLS: --certfile and --keyfile")
     if port is None:
         port = 443 if contexts else 80
+    settings = replace(settings, link=f"{address or '*'}:{port}{settings.path}")
     store = image.this().store
     prepared = [Application(settings, store)]
     keeps = Privileges(
@@ -106,22 +109,19 @@ def server(
         pidfile=options["pidfile"],
         unix_socket=address.removeprefix("unix:") if address and address.startswith("unix:/") else None,
     )
+    count = workers or len(os.sched_getaffinity(0))
+    tls = (certfile, keyfile, client_ca) if certfile and keyfile else None
 
     def run(ready: Any, stop: Any) -> None:
         # It runs a second time if a new image could not be executed.
         application = prepared.pop() if prepared else Application(settings, store)
+        common = {"address": address, "port": port, "ready": ready, "stop": stop}
+        common |= {"opened": keeps.give_up, "reload": keeps.reload, "handing_over": lambda: store.handing_over}
         image.this().before_rehearsal = application.keep
-        serving.serve(
-            application,
-            address=address,
-            port=port,
-            contexts=contexts,
-            ready=ready,
-            stop=stop,
-            opened=keeps.give_up,
-            reload=keeps.reload,
-            handing_over=lambda: store.handing_over,
-        )
+        if count == 1:
+            serving.serve(application, contexts=contexts, **common)
+        else:
+            serve_workers.serve(application, count, tls=tls, **common)
 
     _run(run, kept_ports.check, **options)
 
@@ -179,6 +179,7 @@ def client(
                 timeout=connect_timeout,
             )
         )
+    settings = replace(settings, link=servers[0].target)
     if trust.insecure and not trust.pins:
         _tell("warning: --insecure: the server is not verified; anyone on the path can read and change all", err=True)
     for path in (

@@ -32,8 +32,8 @@ BOTH = _table(
     ),
     ("--ifconfig --ip-address --setif", "ip addr add sets an address of the interface; --device NAME names that"),
     (
-        "--mac --mac-address --lladdr --hwaddr",
-        "ip link set sets the interface's hardware address; --device NAME names the interface",
+        "--mac-address --lladdr --hwaddr",
+        "the interface's Ethernet address is given by --mac ADDRESS",
     ),
     (
         "--route --route-gateway --redirect-gateway --push --pull --topology --dhcp --dhcp-option --dns --allowed-ips",

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from etherws.cli.waiting import FOREVER
-from etherws.settings import duration
+from etherws.values import duration
 
 
 class Duration(click.ParamType[float]):

@@ -48,6 +48,11 @@ _interface = [
     ),
     _option("--bridge", metavar="NAME", help="Put the interface into this bridge, made if needed.  [default: none]"),
     _option("--mtu", type=int, metavar="BYTES", help="Set the interface's MTU.  [default: the kernel's, 1500]"),
+    _option(
+        "--mac",
+        metavar="ADDRESS",
+        help="Give the interface this Ethernet address.  [default: one of its own that stays]",
+    ),
     _flag("--accept-ra", help="Let the far LAN's routers configure this machine's IPv6.  [default: they cannot]"),
 ]
 
@@ -83,6 +88,12 @@ _process = [
         help="Run as this user once all is open.  [default: who starts it, with CAP_NET_ADMIN alone]",
     ),
     _option(
+        "--state-dir",
+        type=WrittenFile(),
+        metavar="DIR",
+        help="Keep the interface's address in this folder; '' keeps it nowhere.  [default: /var/lib/etherws for root]",
+    ),
+    _option(
         "--log-level",
         type=click.Choice(["debug", "info", "warning", "error"]),
         metavar="LEVEL",
@@ -107,6 +118,13 @@ server_sections: Sections = {
             help="Listen on this TCP port; 0 takes any free one.  [default: 80, with TLS 443]",
         ),
         _option("--path", default="/", metavar="PATH", help="Serve the tunnel at this path; any other gets 404."),
+        _option(
+            "--workers",
+            type=Within(click.IntRange(0, 64)),
+            metavar="N",
+            default=1,
+            help="Serve clients in so many processes; 0 is one for each processor.",
+        ),
         *_connection,
     ],
     "TLS": [

@@ -15,7 +15,7 @@ import gevent
 
 from etherws.cli.daemon import Ready
 from etherws.errors import NOT_CONNECTED_STATUS, EtherwsError, NotAdmitted
-from etherws.settings import duration
+from etherws.values import duration
 
 log = logging.getLogger(__name__)
 

@@ -22,6 +22,9 @@ from etherws.kernel.rules import ADDRESSES, table_name
 #: Addresses in one request: the kernel's send buffer holds 200 KiB, an address takes 32 bytes.
 SOME = 2000
 
+#: Messages of the kernel, of some hundred addresses each, that are read within milliseconds.
+FEW = 4
+
 #: Attributes of a set's elements (enum nft_set_elem_list_attributes, nft_set_elem_attributes, nft_data_attributes).
 _SET_ELEMENTS, _KEY, _EXPIRATION, _VALUE = 3, 1, 5, 1
 _NESTED = 1 << 15
@@ -37,6 +40,8 @@ def addresses_in(table: str, name: str) -> dict[bytes, float]:
         found = list(answers(nft.NFT_MSG_GETSETELEM, request))
     except FileNotFoundError:
         return {}
+    if len(found) < FEW:
+        return _elements(found)
     # It takes half a second for the most that a client may have: in a thread, frames go on meanwhile.
     return dict(gevent.get_hub().threadpool.apply(_elements, (found,)))
 

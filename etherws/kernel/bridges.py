@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 
 import gevent
@@ -43,7 +43,8 @@ NAMED = 5
 class Bridges:
     """The bridges of the interfaces that add() was called for."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: Callable[[str], str] | None = None) -> None:
+        """`address` is as for MadeBridges."""
         #: Tells of all changes of interfaces: others may listen, too, and are told after this.
         self.links = LinkWatch()
         self.links.listen(self._changed)
@@ -51,7 +52,7 @@ class Bridges:
         self._belonging = Belonging()
         #: Those in another network namespace, and the bridge that the user has named for each.
         self._elsewhere: dict[Port, str | None] = {}
-        self._made = MadeBridges()
+        self._made = MadeBridges(address)
         #: Those that are to join, and when.
         self._joining: dict[int, float] = {}
         #: The bridges whose deletion the log has told, and when that was.
@@ -114,7 +115,7 @@ class Bridges:
 
     def place(self, wanted: str | None, like: int) -> int | None:
         """The index of the bridge for a new interface: the one where the others are for which the user named `wanted`;
-        without that, the one of the interface of the index `like`. None if that is in no bridge.
+        without that, the one of the interface of the index `like`. None if that is in none; a bond or VRF is none.
 
         Raises DeviceError if the bridge is gone and may come back: to join another one would divide the LAN.
         """
@@ -123,7 +124,8 @@ class Bridges:
             member = self._members[like][0]
             if member.state is State.AWAY:
                 raise _gone(member.name)
-            return member.bridge if member.state is State.IN else None
+            with device_errors(f"find the bridge of interface {like}", {}):
+                return member.bridge if member.state is State.IN and links.is_bridge(member.bridge) else None
         found = self.present(wanted) if wanted else None
         if wanted and found is None and self._there_by_wish(wanted):
             raise _gone(wanted)

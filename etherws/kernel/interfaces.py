@@ -69,8 +69,8 @@ def index_of(name: str) -> int:
         return links.get(name).number
 
 
-def set_up(index: int, mtu: int | None = None, *, autoconfigure: bool = True) -> None:
-    """Bring the interface up, and set its MTU to `mtu` bytes unless that is None.
+def set_up(index: int, mtu: int | None = None, *, autoconfigure: bool = True, address: str | None = None) -> None:
+    """Bring the interface up, and set its MTU to `mtu` bytes and its Ethernet address unless these are None.
 
     Without `autoconfigure` IPv6 gives it no address by itself, and believes no router advertisement there. That is for
     a new interface only, which is down.
@@ -81,6 +81,10 @@ def set_up(index: int, mtu: int | None = None, *, autoconfigure: bool = True) ->
         if mtu is not None and link.mtu != mtu:
             with device_errors(f"set the MTU of {name} to {mtu}", _HINTS):
                 links.change(index, mtu=mtu)
+        # Before it is up: IPv6 makes its link-local address of this one.
+        if address is not None and link.address != address:
+            with device_errors(f"give {name} the address {address}", _HINTS):
+                links.change(index, address=address)
         if not autoconfigure:
             _forbid_autoconfiguration(index, name)
         # Only if it is down: a user without CAP_NET_ADMIN may own a persistent TAP that root has brought up.
@@ -214,8 +218,9 @@ def has_rate(index: int, rate: int) -> bool:
         return bool(ours[0].get_nested("TCA_OPTIONS", "TCA_TBF_PARMS")["rate"] == _bytes_per_second(rate))
 
 
-def make_bridge(bridge: str, *, autoconfigure: bool = True) -> int | None:
+def make_bridge(bridge: str, *, autoconfigure: bool = True, address: str | None = None) -> int | None:
     """Make `bridge` and bring it up, unless an interface of that name exists. `autoconfigure` is as in set_up().
+    `address` is the bridge's own; None: the kernel's choice.
 
     Return the bridge's index if it was made, else None.
     """
@@ -223,7 +228,7 @@ def make_bridge(bridge: str, *, autoconfigure: bool = True) -> int | None:
         if route.link_lookup(ifname=bridge):
             return None
         try:
-            route.link("add", ifname=bridge, kind="bridge")
+            route.link("add", ifname=bridge, kind="bridge", **({"address": address} if address else {}))
         except NetlinkError as exc:
             if exc.code != errno.EEXIST:
                 raise

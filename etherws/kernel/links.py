@@ -79,11 +79,23 @@ def get(which: int | str) -> Link:
     )
 
 
+def is_bridge(index: int) -> bool:
+    """Whether the interface of this index is a bridge: what has ports may be a bond, or a VRF."""
+    return _kind(index)[0] == "bridge"
+
+
 def has_spanning_tree(index: int) -> bool:
     """Whether the interface of this index is a bridge in which spanning tree is on."""
+    kind, data = _kind(index)
+    state = dict(netlink.attributes(data)).get(IFLA_BR_STP_STATE)
+    return kind == "bridge" and state is not None and any(state)
+
+
+def _kind(index: int) -> tuple[str, memoryview]:
+    """The type of an interface, such as "bridge", and what its driver says of it."""
     info = dict(netlink.attributes(_ask(index)[2].get(IFLA_LINKINFO, b"")))
-    state = dict(netlink.attributes(info.get(IFLA_INFO_DATA, b""))).get(IFLA_BR_STP_STATE)
-    return bytes(info.get(IFLA_INFO_KIND, b"")) == b"bridge\0" and state is not None and any(state)
+    empty = memoryview(b"")
+    return netlink.text(info.get(IFLA_INFO_KIND, empty)), info.get(IFLA_INFO_DATA, empty)
 
 
 def alias(which: int | str) -> str:

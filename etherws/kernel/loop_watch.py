@@ -44,16 +44,18 @@ BRIDGES_MAX = 64
 
 
 class LoopWatch:
-    """Watches the bridges that our ports are in, and logs a warning for each loop, and a line when it is over."""
+    """Watches our ports and the bridges that they are in, and logs a warning for each loop, and a line when it is over;
+    also a warning if another machine has the address of such a bridge, or of a port that is in none."""
 
-    def __init__(self, ports: Callable[[], Mapping[int, str]]) -> None:
-        """`ports` returns our ports: the index of each, and who is at its other end, or ""."""
-        self._ports = ports
+    def __init__(self, ports: Callable[[], Mapping[int, str]], far_end: str = "") -> None:
+        """`ports` returns our ports: the index of each, and who is at its other end, or "" for `far_end`, which only
+        the warning of such an address names."""
+        self._ports, self._far_end = ports, far_end
         self._loops = Loops(ports)
         self._own: dict[int, OwnFrames] = {}
         #: The loops that were warned of, and what they are called.
         self._told: dict[Loop, str] = {}
-        #: The bridges of which was said that their own frames come back.
+        #: The bridges and ports of which was said that their own frames come back.
         self._told_of: set[int] = set()
         self._limit = LogLimit(log)
         self._watch: NetlinkWatch | None = None
@@ -118,6 +120,19 @@ class LoopWatch:
         """Own frames come back: say so, if that is not another view of a loop that was told already."""
         gevent.sleep(PAUSE)
         ours, name = self._ports(), _name(bridge)
+        if bridge in ours:
+            self._told_of.add(bridge)
+            self._limit.log(
+                logging.WARNING,
+                "own",
+                "%s sends frames from the address of %s itself, %s: either another machine has this address, such as a"
+                " clone of this one, or what this machine sends goes round and comes back. Give one of the two"
+                " machines another address (--mac), or look for a second way between the two LANs",
+                ours[bridge] or self._far_end or "the other side",
+                name,
+                _address_of(bridge),
+            )
+            return
         if self._loops.is_active_in(bridge):
             return
         self._told_of.add(bridge)
@@ -125,10 +140,11 @@ class LoopWatch:
             logging.WARNING,
             "own",
             "frames go in a loop: what %s itself sends comes back to it%s. %s. Or another machine uses the address"
-            " of %s",
+            " of %s; then give one of the two another (--mac, or ip link set %s address)",
             name,
             f" by {_described(port, ours)}" if port is not None else "",
             _mend(bridge, name, "the port"),
+            name,
             name,
         )
 
@@ -144,29 +160,32 @@ class LoopWatch:
                 self._limit.log(logging.WARNING, "over", "%s no longer gets its own frames back", _name(bridge))
 
     def _find_bridges(self) -> None:
-        """Watch the bridges that our ports are in for their own frames."""
+        """Watch the bridges that our ports are in, and those of our ports that are in none, for their own frames."""
         ours = self._ports()
-        known = self._loops.bridges
+        known, alone = self._loops.bridges, set[int]()
         # What became of a port before the start was not told; and what came in a flood was not read.
         for port in [port for number, port in enumerate(ours) if number == 0 or port not in known][:ASKED_MAX]:
             known.pop(port, None)
             with contextlib.suppress(OSError):
                 if master := links.get(port).master:
                     known[port] = master
+                else:
+                    alone.add(port)
         bridges = {known[port] for port in ours if port in known}
         gone = {bridge for bridge in bridges if not _exists(bridge)}
         for port in [port for port, bridge in known.items() if bridge in gone]:
             del known[port]
         bridges = set(sorted(bridges - gone)[:BRIDGES_MAX])
-        for bridge in set(self._own) - bridges:
-            self._own.pop(bridge).close()
-        for bridge in bridges:
+        for index in set(self._own) - bridges - alone:
+            self._own.pop(index).close()
+        for index in bridges | alone:
             try:
-                address = links.get(bridge).address or ""
-                if bridge in self._own:
-                    self._own[bridge].set_address(address)
+                address = links.get(index).address or ""
+                if index in self._own:
+                    self._own[index].set_address(address)
                 else:
-                    self._own[bridge] = OwnFrames(bridge, address, self._own_frames_came)
+                    is_bridge = index in bridges
+                    self._own[index] = OwnFrames(index, address, self._own_frames_came, is_bridge=is_bridge)
             except OSError as exc:
                 self._limit.log(logging.DEBUG, "own", "own frames that come back go unnoticed: %s", exc.strerror)
 
@@ -192,6 +211,13 @@ def _name(index: int) -> str:
         return blocking.if_indextoname(index)
     except OSError:
         return f"interface {index} (deleted)"
+
+
+def _address_of(index: int) -> str:
+    """The interface's present Ethernet address; empty if it is gone."""
+    with contextlib.suppress(OSError):
+        return links.get(index).address or ""
+    return ""
 
 
 def _described(port: int, ours: Mapping[int, str]) -> str:

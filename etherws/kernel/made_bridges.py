@@ -8,10 +8,12 @@ bridges.py, bridge_use.py.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from etherws.errors import DeviceError
-from etherws.kernel import bridge_use, interfaces
+from etherws.kernel import bridge_use, interfaces, links
+from etherws.kernel.device_errors import device_errors
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +31,21 @@ class _Made:
 class MadeBridges:
     """Those of one process, by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: Callable[[str], str] | None = None) -> None:
+        """`address` returns the Ethernet address for a new bridge of a name; None leaves it to the kernel."""
+        self._address = address
         self._made: dict[str, _Made] = {}
         #: The names of all that this process uses.
         self._used: set[str] = set()
 
     def make(self, name: str, *, autoconfigure: bool) -> bool:
         """Make the bridge, unless an interface of that name exists; return whether it was made. Raises DeviceError."""
-        number = interfaces.make_bridge(name, autoconfigure=autoconfigure)
+        with device_errors(f"make the bridge {name}", {}):
+            if links.find(name) is not None:
+                return False
+        # The same as before: whoever talks to this machine by the bridge does not notice.
+        address = self._address(name) if self._address else None
+        number = interfaces.make_bridge(name, autoconfigure=autoconfigure, address=address)
         if number is not None:
             self._made[name] = _Made(number, autoconfigure)
         return number is not None
@@ -56,7 +65,7 @@ class MadeBridges:
         that. Raises DeviceError."""
         made = self._made.get(name)
         if made is not None and since >= REMAKE_DELAY and self.make(name, autoconfigure=made.autoconfigure):
-            log.warning("%s is made again, since nobody else has done so; addresses that it had are gone", name)
+            log.warning("%s is made again, since nobody else has done so; IP addresses that it had are gone", name)
 
     def is_now(self, name: str, number: int) -> None:
         """The bridge of this name has this index. If that is another than before, somebody else has made it, and also

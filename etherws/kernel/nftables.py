@@ -71,10 +71,6 @@ class Table:
             some = [attributes("NFTA_SET_ELEM_", KEY=as_data(value)) for value in listed[start : start + _ELEMENTS]]
             self._add(nft.NFT_MSG_NEWSETELEM, nft.nft_set_elem_list_msg, SET=name, ELEMENTS=some)
 
-    def fill(self, elements: Iterable[bytes]) -> None:
-        """Begin a set with elements: whole requests, as address_sets.requests() makes them."""
-        self._messages += elements
-
     def rule(self, chain: str, *steps: Expression, comment: str = "") -> None:
         """Add a rule at the end of `chain`. Its `steps` are expressions, made in nft_expressions.py."""
         more = {"USERDATA": {"value": comment}} if comment else {}

@@ -1,8 +1,9 @@
-"""Notices that a bridge's own frames come back to it: what it sends goes round, or another machine has its address.
+"""Notices that an interface's own frames come back to it: what it sends goes round, or another machine has its address.
 
-The kernel does not notify of that, since a bridge does not learn its own address. So a packet socket on the bridge
-takes frames from that address. The kernel runs its filter for what goes to this machine only, not for what the bridge
-passes on. Read next: packet_sockets.py, loop_watch.py. Sources: packet(7), Linux net/bridge/br_input.c.
+The interface is a bridge, or a TAP that is in none. The kernel does not notify of that, since a bridge does not learn
+its own address. So a packet socket on the interface takes frames from that address. At a bridge the kernel runs its
+filter for what goes to this machine only, not for what is passed on. Read next: packet_sockets.py, loop_watch.py.
+Sources: packet(7), Linux net/bridge/br_input.c.
 """
 
 from __future__ import annotations
@@ -35,28 +36,30 @@ SEARCH, SEARCH_PAUSE = 1.0, 0.05
 
 
 class OwnFrames:
-    """Watches one bridge."""
+    """Watches one bridge, or one TAP."""
 
-    def __init__(self, bridge: int, address: str, notice: Callable[[int, int | None], None]) -> None:
-        """`bridge` is its index, `address` its Ethernet address.
+    def __init__(
+        self, index: int, address: str, notice: Callable[[int, int | None], None], *, is_bridge: bool = True
+    ) -> None:
+        """`index` is the interface's, `address` its Ethernet address.
 
-        `notice` is called with the bridge's index and the port's, or None if that is not known, once for each time that
-        frames come back again and again. Raises OSError.
+        `notice` is called with the index and, if it is a bridge, the index of the port by which frames come back, or
+        None if that is not known; once for each time that they come again and again. Raises OSError.
         """
-        self._bridge, self._address, self._notice = bridge, b"", notice
+        self._index, self._address, self._notice, self._is_bridge = index, b"", notice, is_bridge
         #: When the last of them came, if they come again and again.
         self.last: float | None = None
         self._socket = packet_sockets.take()
         try:
             self.set_address(address)
-            self._socket.bind((blocking.if_indextoname(bridge), ETH_P_ALL))
+            self._socket.bind((blocking.if_indextoname(index), ETH_P_ALL))
         except OSError:
             packet_sockets.give_back(self._socket)
             raise
         self._greenlet = gevent.spawn(self._watch)
 
     def set_address(self, address: str) -> None:
-        """The bridge has this address now."""
+        """The interface has this address now."""
         raw = bytes.fromhex(address.replace(":", ""))
         if raw != self._address:
             socket_filter.attach(self._socket, socket_filter.frames_from(raw, HEADER))
@@ -75,7 +78,7 @@ class OwnFrames:
         packet_sockets.give_back(self._socket)
 
     def _watch(self) -> None:
-        """Look at what comes, without end: until the bridge is gone."""
+        """Look at what comes, without end: until the interface is gone."""
         recent: deque[float] = deque(maxlen=MOVES)
         while True:
             socket.wait_read(self._socket.fileno())
@@ -87,15 +90,15 @@ class OwnFrames:
             except BlockingIOError:
                 pass
             except OSError as exc:
-                # The bridge is down, or gone.
-                log.debug("whether own frames come back to interface %d is not seen: %s", self._bridge, exc.strerror)
+                # It is down, or gone.
+                log.debug("whether own frames come back to interface %d is not seen: %s", self._index, exc.strerror)
                 if exc.errno != errno.ENETDOWN:
                     return
             if self.last is not None:
                 self.last = now
             elif len(recent) == MOVES and now - recent[0] <= WITHIN:
                 self.last = now
-                self._notice(self._bridge, self._search())
+                self._notice(self._index, self._search() if self._is_bridge else None)
             gevent.sleep(PAUSE)
 
     def _search(self) -> int | None:
@@ -103,7 +106,7 @@ class OwnFrames:
         with contextlib.suppress(OSError), contextlib.ExitStack() as undo:
             sock = packet_sockets.take()
             undo.callback(packet_sockets.give_back, sock)
-            program = socket_filter.frames_from(self._address, HEADER, but_not_on=self._bridge)
+            program = socket_filter.frames_from(self._address, HEADER, but_not_on=self._index)
             socket_filter.attach(sock, program)
             packet_sockets.listen_everywhere(sock)
             deadline = monotonic() + SEARCH
@@ -123,4 +126,4 @@ class OwnFrames:
         if kind == blocking.PACKET_OUTGOING:
             return None
         link = links.get(name)
-        return link.number if link.master == self._bridge else None
+        return link.number if link.master == self._index else None

@@ -2,7 +2,8 @@
 
 gevent's servers accept up to 100 connections in one callback of the event loop. Here a greenlet accepts them in turns,
 so a flood of connections does not hold up sessions. Connections for which there is no room stay in the kernel's queue
-(listen.py). Read next: front_door.py, which each accepted connection passes, and waiting_list.py.
+(listen.py). Of several workers, one that is ahead leaves the next connection to the others for a moment
+(workers/balance.py). Read next: front_door.py, which each accepted connection passes, and waiting_list.py.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import errno
 import logging
 import resource
+import select
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 from gevent.event import Event
@@ -35,6 +37,14 @@ RETRY = 0.5
 #: Seconds without such an error after which the next one is a warning again. Clients come and go at the limit.
 QUIET = 60.0
 
+#: Seconds between two looks at whether another worker has taken a connection that was left to it. It is told of the
+#: connection at the same moment; to begin a turn takes it a millisecond.
+LOOK = 0.002
+
+#: Looks after which the connection is taken all the same: if the others have taken nothing meanwhile, or even if they
+#: take one after another. So nobody waits for more than 10 or 50 ms, whoever hangs or is flooded.
+LOOKS_IN_VAIN, LOOKS = 5, 25
+
 #: What the kernel says then (accept(2)).
 _SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -49,11 +59,27 @@ def allow_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
 
+class Others(Protocol):
+    """The other workers that accept from the same socket: workers/balance.py."""
+
+    def look(self) -> tuple[int, int]:
+        """How many connections to take now, 0 to leave the next to another; and how many the others have."""
+
+    def publish(self, more: int = 0) -> None:
+        """Tell the others how loaded this worker is; `more` connections were accepted a moment ago."""
+
+    def become_full(self, full: bool) -> None:
+        """Tell the others whether this worker can take no more now."""
+
+
 class Accepting:
     """For a gevent server, before its class: accepts connections as described above."""
 
     #: Set by the server after gevent's __init__().
     front_door: FrontDoor
+
+    #: Set by a worker that is one of several.
+    others: Others | None = None
 
     # gevent's.
     loop: Any
@@ -71,6 +97,8 @@ class Accepting:
             self._room = Event()
             self.front_door.waiting.on_room = self._room.set
             self._quiet_until = 0.0
+            # How many to take the next time that the others leave all to this worker.
+            self._in_vain = 1
             self._readable = self.loop.io(self.socket.fileno(), 1)
             self._acceptor = gevent.spawn(self._accept)
         self._room.set()
@@ -78,6 +106,7 @@ class Accepting:
     def stop_accepting(self) -> None:
         """As gevent's."""
         if self._acceptor is not None:
+            self._be_full(True)
             self._acceptor.kill(block=False)
             self._acceptor = None
             self._readable.close()
@@ -86,12 +115,47 @@ class Accepting:
         while True:
             gevent.get_hub().wait(self._readable)
             room = self._wait_for_room()
+            if self.others:
+                room = min(room, self._share(self.others))
+            if not room:
+                continue
             with low_priority.turn(ACCEPT):
                 pause = self._accept_some(room)
             if pause:
+                self._be_full(True)
                 self.front_door.waiting.hang_up_on(ROOM)
                 self._room.clear()
                 self._room.wait(pause)
+                self._be_full(False)
+
+    def _share(self, others: Others) -> int:
+        """How many of the connections that wait this worker should accept. If others have fewer, they get some
+        milliseconds to take them: then 0."""
+        share, before = others.look()
+        looks = in_vain = 0
+        while not share and looks < LOOKS and in_vain < LOOKS_IN_VAIN:
+            gevent.sleep(LOOK)
+            if not self._one_waits():
+                return 0
+            share, now = others.look()
+            looks, in_vain = looks + 1, 0 if now > before else in_vain + 1
+            before = now
+        if share:
+            self._in_vain = 1
+            return share
+        # They have no time for connections. While that lasts, take more each time, so that no queue builds up.
+        share, self._in_vain = self._in_vain, min(2 * self._in_vain, ROOM)
+        return share
+
+    def _one_waits(self) -> bool:
+        """Whether a connection waits in the kernel's queue."""
+        poll = select.poll()
+        poll.register(self.socket.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+    def _be_full(self, full: bool) -> None:
+        if self.others:
+            self.others.become_full(full)
 
     def _wait_for_room(self) -> int:
         """Wait until there is room for another connection; return for how many there is."""
@@ -106,22 +170,26 @@ class Accepting:
                     # Its greenlet has not ended yet.
                     self._room.clear()
             if room > 0:
+                self._be_full(False)
                 return room
+            self._be_full(True)
             self._room.wait(pause)
 
     def _accept_some(self, room: int) -> float:
         """Accept up to `room` connections; return the seconds to wait before the next try, usually 0."""
         end = monotonic() + TURN_SECONDS
-        for _ in range(room):
-            try:
-                accepted = self.do_read()
-            except OSError as exc:
-                return self._failed(exc)
-            if not accepted:
-                break
-            self.do_handle(*accepted)
-            if monotonic() > end:
-                break
+        count = 0
+        try:
+            while count < room and (accepted := self.do_read()):
+                self.do_handle(*accepted)
+                count += 1
+                if monotonic() > end:
+                    break
+        except OSError as exc:
+            return self._failed(exc)
+        finally:
+            if self.others and count:
+                self.others.publish(count)
         return 0.0
 
     def _failed(self, exc: OSError) -> float:

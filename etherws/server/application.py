@@ -8,7 +8,7 @@ nothing. Read next: handshake.py, authenticate.py, tunnels.py.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from urllib.parse import unquote_to_bytes
 
@@ -22,7 +22,9 @@ from etherws.kernel.store import Store
 from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
 from etherws.server import authenticate, gunicorn_workers, handshake, takeover
+from etherws.server.any_ports import AnyPorts
 from etherws.server.http import PRESENCE, UPGRADE
+from etherws.server.login_queue import Limiter
 from etherws.server.presence import UNKNOWN, Presence
 from etherws.server.review import Review
 from etherws.server.takeover import Environ, Headers, StartResponse
@@ -36,21 +38,28 @@ log = logging.getLogger(__name__)
 class Application:
     """A WSGI callable, for one server."""
 
-    def __init__(self, settings: ServerSettings, store: Store | None = None) -> None:
-        """`store` has what the last process left, and keeps what the next one needs; by default there is neither.
-
-        Raises SettingsError if a file of passwords, tokens or rules cannot be used."""
+    def __init__(
+        self,
+        settings: ServerSettings,
+        store: Store | None = None,
+        *,
+        make_ports: Callable[[], AnyPorts] | None = None,
+        limiter: Limiter | None = None,
+    ) -> None:
+        """`store` has what the last process left, and keeps what the next one needs; by default there is neither. In a
+        worker, `make_ports` gives the ports and `limiter` counts the failed logins of all; by default this process has
+        its own. Raises SettingsError if a file of passwords, tokens or rules cannot be used."""
         self.settings = settings
         self.store = store or Store()
         # The URL path of the tunnel. PATH_INFO has the decoded bytes, as latin-1 (PEP 3333).
         self._url_path = unquote_to_bytes(settings.path).decode("latin-1").rstrip("/")
         self._proxies = TrustedProxies(settings.trusted_proxy)
-        self.authenticator = authenticate.Authenticator(settings)
+        self.authenticator = authenticate.Authenticator(settings, limiter)
         self._policy = Reloadable(
             lambda: policy.load(settings.policy) if settings.policy else policy.DEFAULT, [settings.policy]
         )
         self._review = Review(self.authenticator, self._policy)
-        self._tunnels = Tunnels(settings, self._review, self.store)
+        self._tunnels = Tunnels(settings, self._review, self.store, make_ports)
         #: Another server that runs this.
         self._host: gunicorn_workers.Host | None = None
         self._end: gevent.Greenlet[..., DeviceError | None] | None = None
@@ -60,6 +69,16 @@ class Application:
     def start(self) -> str:
         """Make the first TAP, unless that was done before; return its name. Raises DeviceError or SettingsError."""
         return self._tunnels.start()
+
+    @property
+    def ports(self) -> AnyPorts:
+        """What start() has made."""
+        return self._tunnels.ports
+
+    @property
+    def tunnels(self) -> int:
+        """How many clients have a port."""
+        return self._tunnels.count
 
     def reload(self) -> None:
         """Read the files of passwords, tokens and rules again. Within two seconds they also count for the clients that

@@ -31,7 +31,7 @@ from etherws.reloadable import Reloadable
 from etherws.server import handshake
 from etherws.server.forwarded import UNTRUSTED_PROXY
 from etherws.server.http import PRESENCE
-from etherws.server.login_queue import LoginLimiter, LoginQueue
+from etherws.server.login_queue import Limiter, LoginLimiter, LoginQueue
 from etherws.server.origins import Origins
 from etherws.server.own_names import OwnNames
 from etherws.server.presence import UNKNOWN
@@ -70,12 +70,13 @@ class Admission:
 class Authenticator:
     """Finds out who a client is, and refuses those that may not connect."""
 
-    def __init__(self, settings: ServerSettings) -> None:
-        """Raises SettingsError if a file cannot be used."""
+    def __init__(self, settings: ServerSettings, limiter: Limiter | None = None) -> None:
+        """`limiter` counts failed logins, by default those of this process. Raises SettingsError if a file cannot be
+        used."""
         self._origins = Origins(settings.allow_origin, OwnNames())
         self._passwords: Reloadable[Passwords] | None = _file(Passwords, settings.htpasswd)
         self._tokens: Reloadable[Tokens] | None = _file(Tokens, settings.token_file)
-        self._limiter = LoginLimiter()
+        self._limiter = limiter or LoginLimiter()
         self._queue = LoginQueue()
         self._pool: ThreadPool | None = None
         self._log = LogLimit(log)

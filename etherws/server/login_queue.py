@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from gevent.event import AsyncResult
 
@@ -30,6 +30,16 @@ MAX_WAITING_LOGINS = 64
 
 #: Seconds that a login waits at most: etherws's client gives up after ten (settings.py, Retry).
 LOGIN_TIMEOUT = 10.0
+
+
+class Limiter(Protocol):
+    """Counts failed logins. With several workers, one process counts those of all."""
+
+    def wait(self, address: str, now: float) -> float:
+        """As LoginLimiter.wait(). Raises Refused: 503 if nobody can tell."""
+
+    def failed(self, address: str, now: float) -> None:
+        """As LoginLimiter.failed()."""
 
 
 class LoginLimiter:

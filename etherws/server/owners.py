@@ -19,6 +19,7 @@ from etherws.addresses import source_key
 from etherws.kernel.learned import LearnedAddresses
 from etherws.kernel.rules import AGEING
 from etherws.tunnel.rate_limit import Pacer
+from etherws.tunnel.shared_rates import Slot
 
 #: Owners without a port that are remembered. One more, and the one that left first is forgotten. Each takes up to 1 KB.
 OWNERS_MAX = 10_000
@@ -41,6 +42,8 @@ class Owner:
     def __init__(self, key: tuple[str, str]) -> None:
         self.key = key
         self.learned = LearnedAddresses()
+        #: Where the debt of its rate is, if several processes share it (tunnel/shared_rates.py).
+        self.slot: Slot | None = None
         self._pacer: Pacer | None = None
 
     def pacer(self, rate: int) -> Pacer:

@@ -49,6 +49,7 @@ class PortMaker:
         self._bridges = self._interface.bridges
         self._kernel_filters = KernelFilters(self._bridges.links, {one.state.name for one in found})
         self.found: list[tuple[Port, PortState]] = []
+        self._bridges_made = {settings.bridge} if first else set()
         for one in found:
             if one is not first and not one.state.in_use:
                 self._kept.refuse(one, "no client can come back for it, and it is not the first one")
@@ -93,7 +94,14 @@ class PortMaker:
         # The first port's MTU, since a bridge has the lowest of its ports'.
         mtu = profile.mtu or (interfaces.mtu_of(index) if index else self._settings.mtu)
         return self._port(
-            open_tap(pattern, bridge, mtu, taken=taken, accept_ra=self._settings.accept_ra),
+            open_tap(
+                pattern,
+                bridge,
+                mtu,
+                taken=taken,
+                accept_ra=self._settings.accept_ra,
+                address=self._interface.addresses.further,
+            ),
             origin,
         )
 
@@ -183,10 +191,10 @@ class PortMaker:
                 interfaces.set_mtu(index, origin.mtu)
             if index and origin.bridge and origin.bridge != state.bridge:
                 log.warning("%s joins %s, the bridge that is named for it now", tap.name, origin.bridge)
-                self._bridges.make(origin.bridge, autoconfigure=self._settings.accept_ra)
+                self._make_once(origin.bridge)
                 interfaces.join(index, origin.bridge, isolated=rules_of(state.profile).isolated)
             elif index and origin.bridge:
-                self._bridges.make(origin.bridge, autoconfigure=self._settings.accept_ra, take_over=True)
+                self._make_once(origin.bridge)
             port = self._port(tap, origin, self._bridge_before(state, origin))
         except DeviceError as exc:
             if is_first:
@@ -199,6 +207,12 @@ class PortMaker:
         port.changes.extend(state.changes)
         self._kept.use(port, found)
         self.found.append((port, state))
+
+    def _make_once(self, bridge: str) -> None:
+        """Make this bridge of a port that was found, unless it exists. It takes milliseconds to see that."""
+        if bridge not in self._bridges_made:
+            self._bridges.make(bridge, autoconfigure=self._settings.accept_ra, take_over=True)
+            self._bridges_made.add(bridge)
 
     def _known_rules(self, profile: Profile) -> Rules:
         """The rules of this profile that this kernel can enforce; those of no client if it cannot, so that the next one

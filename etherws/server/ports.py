@@ -14,6 +14,7 @@ import gevent
 
 from etherws.access.policy import Profile
 from etherws.errors import DeviceError, NoPort
+from etherws.kernel.loop_watch import LoopWatch
 from etherws.kernel.rules import Rules
 from etherws.kernel.store import Store
 from etherws.server import kept_owners
@@ -57,6 +58,8 @@ class Ports:
         #: All that are not gone.
         self._ports = [self._first]
         self._take_over()
+        self._loops = LoopWatch(lambda: {port.tap.index: port.client.label for port in self._ports})
+        self._loops.start()
 
     def __iter__(self) -> Iterator[Port]:
         """All that are not gone."""
@@ -188,6 +191,7 @@ class Ports:
 
     def close(self) -> None:
         """Remove what was made: the TAPs, and the bridge unless others use it."""
+        self._loops.close()
         self._first.become(State.GONE)
         self._ports.remove(self._first)
         # Closing a TAP takes a moment, in which a session may end and its port go.
@@ -203,6 +207,7 @@ class Ports:
 
     def hand_over(self) -> None:
         """As keep(), but this process uses nothing of it any longer. TAPs, rules and bridges stay as they are."""
+        self._loops.close()
         self.keep()
         for port in self._ports:
             port.become(State.GONE)

@@ -24,13 +24,13 @@ from etherws.access import certificates
 from etherws.addresses import authority
 from etherws.errors import printable, some_of
 from etherws.file_names import absolute
+from etherws.kernel.store import Store
 from etherws.reloadable import Reloadable
 from etherws.server.accepting import Accepting, allow_descriptors
 from etherws.server.application import Application
 from etherws.server.front_door import Address, FrontDoor, TlsContexts
 from etherws.server.http import Handler, speak_http
 from etherws.server.kept_listener import KeptListener
-from etherws.server.listen import UnixListener
 from etherws.server.takeover import Environ, StartResponse
 from etherws.settings import ServerSettings
 
@@ -116,21 +116,13 @@ def serve(
     try:
         name = application.start()
         opened()
-        if rest := application.store.drop_rest():
-            log.warning(
-                "of what the process before has left, this is of no use here: %s", printable(some_of(rest, NAMED))
-            )
+        close_rest(application.store)
         server.start()
-        gevent.signal_handler(signal.SIGHUP, reload, partial(_reload, application, contexts))
+        gevent.signal_handler(signal.SIGHUP, reload, partial(read_again, application, contexts))
         gevent.signal_handler(signal.SIGUSR1, application.log_counters)
         if warning := exposure(server.socket, application, contexts.get().verify_mode if contexts else None):
             log.warning("%s", warning)
-        scheme, path = "wss" if contexts else "ws", application.settings.path
-        if isinstance(sock, UnixListener):
-            ready(f"{name} is up, listening on {address} for {scheme}, path {path}")
-        else:
-            where = authority(address or "*", server.socket.getsockname()[1])
-            ready(f"{name} is up, listening on {scheme}://{where}{path}")
+        ready(started(name, server.socket, address, application.settings.path, tls=contexts is not None))
         stop.wait()
     finally:
         keep = application.store.lasting or handing_over()
@@ -140,7 +132,22 @@ def serve(
         server.stop(timeout=STOP_TIMEOUT)
 
 
-def _reload(application: Application, contexts: TlsContexts | None) -> None:
+def close_rest(store: Store) -> None:
+    """The start is over: close what the process before has left and nobody took."""
+    if rest := store.drop_rest():
+        log.warning("of what the process before has left, this is of no use here: %s", printable(some_of(rest, NAMED)))
+
+
+def started(name: str, sock: Any, address: str | None, path: str, *, tls: bool) -> str:
+    """What to say when all is up: `name` is the first TAP's, `address` the option, `path` the tunnel's."""
+    scheme = "wss" if tls else "ws"
+    if sock.family == socket.AF_UNIX:
+        return f"{name} is up, listening on {address} for {scheme}, path {path}"
+    return f"{name} is up, listening on {scheme}://{authority(address or '*', sock.getsockname()[1])}{path}"
+
+
+def read_again(application: Application, contexts: TlsContexts | None) -> None:
+    """Read all files again."""
     application.reload()
     if contexts:
         contexts.reload()

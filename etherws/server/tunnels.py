@@ -18,13 +18,13 @@ from etherws import features
 from etherws.access.policy import Profile
 from etherws.close_codes import CloseCode
 from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, NoPort, Refused
-from etherws.kernel.loop_watch import LoopWatch
 from etherws.kernel.store import Store
 from etherws.log_limit import LogLimit
 from etherws.server import authenticate, handshake, negotiation, takeover
+from etherws.server.any_ports import AnyPort, AnyPorts
 from etherws.server.authenticate import Admission
 from etherws.server.http import PRESENCE, UPGRADE
-from etherws.server.port import ClientKey, Port
+from etherws.server.port import ClientKey
 from etherws.server.ports import Ports
 from etherws.server.presence import UNKNOWN
 from etherws.server.review import Review
@@ -40,10 +40,18 @@ log = logging.getLogger(__name__)
 class Tunnels:
     """Creates and removes the server's TAPs and sessions."""
 
-    def __init__(self, settings: ServerSettings, review: Review, store: Store) -> None:
-        """`review` is told of each client that gets a port, and stopped with the tunnels. The ports are in `store`."""
-        self._settings, self._review, self._store = settings, review, store
-        self._ports: Ports | None = None
+    def __init__(
+        self,
+        settings: ServerSettings,
+        review: Review,
+        store: Store,
+        make_ports: Callable[[], AnyPorts] | None = None,
+    ) -> None:
+        """`review` is told of each client that gets a port, and stopped with the tunnels. `make_ports` makes the ports
+        when they are needed; by default they are this process's own, and in `store`."""
+        self._settings, self._review = settings, review
+        self._make_ports = make_ports or (lambda: Ports(settings, settings.resume_timeout, store))
+        self._ports: AnyPorts | None = None
         self._starting = BoundedSemaphore(1)
         #: Set when a tunnel is over: its session, None before it runs.
         self._sessions: dict[Event, Session | None] = {}
@@ -51,7 +59,6 @@ class Tunnels:
         #: Whether the last client that came got no port.
         self._full = False
         self._log = LogLimit(log)
-        self._loops = LoopWatch(self._clients)
 
     def start(self) -> str:
         """Make the first TAP, unless that was done before; return its name. Raises DeviceError or SettingsError."""
@@ -59,9 +66,19 @@ class Tunnels:
         with self._starting:
             if self._ports is None:
                 congestion.check(self._settings.congestion)
-                self._ports = Ports(self._settings, self._settings.resume_timeout, self._store)
-                self._loops.start()
+                self._ports = self._make_ports()
             return self._ports.name
+
+    @property
+    def ports(self) -> AnyPorts:
+        """What start() has made."""
+        assert self._ports is not None
+        return self._ports
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._sessions)
 
     def keep(self) -> None:
         """Have the store keep the ports as they are now, for a process that only looks at them."""
@@ -76,7 +93,6 @@ class Tunnels:
         for session in filter(None, self._sessions.values()):
             session.restart() if handing_over else session.stop()
         gevent.wait(list(self._sessions), timeout=timeout)
-        self._loops.close()
         if self._ports is not None and handing_over:
             # Something must still have them: else their descriptors would be closed before the other process comes.
             self._ports.hand_over()
@@ -134,7 +150,7 @@ class Tunnels:
                 del self._sessions[over]
                 over.set()
 
-    def _take(self, environ: Environ, key: ClientKey, profile: Profile, evict: Callable[[], None]) -> Port:
+    def _take(self, environ: Environ, key: ClientKey, profile: Profile, evict: Callable[[], None]) -> AnyPort:
         """The client's port. `evict` has its session end. Raises Refused."""
         # The client may have waited since the application asked.
         self.check()
@@ -152,7 +168,7 @@ class Tunnels:
         self._full = False
         return port
 
-    def _upgrade(self, environ: Environ, headers: Headers, key: ClientKey, port: Port) -> Connection:
+    def _upgrade(self, environ: Environ, headers: Headers, key: ClientKey, port: AnyPort) -> Connection:
         """Send the 101, and take the connection from the HTTP server."""
         mtu = port.tap.mtu()
         bearer = authenticate.bearer(handshake.subprotocols(environ))
@@ -181,11 +197,7 @@ class Tunnels:
         if agreed.mtu and mtu and agreed.mtu != mtu:
             self._log.log(logging.WARNING, "MTU", "%s", features.mtu_warning(name, mtu, client, agreed.mtu))
 
-    def _clients(self) -> dict[int, str]:
-        """Who has each port, or had it last, by the number of its interface."""
-        return {port.tap.index: port.client.label for port in self._ports or ()}
-
-    def _leave(self, port: Port, reason: EtherwsError | None) -> None:
+    def _leave(self, port: AnyPort, reason: EtherwsError | None) -> None:
         """The session has ended. The port is kept for its client, unless one side closed the WebSocket on purpose, and
         not to come back at once."""
         if self._ports is None or self._handing_over:

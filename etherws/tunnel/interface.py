@@ -12,8 +12,10 @@ from collections.abc import Container
 from etherws.errors import DeviceError
 from etherws.kernel import interfaces
 from etherws.kernel.bridges import Bridges
+from etherws.kernel.mac import Addresses
+from etherws.kernel.state_folder import StateFolder
 from etherws.settings import DeviceSettings
-from etherws.tunnel.tap import Tap
+from etherws.tunnel.tap import Address, Tap
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +27,9 @@ class Interface:
         """Make both. `kept` is the TAP of the process whose place this one takes, and is used as it is; `was` is the
         bridge in which it had that: see Bridges.add(). Raises DeviceError; then nothing new is left behind."""
         self._settings = settings
-        self.bridges = Bridges()
+        #: Chooses the addresses of interfaces and bridges.
+        self.addresses = Addresses(settings.role, settings.link, settings.mac, StateFolder(settings.state_dir))
+        self.bridges = Bridges(self._bridge_address)
         try:
             made_bridge = False
             if settings.bridge:
@@ -63,12 +67,17 @@ class Interface:
         self.tap.release()
         self.bridges.close(handing_over=True)
 
+    def _bridge_address(self, name: str) -> str:
+        first = name == self._settings.bridge
+        return self.addresses.first_bridge(name) if first else self.addresses.further_bridge(name)
+
     def _open(self) -> Tap:
         pattern = self._settings.device
         wanted = self._settings.bridge
         # If it is gone, the TAP joins it later.
         bridge = self.bridges.present(wanted) if wanted else None
-        tap = open_tap(pattern, bridge, self._settings.mtu, accept_ra=self._settings.accept_ra)
+        accept_ra, address = self._settings.accept_ra, self.addresses.first
+        tap = open_tap(pattern, bridge, self._settings.mtu, accept_ra=accept_ra, address=address)
         self.bridges.add(tap.index, wanted, device=tap)
         if "%d" in pattern and tap.name != pattern.replace("%d", "0"):
             log.warning("%s is taken; this is %s", pattern.replace("%d", "0"), tap.name)
@@ -94,12 +103,13 @@ def open_tap(
     *,
     taken: Container[str] = frozenset(),
     accept_ra: bool = False,
+    address: Address | None = None,
 ) -> Tap:
     """A TAP in the bridge of this name or index, unless that is None. For the rest see Tap.
 
     Raises DeviceError; then no TAP is left behind.
     """
-    tap = Tap(pattern, mtu, taken=taken, accept_ra=accept_ra)
+    tap = Tap(pattern, mtu, taken=taken, accept_ra=accept_ra, address=address)
     if bridge:
         try:
             before = interfaces.bridge_of(tap.index) if tap.persistent else ""

@@ -18,12 +18,13 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from time import monotonic
+from typing import Protocol
 
 import gevent
 
 from etherws.errors import DESCRIPTORS_HINT, DeviceError, DeviceLost
 from etherws.kernel import interfaces
-from etherws.tunnel import tap_driver
+from etherws.tunnel import tap_device, tap_driver
 from etherws.tunnel.scheduling import TURN_SECONDS
 from etherws.tunnel.tap_device import open_device
 from etherws.tunnel.wire import BATCH_BYTES, Batch, Buffer
@@ -44,6 +45,13 @@ NO_DESCRIPTOR = 2**31 - 1
 FEW_PACKETS = 2
 
 
+class Address(Protocol):
+    """Chooses an Ethernet address: see kernel/mac.py."""
+
+    def __call__(self, name: str, *, persistent: bool) -> str | None:
+        """The address for the interface of this name; None leaves it as it is."""
+
+
 class Tap:
     """One TAP, up and non-blocking. `name` and `index` are those that it had when last looked at: somebody may rename
     it, or move it to another network namespace; see locate()."""
@@ -55,6 +63,7 @@ class Tap:
         *,
         taken: Container[str] = frozenset(),
         accept_ra: bool = False,
+        address: Address | None = None,
     ) -> None:
         """Open the first device that fits `pattern`, and set its MTU in bytes if there is one.
 
@@ -62,7 +71,7 @@ class Tap:
 
         A persistent device that no process has open is taken over, and remains after close(); any other is removed by
         close(). Unless `accept_ra` is set, IPv6 gives a device that is made here no address by itself, and believes no
-        router advertisement there. Raises DeviceError.
+        router advertisement there. `address` chooses its Ethernet address. Raises DeviceError.
         """
         self._fd = open_device(pattern, taken)
         try:
@@ -70,17 +79,19 @@ class Tap:
             self.header = tap_driver.set_header(self._fd, pattern)
             self.name, self.index = tap_driver.name_and_index(self._fd)
             self._begin()
-            interfaces.set_up(self.index, mtu, autoconfigure=self.persistent or accept_ra)
+            mac = address(self.name, persistent=self.persistent) if address else None
+            interfaces.set_up(self.index, mtu, autoconfigure=self.persistent or accept_ra, address=mac)
         except BaseException:
             os.close(self._fd)
             raise
 
     @classmethod
-    def adopt(cls, fd: int, index: int = 0, header: tap_driver.Header | None = None) -> Tap:
+    def adopt(cls, fd: int, index: int = 0, header: tap_driver.Header | None = None, *, borrowed: bool = False) -> Tap:
         """The TAP of a descriptor that another process of etherws has opened. It belongs to the Tap from now on.
 
         `index` is the last one that is known, for a device that is in another network namespace now; `header` is that
-        process's Tap.header. The interface itself is left as it is. Raises DeviceError if this is no TAP, or if its
+        process's Tap.header. If it is `borrowed`, that process keeps the device, and close() closes only this
+        descriptor. The interface itself is left as it is. Raises DeviceError if this is no TAP, or if its
         interface was deleted; then the descriptor is still the caller's, and open.
         """
         tap = cls.__new__(cls)
@@ -97,6 +108,7 @@ class Tap:
         tap.header = tap_driver.set_header(fd, tap.name)
         tap.header = header or tap.header
         tap._begin()
+        tap._borrowed = borrowed
         return tap
 
     def _begin(self) -> None:
@@ -105,6 +117,7 @@ class Tap:
         os.set_inheritable(self._fd, False)
         #: Whether the device was there before, and stays.
         self.persistent = bool(tap_driver.interface(self._fd)[1] & tap_driver.IFF_PERSIST)
+        self._borrowed = False
         self.drops: Counter[str] = Counter()
         self._readable = gevent.get_hub().loop.io(self._fd, 1)
         self._waited = 0.0
@@ -171,7 +184,7 @@ class Tap:
             except OSError:
                 break
         self.drops.clear()
-        self._stop_carrier_timeout()
+        self.stop_carrier_timeout()
         self.unconnected_since = None
         self.carrier(True)
 
@@ -253,6 +266,10 @@ class Tap:
         """
         fd, index = self._fd, None
         self.release()
+        if self._borrowed:
+            # Another process has it open: the kernel removes nothing now.
+            os.close(fd)
+            return
         if self.persistent:
             tap_driver.put_back(fd, self.header)
         elif delete:
@@ -266,11 +283,14 @@ class Tap:
     def release(self) -> None:
         """Use it no longer here; another process has it from now on, or close() follows. The descriptor stays open."""
         self._readable.close()
-        self._stop_carrier_timeout()
+        self.stop_carrier_timeout()
+        if self._borrowed:
+            tap_device.forget_events(self._fd)
         # What is still asked of it must not reach the next file of its number.
         self._fd = NO_DESCRIPTOR
 
-    def _stop_carrier_timeout(self) -> None:
+    def stop_carrier_timeout(self) -> None:
+        """There is a session again, here or in another process: the carrier is not switched off."""
         if self._carrier_timer is not None:
             self._carrier_timer.kill(block=False)
             self._carrier_timer = None

@@ -10,7 +10,9 @@ import errno
 import os
 from collections.abc import Container, Iterator
 
+import gevent
 import pytun
+from gevent.monkey import get_original
 
 from etherws.errors import DeviceError
 from etherws.tunnel import tap_errors
@@ -37,6 +39,20 @@ def open_device(pattern: str, taken: Container[str] = frozenset()) -> int:
                 continue
             raise DeviceError(tap_errors.explained(number, name)) from exc
     raise DeviceError(f"cannot create {pattern}: {PATTERN_MAX} such devices are in use; choose another name")
+
+
+def forget_events(fd: int) -> None:
+    """Have this process's epoll forget the descriptor, which is about to be closed.
+
+    The kernel does that at close() only if nobody else has the device open (epoll(7), questions and answers, 6). Else
+    each frame that comes later would wake the event loop for nothing. Loops without epoll need nothing.
+    """
+    loop = gevent.get_hub().loop.fileno()
+    if loop is None:
+        return
+    # A duplicate, because the object closes what it is made of.
+    with get_original("select", "epoll").fromfd(os.dup(loop)) as epoll, contextlib.suppress(OSError):
+        epoll.unregister(fd)
 
 
 def _names(pattern: str) -> Iterator[str]:

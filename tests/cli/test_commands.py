@@ -363,6 +363,7 @@ def test_values_of_headers_are_not_in_the_list_of_processes(host: Host, tmp_path
     assert f"warning: {secret} is open to everyone on this machine" in output
 
 
+@pytest.mark.vm_too
 def test_without_rights_the_message_names_them(host: Host, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
@@ -376,6 +377,7 @@ def test_without_rights_the_message_names_them(host: Host, tmp_path: Path) -> No
     assert "ethws0" not in host.links()
 
 
+@pytest.mark.vm_too
 def test_a_missing_tun_driver_is_named(host: Host) -> None:
     process = host.etherws_without_tun("server", "--port", "0")
     fails(process, "cannot open /dev/net/tun: No such file", "modprobe tun")

@@ -160,6 +160,7 @@ def test_a_second_interrupt_does_not_stop_the_clean_up(demos: Demos) -> None:
     demos.check_nothing_is_left()
 
 
+@pytest.mark.vm_too
 def test_it_runs_without_root(demos: Demos) -> None:
     change = TUN.format(mode="0o666") + NOBODY
     if not demos.nobody_can_read_this():
@@ -180,6 +181,7 @@ def test_it_runs_without_root(demos: Demos) -> None:
     ],
     ids=["no tun", "a tun of root's own", "no user namespaces"],
 )
+@pytest.mark.vm_too
 def test_what_is_missing_is_named(demos: Demos, change: str, words: tuple[str, ...]) -> None:
     if change.endswith(NOBODY) and not demos.nobody_can_read_this():
         pytest.skip("another user cannot read this Python or this checkout")

@@ -23,8 +23,28 @@ FORMS = {"--header": "@{}", "--address": "unix:{}"}
 
 #: Every option that names a file, of both commands: a change here is a change of what users can do.
 NAMED = {
-    "client": {"cacert", "certfile", "header", "keyfile", "password_file", "pidfile", "pinnedpubkey", "token_file"},
-    "server": {"address", "certfile", "client_ca", "htpasswd", "keyfile", "pidfile", "policy", "token_file"},
+    "client": {
+        "cacert",
+        "certfile",
+        "header",
+        "keyfile",
+        "password_file",
+        "pidfile",
+        "pinnedpubkey",
+        "state_dir",
+        "token_file",
+    },
+    "server": {
+        "address",
+        "certfile",
+        "client_ca",
+        "htpasswd",
+        "keyfile",
+        "pidfile",
+        "policy",
+        "state_dir",
+        "token_file",
+    },
 }
 
 

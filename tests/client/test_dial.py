@@ -531,6 +531,7 @@ def test_of_several_errors_the_most_useful_is_reported(host: Host, ends: list[tu
         connect_first(addresses(*ends))
 
 
+@pytest.mark.vm_too
 def test_broken_ipv6_does_not_prevent_the_connection(half: tuple[Host, int], tmp_path: Path) -> None:
     host, _ = half
     names = tmp_path / "hosts"

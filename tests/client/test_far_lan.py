@@ -139,6 +139,7 @@ def test_an_unknown_word_is_told(host: Host, value: str, words: str) -> None:
     assert words in client.output
 
 
+@pytest.mark.vm_too
 def test_a_machine_that_cannot_filter_is_an_error_at_the_start(host: Host) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give its rights up")

@@ -303,7 +303,7 @@ def test_a_bridge_that_cannot_be_made_again_holds_no_other_up(
     interfaces.join(index_of(lan, "port"), "br7")
     settle(lambda: bridges._members[index_of(lan, "port")][0].name == "br7")
 
-    def fails(name: str, *, autoconfigure: bool = False) -> int:
+    def fails(name: str, *, autoconfigure: bool = False, address: str | None = None) -> int:
         raise DeviceError(f"cannot make the bridge {name}: no")
 
     monkeypatch.setattr(interfaces, "make_bridge", fails)

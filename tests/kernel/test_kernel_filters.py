@@ -65,6 +65,7 @@ def test_the_kernel_is_asked_before_it_is_needed(host: Host) -> None:
         assert not nftables.table_handles()
 
 
+@pytest.mark.vm_too
 def test_without_the_right_to_filter_the_hint_is_told(host: Host) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give its rights up")

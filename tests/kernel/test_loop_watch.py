@@ -110,8 +110,34 @@ def test_own_frames_that_come_back_are_one_warning_with_the_port(
     assert lines(caplog) == [
         "frames go in a loop: what br0 itself sends comes back to it by port (192.0.2.7 as 'anna'). Take the port out"
         " of br0, or turn spanning tree on: ip link set br0 type bridge stp_state 1. Or another machine uses the"
-        " address of br0",
+        " address of br0; then give one of the two another (--mac, or ip link set br0 address)",
         "br0 no longer gets its own frames back",
+    ]
+
+
+def test_a_twin_of_a_port_that_is_in_no_bridge_is_one_warning_with_who_it_is(
+    lan: Host,
+    ports: dict[int, str],
+    watch: LoopWatch,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    port = index_of(lan, "port")
+    with lan.netlink() as route:
+        route.link("set", index=port, master=0)
+    settle(lambda: port in watch._own)
+    own, far = lan.frames("port"), lan.frames("far-port")
+    for _ in range(3 * loops.MOVES):
+        # What it sends itself is no reason.
+        own.send(from_(address(lan, "port")))
+    settle(lambda: lines(caplog), lambda: far.send(from_(address(lan, "port"))))
+    monkeypatch.setattr(own_frames, "QUIET", 0.1)
+    settle(lambda: len(lines(caplog)) > 1)
+    assert lines(caplog) == [
+        f"192.0.2.7 as 'anna' sends frames from the address of port itself, {address(lan, 'port')}: either another"
+        " machine has this address, such as a clone of this one, or what this machine sends goes round and comes back."
+        " Give one of the two machines another address (--mac), or look for a second way between the two LANs",
+        "port no longer gets its own frames back",
     ]
 
 
@@ -133,10 +159,11 @@ def test_a_port_that_changes_its_bridge_is_watched_there(
     lan.bridge("br1", "port")
     settle(lambda: set(watch._own) == {index_of(lan, "br0"), index_of(lan, "br1")})
     lan.delete_link("br1")
-    settle(lambda: set(watch._own) == {index_of(lan, "br0")})
+    # A port that is in no bridge is watched itself.
+    settle(lambda: set(watch._own) == {index_of(lan, "br0"), index_of(lan, "port")})
     # The second of ours is watched as well, but not in a bridge that is gone.
     lan.delete_link("br0")
-    settle(lambda: not watch._own)
+    settle(lambda: set(watch._own) == set(ports))
 
 
 def test_a_port_that_somebody_puts_into_a_bridge_is_watched_there_at_once(

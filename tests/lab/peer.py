@@ -37,10 +37,13 @@ def request(first: str = "GET / HTTP/1.1", /, **changes: str | None) -> bytes:
 class Peer:
     """A client made of a bare socket, to whom no rule applies."""
 
-    def __init__(self, host: Host, address: tuple[str, int] = ("127.0.0.1", 80), *, tls: bool = False) -> None:
-        """With `tls`, whatever the server's certificate is."""
+    def __init__(
+        self, host: Host, address: tuple[str, int] = ("127.0.0.1", 80), *, source: str = "", tls: bool = False
+    ) -> None:
+        """From the address `source`, if given. With `tls`, whatever the server's certificate is."""
         self._socket = host.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.settimeout(PATIENCE)
+        self._socket.bind((source, 0))
         self._socket.connect(address)
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -130,9 +133,9 @@ def basic(text: str | bytes) -> str:
     return "Basic " + base64.b64encode(text.encode() if isinstance(text, str) else text).decode()
 
 
-def asked(host: Host, address: str = "127.0.0.1", **headers: str | None) -> tuple[bytes, bytes]:
-    """What an upgrade request with these headers is answered: the status line, and all of it."""
-    peer = Peer(host)
+def asked(host: Host, source: str = "", **headers: str | None) -> tuple[bytes, bytes]:
+    """What an upgrade request with these headers, from this address, is answered: the status line, and all of it."""
+    peer = Peer(host, source=source)
     peer.say(request(**headers))
     head = peer.head()
     if head.startswith(b"HTTP/1.1 101 "):

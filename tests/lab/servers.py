@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from tests.lab.hosts import PATIENCE, Host, Process
 
@@ -85,4 +86,5 @@ def gunicorn(host: Host, *arguments: str, worker: str = "etherws.worker.Worker",
     """Start gunicorn with our application."""
     # No control socket: its file would lie in the home directory.
     options = ["-k", worker, "--no-control-socket", "--access-logfile", "-", *arguments]
-    return host.run(sys.executable, "-m", "gunicorn", *options, "etherws.wsgi", env=env)
+    # Its script: started by -m, gunicorn cannot start itself again (USR2), because its own folder is in sys.path then.
+    return host.run(str(Path(sys.executable).with_name("gunicorn")), *options, "etherws.wsgi", env=env)

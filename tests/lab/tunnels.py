@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 import socket
 import threading
+from collections.abc import Callable, Iterator
 
 from tests.lab.hosts import PATIENCE, Host
 from tests.lab.pki import Certificate
@@ -65,3 +67,30 @@ def add_addresses(host: Host, name: str, *addresses: str) -> None:
     """Give the interface addresses, at once usable."""
     for value in addresses:
         host.command(f"ip addr add {value} dev {name}" + (" nodad" if ":" in value else ""))
+
+
+@contextlib.contextmanager
+def conversation(one: Host, other: Host, address: str) -> Iterator[Callable[[int], None]]:
+    """One TCP connection from `one` to `address` on `other`. What it yields sends so many random bytes each way, and
+    fails unless they arrive as they were."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener, near = other.socket(family, socket.SOCK_STREAM), one.socket(family, socket.SOCK_STREAM)
+    listener.bind((address, 0))
+    listener.listen()
+    near.settimeout(2 * PATIENCE)
+    near.connect(listener.getsockname())
+    far, _ = listener.accept()
+    other.keep(far).settimeout(2 * PATIENCE)
+
+    def carry(size: int) -> None:
+        for sender, receiver in ((near, far), (far, near)):
+            data = random.Random(size).randbytes(size)
+            sending = threading.Thread(target=sender.sendall, args=(data,))
+            sending.start()
+            got = bytearray()
+            while len(got) < size and (piece := receiver.recv(1 << 16)):
+                got += piece
+            sending.join()
+            assert got == data
+
+    yield carry

@@ -17,7 +17,7 @@ from gevent.server import StreamServer
 
 from etherws.server import accepting as accepting_module
 from etherws.server import waiting_list
-from etherws.server.accepting import ACCEPT, Accepting
+from etherws.server.accepting import ACCEPT, LOOKS, LOOKS_IN_VAIN, ROOM, Accepting
 from etherws.server.front_door import Admitted, FrontDoor
 from etherws.settings import ServerSettings
 from etherws.tunnel.scheduling import low_priority
@@ -191,3 +191,110 @@ def test_a_turn_ends_after_its_time(echo: Echo, monkeypatch: pytest.MonkeyPatch)
         assert echo._accept_some(16) == 0.0
         # The second one is left to the next turn.
         assert echo.tries == 1
+
+
+class Others:
+    """Other workers, as the test says: what look() gives next, and the last of these for ever."""
+
+    def __init__(self, *looks: tuple[int, int]) -> None:
+        self.looks = list(looks)
+        self.count = 0
+        self.said: list[object] = []
+
+    def look(self) -> tuple[int, int]:
+        self.count += 1
+        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+
+    def publish(self, more: int = 0) -> None:
+        self.said.append(more)
+
+    def become_full(self, full: bool) -> None:
+        if full:
+            self.said.append("full")
+
+
+def among(echo: Echo, *looks: tuple[int, int]) -> Others:
+    echo.others = others = Others(*looks)
+    return others
+
+
+def test_who_is_not_ahead_takes_connections_at_once(echo: Echo) -> None:
+    others = among(echo, (2, 5))
+    socks = connect(echo, 4)
+    assert all(map(echoed, socks))
+    # Never more than it should, and the others are told of each batch.
+    assert all(isinstance(count, int) and count <= 2 for count in others.said)
+    assert sum(count for count in others.said if isinstance(count, int)) == 4
+    close(socks)
+
+
+def test_who_is_ahead_leaves_a_connection_to_one_that_takes_it(echo: Echo) -> None:
+    others = among(echo, (0, 5))
+    (sock,) = connect(echo, 1)
+    while not others.count:
+        gevent.sleep(0)
+    # This is the other worker: it has the same socket.
+    taken, _ = StreamServer.do_read(echo)
+    gevent.sleep(0.01)
+    assert echo.tries == 0
+    assert others.said == []
+    close([sock, taken])
+
+
+def test_one_that_is_left_is_taken_after_some_looks(echo: Echo) -> None:
+    others = among(echo, (0, 5))
+    (sock,) = connect(echo, 1)
+    assert echoed(sock)
+    assert others.count == LOOKS_IN_VAIN + 1
+    assert others.said == [1]
+    close([sock])
+
+
+def test_others_that_take_some_get_more_time_but_not_for_ever(echo: Echo) -> None:
+    others = among(echo, *((0, number) for number in range(2 * LOOKS)))
+    (sock,) = connect(echo, 1)
+    assert echoed(sock)
+    assert others.count == LOOKS + 1
+    close([sock])
+
+
+def test_a_queue_that_others_do_not_take_is_taken_in_growing_parts(echo: Echo) -> None:
+    # Nobody answers, so that all stay: 1, 2, 4, 8 and so on; not LOOKS_IN_VAIN looks for each of them.
+    others = among(echo, (0, 5))
+    echo.answers.clear()
+    socks = connect(echo, 40)
+    while echo.front_door.waiting.count < 40:
+        gevent.sleep(0.001)
+    assert others.said[:5] == [1, 2, 4, 8, ROOM]
+    # When the others have caught up, that begins anew.
+    others.looks = [(1, 9), (0, 9)]
+    more = connect(echo, 2)
+    while echo.front_door.waiting.count < 42:
+        gevent.sleep(0.001)
+    assert others.said[-2:] == [1, 1]
+    echo.answers.set()
+    close(socks + more)
+
+
+def test_the_others_know_when_there_is_no_room_and_at_the_end(echo: Echo) -> None:
+    others = among(echo, (ROOM, 0))
+    echo.front_door.waiting.limit = 1
+    echo.answers.clear()
+    socks = connect(echo, 2)
+    socks[0].sendall(b"hello")
+    while "full" not in others.said:
+        gevent.sleep(0.001)
+    echo.stop_accepting()
+    assert others.said[-1] == "full"
+    echo.answers.set()
+    close(socks)
+
+
+def test_the_others_know_when_descriptors_have_run_out(echo: Echo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accepting_module, "RETRY", 0.001)
+    others = among(echo, (ROOM, 0))
+    echo.errors = [OSError(errno.EMFILE, "too many")]
+    (sock,) = connect(echo, 1)
+    assert echoed(sock)
+    assert others.said == ["full", 1]
+    close([sock])

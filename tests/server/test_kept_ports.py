@@ -470,6 +470,17 @@ def test_of_two_first_ports_one_is_a_further_one(lives: Lives) -> None:
     assert sum(port is lives.ports._first for port in lives.ports) == 1
 
 
+@pytest.mark.parametrize("name", ["ethws0", "e"])
+def test_addresses_that_look_like_a_place_for_a_name_stay_what_they_are(lives: Lives, name: str) -> None:
+    # 3a is the colon.
+    listed = "3a:3a:3a:3a:3a:3a"
+    profile = Profile(macs=frozenset({listed, "02:00:00:00:00:01"}))
+    lives.join(ALICE, profile)
+    lives.crash(lambda: lives.host.set_link("ethws0", ifname=name))
+    (port,) = lives.ports
+    assert addresses(port) == {bytes.fromhex(text.replace(":", "")) for text in ("02:00:00:00:00:01", listed)}
+
+
 def test_rules_that_cannot_be_put_in_all_at_once_are_put_in_one_by_one(
     lives: Lives, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

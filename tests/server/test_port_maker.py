@@ -284,3 +284,15 @@ def test_a_bridge_that_was_made_here_and_goes_together_with_its_interface_is_mad
         assert "ethws0 had been deleted and is made anew; br0 is gone too, and is joined as soon as" in caplog.text
         settle(lambda: "br0" in host.links() and host.links()[tap.name].get("master") == host.links()["br0"]["index"])
     assert "br0" not in host.links()
+
+
+def test_the_addresses_of_all_ports_and_bridges_are_the_same_after_a_restart(host: Host) -> None:
+    found: list[list[str]] = []
+    for _ in range(2):
+        with serving(host) as ports:
+            taken = [take(ports, ALICE), take(ports, BOB), take(ports, CAROL, Profile(bridge="br1"))]
+            names = [*(port.tap.name for port in taken), "br0", "br1"]
+            found.append([str(host.links()[name].get("address")) for name in names])
+    assert found[0] == found[1]
+    assert len(set(found[0])) == 5
+    assert [address[:2] for address in found[0]] == ["fe", "fe", "fe", "02", "02"]

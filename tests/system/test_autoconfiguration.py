@@ -115,6 +115,7 @@ def test_a_link_local_address_can_be_added(hosts: tuple[Host, Host]) -> None:
 
 @pytest.mark.parametrize("options", [[], ["--bridge", "br0"]], ids=["alone", "bridge"])
 @pytest.mark.parametrize("default", ["0", "1"])
+@pytest.mark.vm_too
 def test_where_settings_are_read_only_the_log_says_what_to_try(host: Host, options: list[str], default: str) -> None:
     host.needs_mounts()
     code = (

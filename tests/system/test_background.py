@@ -219,6 +219,7 @@ def test_signals_log_counters_and_end_nothing(host: Host) -> None:
     assert client.running
 
 
+@pytest.mark.vm_too
 def test_a_full_disk_leaves_no_file_and_nothing_that_runs(host: Host, tmp_path: Path) -> None:
     host.needs_mounts()
     full = tmp_path / "full"

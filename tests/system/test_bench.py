@@ -130,6 +130,7 @@ def test_a_peer_that_ends_is_a_failure(root: None, tmp_path: Path) -> None:
     assert "failed: round 1/1, pump: cc -O2" in done.stdout
 
 
+@pytest.mark.vm_too
 def test_emulated_path(root: None) -> None:
     with Lab() as lab:
         with lab.lossy():
@@ -270,6 +271,7 @@ def test_two_checkouts_are_compared_in_small_numbers_too(root: None, tmp_path: P
     assert found["machine"]["congestion control outside"] == "cubic"
 
 
+@pytest.mark.vm_too
 def test_a_checkout_that_would_run_other_code_is_refused(root: None, tmp_path: Path) -> None:
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/bin/python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
@@ -305,9 +307,13 @@ def test_each_sort_of_hostile_input_is_measured_in_small_numbers_too(root: None,
     if not (ROOT / ".venv/bin/python").exists():
         pytest.skip("this checkout has no .venv")
     kinds = ",".join(SOME_KINDS)
-    command = [sys.executable, "bench/hostile.py", "--connections", "2", "--seconds", "0.2", "--kinds", kinds]
+    command = [sys.executable, "bench/hostile.py", "--connections", "2", "--seconds", "0.2", "--stream", "200"]
     done = subprocess.run(
-        [*command, "--json", str(tmp_path / "json")], cwd=ROOT, capture_output=True, text=True, timeout=900
+        [*command, "--kinds", kinds, "--json", str(tmp_path / "json")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     rows = {row["kind"]: row for row in json.loads((tmp_path / "json").read_text())["rows"]}
@@ -429,6 +435,13 @@ def test_everything_at_once_is_measured_in_small_numbers_too(root: None) -> None
     assert found["cuts"] == {"reset": 2, "client-killed": 1}
     assert found["TCP connections, all hashes equal"] >= 5
     assert not found["held more than before"]
+
+
+def test_restarts_of_the_server_are_measured_in_small_numbers_too(root: None) -> None:
+    command = [sys.executable, "bench/restarts.py", "--restarts", "1", "--steady", "0.1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["restarts"] == 1
 
 
 def test_a_stalled_client_is_measured_in_small_numbers_too(root: None) -> None:

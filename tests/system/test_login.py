@@ -96,27 +96,45 @@ REFUSED: dict[str, str | None] = {
 }
 
 
+@pytest.fixture(scope="module")
+def shared_files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """Files for the server that all refused logins share."""
+    return Files(tmp_path_factory.mktemp("login"))
+
+
+@pytest.fixture(scope="module")
+def shared_server(shared_host: Host, shared_files: Files) -> Process:
+    """The server."""
+    return start(shared_host, *shared_files.options)
+
+
 @pytest.mark.parametrize("case", REFUSED)
-def test_wrong_credentials_are_refused_before_the_101(host: Host, files: Files, tell: Tell, case: str) -> None:
-    server = start(host, *files.options)
-    header = REFUSED[case]
+def test_wrong_credentials_are_refused_before_the_101(
+    shared_host: Host, shared_server: Process, shared_files: Files, tell: Tell, case: str
+) -> None:
+    host, server, files = shared_host, shared_server, shared_files
+    # One who fails too often has to wait: each case has an address of its own.
+    source = f"127.0.1.{list(REFUSED).index(case) + 1}"
+    header, begins = REFUSED[case], len(server.output)
     if header is not None:
         stored = files.tokens.read_text().rpartition(":")[2].strip()
         encoded = header.replace("{token}", files.token).replace("{revoked}", files.revoked)
         header = encoded.replace("{hash}", stored).replace("{token:.42}", files.token[:42])
     if case == "token as a password":
         header = basic(f"robot:{files.token}")
-    status, answer = asked(host, Authorization=header)
+    status, answer = asked(host, source, Authorization=header)
     assert status == b"HTTP/1.1 401 Unauthorized"
     assert b'\r\nWWW-Authenticate: Basic realm="etherws", charset="UTF-8"\r\n' in answer
     assert b'\r\nWWW-Authenticate: Bearer realm="etherws"\r\n' in answer
     tell(f"login: {case}", body(answer), "(a bare socket)", "401, connection closed")
     # And the next one is served.
-    assert asked(host, Authorization=basic(f"alice:{PASSWORD}"))[0].startswith(b"HTTP/1.1 101 ")
-    server.says("as 'alice' joined")
-    assert "Traceback" not in server.output
+    assert asked(host, source, Authorization=basic(f"alice:{PASSWORD}"))[0].startswith(b"HTTP/1.1 101 ")
+    until(lambda: " left ethws0" in server.output[begins:], "the end of the session")
+    output = server.output[begins:]
+    assert "as 'alice' joined" in output
+    assert "Traceback" not in output
     for secret in (WRONG, PASSWORD, files.token, files.revoked, header or "-none-"):
-        assert secret not in server.output
+        assert secret not in output
 
 
 def test_right_credentials_are_taken(host: Host, files: Files) -> None:

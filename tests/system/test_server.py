@@ -19,12 +19,17 @@ from tests.lab.peer import Peer, masked, request
 from tests.lab.pki import Certificate
 
 
-@pytest.fixture
-def server(host: Host) -> Process:
+def serve(host: Host) -> Process:
     """A server on port 80."""
     running = host.etherws("server", "--foreground", "--address", "127.0.0.1")
     running.says("listening")
     return running
+
+
+@pytest.fixture
+def server(host: Host) -> Process:
+    """As serve()."""
+    return serve(host)
 
 
 def test_a_plain_request_is_told_what_this_is(host: Host, server: Process) -> None:
@@ -70,10 +75,17 @@ REFUSED = {
 }
 
 
+@pytest.fixture(scope="module")
+def shared_server(shared_host: Host) -> Process:
+    """A server for all requests that are refused."""
+    return serve(shared_host)
+
+
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_bad_request_is_refused_before_the_101(host: Host, server: Process, case: str) -> None:
+def test_a_bad_request_is_refused_before_the_101(shared_host: Host, shared_server: Process, case: str) -> None:
     data, status, words = REFUSED[case]
-    peer = Peer(host)
+    before = shared_server.output
+    peer = Peer(shared_host)
     with contextlib.suppress(ConnectionError):
         peer.say(data)
     everything = peer.rest()
@@ -81,8 +93,9 @@ def test_a_bad_request_is_refused_before_the_101(host: Host, server: Process, ca
     assert words in everything
     assert b"\r\n\r\n" in everything
     # Nothing of it in the log, let alone a traceback; and the next one is served.
-    assert server.output.count("\n") == 1, server.output
-    Peer(host).upgraded()
+    assert shared_server.output == before
+    Peer(shared_host).upgraded().end()
+    shared_server.says("left ethws0", before.count("left ethws0") + 1)
 
 
 def test_a_client_of_0_2_and_browsers_are_let_in(host: Host, server: Process) -> None:

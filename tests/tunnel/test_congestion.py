@@ -93,6 +93,7 @@ def test_on_loopback_nothing_is_changed_without_need(host: Host) -> None:
         assert congestion(one) == before
 
 
+@pytest.mark.vm_too
 def test_bbr_is_left_again_where_much_passes(host: Host) -> None:
     one, other = tcp_pair(host)
     with one, other:
@@ -152,6 +153,7 @@ def test_a_congestion_control_is_checked_by_name() -> None:
 
 
 @pytest.mark.parametrize(("rate", "window"), [(1_000_000, RECEIVE_WINDOW_MIN), (80_000_000, 100_000)])
+@pytest.mark.vm_too
 def test_little_more_than_the_path_holds_waits_here(host: Host, rate: int, window: int) -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(host.namespace.inside())

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from collections.abc import Callable
+from pathlib import Path
 
+import gevent
 import pytest
+from gevent.event import Event
 
 from etherws.errors import DeviceError
 from etherws.kernel import interfaces
 from etherws.tunnel.tap import Tap
+from etherws.tunnel.tap_device import forget_events
 from etherws.tunnel.tap_driver import RENAMES_MAX
-from tests.lab.hosts import IFF_UP, Host
+from etherws.tunnel.wire import VNET_BYTES
+from tests.lab.frames import frame
+from tests.lab.hosts import IFF_UP, PATIENCE, Host
 
 
 def test_a_device_that_is_made_is_removed_and_a_persistent_one_stays(host: Host) -> None:
@@ -72,3 +80,33 @@ def test_a_device_that_is_deleted_at_once_is_an_error(host: Host, monkeypatch: p
     when_asked(monkeypatch, host.delete_link)
     with host.namespace.inside(), pytest.raises(DeviceError, match="was it deleted"):
         Tap("ethws0")
+
+
+def test_a_persistent_device_that_was_lent_keeps_what_its_owner_has_set(host: Host) -> None:
+    host.command("ip tuntap add mine mode tap")
+    with host.namespace.inside(), contextlib.closing(Tap("mine")) as owner:
+        lent = Tap.adopt(os.dup(owner.fileno()), borrowed=True)
+        lent.begin(offload=True)
+        lent.close()
+        # The header is still before each frame: without it, these bytes would be no frame.
+        owner.write_batch([bytes(VNET_BYTES) + frame(14)])
+        assert not owner.drops
+        assert "mine" in host.links()
+
+
+def test_a_device_that_was_lent_wakes_nobody_after_it_was_given_back(host: Host) -> None:
+    """Its owner has it open still, and frames come: the kernel would tell of them for ever (epoll(7))."""
+    with host.namespace.inside(), contextlib.closing(Tap()) as owner:
+        lent = Tap.adopt(os.dup(owner.fileno()), borrowed=True)
+        fd = lent.fileno()
+        came = Event()
+        lent.on_readable(came.set)
+        heard = host.frames("ethws0")
+        heard.send(frame(60))
+        assert came.wait(PATIENCE)
+        watched = f"/proc/self/fdinfo/{gevent.get_hub().loop.fileno()}"
+        assert re.search(rf"tfd: +{fd} ", Path(watched).read_text())
+        lent.close()
+        assert not re.search(rf"tfd: +{fd} ", Path(watched).read_text())
+        # A loop that never asked the kernel, or has no epoll, needs nothing.
+        forget_events(fd)

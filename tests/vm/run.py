@@ -2,100 +2,109 @@
 
 What the kernel here or a container may lack (systemd as PID 1, VLANs, VRF, netem, bonds) is tested in a guest of QEMU,
 on Debian's own kernel. The guest has its root on one disk, the checkout on another, and no network. What it writes to
-them is gone with it. It runs pytest on the tests of mark ``vm``; what pytest prints is printed here, and its exit
-status is ours. How the root is made: tests/vm/image.py.
+them is gone with it. It runs pytest on the tests of the marks ``vm`` and ``vm_too``, or a script of bench/; what that
+prints is printed here, and its exit status is ours. How it boots: machine.py. How its root is made: image.py.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import re
+import shlex
+import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 from tests.lab import debian
-from tests.vm.image import CHECKOUT_SIZE, make_disk, root_disk
+from tests.vm import machine
+from tests.vm.image import CHECKOUT_SIZE, PYTHON, SCRIPT, make_disk, root_disk
 
-#: Seconds until pytest begins under KVM. Where a machine is itself a guest, KVM may start a guest that does nothing.
-KVM_START = 40
-
-#: Seconds for a run. QEMU alone, without KVM, takes some five times as long as the machine.
-TIMEOUT = 2400
+#: Minutes for the tests, and for a script of figures.
+TESTS_LIMIT, FIGURES_LIMIT = 25, 240
 
 #: Seconds that a test waits for a thing, without KVM: five times those of tests/lab/hosts.py.
 PATIENCE = 100
 
+#: Seconds after which pytest prints where a test stands, and goes on.
+FAULT_TIMEOUT = 240
 
-def boot(disk: Path, checkout: Path, log: Path, *, kvm: bool) -> int | None:
-    """Run a machine to its end and print what its tests print. Returns their exit status, or None if there is none. Its
-    console goes to `log`."""
-    command = ["qemu-system-x86_64", "-nodefaults", "-display", "none", "-no-reboot", "-nic", "none", "-m", "2G"]
-    command += ["-accel", "kvm", "-cpu", "host"] if kvm else ["-accel", "tcg,thread=multi", "-cpu", "max"]
-    command += ["-smp", str(min(4, os.cpu_count() or 1)), "-device", "virtio-rng-pci"]
-    # With the emulated HPET as its clock, a guest stood still for minutes on a machine that had little else to do.
-    command += ["-machine", "pc,hpet=off", "-kernel", str(disk / "vmlinuz"), "-initrd", str(disk / "initrd.img")]
-    command += ["-append", "root=/dev/vda rw console=ttyS0 panic=-1"]
-    for path in (disk / "root.ext4", checkout):
-        command += ["-drive", f"file={path},format=raw,if=virtio,snapshot=on"]
-    command += ["-serial", f"file:{log}", "-serial", "stdio"]
-    status = None
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as machine:
-        late = threading.Timer(KVM_START if kvm else TIMEOUT, machine.kill)
-        late.start()
-        assert machine.stdout is not None
-        for line in machine.stdout:
-            if line.startswith("begin"):
-                late.cancel()
-                late = threading.Timer(TIMEOUT, machine.kill)
-                late.start()
-            elif found := re.match(r"exit status (\d+)", line):
-                status = int(found[1])
-            else:
-                print(line, end="", flush=True)
-        machine.wait()
-        late.cancel()
-    return status
+#: The tests that run there.
+MARKS = ("vm", "vm_too")
 
 
-def arguments() -> list[str]:
-    """pytest's, beside those of our command line: only the files that have such a test are imported, which takes long
-    without KVM."""
-    files = (
-        path for path in sorted((debian.CHECKOUT / "tests").rglob("test_*.py")) if "pytest.mark.vm" in path.read_text()
-    )
+def script(options: argparse.Namespace, rest: list[str], *, kvm: bool) -> str:
+    """What the machine runs."""
+    environ = "" if kvm else f"export PATIENCE={PATIENCE}\n"
+    if options.figures:
+        return f"{environ}exec {PYTHON} {shlex.join(rest)}\n"
+    # Only the files that have such a test are imported, which takes long without KVM.
+    marks = tuple(f"pytest.mark.{mark}" for mark in MARKS)
+    tests = sorted((debian.CHECKOUT / "tests").rglob("test_*.py"))
+    files = [path for path in tests if any(mark in path.read_text() for mark in marks)]
     paths = " ".join(str(path.relative_to(debian.CHECKOUT)) for path in files)
-    color = "yes" if sys.stdout.isatty() else "no"
-    return ["-p", "no:cacheprovider", f"--color={color}", "-o", f"testpaths={paths}", *sys.argv[1:]]
+    command = ["-m", " or ".join(MARKS), "-p", "no:cacheprovider", "-p", "tests.vm.nothing_skipped", "-o"]
+    command += [f"testpaths={paths}", "-o", f"faulthandler_timeout={FAULT_TIMEOUT}"]
+    command += [f"--color={'yes' if sys.stdout.isatty() else 'no'}", "-v", *rest]
+    return f"{environ}exec {PYTHON} -m pytest {shlex.join(command)}\n"
+
+
+def attempt(disk: Path, options: argparse.Namespace, rest: list[str], log: Path, *, kvm: bool) -> machine.Result:
+    """One boot with the checkout as it is now; says what came of it."""
+    how = "with KVM" if kvm else "without KVM"
+    with tempfile.TemporaryDirectory(prefix="etherws-vm-") as temporary:
+        files, checkout = Path(temporary) / "files", Path(temporary) / "checkout.ext4"
+        debian.copy_checkout(files, changes=True)
+        (files / SCRIPT).write_text(script(options, rest, kvm=kvm))
+        make_disk(files, checkout, CHECKOUT_SIZE)
+        print(f"booting a machine {how}", flush=True)
+        with machine.console_kept(Path(temporary), log) as console:
+            result = machine.run(disk, checkout, console, kvm=kvm, limit=60 * options.limit)
+            if result.failure:
+                print(f"the machine was ended: {result.failure}. The end of its console:", flush=True)
+                print(machine.last_lines(console), flush=True)
+    return result
 
 
 def main() -> None:
-    """Run the tests in a machine; the arguments are pytest's."""
-    disk, log = root_disk(), debian.CHECKOUT / ".venv/vm.log"
+    """Run the tests in a machine; arguments that are not ours are pytest's."""
+    # So that Ctrl-C's way is taken, which ends the machine and removes temporary files.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
+    parser = argparse.ArgumentParser(prog="tests.vm.run", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--figures", action="store_true", help="run a script, such as bench/soak.py, with its options")
+    parser.add_argument("--limit", type=int, metavar="MINUTES", help="for the tests or the script")
+    options, rest = parser.parse_known_args()
+    options.limit = options.limit or (FIGURES_LIMIT if options.figures else TESTS_LIMIT)
+    if options.figures and not rest:
+        parser.error("--figures needs a script, such as: --figures bench/soak.py --minutes 30")
+    log, begun = debian.CHECKOUT / ".venv/vm.log", time.monotonic()
+    try:
+        with root_disk() as disk:
+            sys.exit(tried(disk, options, rest, log, time.monotonic() - begun))
+    except (OSError, subprocess.SubprocessError) as exc:
+        sys.exit(
+            f"cannot make the machine's disk: {exc}\n"
+            "It needs root, a Debian mirror for debootstrap and apt, a Python package index, and 3 GB in ~/.cache."
+        )
+
+
+def tried(disk: Path, options: argparse.Namespace, rest: list[str], log: Path, image: float) -> int:
+    """Boot by KVM where that works, else without; once more if it did not start. Returns the exit status."""
     without_kvm = disk / "without-kvm"
-    for kvm in (True, False):
-        if kvm and (without_kvm.exists() or not os.access("/dev/kvm", os.W_OK)):
-            continue
-        how, start = "with KVM" if kvm else "without KVM", time.monotonic()
-        with tempfile.TemporaryDirectory() as temporary:
-            files, checkout = Path(temporary) / "files", Path(temporary) / "checkout.ext4"
-            debian.copy_checkout(files, changes=True)
-            (files / ".vm.args").write_text("\n".join(arguments()))
-            (files / ".vm.env").write_text("" if kvm else f"PATIENCE={PATIENCE}\n")
-            make_disk(files, checkout, CHECKOUT_SIZE)
-            status = boot(disk, checkout, log, kvm=kvm)
-        seconds = time.monotonic() - start
-        if status is not None:
-            print(f"the machine ran for {seconds:.0f} s {how}; its console: {log}")
-            sys.exit(status)
-        print(f"no result of the machine after {seconds:.0f} s {how}; its console: {log}", flush=True)
+    ways = [False, False] if without_kvm.exists() or not os.access("/dev/kvm", os.W_OK) else [True, False, False]
+    for kvm in ways:
+        result = attempt(disk, options, rest, log, kvm=kvm)
+        if result.boot:
+            break
         if kvm:
             without_kvm.touch()
             print(f"the next ones run without KVM, until you remove {without_kvm}", flush=True)
-    sys.exit(1)
+    what = "figures" if options.figures else "tests"
+    times = f"image {image:.0f} s, boot {result.boot:.0f} s, {what} {result.script:.0f} s"
+    print(f"{times}; the machine's console: {log}", flush=True)
+    return 1 if result.status is None else result.status
 
 
 if __name__ == "__main__":

@@ -1,0 +1,147 @@
+"""A worker of gunicorn finds the process that has the ports, and starts it if there is none.
+
+That process is nobody's child, so that it outlives the worker that started it, gunicorn's reload (HUP) and its upgrade
+(USR2). Of several workers that come at once, the one that gets the name starts it. Read next: meeting.py,
+port_process.py.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import errno
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from etherws import __version__
+from etherws.errors import WorkerError
+from etherws.settings import ServerSettings
+from etherws.workers import meeting
+from etherws.workers.child import command, environment
+
+#: Seconds for the start of the process that has the ports, on a busy machine; with some for those before it to end.
+START_TIMEOUT = 30.0
+
+#: Seconds between two attempts.
+PAUSE = 0.05
+
+
+class Refusal(NamedTuple):
+    """Why there are no ports for this worker, and for how many seconds it is worth to try again."""
+
+    reason: str
+    wait: float
+
+
+class Launcher:
+    """The process that is to have the ports, before it knows which. It ends if it is not needed."""
+
+    def __init__(self) -> None:
+        """Start it. Raises OSError."""
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with its:
+            os.set_inheritable(its.fileno(), True)
+            # subprocess is patched under gunicorn, and would have its own use for SIGCHLD. The process leaves at once
+            # one of its own behind, and closes all else that it inherits.
+            argv = command("workers.port_process", str(its.fileno()))
+            pid = os.posix_spawn(sys.executable, argv, environment())
+        self._control = ours
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+    def begin(self, listener: socket.socket) -> None:
+        """It is needed: `listener` has the name. Raises OSError."""
+        rights = array.array("i", [listener.fileno()])
+        # The user that this process has become, if gunicorn has set one: its workers may connect.
+        self._control.sendmsg([str(os.geteuid()).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        self._control.close()
+
+    def cancel(self) -> None:
+        """It is not needed."""
+        self._control.close()
+
+
+def find(
+    settings: ServerSettings,
+    masters: tuple[int, ...],
+    launcher: Launcher | None = None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], object] = time.sleep,
+) -> tuple[socket.socket, int]:
+    """A connection to the process that has the ports of these settings, and the descriptor of the table of loads.
+
+    `masters` are the processes that start workers such as this one: meeting.py. `launcher` was made while this process
+    still had the rights to make interfaces; by default one is made when it is needed. Raises WorkerError.
+    """
+    name = meeting.name_of(settings.device)
+    level = logging.getLogger("etherws").getEffectiveLevel()
+    introduction = meeting.Introduction(__version__, masters, settings, level)
+    began = clock()
+    try:
+        while True:
+            try:
+                answer = _ask(name, introduction)
+            except (ConnectionError, TimeoutError):
+                answer = Refusal("the process that has the ports does not start; the log says why", START_TIMEOUT)
+                if _take_name(name, launcher):
+                    launcher = None
+            if not isinstance(answer, Refusal):
+                return answer
+            if clock() - began > answer.wait:
+                raise WorkerError(answer.reason)
+            sleep(PAUSE)
+    except OSError as exc:
+        raise WorkerError(f"cannot reach the process that has the ports: {exc.strerror or exc}") from exc
+    finally:
+        if launcher is not None:
+            launcher.cancel()
+
+
+def _take_name(name: str, launcher: Launcher | None) -> bool:
+    """Have the process started, if nobody has the name. Return whether that was done. Raises OSError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        try:
+            listener.bind(name)
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE:
+                raise
+            return False
+        listener.listen(socket.SOMAXCONN)
+        (launcher or Launcher()).begin(listener)
+    return True
+
+
+def _ask(name: str, introduction: meeting.Introduction) -> Refusal | tuple[socket.socket, int]:
+    """The connection with the table, or why there is none. Raises OSError, WorkerError."""
+    with contextlib.ExitStack() as stack:
+        sock = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        sock.settimeout(START_TIMEOUT)
+        sock.connect(name)
+        if (uid := meeting.peer_of(sock).uid) not in (0, os.geteuid()):
+            raise WorkerError(
+                f"user {uid} has taken the name by which workers find their ports, @{name[1:]}; end that program"
+            )
+        sock.sendall(introduction.encode())
+        data, beside, _, _ = sock.recvmsg(meeting.SIZE_MAX, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+        if not data:
+            raise ConnectionResetError(errno.ECONNRESET, "it has just ended")
+        reason, wait = meeting.read_answer(data)
+        fds = _descriptors(beside)
+        if reason or not fds:
+            return Refusal(reason or "the process that has the ports gave nothing", wait)
+        stack.pop_all()
+        return sock, fds[0]
+
+
+def _descriptors(beside: list[tuple[int, int, Any]]) -> list[int]:
+    fds = array.array("i")
+    for level, kind, data in beside:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return list(fds)

@@ -1,0 +1,100 @@
+"""The ports of an application in a worker of gunicorn: those of the process that all workers share.
+
+In any other process the application has ports of its own, as without this. Which of the two it is, is known when they
+are needed: gunicorn may load an application before it forks its workers. Users: wsgi.py, worker.py. Read next:
+find_ports.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+
+import gevent
+
+from etherws.server import gunicorn_workers
+from etherws.server.any_ports import AnyPorts
+from etherws.server.login_queue import Limiter, LoginLimiter
+from etherws.server.ports import Ports
+from etherws.server.waiting_list import WaitingList
+from etherws.settings import ServerSettings
+from etherws.workers.balance import Balance
+from etherws.workers.find_ports import Launcher, find
+from etherws.workers.load_table import LoadTable
+from etherws.workers.remote_ports import RemotePorts
+
+log = logging.getLogger(__name__)
+
+
+class GunicornPorts:
+    """For one application."""
+
+    #: What was started while this process could still make interfaces: worker.py.
+    launcher: Launcher | None = None
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._settings = settings
+        self._table: LoadTable | None = None
+        self._ports: RemotePorts | None = None
+        self._sockets: list[int] = []
+        self._others_stay = False
+        self._balance: Balance | None = None
+        self._waiting: list[WaitingList] = []
+        self.limiter = _Limiter()
+
+    def make(self) -> AnyPorts:
+        """The ports. Raises DeviceError, SettingsError or WorkerError."""
+        worker = gunicorn_workers.current()
+        if worker is None:
+            return Ports(self._settings, self._settings.resume_timeout)
+        launcher, GunicornPorts.launcher = GunicornPorts.launcher, None
+        sock, table = find(self._settings, _masters(worker.ppid), launcher)
+        self._table = LoadTable(table)
+
+        def end(reason: str) -> None:
+            # gunicorn starts another worker, and that one finds the ports, or has them made.
+            log.error("%s: this worker ends", reason)
+            worker.alive = False
+
+        self._ports = ports = RemotePorts(sock, end)
+        self.limiter.real = ports.limiter
+        # They are closed when the worker ends.
+        self._sockets = [os.fstat(each.fileno()).st_ino for each in worker.sockets]
+        # Then each worker has sockets of its own.
+        self._others_stay = worker.cfg.reuse_port
+        return ports
+
+    def stays(self) -> bool:
+        """Whether other workers serve on when this one ends: at a reload, and when only this one is ended."""
+        return self._ports is not None and (self._others_stay or self._ports.stays(self._sockets))
+
+    def others(self, tunnels: Callable[[], int], waiting: WaitingList) -> Balance | None:
+        """What leaves new connections to the other workers; None if there are none. `waiting` is of one server: a
+        worker has one for each address that it listens on."""
+        self._waiting.append(waiting)
+        if self._balance is None and self._table is not None:
+            self._balance = Balance(self._table, tunnels, lambda: sum(each.count for each in self._waiting))
+            gevent.spawn(self._balance.keep_publishing, gevent.sleep)
+        return self._balance
+
+
+class _Limiter:
+    """Counts failed logins: of this process, until the ports are known to be others'."""
+
+    def __init__(self) -> None:
+        self.real: Limiter = LoginLimiter()
+
+    def wait(self, address: str, now: float) -> float:
+        """As Limiter.wait()."""
+        return self.real.wait(address, now)
+
+    def failed(self, address: str, now: float) -> None:
+        """As Limiter.failed()."""
+        self.real.failed(address, now)
+
+
+def _masters(parent: int) -> tuple[int, ...]:
+    """gunicorn's master, and the one that it takes over from while gunicorn upgrades itself (USR2)."""
+    before = os.environ.get("GUNICORN_PID", "")
+    return (parent, int(before)) if before.isdecimal() else (parent,)

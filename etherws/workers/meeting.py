@@ -1,0 +1,101 @@
+"""Where the workers of gunicorn meet the process that has their ports: a name in the kernel, and two messages.
+
+The name is an abstract UNIX socket (unix(7)): it has no file, is of this network namespace, and is gone with the
+process. Any user of the machine can take such a name, or connect to it; so each end asks the kernel who the other one
+is. Read next: find_ports.py, the worker's side; port_process.py, the other one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+from dataclasses import asdict, dataclass, fields
+from typing import NamedTuple
+
+from etherws import __version__
+from etherws.errors import WorkerError
+from etherws.settings import DeviceSettings, ServerSettings
+from etherws.workers.orders import settings_of
+
+#: Bytes of a message. The settings have names of files and of networks.
+SIZE_MAX = 64 * 1024
+
+#: Settings that are of no matter to the ports: those of a session, which is in the worker.
+_OF_SESSIONS = {"wire", "congestion", "ping_interval", "ping_timeout"}
+
+#: What helps.
+RESTART = "restart gunicorn (a reload is not enough)"
+
+#: struct ucred of linux/socket.h: PID, user and group.
+_UCRED = struct.Struct("=iII")
+
+
+def name_of(device: str) -> str:
+    """The name for the interfaces of this pattern, in this network namespace, of this user."""
+    namespace = os.stat("/proc/thread-self/ns/net").st_ino
+    return f"\0etherws-ports/{namespace}/{os.geteuid()}/{device}"
+
+
+class Peer(NamedTuple):
+    """Who is at the other end: its PID is 0 if it is in a PID namespace that this one does not see."""
+
+    pid: int
+    uid: int
+
+
+def peer_of(sock: socket.socket) -> Peer:
+    """Who connected, or who listens (SO_PEERCRED of socket(7)). Raises OSError."""
+    pid, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return Peer(pid, uid)
+
+
+@dataclass(frozen=True)
+class Introduction:
+    """What a worker says first. `masters` are the processes of gunicorn that it belongs to: its parent, and the one
+    before that while gunicorn upgrades itself."""
+
+    version: str
+    masters: tuple[int, ...]
+    settings: ServerSettings
+    log_level: int
+
+    def encode(self) -> bytes:
+        """The message."""
+        return json.dumps(asdict(self)).encode()
+
+
+def read_introduction(data: bytes) -> Introduction:
+    """What a worker said. Raises WorkerError if it is junk, or of a release with other settings."""
+    try:
+        values = json.loads(data)
+        masters = tuple(int(pid) for pid in values["masters"])
+        return Introduction(str(values["version"]), masters, settings_of(values["settings"]), int(values["log_level"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise WorkerError(f"the ports are had by etherws {__version__}, which this worker is not; {RESTART}") from exc
+
+
+def answer(refusal: str = "", wait: float = 0.0) -> bytes:
+    """What the worker is told: nothing to say against it, or why not; and the seconds for which it is worth to ask
+    again."""
+    return json.dumps({"refusal": refusal, "wait": wait}).encode()
+
+
+def read_answer(data: bytes) -> tuple[str, float]:
+    """The refusal, empty if there is none, and the seconds. Raises WorkerError."""
+    try:
+        values = json.loads(data)
+        return str(values["refusal"]), float(values["wait"])
+    except (ValueError, KeyError, TypeError) as exc:
+        raise WorkerError(f"the process that has the ports is of another etherws; {RESTART}") from exc
+
+
+def difference(one: ServerSettings, other: ServerSettings) -> str:
+    """Which settings of the ports differ, as ``bridge 'br0' and not 'br1'``; empty if none does."""
+    names = [each.name for each in fields(DeviceSettings) if each.name not in _OF_SESSIONS]
+    return ", ".join(
+        f"{name} {getattr(one, name)!r} and not {getattr(other, name)!r}"
+        for name in [*names, "resume_timeout"]
+        if getattr(one, name) != getattr(other, name)
+    )

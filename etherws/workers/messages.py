@@ -1,0 +1,247 @@
+"""What the processes of one server say to each other: JSON, and descriptors beside it; read with suspicion.
+
+A worker may be broken, so what it sends is checked for its form before anybody acts on it. Nothing here waits or knows
+what a message leads to. Read next: channel.py, which sends them; port_server.py and remote_ports.py, the two ends.
+
+Source: memfd_create(2), fcntl(2), "File Sealing".
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+from collections.abc import Mapping
+from ipaddress import ip_network
+from typing import Any, TypeAlias
+
+from etherws.access.policy import Profile
+from etherws.errors import (
+    ChannelError,
+    ClientGone,
+    ConnectionClosed,
+    DeviceError,
+    DeviceLost,
+    EtherwsError,
+    NoPort,
+    printable,
+)
+from etherws.server.port import ClientKey
+from etherws.tunnel.tap import Tap
+from etherws.workers.datagrams import DATAGRAM_MAX
+
+Message: TypeAlias = dict[str, Any]
+
+#: What both ends must speak. Another number for each change that the other end would not understand.
+VERSION = 1
+
+#: Bytes of a message that is longer, and goes in a memfd. The longest is a profile with as many MAC addresses as fit
+#: into a policy file of 1 MiB (access/policy.py).
+LONG_MAX = 4 << 20
+
+#: Characters of a name: those of an HTTP request's head are fewer (server/http.py).
+TEXT_MAX = 16 << 10
+
+#: A number that is no number of anything: larger than any rate, in bits per second.
+NUMBER_MAX = 1 << 53
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+_USUAL = Profile()
+
+_LONG = b"long"
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+def encode(message: Message) -> tuple[bytes, int | None]:
+    """The bytes to send, and the descriptor to send with them if the message is long; the caller closes that.
+
+    Raises ChannelError if it is too long.
+    """
+    data = _ENCODER.encode(message).encode()
+    if len(data) <= DATAGRAM_MAX:
+        return data, None
+    if len(data) > LONG_MAX:
+        raise ChannelError(f"a message of {len(data)} bytes; at most {LONG_MAX} can be sent")
+    fd = os.memfd_create("etherws-message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with open(fd, "wb", closefd=False) as file:
+        file.write(data)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    return _LONG, fd
+
+
+def decode(data: bytes, fds: list[int]) -> Message:
+    """The message of these bytes. A long one's descriptor is taken out of `fds`, and closed. Raises ChannelError."""
+    if data == _LONG:
+        if not fds:
+            raise ChannelError("a long message has no descriptor")
+        data = _long(fds.pop())
+    try:
+        message = json.loads(data)
+    except (ValueError, RecursionError) as exc:
+        raise ChannelError("a message is not JSON") from exc
+    if not isinstance(message, dict):
+        raise ChannelError("a message is no object")
+    return message
+
+
+def _long(fd: int) -> bytes:
+    try:
+        found = os.fstat(fd)
+        # Only a memfd has seals. Sealed, it cannot change while it is read.
+        sealed = fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS
+        if not (sealed and stat.S_ISREG(found.st_mode) and found.st_size <= LONG_MAX):
+            raise ChannelError("a long message is too long, or may change")
+        return os.pread(fd, found.st_size, 0)
+    except OSError as exc:
+        raise ChannelError("a long message is in no memfd") from exc
+    finally:
+        os.close(fd)
+
+
+def text(message: Mapping[str, Any], key: str, most: int = TEXT_MAX) -> str:
+    """The text of this key. Raises ChannelError."""
+    value = message.get(key)
+    if not isinstance(value, str) or len(value) > most:
+        raise ChannelError(f"{key!r} is not a text of at most {most} characters")
+    return value
+
+
+def optional_text(message: Mapping[str, Any], key: str) -> str | None:
+    """As text(); None if the key is null or missing."""
+    return None if message.get(key) is None else text(message, key)
+
+
+def number(message: Mapping[str, Any], key: str, most: int = NUMBER_MAX) -> int:
+    """The whole number of this key, from 0 to `most`. Raises ChannelError."""
+    value = message.get(key)
+    # Not isinstance(): a bool is an int.
+    if type(value) is not int or not 0 <= value <= most:
+        raise ChannelError(f"{key!r} is not a number from 0 to {most}")
+    return value
+
+
+def numbers(message: Mapping[str, Any], key: str) -> list[int]:
+    """The whole numbers of this key, a hundred at most. Raises ChannelError."""
+    value = message.get(key)
+    if not isinstance(value, list) or len(value) > 100 or not all(type(each) is int for each in value):
+        raise ChannelError(f"{key!r} is no list of numbers")
+    return value
+
+
+def seconds(message: Mapping[str, Any], key: str) -> float:
+    """The seconds of this key. Raises ChannelError."""
+    value: Any = message.get(key)
+    if type(value) not in (int, float) or not 0 <= value <= NUMBER_MAX:
+        raise ChannelError(f"{key!r} is not a time")
+    return float(value)
+
+
+def client_values(client: ClientKey) -> Message:
+    """What says who the client is."""
+    return {"identity": client.identity, "resume": client.resume, "address": client.address}
+
+
+def client_of(message: Mapping[str, Any]) -> ClientKey:
+    """The client of client_values(). Raises ChannelError."""
+    return ClientKey(optional_text(message, "identity"), optional_text(message, "resume"), text(message, "address"))
+
+
+def profile_values(profile: Profile) -> Message:
+    """What differs from the profile that applies without a policy."""
+    return {
+        key: sorted(map(str, value)) if isinstance(value, frozenset) else value
+        for key, value in vars(profile).items()
+        if value != getattr(_USUAL, key)
+    }
+
+
+def profile_of(values: object) -> Profile:
+    """The profile of profile_values(). Raises ChannelError."""
+    if not isinstance(values, dict):
+        raise ChannelError("a profile is no object")
+    return Profile(**{key: _PROFILE.get(key, _unknown)(values, key) for key in values})
+
+
+def _unknown(_: Mapping[str, Any], key: str) -> Any:
+    raise ChannelError(f"{key!r} is not known of a profile")
+
+
+def _switch(values: Mapping[str, Any], key: str) -> bool:
+    if not isinstance(values[key], bool):
+        raise ChannelError(f"{key!r} is neither true nor false")
+    return bool(values[key])
+
+
+def _maybe_number(values: Mapping[str, Any], key: str) -> int | None:
+    return None if values.get(key) is None else number(values, key)
+
+
+def _texts(values: Mapping[str, Any], key: str) -> frozenset[str]:
+    if not isinstance(values[key], list) or not all(isinstance(each, str) for each in values[key]):
+        raise ChannelError(f"{key!r} is no list of texts")
+    return frozenset(values[key])
+
+
+def _macs(values: Mapping[str, Any], key: str) -> int | frozenset[str]:
+    return _texts(values, key) if isinstance(values[key], list) else number(values, key)
+
+
+def _networks(values: Mapping[str, Any], key: str) -> Any:
+    try:
+        return None if values[key] is None else frozenset(ip_network(each) for each in _texts(values, key))
+    except ValueError as exc:
+        raise ChannelError(f"{key!r} has something that is no network") from exc
+
+
+#: How each value of a profile is read.
+_PROFILE: dict[str, Any] = {
+    "connect": _switch,
+    "bridge": optional_text,
+    "device": optional_text,
+    "mtu": _maybe_number,
+    "connections": number,
+    "macs": _macs,
+    "rate_up": _maybe_number,
+    "rate_down": _maybe_number,
+    "isolated": _switch,
+    "drop": _texts,
+    "addresses": _networks,
+    "group_rate": _maybe_number,
+}
+
+#: Errors that reach the other process as what they are.
+_ERRORS: tuple[type[EtherwsError], ...] = (DeviceLost, DeviceError, NoPort, ClientGone, ConnectionClosed)
+
+
+def error_values(error: EtherwsError) -> Message:
+    """What tells the other process of an error."""
+    kind = next((kind.__name__ for kind in _ERRORS if isinstance(error, kind)), ChannelError.__name__)
+    return {"error": kind, "text": str(error), "code": getattr(error, "code", None)}
+
+
+def error_of(message: Mapping[str, Any]) -> EtherwsError:
+    """The error of error_values()."""
+    said = text(message, "text", LONG_MAX)
+    kind = text(message, "error")
+    if kind == ClientGone.__name__:
+        return ClientGone()
+    if kind == ConnectionClosed.__name__:
+        return ConnectionClosed(said, _maybe_number(message, "code"))
+    return next((each for each in _ERRORS if each.__name__ == kind), ChannelError)(said)
+
+
+def adopted(fds: list[int], index: int) -> Tap:
+    """The TAP that came beside a message. Raises DeviceError; the descriptors are closed then."""
+    first, *rest = fds or [-1]
+    # One queue is used; there may be more some day.
+    for fd in rest:
+        os.close(fd)
+    if first < 0:
+        raise DeviceError("the process that has the ports has sent no TAP")
+    try:
+        return Tap.adopt(first, index, borrowed=True)
+    except DeviceError as exc:
+        os.close(first)
+        raise DeviceError(printable(str(exc))) from exc

@@ -1,0 +1,76 @@
+"""``python -m etherws.workers.port_process``: the process that has the ports of a gunicorn. A worker starts it.
+
+It belongs to nobody: it has a session of its own, leaves nothing of its caller open but standard error, and ends by
+itself (ports_house.py). Signals for the whole group are for gunicorn, whose workers it outlives. Read next:
+find_ports.py, which starts it.
+"""
+
+import os
+import signal
+import sys
+
+
+def leave_caller(kept: int) -> None:
+    """Become a process of its own. Called before anything is imported that opens files or starts threads."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    # gunicorn's listening sockets above all: who connects to one that nobody accepts from waits for ever.
+    for name in os.listdir("/proc/self/fd"):
+        descriptor = int(name)
+        if descriptor > 2 and descriptor != kept:
+            try:
+                os.close(descriptor)
+            except OSError:
+                # The one of the listing itself.
+                continue
+
+
+def listener(control: int) -> tuple[int, int] | None:
+    """The listening socket, and the user that workers run as; None if this process is not needed."""
+    import array
+    import socket
+
+    fds = array.array("i")
+    with socket.socket(fileno=control) as sock:
+        data, beside, _, _ = sock.recvmsg(100, socket.CMSG_SPACE(fds.itemsize), socket.MSG_CMSG_CLOEXEC)
+    for _, _, value in beside:
+        fds.frombytes(value)
+    return (fds[0], int(data)) if fds else None
+
+
+def main(sock: int, user: int) -> int:
+    """Have ports until nobody needs them; return the exit status. `sock` listens for workers, which run as `user`."""
+    import logging
+
+    from gevent.socket import socket as GeventSocket
+
+    from etherws.errors import EtherwsError
+    from etherws.server.accepting import allow_descriptors
+    from etherws.workers.lines import Lines, log_unexpected_errors
+    from etherws.workers.ports_house import House
+
+    text = "[%(asctime)s] [%(process)d] [%(levelname)s] etherws ports: %(message)s"
+    logging.getLogger().addHandler(Lines(logging.Formatter(text, "%Y-%m-%d %H:%M:%S %z")))
+    log_unexpected_errors()
+    allow_descriptors()
+    try:
+        House(GeventSocket(fileno=sock), user).run()
+    except EtherwsError as exc:
+        logging.getLogger("etherws.workers").error("%s", exc)
+        return exc.exit_status
+    return 0
+
+
+if __name__ == "__main__":
+    leave_caller(int(sys.argv[1]))
+    found = listener(int(sys.argv[1]))
+    sys.exit(main(*found) if found else 0)

@@ -1,0 +1,208 @@
+"""Who may use the ports of a gunicorn, and until when they are there: the rules of port_process.py.
+
+Its workers come and go: by reloads, upgrades, timeouts. The ports stay as long as one of gunicorn's masters may start
+another worker, and not a moment longer. Read next: meeting.py, what a worker says; port_server.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+from array import array
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+from gevent.event import Event
+from gevent.lock import BoundedSemaphore
+
+from etherws.errors import EtherwsError
+from etherws.server.ports import Ports
+from etherws.settings import ServerSettings
+from etherws.workers import load_table, meeting
+from etherws.workers.load_table import LoadTable
+from etherws.workers.port_server import PortServer
+from etherws.workers.worker_link import WorkerLink
+
+log = logging.getLogger(__name__)
+
+#: Seconds for a worker's introduction, which it sends at once.
+SPEAK_TIMEOUT = 5.0
+
+#: Seconds without any worker after which the ports go although a master is there: it may have other interfaces now.
+#: Longer than gunicorn takes to start workers, and than a port is kept for a client.
+IDLE = 60.0
+
+#: Seconds that a worker of a gunicorn goes on to ask, if the one that has these interfaces is about to end.
+OTHERS = 3.0
+
+
+class House:
+    """The ports of one gunicorn."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        user: int,
+        make_ports: Callable[[ServerSettings], Ports] = lambda settings: Ports(settings, settings.resume_timeout),
+        idle: float = IDLE,
+    ) -> None:
+        """`listener` has the name; `user` is whom workers run as. `make_ports` makes the ports with the settings of
+        the first worker."""
+        self._listener, self._user, self._make_ports, self._idle = listener, user, make_ports, idle
+        self._settings: ServerSettings | None = None
+        self._server: PortServer | None = None
+        self._failure = ""
+        self._table = LoadTable(load_table.create())
+        #: The masters that run, by PID: descriptors and their watchers.
+        self._masters: dict[int, tuple[int, Any]] = {}
+        self._judging = BoundedSemaphore(1)
+        #: Set when a worker or a master comes or goes.
+        self._changed = Event()
+
+    def run(self) -> None:
+        """Serve workers until the last one and its masters are gone. Raises DeviceError if an interface cannot be
+        removed."""
+        acceptor = gevent.spawn(self._accept)
+        try:
+            while True:
+                self._changed.clear()
+                if self._server is not None or self._failure:
+                    if not self._workers() and (not self._masters or self._failure):
+                        break
+                    if not self._changed.wait(None if self._workers() else self._idle) and not self._workers():
+                        break
+                elif not self._changed.wait(self._idle):
+                    break
+        finally:
+            # The name stays until the interfaces are gone. Who comes meanwhile is hung up on, and starts another one.
+            acceptor.kill()
+            self._close()
+
+    def _workers(self) -> int:
+        return len(self._server.workers) if self._server else 0
+
+    def _close(self) -> None:
+        for pid in list(self._masters):
+            self._forget(pid)
+        if self._server is not None:
+            self._server.close()
+            self._server.ports.close()
+        self._table.close()
+
+    def _accept(self) -> None:
+        while True:
+            sock, _ = self._listener.accept()
+            gevent.spawn(self._greet, sock)
+
+    def _greet(self, sock: Any) -> None:
+        """One connection: a worker of ours, of others, or a stranger."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(sock)
+            try:
+                peer = meeting.peer_of(sock)
+                if peer.uid not in (0, self._user, os.geteuid()):
+                    log.warning("user %d (pid %d) tried to connect as a worker", peer.uid, peer.pid)
+                    return
+                sock.settimeout(SPEAK_TIMEOUT)
+                data = sock.recv(meeting.SIZE_MAX)
+                # One at a time: to make the first port takes a moment.
+                with self._judging:
+                    refusal, wait = self._judge(data)
+                if refusal:
+                    sock.sendall(meeting.answer(refusal, wait))
+                    return
+                table = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [self._table.fd]))]
+                sock.sendmsg([meeting.answer()], table)
+            except OSError:
+                # It has ended, or says nothing.
+                return
+            except EtherwsError as exc:
+                sock.sendall(meeting.answer(str(exc)))
+                return
+            assert self._server is not None
+            stack.pop_all()
+            link = self._server.attach(sock, peer.pid)
+            self._watch_end(link)
+
+    def _judge(self, data: bytes) -> tuple[str, float]:
+        """Why this worker cannot have ports, if so, and how long it may ask again. Raises EtherwsError."""
+        said = meeting.read_introduction(data)
+        if self._masters and not set(said.masters) & set(self._masters):
+            masters = ", ".join(map(str, self._masters))
+            return (
+                f"another gunicorn (pid {masters}) has the interfaces {said.settings.device}: give this one others by"
+                " ETHERWS_SERVER_DEVICE, or stop that one",
+                OTHERS,
+            )
+        if self._server is None and not self._failure:
+            self._begin(said)
+        if self._failure:
+            return self._failure, 0.0
+        assert self._settings is not None
+        if found := meeting.difference(self._settings, said.settings):
+            return f"the interfaces were made with other settings: {found}; {meeting.RESTART}", 0.0
+        for pid in said.masters:
+            self._remember(pid)
+        return "", 0.0
+
+    def _begin(self, said: meeting.Introduction) -> None:
+        """The first worker: its settings count."""
+        logging.getLogger("etherws").setLevel(said.log_level)
+        self._settings = said.settings
+        try:
+            ports = self._make_ports(said.settings)
+        except EtherwsError as exc:
+            self._failure = str(exc)
+            self._changed.set()
+            return
+        self._server = PortServer(ports, said.settings, self._hung)
+        self._server.stays = self._stays
+        self._changed.set()
+
+    def _remember(self, pid: int) -> None:
+        """Note a master, to know when it has ended."""
+        if pid in self._masters:
+            return
+        try:
+            fd = os.pidfd_open(pid)
+        except OSError:
+            # It has ended already.
+            return
+        watcher: Any = gevent.get_hub().loop.io(fd, 1)
+        self._masters[pid] = fd, watcher
+        watcher.start(self._forget, pid)
+
+    def _forget(self, pid: int) -> None:
+        fd, watcher = self._masters.pop(pid)
+        watcher.stop()
+        watcher.close()
+        os.close(fd)
+        self._changed.set()
+
+    def _stays(self, sockets: list[int]) -> bool:
+        """Whether a master still listens there. One that stops closes its sockets first, and then ends its workers."""
+        wanted = {f"socket:[{inode}]" for inode in sockets}
+        return any(wanted & set(_files(pid)) for pid in self._masters)
+
+    def _watch_end(self, link: WorkerLink) -> None:
+        """Look at the state again when this worker has ended."""
+        while self._server is not None and link in self._server.workers:
+            gevent.sleep(0.1)
+        self._changed.set()
+
+    def _hung(self, link: WorkerLink, why: str) -> None:
+        """Kill a worker that does not do what it should. gunicorn starts another one."""
+        if link.pid:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(link.pid, 9)
+
+
+def _files(pid: int) -> Iterator[str]:
+    """What a process has open."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                yield os.readlink(f"/proc/{pid}/fd/{name}")

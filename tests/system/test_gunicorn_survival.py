@@ -1,0 +1,202 @@
+"""gunicorn with several workers: they share the ports, which outlive reloads, upgrades and each worker, but not all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.hosts import Host, Process, until
+from tests.lab.peer import Peer, masked, request
+from tests.lab.servers import gunicorn
+
+pytest.importorskip("gunicorn", reason="gunicorn is not installed")
+
+SERVICE_RESTART = b"\x03\xf4"
+
+
+class Running:
+    """A gunicorn with some workers, in a bridge."""
+
+    def __init__(self, host: Host, *options: str, worker: str = "etherws.worker.Worker", **env: str) -> None:
+        self.host = host
+        self.process: Process = gunicorn(
+            host, "-b", "127.0.0.1:80", *options, worker=worker, ETHERWS_SERVER_BRIDGE="br0", **env
+        )
+        until(lambda: "ethws0" in host.links() or not self.process.running, lambda: f"ethws0: {self.process.output}")
+
+    def join(self, number: int) -> Peer:
+        """A client that comes back as the same."""
+        joined: list[Peer] = []
+
+        def try_once() -> bool:
+            # gunicorn's own worker still accepts for a moment when it is about to end; the kernel resets what is in the
+            # queue of one that was killed.
+            with contextlib.suppress(ConnectionError):
+                peer = Peer(self.host)
+                peer.say(request(Etherws_Resume=f"{number:022d}"))
+                if peer.head().startswith(b"HTTP/1.1 101 "):
+                    joined.append(peer)
+            return bool(joined)
+
+        until(try_once, lambda: f"a worker that takes a client: {self.process.output}")
+        return joined[0]
+
+    def interfaces(self) -> dict[str, int]:
+        """The interfaces, and their numbers."""
+        return {name: link["index"] for name, link in self.host.links().items() if name.startswith(("ethws", "br"))}
+
+    def booted(self, count: int) -> list[int]:
+        """The PIDs of all workers so far, when there are so many."""
+        self.process.says("Booting worker", times=count)
+        return [int(pid) for pid in re.findall(r"Booting worker with pid: (\d+)", self.process.output)]
+
+    def ports_process(self) -> int:
+        """The PID of the process that has the ports: it has a descriptor of the TAP, and is no child of gunicorn."""
+        namespace = f"/proc/{self.process.pid}/ns/net"
+        for each in Path("/proc").iterdir():
+            if each.name.isdecimal():
+                with contextlib.suppress(OSError):
+                    if (
+                        os.path.samefile(each / "ns/net", namespace)
+                        and b"port_process" in (each / "cmdline").read_bytes()
+                    ):
+                        return int(each.name)
+        raise AssertionError(self.process.output)
+
+
+@pytest.fixture(scope="module")
+def shared(network: None) -> Iterator[Running]:
+    with contextlib.closing(Host()) as host:
+        yield (running := Running(host, "-w", "2"))
+    assert "Traceback" not in running.process.output, running.process.output
+
+
+def close_code(peer: Peer) -> bytes:
+    """With what the server closes."""
+    while (got := peer.frame())[0] != 0x88:
+        pass
+    peer.say(masked(0x88, got[1]))
+    peer.close()
+    return got[1]
+
+
+def alive(peer: Peer) -> bool:
+    """Whether the peer's session answers."""
+    with contextlib.suppress(OSError, AssertionError):
+        peer.say(masked(0x89, b"there?"))
+        while (got := peer.frame()) != (0x8A, b"there?"):
+            if got[0] == 0x88:
+                return False
+        return True
+    return False
+
+
+def test_the_ports_outlive_a_reload_with_all_clients(shared: Running) -> None:
+    peers = [shared.join(number) for number in range(6)]
+    before, process = shared.interfaces(), shared.ports_process()
+    count = len(shared.booted(2))
+    shared.process.signal(signal.SIGHUP)
+    assert [close_code(peer) for peer in peers] == [SERVICE_RESTART] * 6
+    again = [shared.join(number) for number in range(6)]
+    assert shared.interfaces() == before
+    assert shared.ports_process() == process
+    shared.booted(count + 2)
+    shared.process.says("Worker exiting", times=2)
+    assert all(map(alive, again))
+
+
+def test_a_worker_that_is_killed_takes_only_its_clients_along(shared: Running) -> None:
+    peers = {number: shared.join(number) for number in range(8)}
+    before = shared.interfaces()
+    workers = shared.booted(2)
+    victim = workers[-1]
+    os.kill(victim, signal.SIGKILL)
+    shared.booted(len(workers) + 1)
+    gone = {number for number, peer in peers.items() if not alive(peer)}
+    assert 0 < len(gone) < 8
+    for number in gone:
+        assert alive(shared.join(number))
+    assert shared.interfaces() == before
+    assert all(alive(peer) for number, peer in peers.items() if number not in gone)
+
+
+def test_another_gunicorn_with_these_interfaces_is_told_so(shared: Running) -> None:
+    other = gunicorn(shared.host, "-b", "127.0.0.1:81", ETHERWS_SERVER_BRIDGE="br0")
+    # One with others does not meet it.
+    third = gunicorn(shared.host, "-b", "127.0.0.1:82", ETHERWS_SERVER_DEVICE="lab%d")
+    until(lambda: "lab0" in shared.host.links(), lambda: f"lab0; {third.output}")
+    assert other.ends() != 0
+    assert f"another gunicorn (pid {shared.process.pid}) has the interfaces ethws%d" in other.output
+    assert "ETHERWS_SERVER_DEVICE" in other.output
+    third.stop()
+    until(lambda: "lab0" not in shared.host.links(), "lab0 to go")
+    assert "ethws0" in shared.host.links()
+
+
+@pytest.fixture
+def upgraded(host: Host, tmp_path: Path) -> Iterator[tuple[Running, int]]:
+    """A gunicorn, and the master that is to take over from it, which ends with the test."""
+    running = Running(host, "-w", "1", "-p", str(pidfile := tmp_path / "pid"), "--preload")
+    running.process.signal(signal.SIGUSR2)
+    until((new := Path(f"{pidfile}.2")).exists, lambda: f"the new master; {running.process.output}")
+    master = until(new.read_text, "its PID")
+    try:
+        running.booted(2)
+        yield running, int(master)
+    finally:
+        with contextlib.suppress(OSError):
+            for pid in (*children(int(master)), int(master)):
+                os.kill(pid, signal.SIGKILL)
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_the_ports_outlive_an_upgrade_but_not_both_masters(upgraded: tuple[Running, int]) -> None:
+    running, master = upgraded
+    peers = [running.join(number) for number in range(3)]
+    before = running.interfaces()
+    # Both serve now. The old one goes.
+    running.process.signal(signal.SIGTERM)
+    for peer in peers:
+        # Those of the new worker stay.
+        if not alive(peer):
+            peer.close()
+    again = [running.join(number) for number in range(3)]
+    assert running.interfaces() == before
+    assert all(map(alive, again))
+    # Then the new one, by force, with its workers: nothing is left.
+    for pid in (master, *children(master)):
+        os.kill(pid, signal.SIGKILL)
+    running.process.ends()
+    until(lambda: not running.interfaces(), lambda: f"all to go: {running.process.output}")
+
+
+def test_gunicorns_own_worker_shares_them_too(host: Host) -> None:
+    running = Running(host, "-w", "2", worker="gevent")
+    running.booted(2)
+    peers = [running.join(number) for number in range(6)]
+    before = running.interfaces()
+    assert len(before) == 7
+    running.process.signal(signal.SIGHUP)
+    assert [close_code(peer) for peer in peers] == [SERVICE_RESTART] * 6
+    again = [running.join(number) for number in range(6)]
+    assert running.interfaces() == before
+    assert all(map(alive, again))
+    running.process.stop()
+    until(lambda: not running.interfaces(), "all to go")
+
+
+def test_without_the_right_to_make_interfaces_the_worker_says_so(host: Host) -> None:
+    running = gunicorn(host, "-b", "127.0.0.1:80", ETHERWS_SERVER_DEVICE="lo")
+    assert running.ends() != 0
+    assert "lo" in running.output
+    assert "App failed to load" in running.output
+    assert "Traceback" not in running.output

@@ -1,0 +1,217 @@
+"""What two processes say to each other: it comes as it was meant, and nothing that is broken comes at all."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etherws.access.policy import Profile
+from etherws.errors import (
+    ChannelError,
+    ClientGone,
+    ConnectionClosed,
+    DeviceError,
+    DeviceLost,
+    EtherwsError,
+    NoPort,
+    ProxyError,
+)
+from etherws.server.port import ClientKey
+from etherws.workers import messages
+from etherws.workers.datagrams import DATAGRAM_MAX
+from etherws.workers.messages import (
+    LONG_MAX,
+    client_of,
+    client_values,
+    decode,
+    encode,
+    error_of,
+    error_values,
+    number,
+    optional_text,
+    profile_of,
+    profile_values,
+    seconds,
+    text,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_descriptor_is_left() -> Iterator[None]:
+    before = set(os.listdir("/proc/self/fd"))
+    yield
+    assert set(os.listdir("/proc/self/fd")) <= before
+
+
+def there_and_back(message: dict[str, Any]) -> dict[str, Any]:
+    data, fd = encode(message)
+    assert len(data) <= DATAGRAM_MAX
+    return decode(data, [] if fd is None else [fd])
+
+
+@pytest.mark.parametrize("size", [0, 100, DATAGRAM_MAX, 10 * DATAGRAM_MAX])
+def test_a_message_of_any_length_comes_as_it_was(size: int) -> None:
+    message = {"tell": "x" * size, "names": ["\udcff", "é"], "number": 1, "none": None}
+    assert there_and_back(message) == message
+
+
+def test_a_message_beyond_the_limit_is_not_sent() -> None:
+    with pytest.raises(ChannelError, match="at most"):
+        encode({"tell": "x" * LONG_MAX})
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[]", b"1", b"\xff", b"[" * 60_000, b'{"a":' * 10_000, b"1" * 10_000, b'{"a": 01}', b"long"]
+)
+def test_what_is_no_message_is_refused(data: bytes) -> None:
+    with pytest.raises(ChannelError):
+        decode(data, [])
+
+
+def test_a_long_message_is_in_a_memfd_that_cannot_change(tmp_path: Any) -> None:
+    (tmp_path / "file").write_bytes(b"{}")
+    unsealed = os.memfd_create("x", os.MFD_ALLOW_SEALING)
+    huge = os.memfd_create("x", os.MFD_ALLOW_SEALING)
+    os.ftruncate(huge, 1 << 40)
+    fcntl.fcntl(huge, fcntl.F_ADD_SEALS, messages._SEALS)
+    pipe, other = os.pipe()
+    os.close(other)
+    for fd in (os.open(tmp_path / "file", os.O_RDONLY), unsealed, huge, pipe):
+        with pytest.raises(ChannelError, match="long message"):
+            decode(b"long", [fd])
+
+
+@given(
+    st.binary(max_size=200)
+    | st.recursive(st.none() | st.floats() | st.text(max_size=3), st.lists, max_leaves=4).map(
+        lambda value: json.dumps(value).encode()
+    )
+)
+def test_any_bytes_are_a_message_or_refused(data: bytes) -> None:
+    with contextlib.suppress(ChannelError):
+        assert isinstance(decode(data, []), dict)
+
+
+PROFILES = st.builds(
+    Profile,
+    connect=st.booleans(),
+    bridge=st.none() | st.text(max_size=15),
+    device=st.none() | st.just("a%d"),
+    mtu=st.none() | st.integers(68, 65_521),
+    connections=st.integers(1, 1024),
+    macs=st.integers(0, 65_536)
+    | st.frozensets(st.sampled_from(["02:00:00:00:00:01", "02:00:00:00:00:02"]), min_size=1),
+    rate_up=st.none() | st.integers(16_000, 10**12),
+    rate_down=st.none() | st.integers(16_000, 10**12),
+    isolated=st.booleans(),
+    drop=st.frozensets(st.sampled_from(["bpdu", "dhcp-server"])),
+    addresses=st.none() | st.frozensets(st.sampled_from([ip_network("192.0.2.0/24"), ip_network("2001:db8::1")])),
+    group_rate=st.none() | st.integers(1, 1_000_000),
+)
+
+
+@given(PROFILES)
+def test_a_profile_comes_as_it_was(profile: Profile) -> None:
+    found = profile_of(there_and_back({"profile": profile_values(profile)})["profile"])
+    assert found == profile
+    assert type(found.macs) is type(profile.macs)
+
+
+def test_the_usual_profile_takes_no_room() -> None:
+    assert profile_values(Profile()) == {}
+
+
+def test_the_largest_profile_of_a_policy_can_be_sent() -> None:
+    """A file of 1 MiB has some 50,000 addresses."""
+    profile = Profile(macs=frozenset(f"02:00:00:{a:02x}:{b:02x}:00" for a in range(250) for b in range(210)))
+    assert profile_of(there_and_back({"profile": profile_values(profile)})["profile"]) == profile
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        None,
+        [],
+        {"connect": 1},
+        {"unknown": 1},
+        {"mtu": "1"},
+        {"mtu": True},
+        {"mtu": -1},
+        {"connections": 1 << 60},
+        {"macs": [1]},
+        {"macs": "x"},
+        {"bridge": 7},
+        {"drop": {}},
+        {"addresses": ["x"]},
+        {"addresses": [["192.0.2.1"]]},
+    ],
+)
+def test_what_is_no_profile_is_refused(values: Any) -> None:
+    with pytest.raises(ChannelError):
+        profile_of(values)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(vars(Profile()))), st.none() | st.integers() | st.lists(st.text()) | st.text()
+    )
+)
+def test_any_values_are_a_profile_or_refused(values: dict[str, Any]) -> None:
+    with contextlib.suppress(ChannelError):
+        assert isinstance(profile_of(values), Profile)
+
+
+@pytest.mark.parametrize("client", [ClientKey(), ClientKey("alice", "t" * 22, "192.0.2.1"), ClientKey(None, "t")])
+def test_a_client_comes_as_it_was(client: ClientKey) -> None:
+    found = client_of(there_and_back(client_values(client)))
+    assert (found, found.address) == (client, client.address)
+
+
+def test_values_are_of_their_kind() -> None:
+    message = {"text": "abc", "number": 3, "null": None, "bool": True, "minus": -1, "half": 0.5}
+    assert text(message, "text") == "abc"
+    assert optional_text(message, "null") is optional_text(message, "missing") is None
+    assert number(message, "number") == 3
+    for key in ("number", "null", "missing"):
+        with pytest.raises(ChannelError):
+            text(message, key)
+    with pytest.raises(ChannelError):
+        text(message, "text", 2)
+    for key in ("text", "null", "bool", "minus", "half", "missing"):
+        with pytest.raises(ChannelError):
+            number(message, key)
+    with pytest.raises(ChannelError):
+        number(message, "number", 2)
+    assert seconds(message, "half") == 0.5
+    for wrong in ("bool", "minus", "text", "null", "missing"):
+        with pytest.raises(ChannelError):
+            seconds(message, wrong)
+    with pytest.raises(ChannelError):
+        seconds({"nan": float("nan")}, "nan")
+
+
+@pytest.mark.parametrize(
+    "error", [NoPort("n"), DeviceError("d"), DeviceLost("l"), ChannelError("c"), ConnectionClosed("x", 1008)]
+)
+def test_an_error_comes_as_what_it_is(error: EtherwsError) -> None:
+    found = error_of(there_and_back(error_values(error)))
+    assert (type(found), str(found), getattr(found, "code", 0)) == (type(error), str(error), getattr(error, "code", 0))
+
+
+def test_other_errors_come_with_their_words() -> None:
+    assert isinstance(error_of(error_values(ClientGone())), ClientGone)
+    found = error_of(error_values(ProxyError("words")))
+    assert (type(found), str(found)) == (ChannelError, "words")
+    assert type(error_of({"error": "Exception", "text": "x"})) is ChannelError
+    for broken in ({"error": 7, "text": "x"}, {"error": "ConnectionClosed", "text": "x", "code": "1008"}):
+        with pytest.raises(ChannelError):
+            error_of(broken)
