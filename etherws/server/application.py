@@ -98,8 +98,8 @@ class Application:
         """Close every tunnel with 1001 and remove what start() made. It takes `timeout` seconds, or a little longer,
         and may be called again. Raises DeviceError.
 
-        If the store outlives this image of the process, or with `handing_over`, another process comes at once: tunnels are closed with 1012 (service
-        restart), and all that start() made stays. It is in the store."""
+        If the store outlives this image of the process, or with `handing_over`, another one comes at once: tunnels are
+        closed with 1012 (service restart), and all that start() made stays. It is in the store."""
         # In a greenlet of its own: gunicorn raises SystemExit in this one when a signal comes, also now.
         if self._end is None:
             handing_over = handing_over or self.store.outlives
