@@ -41,6 +41,8 @@ def listener(control: int) -> tuple[int, int] | None:
 
     fds = array.array("i")
     with socket.socket(fileno=control) as sock:
+        # A worker's sockets do not wait: gevent has made them so.
+        sock.setblocking(True)
         data, beside, _, _ = sock.recvmsg(100, socket.CMSG_SPACE(fds.itemsize), socket.MSG_CMSG_CLOEXEC)
     for _, _, value in beside:
         fds.frombytes(value)

@@ -237,7 +237,7 @@ def test_names_differ_by_device_user_and_network(monkeypatch: pytest.MonkeyPatch
 
 
 def test_whether_a_master_still_listens(case: Case) -> None:
-    case.masters.append(subprocess.Popen(["sleep", "1000"], stdin=subprocess.PIPE))
+    case.masters.append(subprocess.Popen(["sleep", "1000"]))
     sock = case.find(case.masters[0].pid)
     with gevent.socket.socket() as listener:
         inode = os.fstat(listener.fileno()).st_ino
