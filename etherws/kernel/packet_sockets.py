@@ -34,7 +34,8 @@ _supply: list[int] | None = None
 
 
 def reserve(count: int) -> None:
-    """Have `count` of them, since this process can make no more soon; fewer if it may open few files. Raises OSError."""
+    """Have `count` of them, since this process can make no more soon; fewer if it may open few files. Raises
+    OSError."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     for _ in range(min(count, int(limit * SHARE))):
         # One by one: those before a failure stay in the supply.
