@@ -63,7 +63,12 @@ def test_what_nobody_took_is_closed_at_the_end_of_the_start() -> None:
 
 def test_systemd_is_told_of_each_change_once(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[object, ...]] = []
-    monkeypatch.setattr(service_manager, "keep", lambda *args: told.append(("keep", *args)) is None)
+
+    def keep(*args: object) -> bool:
+        told.append(("keep", *args))
+        return True
+
+    monkeypatch.setattr(service_manager, "keep", keep)
     monkeypatch.setattr(service_manager, "drop", lambda *args: told.append(("drop", *args)))
     kept = Store(lasting=True)
     kept.keep("port-1", 5, 6)
