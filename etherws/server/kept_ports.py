@@ -124,7 +124,10 @@ def check(store: Store) -> None:
 def _adopt(name: str, fds: list[int]) -> Found:
     """The port of these descriptors. Raises DeviceError, SettingsError or OSError; then they are still the caller's."""
     file, state = _read(fds)
-    tap = Tap.adopt(next(fd for fd in fds if fd != file.fd), state.index, Header(*state.header))
+    try:
+        tap = Tap.adopt(next(fd for fd in fds if fd != file.fd), state.index, Header(*state.header))
+    except DeviceError as exc:
+        raise DeviceError(f"{exc} (it was {printable(state.name)})") from exc
     return Found(name, tap, file, state)
 
 
