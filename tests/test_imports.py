@@ -48,12 +48,13 @@ ROOMS: dict[str, set[str]] = {
         *("tunnel", "kernel", "access", "settings", "addresses", "close_codes", "features", "log_limit", "reloadable"),
         "file_names",
     },
+    "gunicorn": {"workers", "server", "settings"},
     "workers": {
         *("server", "tunnel", "kernel", "access", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
         "file_names",
     },
-    "wsgi": {"server", "workers", "settings"},
-    "worker": {"server", "workers", "wsgi"},
+    "wsgi": {"server", "gunicorn", "settings"},
+    "worker": {"server", "gunicorn", "wsgi"},
     "handler": {"server"},
     "cli": {
         *("access", "client", "kernel", "server", "workers", "settings", "log_limit", "small_files", "file_names"),
@@ -78,7 +79,7 @@ PURE = {
     ),
     *("client/answer_text", "client/network_errors", "client/refusals", "client/uris", "client/failures"),
     "client/upgrade",
-    *("access/profile_values", "kernel/belonging", "server/port_state"),
+    *("access/profile_values", "kernel/bridge_members", "server/port_state"),
     *("kernel/bridge_warnings", "kernel/learned", "kernel/link_changes", "kernel/loops", "kernel/membership"),
     *("kernel/netlink", "kernel/network_changes", "kernel/known_links", "kernel/rule_changes"),
     *(
@@ -89,7 +90,7 @@ PURE = {
         "server/owners",
         "server/proxy_protocol",
     ),
-    *("workers/balance", "workers/orders"),
+    *("workers/balance", "workers/start_message"),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
     "tunnel/shared_rates",
 }

@@ -22,8 +22,8 @@ from gevent.event import Event
 from etherws import __version__
 from etherws.cli import inherited, log_writer
 from etherws.cli.handover import Handover, let_signals_through
-from etherws.cli.image import Image
 from etherws.cli.pid_file import pid_file
+from etherws.cli.process_image import ProcessImage
 from etherws.errors import DaemonError, EtherwsError
 from etherws.file_names import make_variables_absolute
 from etherws.kernel import service_manager
@@ -60,7 +60,7 @@ def is_supervised() -> bool:
     return bool(os.environ.get("NOTIFY_SOCKET")) or os.getpid() == 1
 
 
-def run_in_foreground(service: Service, image: Image, pidfile: str | None = None) -> None:
+def run_in_foreground(service: Service, image: ProcessImage, pidfile: str | None = None) -> None:
     """Run the service in this process until it returns. Raises what it raises."""
 
     def ready(message: str, status: int = 0) -> None:
@@ -95,14 +95,14 @@ def _run_images(service: Service, ready: Ready, stop: Event, handover: Handover,
             handover.execute(file)
 
 
-def _tell_of_takeover(image: Image) -> None:
+def _tell_of_takeover(image: ProcessImage) -> None:
     """Log, once, that this image has taken over from another one."""
     if image.before:
         log.info("handed over to version %s (was %s)", __version__, image.before)
     image.before = ""
 
 
-def run_in_background(service: Service, image: Image, pidfile: str | None = None) -> Started:
+def run_in_background(service: Service, image: ProcessImage, pidfile: str | None = None) -> Started:
     """Run the service in a process of its own; return what it says as soon as it is ready. If an image before this one
     did that, the process is there already, and this function does not return.
 
@@ -157,7 +157,9 @@ class _Starter:
         self._stop.set()
 
 
-def _run_daemon(service: Service, image: Image, pidfile: str | None, connection: socket.socket | None) -> NoReturn:
+def _run_daemon(
+    service: Service, image: ProcessImage, pidfile: str | None, connection: socket.socket | None
+) -> NoReturn:
     """All that the daemon does; ends the process. `connection` is to the starter; None if that has ended before."""
     status = 0
     starter: _Starter | None = None

@@ -17,7 +17,7 @@ from gevent.event import Event
 
 from etherws.errors import DeviceError, some_of
 from etherws.kernel import interfaces, links
-from etherws.kernel.belonging import Belonging
+from etherws.kernel.bridge_members import BridgeMembers
 from etherws.kernel.bridge_port import PlainPort, Port, seen
 from etherws.kernel.bridge_warnings import warning
 from etherws.kernel.device_errors import device_errors
@@ -49,7 +49,7 @@ class Bridges:
         self.links = LinkWatch()
         self.links.listen(self._changed)
         self._members: dict[int, tuple[Membership, Port]] = {}
-        self._belonging = Belonging()
+        self._by_bridge = BridgeMembers()
         #: Those in another network namespace, and the bridge that the user has named for each.
         self._elsewhere: dict[Port, str | None] = {}
         self._made = MadeBridges(address)
@@ -156,12 +156,12 @@ class Bridges:
             return
         self._find_moved(touched)
         looked_at = [index for index in touched if index in self._members]
-        for bridge in touched.keys() & self._belonging.of_bridge.keys():
+        for bridge in touched.keys() & self._by_bridge.of_bridge.keys():
             # A bridge of 1,000 ports is told of as often as ports join: that counts only if it is gone.
             if links.find(bridge) is None:
-                looked_at += self._belonging.of_bridge[bridge]
+                looked_at += self._by_bridge.of_bridge[bridge]
         self._look(looked_at)
-        if self._belonging.away:
+        if self._by_bridge.away:
             self._wake.set()
 
     def _find_moved(self, touched: Mapping[int, Touched]) -> None:
@@ -205,7 +205,7 @@ class Bridges:
     def _note(self, index: int) -> None:
         """Note in which bridge the interface belongs."""
         member = self._members[index][0] if index in self._members else None
-        for bridge in self._belonging.note(index, member):
+        for bridge in self._by_bridge.note(index, member):
             self._deleted.pop(bridge, None)
 
     def _follow(self, link: links.Link, port: Port, verdict: Verdict, before: str) -> None:
@@ -230,7 +230,7 @@ class Bridges:
         while True:
             due = [member.due for member, _ in self._members.values() if member.due is not None]
             due += self._joining.values()
-            if self._belonging.away:
+            if self._by_bridge.away:
                 due.append(monotonic() + RETRY_INTERVAL)
             self._wake.wait(max(0.0, min(due) - monotonic()) if due else None)
             self._wake.clear()
@@ -260,7 +260,7 @@ class Bridges:
     def _look_for_bridges(self, now: float) -> None:
         """See whether bridges are there again; make those again that were made here."""
         away: dict[tuple[str, int], list[int]] = {}
-        for index in self._belonging.away:
+        for index in self._by_bridge.away:
             member = self._members[index][0]
             away.setdefault((member.name, member.bridge), []).append(index)
         for (name, bridge), indexes in away.items():

@@ -22,9 +22,9 @@ from etherws.kernel.store import Store
 from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
 from etherws.server import authenticate, gunicorn_workers, handshake, takeover
-from etherws.server.any_ports import AnyPorts
 from etherws.server.http import PRESENCE, UPGRADE
 from etherws.server.login_queue import Limiter
+from etherws.server.ports_api import PortsApi
 from etherws.server.presence import UNKNOWN, Presence
 from etherws.server.review import Review
 from etherws.server.takeover import Environ, Headers, StartResponse
@@ -43,7 +43,7 @@ class Application:
         settings: ServerSettings,
         store: Store | None = None,
         *,
-        make_ports: Callable[[], AnyPorts] | None = None,
+        make_ports: Callable[[], PortsApi] | None = None,
         limiter: Limiter | None = None,
     ) -> None:
         """`store` has what the last process left, and keeps what the next one needs; by default there is neither. In a
@@ -71,7 +71,7 @@ class Application:
         return self._tunnels.start()
 
     @property
-    def ports(self) -> AnyPorts:
+    def ports(self) -> PortsApi:
         """What start() has made."""
         return self._tunnels.ports
 

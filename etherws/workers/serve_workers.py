@@ -22,8 +22,8 @@ from etherws.server.kept_listener import KeptListener
 from etherws.server.ports import Ports
 from etherws.workers import load_table
 from etherws.workers.load_table import LoadTable
-from etherws.workers.orders import Orders
 from etherws.workers.port_server import PortServer
+from etherws.workers.start_message import StartMessage
 from etherws.workers.supervisor import Supervisor, Worker
 from etherws.workers.worker_link import WorkerLink
 
@@ -118,7 +118,7 @@ class Parent:
         """A worker was started: tell it what to do, and serve it."""
         level = logging.getLogger("etherws").getEffectiveLevel()
         # A new socket takes it at once.
-        worker.channel.send(Orders(worker.number, self._application.settings, self._tls, level).encode())
+        worker.channel.send(StartMessage(worker.number, self._application.settings, self._tls, level).encode())
         self._port_server.attach(worker.channel, worker.child.pid)
 
     def _hung(self, link: WorkerLink, why: str) -> None:

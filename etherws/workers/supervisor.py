@@ -18,8 +18,8 @@ from gevent.event import Event
 
 from etherws.errors import WorkerError
 from etherws.workers.child import DEVNULL, Child, command
-from etherws.workers.lines import Repeated, read_lines
 from etherws.workers.load_table import LoadTable, Row
+from etherws.workers.worker_log import Repeated, read_lines
 
 log = logging.getLogger(__name__)
 

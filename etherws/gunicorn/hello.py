@@ -2,7 +2,7 @@
 
 The name is an abstract UNIX socket (unix(7)): it has no file, is of this network namespace, and is gone with the
 process. Any user of the machine can take such a name, or connect to it; so each end asks the kernel who the other one
-is. Read next: find_ports.py, the worker's side; port_process.py, the other one.
+is. Read next: find_port_process.py, the worker's side; port_process.py, the other one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 from etherws import __version__
 from etherws.errors import WorkerError
 from etherws.settings import DeviceSettings, ServerSettings
-from etherws.workers.orders import settings_of
+from etherws.workers.start_message import settings_of
 
 #: Bytes of a message. The settings have names of files and of networks.
 SIZE_MAX = 64 * 1024
@@ -32,7 +32,7 @@ RESTART = "restart gunicorn (a reload is not enough)"
 _UCRED = struct.Struct("=iII")
 
 
-def name_of(device: str) -> str:
+def socket_name(device: str) -> str:
     """The name for the interfaces of this pattern, in this network namespace, of this user."""
     namespace = os.stat("/proc/thread-self/ns/net").st_ino
     return f"\0etherws-ports/{namespace}/{os.geteuid()}/{device}"
@@ -52,7 +52,7 @@ def peer_of(sock: socket.socket) -> Peer:
 
 
 @dataclass(frozen=True)
-class Introduction:
+class Hello:
     """What a worker says first. `masters` are the processes of gunicorn that it belongs to: its parent, and the one
     before that while gunicorn upgrades itself."""
 
@@ -66,12 +66,12 @@ class Introduction:
         return json.dumps(asdict(self)).encode()
 
 
-def read_introduction(data: bytes) -> Introduction:
+def read_hello(data: bytes) -> Hello:
     """What a worker said. Raises WorkerError if it is junk, or of a release with other settings."""
     try:
         values = json.loads(data)
         masters = tuple(int(pid) for pid in values["masters"])
-        return Introduction(str(values["version"]), masters, settings_of(values["settings"]), int(values["log_level"]))
+        return Hello(str(values["version"]), masters, settings_of(values["settings"]), int(values["log_level"]))
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise WorkerError(f"the ports are had by etherws {__version__}, which this worker is not; {RESTART}") from exc
 

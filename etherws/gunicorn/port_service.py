@@ -1,7 +1,7 @@
 """Who may use the ports of a gunicorn, and until when they are there: the rules of port_process.py.
 
 Its workers come and go: by reloads, upgrades, timeouts. The ports stay as long as one of gunicorn's masters may start
-another worker, and not a moment longer. Read next: meeting.py, what a worker says; port_server.py.
+another worker, and not a moment longer. Read next: hello.py, what a worker says; workers/port_server.py.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 
 from etherws.errors import EtherwsError
+from etherws.gunicorn import hello
 from etherws.server.ports import Ports
 from etherws.settings import ServerSettings
-from etherws.workers import load_table, meeting
+from etherws.workers import load_table
 from etherws.workers.load_table import LoadTable
 from etherws.workers.port_server import PortServer
 from etherws.workers.worker_link import WorkerLink
 
 log = logging.getLogger(__name__)
 
-#: Seconds for a worker's introduction, which it sends at once.
+#: Seconds for a worker's hello, which it sends at once.
 SPEAK_TIMEOUT = 5.0
 
 #: Seconds without any worker after which the ports go although a master is there: it may have other interfaces now.
@@ -40,7 +41,7 @@ IDLE = 60.0
 OTHERS = 3.0
 
 
-class House:
+class PortService:
     """The ports of one gunicorn."""
 
     def __init__(
@@ -105,25 +106,25 @@ class House:
         with contextlib.ExitStack() as stack:
             stack.enter_context(sock)
             try:
-                peer = meeting.peer_of(sock)
+                peer = hello.peer_of(sock)
                 if peer.uid not in (0, self._user, os.geteuid()):
                     log.warning("user %d (pid %d) tried to connect as a worker", peer.uid, peer.pid)
                     return
                 sock.settimeout(SPEAK_TIMEOUT)
-                data = sock.recv(meeting.SIZE_MAX)
+                data = sock.recv(hello.SIZE_MAX)
                 # One at a time: to make the first port takes a moment.
                 with self._judging:
                     refusal, wait = self._judge(data)
                 if refusal:
-                    sock.sendall(meeting.answer(refusal, wait))
+                    sock.sendall(hello.answer(refusal, wait))
                     return
                 table = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [self._table.fd]))]
-                sock.sendmsg([meeting.answer()], table)
+                sock.sendmsg([hello.answer()], table)
             except OSError:
                 # It has ended, or says nothing.
                 return
             except EtherwsError as exc:
-                sock.sendall(meeting.answer(str(exc)))
+                sock.sendall(hello.answer(str(exc)))
                 return
             assert self._server is not None
             stack.pop_all()
@@ -132,7 +133,7 @@ class House:
 
     def _judge(self, data: bytes) -> tuple[str, float]:
         """Why this worker cannot have ports, if so, and how long it may ask again. Raises EtherwsError."""
-        said = meeting.read_introduction(data)
+        said = hello.read_hello(data)
         if self._masters and not set(said.masters) & set(self._masters):
             masters = ", ".join(map(str, self._masters))
             return (
@@ -145,13 +146,13 @@ class House:
         if self._failure:
             return self._failure, 0.0
         assert self._settings is not None
-        if found := meeting.difference(self._settings, said.settings):
-            return f"the interfaces were made with other settings: {found}; {meeting.RESTART}", 0.0
+        if found := hello.difference(self._settings, said.settings):
+            return f"the interfaces were made with other settings: {found}; {hello.RESTART}", 0.0
         for pid in said.masters:
             self._remember(pid)
         return "", 0.0
 
-    def _begin(self, said: meeting.Introduction) -> None:
+    def _begin(self, said: hello.Hello) -> None:
         """The first worker: its settings count."""
         logging.getLogger("etherws").setLevel(said.log_level)
         self._settings = said.settings

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 
-from etherws.workers import port_process
+from etherws.gunicorn import port_process
 
 
 def test_the_listening_socket_is_waited_for_on_a_socket_of_gevents() -> None:
