@@ -1,7 +1,7 @@
 """A process that this one has started: `python -m` a module of ours, with descriptors, and the moment of its end.
 
 It is executed anew and never forked: a fork of a process with an event loop has its timers, sockets and greenlets.
-Read next: supervisor.py, which has workers; gunicorn/find_port_process.py, which starts another one in a way of its own.
+Read next: supervisor.py, which has workers; gunicorn/find_port_process.py, which starts another one in its own way.
 """
 
 from __future__ import annotations
