@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import socket
 import struct
 from collections.abc import Iterable
@@ -23,6 +24,9 @@ ETH_P_ALL, ETH_P_LOOP = 0x0003, 0x0060
 #: and to search. Here, since who only makes the supply need not import that.
 CLIENT_NEEDS, SERVER_NEEDS = 2, 65
 
+#: Part of the descriptors that this process may have open, which the supply takes at most. Clients need the others.
+SHARE = 1 / 8
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 #: Those that nobody uses at the moment; None as long as each is made when it is needed.
@@ -30,8 +34,12 @@ _supply: list[int] | None = None
 
 
 def reserve(count: int) -> None:
-    """Have `count` of them, since this process can make no more soon. Raises OSError."""
-    adopt(_made().detach() for _ in range(count))
+    """Have `count` of them, since this process can make no more soon; fewer if it may open few files. Raises
+    OSError."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    for _ in range(min(count, int(limit * SHARE))):
+        # One by one: those before a failure stay in the supply.
+        adopt([_made().detach()])
 
 
 def adopt(descriptors: Iterable[int]) -> None:

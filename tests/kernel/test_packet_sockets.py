@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
 from collections.abc import Iterator
 
@@ -90,3 +91,10 @@ def test_others_of_another_program_are_taken_over(supply: Host) -> None:
     assert sock.fileno() in copies
     assert sock.family == socket.AF_PACKET
     packet_sockets.give_back(sock)
+
+
+def test_the_supply_leaves_descriptors_to_clients(lan: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
+    with lan.namespace.inside(), contextlib.closing(packet_sockets):
+        packet_sockets.reserve(packet_sockets.SERVER_NEEDS)
+        assert len(packet_sockets.descriptors()) == 8
