@@ -42,7 +42,8 @@ def bytes_carried(host: Host, name: str) -> int:
 def copy(folder: Path, name: str, *changes: tuple[str, str, str]) -> Path:
     """A version of the package in a folder of its own. Each change is a file, a text and what replaces it."""
     target = folder / name
-    shutil.copytree(PACKAGE, target / "etherws", ignore=shutil.ignore_patterns("__pycache__"))
+    # With the bytecode, which counts as long as the time of the source is the same: to compile all takes seconds.
+    shutil.copytree(PACKAGE, target / "etherws", ignore=shutil.ignore_patterns("*.pyc.*"))
     for file, old, new in (("__init__.py", etherws.__version__, name), *changes):
         path = target / "etherws" / file
         text = path.read_text()
@@ -73,7 +74,7 @@ def test_a_link_goes_on_through_new_images(hosts: tuple[Host, Host], tmp_path: P
     interfaces = [(left, "ethws0"), (left, "br0"), (right, "ethws0"), (right, "br1")]
     before = [facts(*interface) for interface in interfaces]
     inode = pid_file.stat().st_ino
-    for number in range(1, 4):
+    for number in (1, 2):
         carried = [bytes_carried(*interface) for interface in interfaces]
         process.signal(signal.SIGUSR2)
         process.says("INFO handed over to version", number)
