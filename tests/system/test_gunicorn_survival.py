@@ -57,7 +57,7 @@ class Running:
         return [int(pid) for pid in re.findall(r"Booting worker with pid: (\d+)", self.process.output)]
 
     def ports_process(self) -> int:
-        """The PID of the process that has the ports: it has a descriptor of the TAP, and is no child of gunicorn."""
+        """The PID of the port process: it has a descriptor of the TAP, and is no child of gunicorn."""
         namespace = f"/proc/{self.process.pid}/ns/net"
         for each in Path("/proc").iterdir():
             if each.name.isdecimal():
