@@ -215,7 +215,7 @@ def test_a_worker_of_another_release_is_told_so(case: Case, data: bytes) -> None
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"refusal": "", "wait": "x"}'])
 def test_an_answer_of_another_release_is_an_error(data: bytes) -> None:
-    with pytest.raises(WorkerError, match="another etherws"):
+    with pytest.raises(WorkerError, match="another version of etherws"):
         hello.read_answer(data)
 
 
