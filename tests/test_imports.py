@@ -135,6 +135,10 @@ DOORS = {
 }
 
 
+#: A house rule (CONTRIBUTING.rst): a longer module is split by task.
+LINES_MAX = 300
+
+
 def room_of(module: str) -> str:
     """The row of the table that a module is in."""
     return module.partition("/")[0]
@@ -193,6 +197,11 @@ def test_only_the_command_line_prints_or_exits(module: str) -> None:
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in ("print", "exit", "quit", "input")
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_module_can_be_read_in_one_sitting(module: str) -> None:
+    assert len(MODULES[module].read_text().splitlines()) <= LINES_MAX
 
 
 def test_the_access_room_has_no_event_loop() -> None:

@@ -87,7 +87,7 @@ def server(
     from etherws.server import kept_ports
     from etherws.server import serve as serving
     from etherws.server.application import Application
-    from etherws.workers import serve_workers
+    from etherws.workers.parent import Parent
 
     settings = ServerSettings(**_fields_of(ServerSettings, options))
     contexts = None
@@ -113,18 +113,21 @@ def server(
     )
     count = workers or len(os.sched_getaffinity(0))
     tls = (certfile, keyfile, client_ca) if certfile and keyfile else None
+    endpoint = serving.Endpoint(address, port, chosen, daemon.is_supervised())
 
     def run(ready: Any, stop: Any) -> None:
         # It runs a second time if a new image could not be executed.
         application = prepared.pop() if prepared else Application(settings, store)
-        common = {"address": address, "port": port, "ready": ready, "stop": stop}
-        common |= {"opened": keeps.give_up, "reload": keeps.reload}
         process_image.this().before_rehearsal = application.keep
-        common |= {"chosen": chosen, "patient": daemon.is_supervised()}
-        if count == 1:
-            serving.serve(application, contexts=contexts, **common)
-        else:
-            serve_workers.serve(application, count, tls=tls, **common)
+        hooks = serving.Hooks(ready, keeps.give_up, keeps.reload)
+
+        def make(sock: Any) -> serving.Service:
+            if count == 1:
+                return serving.OneProcess(sock, application, contexts)
+            return Parent(sock, application, count, tls)
+
+        verify_mode = contexts.get().verify_mode if contexts else None
+        serving.serve(application, endpoint, make, hooks, stop, verify_mode)
 
     _run(run, kept_ports.check, **options)
 

@@ -1,4 +1,4 @@
-"""A worker of gunicorn finds the process that has the ports, and starts it if there is none.
+"""A worker of gunicorn finds the port process, and starts it if there is none.
 
 That process is nobody's child, so that it outlives the worker that started it, gunicorn's reload (HUP) and its upgrade
 (USR2). Of several workers that come at once, the one that gets the name starts it. Read next: hello.py,
@@ -24,7 +24,7 @@ from etherws.gunicorn import hello
 from etherws.settings import ServerSettings
 from etherws.workers.child import command, environment
 
-#: Seconds for the start of the process that has the ports, on a busy machine; with some for those before it to end.
+#: Seconds for the start of the port process, on a busy machine; with some for those before it to end.
 START_TIMEOUT = 30.0
 
 #: Seconds between two attempts.
@@ -74,7 +74,7 @@ def find(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] = time.sleep,
 ) -> tuple[socket.socket, int]:
-    """A connection to the process that has the ports of these settings, and the descriptor of the table of loads.
+    """A connection to the port process for these settings, and the descriptor of the table of loads.
 
     `masters` are the processes that start workers such as this one: hello.py. `launcher` was made while this process
     still had the rights to make interfaces; by default one is made when it is needed. Raises WorkerError.
@@ -88,7 +88,7 @@ def find(
             try:
                 answer = _ask(name, message)
             except (ConnectionError, TimeoutError):
-                answer = Refusal("the process that has the ports does not start; the log says why", START_TIMEOUT)
+                answer = Refusal("the port process does not start; the log says why", START_TIMEOUT)
                 if _take_name(name, launcher):
                     launcher = None
             if not isinstance(answer, Refusal):
@@ -97,7 +97,7 @@ def find(
                 raise WorkerError(answer.reason)
             sleep(PAUSE)
     except OSError as exc:
-        raise WorkerError(f"cannot reach the process that has the ports: {exc.strerror or exc}") from exc
+        raise WorkerError(f"cannot reach the port process: {exc.strerror or exc}") from exc
     finally:
         if launcher is not None:
             launcher.cancel()
@@ -134,7 +134,7 @@ def _ask(name: str, message: hello.Hello) -> Refusal | tuple[socket.socket, int]
         reason, wait = hello.read_answer(data)
         fds = _descriptors(beside)
         if reason or not fds:
-            return Refusal(reason or "the process that has the ports gave nothing", wait)
+            return Refusal(reason or "the port process gave nothing", wait)
         stack.pop_all()
         return sock, fds[0]
 

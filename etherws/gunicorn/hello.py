@@ -22,10 +22,10 @@ from etherws.workers.start_message import settings_of
 #: Bytes of a message. The settings have names of files and of networks.
 SIZE_MAX = 64 * 1024
 
-#: Settings that are of no matter to the ports: those of a session, which is in the worker.
+#: Settings that the ports do not need: those of a session, which is in the worker.
 _OF_SESSIONS = {"wire", "congestion", "ping_interval", "ping_timeout"}
 
-#: What helps.
+#: What to try.
 RESTART = "restart gunicorn (a reload is not enough)"
 
 #: struct ucred of linux/socket.h: PID, user and group.
@@ -73,12 +73,13 @@ def read_hello(data: bytes) -> Hello:
         masters = tuple(int(pid) for pid in values["masters"])
         return Hello(str(values["version"]), masters, settings_of(values["settings"]), int(values["log_level"]))
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise WorkerError(f"the ports are had by etherws {__version__}, which this worker is not; {RESTART}") from exc
+        raise WorkerError(
+            f"the port process is of etherws {__version__}, and this worker of another version; {RESTART}"
+        ) from exc
 
 
 def answer(refusal: str = "", wait: float = 0.0) -> bytes:
-    """What the worker is told: nothing to say against it, or why not; and the seconds for which it is worth to ask
-    again."""
+    """What the worker is told: that it is let in, or else why not, and for how many seconds it may ask again."""
     return json.dumps({"refusal": refusal, "wait": wait}).encode()
 
 
@@ -88,7 +89,7 @@ def read_answer(data: bytes) -> tuple[str, float]:
         values = json.loads(data)
         return str(values["refusal"]), float(values["wait"])
     except (ValueError, KeyError, TypeError) as exc:
-        raise WorkerError(f"the process that has the ports is of another etherws; {RESTART}") from exc
+        raise WorkerError(f"the port process is of another version of etherws; {RESTART}") from exc
 
 
 def difference(one: ServerSettings, other: ServerSettings) -> str:

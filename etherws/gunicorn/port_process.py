@@ -1,4 +1,4 @@
-"""``python -m etherws.gunicorn.port_process``: the process that has the ports of a gunicorn. A worker starts it.
+"""``python -m etherws.gunicorn.port_process``: the port process of a gunicorn. A worker starts it.
 
 It belongs to nobody: it has a session of its own, leaves nothing of its caller open but standard error, and ends by
 itself (port_service.py). Signals for the whole group are for gunicorn, whose workers it outlives. Read next:

@@ -60,8 +60,8 @@ class PortService:
         self._table = LoadTable(load_table.create())
         #: The masters that run, by PID: descriptors and their watchers.
         self._masters: dict[int, tuple[int, Any]] = {}
-        self._judging = BoundedSemaphore(1)
-        self._greeting = Group()
+        self._checking = BoundedSemaphore(1)
+        self._admitting = Group()
         #: Set when a worker or a master comes or goes.
         self._changed = Event()
 
@@ -82,7 +82,7 @@ class PortService:
         finally:
             # The name stays until the interfaces are gone. Who comes meanwhile is hung up on, and starts another one.
             acceptor.kill()
-            self._greeting.kill()
+            self._admitting.kill()
             self._close()
 
     def _workers(self) -> int:
@@ -99,9 +99,9 @@ class PortService:
     def _accept(self) -> None:
         while True:
             sock, _ = self._listener.accept()
-            self._greeting.spawn(self._greet, sock)
+            self._admitting.spawn(self._admit, sock)
 
-    def _greet(self, sock: Any) -> None:
+    def _admit(self, sock: Any) -> None:
         """One connection: a worker of ours, of others, or a stranger."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(sock)
@@ -113,8 +113,8 @@ class PortService:
                 sock.settimeout(SPEAK_TIMEOUT)
                 data = sock.recv(hello.SIZE_MAX)
                 # One at a time: to make the first port takes a moment.
-                with self._judging:
-                    refusal, wait = self._judge(data)
+                with self._checking:
+                    refusal, wait = self._check(data)
                 if refusal:
                     sock.sendall(hello.answer(refusal, wait))
                     return
@@ -131,7 +131,7 @@ class PortService:
             link = self._server.attach(sock, peer.pid)
             self._watch_end(link)
 
-    def _judge(self, data: bytes) -> tuple[str, float]:
+    def _check(self, data: bytes) -> tuple[str, float]:
         """Why this worker cannot have ports, if so, and how long it may ask again. Raises EtherwsError."""
         said = hello.read_hello(data)
         if self._masters and not set(said.masters) & set(self._masters):

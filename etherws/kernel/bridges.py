@@ -65,13 +65,15 @@ class Bridges:
         self.links.start()
         self._worker = gevent.spawn(self._work)
 
-    def close(self, *, handing_over: bool = False) -> None:
-        """Watch no longer, and remove the bridges that were made here, unless somebody uses them; or leave all as it
-        is, with `handing_over`, to another process."""
+    def close(self) -> None:
+        """Watch no longer, and remove the bridges that were made here, unless somebody uses them."""
+        self.hand_over()
+        self._made.remove()
+
+    def hand_over(self) -> None:
+        """Another process watches from now on: leave all as it is."""
         self.links.close()
         gevent.killall([self._worker] if self._worker else [])
-        if not handing_over:
-            self._made.remove()
 
     def make(self, name: str, *, autoconfigure: bool, take_over: bool = False) -> bool:
         """As MadeBridges.make(), and before, with `take_over`, as MadeBridges.take_over()."""
@@ -136,10 +138,8 @@ class Bridges:
         now; else of the one of that name. None if there is none. Raises DeviceError."""
         with device_errors(f"use the bridge {wanted}", {}):
             places: list[int | str] = [*{one.bridge for one in self._there_by_wish(wanted)}, wanted]
-            for which in places:
-                if (found := links.find(which)) is not None:
-                    return found.number
-        return None
+            found = next(filter(None, map(links.find, places)), None)
+        return found.number if found else None
 
     def _there_by_wish(self, wanted: str) -> list[Membership]:
         return [one for one, _ in self._members.values() if one.wanted == wanted and not one.moved]
@@ -195,8 +195,7 @@ class Bridges:
                     self._leave(index)
                     continue
                 member, port = self._members[index]
-                before = member.name
-                verdict = member.look(seen(link, member, find), monotonic())
+                before, verdict = member.name, member.look(seen(link, member, find), monotonic())
                 self._note(index)
                 self._follow(link, port, verdict, before)
                 if member.due is not None:
@@ -228,8 +227,7 @@ class Bridges:
     def _work(self) -> None:
         """Join, in rounds, without end."""
         while True:
-            due = [member.due for member, _ in self._members.values() if member.due is not None]
-            due += self._joining.values()
+            due = [*self._joining.values(), *(one.due for one, _ in self._members.values() if one.due is not None)]
             if self._by_bridge.away:
                 due.append(monotonic() + RETRY_INTERVAL)
             self._wake.wait(max(0.0, min(due) - monotonic()) if due else None)

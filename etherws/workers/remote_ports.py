@@ -186,7 +186,7 @@ class RemotePorts:
 
     def _lost(self, why: str) -> None:
         """Nobody keeps the rules of the ports in force any more."""
-        reason = f"the process that has the ports is gone{why and ': '}{why}"
+        reason = f"the port process is gone{why and ': '}{why}"
         for port in list(self._ports.values()):
             port.fail(ConnectionClosed(reason, CloseCode.SERVICE_RESTART))
         self._end(reason)

@@ -1,7 +1,7 @@
 """What a worker is told at its start: one JSON message on its channel, before all others.
 
 So no secret and no file name is on a command line, and the worker has exactly the settings that its parent has checked.
-Pure. Users: serve_workers.py, which sends it, and worker_process.py.
+Pure. Users: parent.py, which sends it, and worker_process.py.
 """
 
 from __future__ import annotations

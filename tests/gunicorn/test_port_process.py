@@ -1,4 +1,4 @@
-"""The process that has the ports of a gunicorn, before it has them."""
+"""The port process of a gunicorn, before it has ports."""
 
 from __future__ import annotations
 
