@@ -95,7 +95,7 @@ class PrivilegedHelper:
 def start(task: Task) -> tuple[PrivilegedHelper, str, list[str]]:
     """Start the helper; return it, the folder of its copies, and what could not be copied. Raises OSError."""
     where = "/run" if os.access("/run", os.W_OK) else None
-    folder = tempfile.mkdtemp(prefix="etherws-", dir=where)
+    folder = tempfile.mkdtemp(prefix=f"etherws-{os.getpid()}-", dir=where)
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with warnings.catch_warnings():
         # Python warns of threads whose locks the child might wait for. It logs nothing, and uses no thread.

@@ -17,5 +17,6 @@ def units() -> Iterator[tuple[Unit, Unit]]:
         server.options(address="127.0.0.1", bridge="br0")
         client.options(uri="ws://127.0.0.1/", device="ethws1", bridge="br1", wait="forever")
         yield server, client
-    for name in set(links()) - before:
-        run("ip", "link", "delete", name)
+    # A VLAN goes with its bridge.
+    while left := sorted(set(links()) - before):
+        run("ip", "link", "delete", left[0])
