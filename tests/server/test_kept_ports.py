@@ -433,11 +433,11 @@ def test_states_that_are_not_for_us_are_refused(
 
 
 def test_a_tap_without_a_whole_state_is_refused(lives: Lives, caplog: pytest.LogCaptureFixture) -> None:
-    assert "not one interface and one state" in refuse(lives, caplog, "port-91", tap())
+    assert "not an interface with its state" in refuse(lives, caplog, "port-91", tap())
     large = os.memfd_create("large")
     os.ftruncate(large, 10 << 20)
     caplog.clear()
-    assert "not one interface and one state" in refuse(lives, caplog, "port-92", tap(), large)
+    assert "not an interface with its state" in refuse(lives, caplog, "port-92", tap(), large)
     assert "its state is missing or broken" in refuse(lives, caplog, "port-93", tap(), StateFile().fd)
     half = written()
     os.pwrite(half, b"?", 40)
