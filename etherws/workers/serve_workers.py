@@ -110,7 +110,7 @@ class Parent:
     def stop(self, *, handing_over: bool = False) -> None:
         """End the workers, within 2 s. With `handing_over` their clients are told to come back at once."""
         self._port_server.stop(handing_over=handing_over)
-        self.supervisor.stop()
+        self.supervisor.stop(handing_over=handing_over)
         self._port_server.close()
         self._table.close()
 
