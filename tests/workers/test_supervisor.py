@@ -222,7 +222,7 @@ def test_a_worker_that_does_not_end_keeps_clients_waiting_for_less_time_at_a_han
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[float] = []
-    monkeypatch.setattr(supervisor_module.gevent, "wait", lambda objects, timeout: given.append(timeout))
+    monkeypatch.setattr(gevent, "wait", lambda objects, timeout: given.append(timeout))
     for handing_over in (True, False):
         found = made(HANGS)
         found.stop(handing_over=handing_over)
