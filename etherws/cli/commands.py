@@ -269,6 +269,7 @@ def _run(
     log.setLevel(logging.DEBUG if debug else log_level.upper())
     if not this.background and (foreground or daemon.is_supervised()):
         daemon.run_in_foreground(service, this, pidfile)
+        daemon.leave(0)
     else:
         started = daemon.run_in_background(service, this, pidfile)
         # It runs from here on, whether these lines can be written or not.

@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn, Protocol
 
@@ -26,7 +27,7 @@ from etherws.cli.pid_file import pid_file
 from etherws.cli.process_image import ProcessImage
 from etherws.errors import DaemonError, EtherwsError
 from etherws.file_names import make_variables_absolute
-from etherws.kernel import service_manager
+from etherws.kernel import packet_sockets, service_manager
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,17 @@ def run_in_foreground(service: Service, image: ProcessImage, pidfile: str | None
     finally:
         # What is printed next comes behind it.
         log_writer.flush()
+
+
+def leave(status: int) -> NoReturn:
+    """End the process at once. What Python does otherwise at its end takes a tenth of a second, in which the process
+    that comes after this one is not started yet."""
+    packet_sockets.close()
+    log_writer.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 def _run_images(service: Service, ready: Ready, stop: Event, handover: Handover, pidfile: str | None) -> None:
@@ -202,8 +214,7 @@ def _run_daemon(
         status = 1
         log.exception("unexpected error; please report it")
     finally:
-        log_writer.flush()
-        os._exit(status)
+        leave(status)
 
 
 def _handle_signals(handover: Handover) -> None:

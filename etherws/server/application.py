@@ -34,6 +34,11 @@ from etherws.settings import ServerSettings
 
 log = logging.getLogger(__name__)
 
+#: Seconds that tunnels have to close if another process goes on at once: longer than most paths need for the client's
+#: answer. One client that does not answer would keep the others waiting for that process. Without the answer it finds
+#: the connection lost, and its port as well.
+HAND_OVER_TIMEOUT = 0.5
+
 
 class Application:
     """A WSGI callable, for one server."""
@@ -99,10 +104,12 @@ class Application:
         and may be called again. Raises DeviceError.
 
         If the store outlives this image of the process, or with `handing_over`, another one comes at once: tunnels are
-        closed with 1012 (service restart), and all that start() made stays. It is in the store."""
+        closed with 1012 (service restart), within HAND_OVER_TIMEOUT, and all that start() made stays. It is in the
+        store."""
         # In a greenlet of its own: gunicorn raises SystemExit in this one when a signal comes, also now.
         if self._end is None:
-            handing_over = handing_over or self.store.outlives
+            if handing_over := handing_over or self.store.outlives:
+                timeout = min(timeout, HAND_OVER_TIMEOUT)
             self._end = gevent.spawn(self._tunnels.stop, timeout, handing_over=handing_over)
         if error := self._end.get():
             raise error

@@ -59,8 +59,9 @@ class Parent:
     def stop(self) -> None:
         """As Service.stop(). Workers are ended within 2 s, after their clients were told."""
         if self._port_server is not None:
-            self._port_server.stop(handing_over=self._application.store.outlives)
-            self._supervisor.stop()
+            handing_over = self._application.store.outlives
+            self._port_server.stop(handing_over=handing_over)
+            self._supervisor.stop(handing_over=handing_over)
             self._port_server.close()
         self._table.close()
         self._application.stop()
