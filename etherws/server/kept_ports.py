@@ -44,7 +44,7 @@ class KeptPorts:
 
     def refuse(self, found: Found, why: str) -> None:
         """A port that was found is of no use: remove it."""
-        log.warning("%s goes: %s", found.tap.name, why)
+        log.warning("%s is removed: %s", found.tap.name, why)
         self._store.drop(found.name)
         found.tap.close(delete=True)
         found.file.close()

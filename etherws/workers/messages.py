@@ -44,7 +44,7 @@ LONG_MAX = 4 << 20
 #: Characters of a name: those of an HTTP request's head are fewer (server/http.py).
 TEXT_MAX = 16 << 10
 
-#: A number that is no number of anything: larger than any rate, in bits per second.
+#: The largest number in a message: larger than any rate in bits per second, and than any index.
 NUMBER_MAX = 1 << 53
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
@@ -155,7 +155,7 @@ def profile_of(message: Mapping[str, Any]) -> Profile:
     try:
         return from_values(message.get("profile"))
     except SettingsError as exc:
-        raise ChannelError(f"a profile is none: {exc}") from exc
+        raise ChannelError(f"a profile cannot be used: {exc}") from exc
 
 
 #: Errors that reach the other process as what they are.

@@ -298,7 +298,7 @@ def test_another_device_pattern_makes_the_ports_anew(lives: Lives, caplog: pytes
     lives.join(BOB)
     lives.crash(device="lan%d")
     assert set(lives.host.links()) == {"lo", "br0", "lan0"}
-    assert "ethws1 goes: --device is lan%d now, and was ethws%d" in caplog.text
+    assert "ethws1 is removed: --device is lan%d now, and was ethws%d" in caplog.text
     assert set(lives.store.copies) == {f"port-{lives.host.links()['lan0']['index']}"}
 
 
