@@ -138,5 +138,5 @@ def test_no_debt_and_no_address_counts_for_longer_than_it_can() -> None:
     ],
 )
 def test_what_is_not_an_owner_is_refused(values: Any) -> None:
-    with pytest.raises(ValueError, match=r"none|without|another length"):
+    with pytest.raises(ValueError, match=r"not valid|without|another length"):
         Owners().restore(values, 100.0)
