@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
 from array import array
 from collections.abc import Callable, Iterator
@@ -20,10 +21,12 @@ from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 
 from etherws.errors import EtherwsError
+from etherws.log_limit import LogLimit
 from etherws.server.ports import Ports
 from etherws.settings import ServerSettings
 from etherws.workers import load_table, meeting
 from etherws.workers.load_table import LoadTable
+from etherws.workers.meeting import Peer
 from etherws.workers.port_server import PortServer
 from etherws.workers.worker_link import WorkerLink
 
@@ -35,6 +38,9 @@ SPEAK_TIMEOUT = 5.0
 #: Seconds without any worker after which the ports go although a master is there: it may have other interfaces now.
 #: Longer than gunicorn takes to start workers, and than a port is kept for a client.
 IDLE = 60.0
+
+#: Seconds before a worker is accepted again after an error, such as that no descriptor is free.
+PAUSE = 0.5
 
 #: Seconds that a worker of a gunicorn goes on to ask, if the one that has these interfaces is about to end.
 OTHERS = 3.0
@@ -49,9 +55,10 @@ class House:
         user: int,
         make_ports: Callable[[ServerSettings], Ports] = lambda settings: Ports(settings, settings.resume_timeout),
         idle: float = IDLE,
+        master: int = 0,
     ) -> None:
-        """`listener` has the name; `user` is whom workers run as. `make_ports` makes the ports with the settings of
-        the first worker."""
+        """`listener` has the name; `user` is whom workers run as, and `master` starts the first ones. `make_ports`
+        makes the ports with the settings of the first worker."""
         self._listener, self._user, self._make_ports, self._idle = listener, user, make_ports, idle
         self._settings: ServerSettings | None = None
         self._server: PortServer | None = None
@@ -59,10 +66,15 @@ class House:
         self._table = LoadTable(load_table.create())
         #: The masters that run, by PID: descriptors and their watchers.
         self._masters: dict[int, tuple[int, Any]] = {}
+        #: Descriptors of the workers' processes: a number may be another process's one day.
+        self._processes: dict[WorkerLink, int] = {}
         self._judging = BoundedSemaphore(1)
         self._greeting = Group()
         #: Set when a worker or a master comes or goes.
         self._changed = Event()
+        self._log = LogLimit(log)
+        if master:
+            self._remember(master)
 
     def run(self) -> None:
         """Serve workers until the last one and its masters are gone. Raises DeviceError if an interface cannot be
@@ -97,23 +109,33 @@ class House:
 
     def _accept(self) -> None:
         while True:
-            sock, _ = self._listener.accept()
+            try:
+                sock, _ = self._listener.accept()
+            except OSError as exc:
+                self._log.log(logging.ERROR, "accept", "cannot accept a worker: %s", exc.strerror)
+                gevent.sleep(PAUSE)
+                continue
             self._greeting.spawn(self._greet, sock)
 
     def _greet(self, sock: Any) -> None:
         """One connection: a worker of ours, of others, or a stranger."""
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as process, contextlib.ExitStack() as stack:
             stack.enter_context(sock)
             try:
                 peer = meeting.peer_of(sock)
                 if peer.uid not in (0, self._user, os.geteuid()):
-                    log.warning("user %d (pid %d) tried to connect as a worker", peer.uid, peer.pid)
+                    message = "user %d (pid %d) tried to connect as a worker"
+                    self._log.log(logging.WARNING, "stranger", message, peer.uid, peer.pid)
                     return
+                # At once: later the number may be another process's.
+                pidfd = os.pidfd_open(peer.pid)
+                process.callback(os.close, pidfd)
+                master = meeting.parent_of(peer.pid)
                 sock.settimeout(SPEAK_TIMEOUT)
                 data = sock.recv(meeting.SIZE_MAX)
                 # One at a time: to make the first port takes a moment.
                 with self._judging:
-                    refusal, wait = self._judge(data)
+                    refusal, wait = self._judge(data, peer, master)
                 if refusal:
                     sock.sendall(meeting.answer(refusal, wait))
                     return
@@ -128,15 +150,29 @@ class House:
             assert self._server is not None
             stack.pop_all()
             link = self._server.attach(sock, peer.pid)
+            self._processes[link] = pidfd
             self._watch_end(link)
+            del self._processes[link]
 
-    def _judge(self, data: bytes) -> tuple[str, float]:
-        """Why this worker cannot have ports, if so, and how long it may ask again. Raises EtherwsError."""
+    def _judge(self, data: bytes, peer: Peer, master: int) -> tuple[str, float]:
+        """Why this worker, which `master` has started, cannot have ports, if so, and how long it may ask again. Raises
+        EtherwsError."""
         said = meeting.read_introduction(data)
-        if self._masters and not set(said.masters) & set(self._masters):
-            masters = ", ".join(map(str, self._masters))
+        # While gunicorn upgrades itself, the new master is a child of the old one.
+        masters = {master, meeting.parent_of(master)} & set(said.masters)
+        if master not in masters:
+            # Another program of the same user would get interfaces, with rules of its own choice.
+            self._log.log(
+                logging.WARNING,
+                "no worker",
+                "pid %d of user %d is no worker of gunicorn, though it says so: it gets no interface",
+                *peer,
+            )
+            return "gunicorn has not started this process, or not in the PID namespace of the first worker", 0.0
+        if self._masters and not masters & set(self._masters):
+            there = ", ".join(map(str, self._masters))
             return (
-                f"another gunicorn (pid {masters}) has the interfaces {said.settings.device}: give this one others by"
+                f"another gunicorn (pid {there}) has the interfaces {said.settings.device}: give this one others by"
                 " ETHERWS_SERVER_DEVICE, or stop that one",
                 OTHERS,
             )
@@ -147,7 +183,7 @@ class House:
         assert self._settings is not None
         if found := meeting.difference(self._settings, said.settings):
             return f"the interfaces were made with other settings: {found}; {meeting.RESTART}", 0.0
-        for pid in said.masters:
+        for pid in masters:
             self._remember(pid)
         return "", 0.0
 
@@ -198,9 +234,9 @@ class House:
 
     def _hung(self, link: WorkerLink, why: str) -> None:
         """Kill a worker that does not do what it should. gunicorn starts another one."""
-        if link.pid:
+        if (pidfd := self._processes.get(link)) is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(link.pid, 9)
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
 
 def _files(pid: int) -> Iterator[str]:
