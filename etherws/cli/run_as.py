@@ -2,7 +2,7 @@
 
 It keeps CAP_NET_ADMIN: interfaces, bridges, filters and congestion control need it for as long as etherws runs. What
 else its start may need (CAP_NET_BIND_SERVICE for a port below 1024, CAP_NET_RAW for packet sockets, root's files) it
-has used by then. With --run-as it goes on as another user. Read next: privileges.py, root_child.py.
+has used by then. With --run-as it goes on as another user. Read next: privileges.py, privileged_helper.py.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 import gevent
 
 from etherws import file_names
-from etherws.cli import log_writer, privileges, root_child
-from etherws.cli.root_child import RootChild, Task
+from etherws.cli import log_writer, privileged_helper, privileges
+from etherws.cli.privileged_helper import PrivilegedHelper, Task
 from etherws.cli.user_option import User
 from etherws.errors import DaemonError
 from etherws.kernel import packet_sockets, service_manager
@@ -59,7 +59,7 @@ class Privileges:
         is how many of them are needed later. The others are files that are removed at the end."""
         self._user, self._names, self._packet_sockets = user, names, packet_sockets
         self._pidfile, self._unix_socket = pidfile, unix_socket
-        self._child: RootChild | None = None
+        self._child: PrivilegedHelper | None = None
 
     def give_up(self) -> None:
         """Do it, for all threads. Raises DaemonError if this process may not run as the user, or if a part fails."""
@@ -72,7 +72,7 @@ class Privileges:
             if user:
                 self._become(user)
             elif self._child is None:
-                self._child = root_child.adopt()
+                self._child = privileged_helper.adopt()
             kept = self._drop()
         except OSError as exc:
             what = f"run as {user.name}" if user else "give up privileges"
@@ -107,7 +107,7 @@ class Privileges:
             if os.geteuid():
                 raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
             task = Task(self._names, user.user, user.group, self._pidfile, self._unix_socket)
-            self._child, folder, problems = root_child.start(task)
+            self._child, folder, problems = privileged_helper.start(task)
             for problem in problems:
                 log.warning("%s", problem)
             os.environ[VARIABLE] = folder

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import socket
 import struct
+import threading
 from collections.abc import Iterable
 
 #: include/uapi/linux/if_packet.h. Since Linux 4.20: what this machine sends does not come to the socket.
@@ -23,6 +25,9 @@ ETH_P_ALL, ETH_P_LOOP = 0x0003, 0x0060
 #: and to search. Here, since who only makes the supply need not import that.
 CLIENT_NEEDS, SERVER_NEEDS = 2, 65
 
+#: Part of the descriptors that this process may have open, which the supply takes at most. Clients need the others.
+SHARE = 1 / 8
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 #: Those that nobody uses at the moment; None as long as each is made when it is needed.
@@ -30,8 +35,12 @@ _supply: list[int] | None = None
 
 
 def reserve(count: int) -> None:
-    """Have `count` of them, since this process can make no more soon. Raises OSError."""
-    adopt(_made().detach() for _ in range(count))
+    """Have `count` of them, since this process can make no more soon; fewer if it may open few files. Raises
+    OSError."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    for _ in range(min(count, int(limit * SHARE))):
+        # One by one: those before a failure stay in the supply.
+        adopt([_made().detach()])
 
 
 def adopt(descriptors: Iterable[int]) -> None:
@@ -84,9 +93,14 @@ def descriptors() -> list[int]:
 def close() -> None:
     """Close the supply; from now on each is made when it is needed."""
     global _supply
-    for descriptor in _supply or ():
-        os.close(descriptor)
-    _supply = None
+    supply, _supply = _supply or [], None
+    # With each the kernel waits until no processor looks at it (synchronize_rcu): some milliseconds. Those that are
+    # closed at the same time wait together; a process that ends would close them one after another.
+    threads = [threading.Thread(target=os.close, args=(descriptor,)) for descriptor in supply]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def _made() -> socket.socket:

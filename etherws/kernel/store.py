@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from types import MappingProxyType
 
 from etherws.kernel import service_manager
+from etherws.log_limit import LogLimit
 
 log = logging.getLogger(__name__)
 
@@ -23,17 +24,22 @@ HANDOVER = "ETHERWS_HANDOVER"
 class Store:
     """What is kept, and what was found. One for each process."""
 
-    def __init__(self, found: dict[str, list[int]] | None = None, *, lasting: bool = False) -> None:
-        """`found`: what the last process left. `lasting`: whether systemd keeps what this process keeps."""
+    def __init__(
+        self, found: dict[str, list[int]] | None = None, *, lasting: bool = False, size: int | None = None
+    ) -> None:
+        """`found`: what the last process left. `lasting`: whether systemd keeps what this process keeps; `size` is how
+        many descriptors, None if that is not known."""
         self._found = dict(found or {})
-        self.lasting = lasting
+        self.lasting, self._size = lasting, size
         #: Whether this process is about to execute another image, which finds what is kept here.
         self.handing_over = False
         #: Whether the service ends for good, and nothing of it is to stay.
         self.ending = False
         self._kept: dict[str, tuple[int, ...]] = {}
-        #: What systemd keeps of what was found and taken.
-        self._lasts = set(self._found) if lasting else set[str]()
+        #: What systemd keeps of what was found and taken: how many descriptors under which name.
+        self._lasts = {name: len(fds) for name, fds in self._found.items()} if lasting else {}
+        self._limit = LogLimit(log)
+        self._told_full = False
 
     @property
     def outlives(self) -> bool:
@@ -61,17 +67,39 @@ class Store:
         if self.lasting:
             if name in self._kept:
                 service_manager.drop(name)
-            if name not in self._lasts:
-                service_manager.keep(name, *fds)
-            self._lasts.discard(name)
+            if name not in self._lasts and not service_manager.keep(name, *fds):
+                self._limit.log(
+                    logging.WARNING,
+                    "deaf",
+                    "%s does not outlive a restart or a crash: systemd did not take it in time. Its interface is made"
+                    " again then; restart the unit when nobody needs it",
+                    name,
+                )
+            self._lasts.pop(name, None)
         self._kept[name] = fds
+        self._look_for_room()
 
     def drop(self, name: str) -> None:
         """Do not keep this any longer; call it before the descriptors are closed. No error if it was not kept."""
         self._kept.pop(name, None)
-        self._lasts.discard(name)
+        self._lasts.pop(name, None)
         if self.lasting:
             service_manager.drop(name)
+
+    def _look_for_room(self) -> None:
+        """Say, once, if systemd's store is full: systemd itself says nothing."""
+        if self._size is None or self._told_full:
+            return
+        needed = sum(map(len, self._kept.values())) + sum(self._lasts.values())
+        if needed > self._size:
+            self._told_full = True
+            log.warning(
+                "systemd keeps only %d descriptors of this unit, and %d are needed: interfaces of clients that come now"
+                " do not outlive a restart or a crash. Raise FileDescriptorStoreMax and FDSTORE in the unit, two for"
+                " each client",
+                self._size,
+                needed,
+            )
 
     def drop_rest(self) -> list[str]:
         """The start is over: close what was found and nobody took; return the names."""
@@ -122,4 +150,5 @@ def from_environ(environ: MutableMapping[str, str]) -> Store:
             log.warning("a descriptor was handed over that is not open, or twice: %s", entry)
             continue
         found.setdefault(name, []).append(fd)
-    return Store(found, lasting=service_manager.store_size(environ) > 0)
+    size = service_manager.store_size(environ)
+    return Store(found, lasting=size > 0, size=size or None)

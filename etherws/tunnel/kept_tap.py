@@ -53,7 +53,9 @@ def found(store: Store, role: str) -> Iterator[KeptTap]:
             log.warning("what was kept as %s is not used: %s", name, exc)
             store.drop(name)
             for descriptor in descriptors:
-                os.close(descriptor)
+                # Further ones of the same TAP are closed already.
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
             continue
         devices.add(device)
         yield kept

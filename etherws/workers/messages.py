@@ -199,7 +199,7 @@ def adopted(fds: list[int], index: int) -> Tap:
     for fd in rest:
         os.close(fd)
     if first < 0:
-        raise DeviceError("the process that has the ports has sent no TAP")
+        raise DeviceError("the port process has sent no TAP")
     try:
         return Tap.adopt(first, index, borrowed=True)
     except DeviceError as exc:

@@ -236,6 +236,21 @@ def test_twice_the_same_costs_a_line(host: Host, end: tuple[LocalEnd, Store], ca
     os.close(released(kept.tap))
 
 
+def test_the_same_interface_under_two_names_costs_a_line(
+    host: Host, end: tuple[LocalEnd, Store], caplog: pytest.LogCaptureFixture
+) -> None:
+    # By several descriptors, as of a version with queues.
+    first = end[0].tap.fileno()
+    entries = [f"{os.dup(first)}:port-{name}" for name in (8, 8, 9, 9)]
+    entries += [f"{broken().fd}:port-{name}" for name in (8, 9)]
+    kept = KeptPort(from_environ({HANDOVER: ",".join(entries)}), SETTINGS)
+    assert kept.tap is not None
+    assert [message for message in caplog.messages if "port-" in message] == [
+        "what was kept as port-9 is not used: ethws0 was kept twice"
+    ]
+    os.close(released(kept.tap))
+
+
 def test_what_is_no_clients_is_dropped(host: Host, caplog: pytest.LogCaptureFixture) -> None:
     with host.namespace.inside():
         store = from_environ({HANDOVER: f"{socket.socket().detach()}:listen,{socket.socket().detach()}:claims"})

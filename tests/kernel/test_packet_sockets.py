@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from etherws.kernel import packet_sockets
 from etherws.kernel.packet_sockets import ETH_P_ALL
-from tests.lab.hosts import Frames, Host, until
+from tests.lab.hosts import PATIENCE, Frames, Host, until
 
 FRAME = b"\xff" * 6 + b"\x02\xee\0\0\0\1" + b"\x88\xb5".ljust(48, b"\0")
 
@@ -90,3 +92,26 @@ def test_others_of_another_program_are_taken_over(supply: Host) -> None:
     assert sock.fileno() in copies
     assert sock.family == socket.AF_PACKET
     packet_sockets.give_back(sock)
+
+
+def test_the_supply_leaves_descriptors_to_clients(lan: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
+    with lan.namespace.inside(), contextlib.closing(packet_sockets):
+        packet_sockets.reserve(packet_sockets.SERVER_NEEDS)
+        assert len(packet_sockets.descriptors()) == 8
+
+
+def test_they_are_closed_together(supply: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The kernel takes some milliseconds for each, and for all together no more.
+    numbers, close, both = packet_sockets.descriptors(), os.close, threading.Barrier(2)
+
+    def close_with_the_other(descriptor: int) -> None:
+        both.wait(PATIENCE)
+        close(descriptor)
+
+    monkeypatch.setattr(os, "close", close_with_the_other)
+    packet_sockets.close()
+    monkeypatch.undo()
+    for number in numbers:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(number)

@@ -63,7 +63,12 @@ def test_what_nobody_took_is_closed_at_the_end_of_the_start() -> None:
 
 def test_systemd_is_told_of_each_change_once(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[object, ...]] = []
-    monkeypatch.setattr(service_manager, "keep", lambda *args: told.append(("keep", *args)))
+
+    def keep(*args: object) -> bool:
+        told.append(("keep", *args))
+        return True
+
+    monkeypatch.setattr(service_manager, "keep", keep)
     monkeypatch.setattr(service_manager, "drop", lambda *args: told.append(("drop", *args)))
     kept = Store(lasting=True)
     kept.keep("port-1", 5, 6)
@@ -71,3 +76,31 @@ def test_systemd_is_told_of_each_change_once(monkeypatch: pytest.MonkeyPatch) ->
     kept.keep("port-1", 5, 7)
     kept.drop("port-1")
     assert told == [("keep", "port-1", 5, 6), ("drop", "port-1"), ("keep", "port-1", 5, 7), ("drop", "port-1")]
+
+
+def test_a_store_of_systemd_that_is_full_is_one_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(service_manager, "keep", lambda *_: True)
+    monkeypatch.setattr(service_manager, "drop", lambda *_: True)
+    kept = Store({"port-1": [5, 6], "packets": [7]}, lasting=True, size=5)
+    kept.take("port-1")
+    kept.keep("port-1", 8, 6)
+    # What systemd has from before counts.
+    kept.keep("port-2", 9, 10)
+    assert not caplog.records
+    for number in range(3, 6):
+        kept.keep(f"port-{number}", 11, 12)
+    assert caplog.text.count("systemd keeps only 5 descriptors of this unit, and 7 are needed") == 1
+    assert len(caplog.records) == 1
+
+
+def test_what_systemd_does_not_take_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(service_manager, "keep", lambda *_: False)
+    kept = Store(lasting=True)
+    for number in range(100):
+        kept.keep(f"port-{number}", 5, 6)
+    assert "port-0 does not outlive a restart or a crash: systemd did not take it in time" in caplog.text
+    assert len(caplog.records) < 20

@@ -50,7 +50,7 @@ class ServiceManager:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.pid, signal.SIGINT)
             _, status = os.waitpid(self.pid, 0)
-            print("ended", self.pid, os.waitstatus_to_exitcode(status), flush=True)
+            _say(f"ended {self.pid} {os.waitstatus_to_exitcode(status)}")
             os.close(self._pidfd)
             # What it said at last.
             self._hear()
@@ -66,7 +66,7 @@ class ServiceManager:
             finally:
                 os._exit(203)
         self._pidfd = os.pidfd_open(self.pid)
-        print("started", self.pid, flush=True)
+        _say(f"started {self.pid}")
 
     def _become_service(self) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -94,7 +94,7 @@ class ServiceManager:
             if stop in ready:
                 return True
             if self._watchdog and time.monotonic() - self._fed > self._watchdog:
-                print("watchdog", self.pid, flush=True)
+                _say(f"watchdog {self.pid}")
                 os.kill(self.pid, signal.SIGABRT)
 
     def _hear(self) -> None:
@@ -116,7 +116,12 @@ class ServiceManager:
         if "WATCHDOG" in said:
             self._fed = time.monotonic()
         if "READY" in said:
-            print("ready", self.pid, flush=True)
+            _say(f"ready {self.pid}")
+
+
+def _say(text: str) -> None:
+    """Print a line in one piece: the service writes to the same place, and print() would write the words one by one."""
+    os.write(1, f"{text}\n".encode())
 
 
 def main() -> None:

@@ -101,8 +101,8 @@ class Lives:
     def _forget(self) -> None:
         """What the kernel does when a process is killed: close its descriptors. Nothing of it runs any longer."""
         ports, maker = self.ports, self.ports._maker
-        maker._bridges.close(handing_over=True)
-        maker._kernel_filters.close(handing_over=True)
+        maker._bridges.hand_over()
+        maker._kernel_filters.hand_over()
         for port in list(ports):
             if port.timer:
                 port.timer.kill()

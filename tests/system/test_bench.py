@@ -29,6 +29,7 @@ from bench.path import Direction, Line
 from bench.report import Results
 from bench.scenarios import FIGURES, Figure
 from bench.tls_records import DATA, KEY_UPDATE, KEY_UPDATE_REQUESTED
+from tests.lab.hosts import PATIENCE
 from tests.lab.pki import Certificate
 
 ROOT = Path(__file__).parents[2]
@@ -276,7 +277,7 @@ def test_a_checkout_that_would_run_other_code_is_refused(root: None, tmp_path: P
     (tmp_path / ".venv/bin/python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (tmp_path / ".venv/bin/python").chmod(0o755)
     command = [sys.executable, "bench/compare.py", str(tmp_path), str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=3 * PATIENCE)
     assert done.returncode == 1
     assert f"pip install -e {tmp_path}" in done.stderr
 

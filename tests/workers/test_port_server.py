@@ -1,4 +1,4 @@
-"""The process that has the ports, with workers that end, hang or say nonsense: nobody else notices."""
+"""The port process, with workers that end, hang or say nonsense: nobody else notices."""
 
 from __future__ import annotations
 

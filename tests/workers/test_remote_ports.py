@@ -271,7 +271,7 @@ def test_the_end_of_the_other_process_ends_all_sessions(lender: Lender) -> None:
     port.on_failure(reasons.append)
     lender.server.close()
     soon(lambda: lender.one.ended)
-    assert lender.one.ended == ["the process that has the ports is gone"]
+    assert lender.one.ended == ["the port process is gone"]
     assert [getattr(reason, "code", None) for reason in reasons] == [1012]
     with pytest.raises(NoPort, match="has ended"):
         lender.one.join(key("bob"))

@@ -48,8 +48,15 @@ Made = Callable[..., Supervisor]
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(supervisor_module, "LOOK", 0.1)
+    # On a busy machine a worker may not run for a second: only the tests of workers that hang look for that.
+    monkeypatch.setattr(supervisor_module, "LOOKS", round(PATIENCE / 0.1))
     with gevent.Timeout(PATIENCE):
         yield
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor_module, "LOOKS", 10)
 
 
 @pytest.fixture
@@ -118,6 +125,7 @@ def test_a_worker_that_ends_is_replaced_and_the_log_says_how_it_ended(
     )
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_worker_that_hangs_is_killed_and_replaced(made: Made, caplog: pytest.LogCaptureFixture) -> None:
     found = made(HANGS, GOOD)
     found.start()
@@ -127,6 +135,7 @@ def test_a_worker_that_hangs_is_killed_and_replaced(made: Made, caplog: pytest.L
     assert "its 7 clients connect again" in caplog.text
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_stopped_worker_is_killed_too(made: Made) -> None:
     found = made(GOOD)
     found.start()
@@ -216,3 +225,14 @@ def test_descriptors_do_not_grow(made: Made) -> None:
         until(partial(replaced, found, first))
         first.channel.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_worker_that_does_not_end_keeps_clients_waiting_for_less_time_at_a_hand_over(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+    monkeypatch.setattr(gevent, "wait", lambda objects, timeout: given.append(timeout))
+    for handing_over in (True, False):
+        found = made(HANGS)
+        found.stop(handing_over=handing_over)
+    assert given == [supervisor_module.HAND_OVER_TIMEOUT, supervisor_module.STOP_TIMEOUT]

@@ -1,4 +1,4 @@
-"""The process that has the ports of a gunicorn, before it has them."""
+"""The port process of a gunicorn, before it has ports."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 
-from etherws.workers import port_process
+from etherws.gunicorn import port_process
 
 
 def test_the_listening_socket_is_waited_for_on_a_socket_of_gevents() -> None:

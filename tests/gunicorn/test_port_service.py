@@ -16,21 +16,21 @@ import pytest
 from gevent.socket import socket as GeventSocket
 
 from etherws.errors import DeviceError, WorkerError
+from etherws.gunicorn import find_port_process, hello, port_service
+from etherws.gunicorn.find_port_process import find
+from etherws.gunicorn.hello import Peer, socket_name
+from etherws.gunicorn.port_service import PortService
 from etherws.log_limit import BURST
 from etherws.settings import ServerSettings
-from etherws.workers import find_ports, meeting, ports_house
-from etherws.workers.find_ports import find
-from etherws.workers.meeting import Peer, name_of
-from etherws.workers.ports_house import House
 from tests.lab.hosts import PATIENCE, Host
 
-SETTINGS = ServerSettings(device="house%d", bridge="br0")
+SETTINGS = ServerSettings(device="kept%d", bridge="br0")
 
 
 class FakePorts:
     """Stands for the ports."""
 
-    name = "house0"
+    name = "kept0"
 
     def __init__(self) -> None:
         self.closed = False
@@ -43,12 +43,12 @@ class FakePorts:
 
 
 class Case:
-    """A house in this process, as soon as a worker wants one."""
+    """The service in this process, as soon as a worker wants one."""
 
     def __init__(self) -> None:
         self.ports: list[FakePorts] = []
         self.failure: DeviceError | None = None
-        self.houses: list[gevent.Greenlet[..., None]] = []
+        self.services: list[gevent.Greenlet[..., None]] = []
         self.masters: list[subprocess.Popen[bytes]] = []
         self.idle = 60.0
         #: Who has started whom, as the kernel would say.
@@ -57,13 +57,13 @@ class Case:
     def begin(self, listener: Any, master: int = 0) -> None:
         """As Launcher."""
         sock = GeventSocket(fileno=os.dup(listener.fileno()))
-        house = House(sock, os.geteuid(), self.make, self.idle, master)
+        service = PortService(sock, os.geteuid(), self.make, self.idle, master)
 
         def run() -> None:
             with sock:
-                house.run()
+                service.run()
 
-        self.houses.append(gevent.spawn(run))
+        self.services.append(gevent.spawn(run))
 
     def cancel(self) -> None:
         """As Launcher."""
@@ -95,21 +95,21 @@ class Case:
 @pytest.fixture
 def case(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Case]:
     # So that both ends can be in one process.
-    monkeypatch.setattr(find_ports, "socket", gevent.socket)
-    monkeypatch.setattr(ports_house, "OTHERS", 0.0)
+    monkeypatch.setattr(find_port_process, "socket", gevent.socket)
+    monkeypatch.setattr(port_service, "OTHERS", 0.0)
     case = Case()
-    monkeypatch.setattr(find_ports, "Launcher", lambda: case)
-    monkeypatch.setattr(meeting, "parent_of", lambda pid: case.parents.get(pid, 0))
+    monkeypatch.setattr(find_port_process, "Launcher", lambda: case)
+    monkeypatch.setattr(hello, "parent_of", lambda pid: case.parents.get(pid, 0))
     with host.namespace.inside(), gevent.Timeout(PATIENCE):
         yield case
     for master in case.masters:
         master.kill()
         master.wait()
-    gevent.killall(case.houses)
+    gevent.killall(case.services)
 
 
 def ends(case: Case) -> None:
-    gevent.joinall(case.houses)
+    gevent.joinall(case.services)
     assert all(ports.closed for ports in case.ports)
 
 
@@ -117,7 +117,7 @@ def test_workers_that_come_at_once_find_the_same_ports(case: Case) -> None:
     master = case.master()
     finding = [gevent.spawn(case.find, master) for _ in range(5)]
     socks = [each.get() for each in finding]
-    assert len(case.houses) == len(case.ports) == 1
+    assert len(case.services) == len(case.ports) == 1
     # Neither the last worker alone nor the master alone is the end.
     for sock in socks:
         sock.close()
@@ -137,7 +137,7 @@ def test_an_upgrade_has_two_masters_for_a_while(case: Case) -> None:
     other = case.find(second, first)
     # Now the new one is known by itself, and by itself only.
     third = case.find(second)
-    with pytest.raises(WorkerError, match=rf"another gunicorn \(pid {first}, {second}\) has the interfaces house%d"):
+    with pytest.raises(WorkerError, match=rf"another gunicorn \(pid {first}, {second}\) has the interfaces kept%d"):
         case.find(stranger)
     case.masters[0].kill()
     case.masters[1].kill()
@@ -147,7 +147,7 @@ def test_an_upgrade_has_two_masters_for_a_while(case: Case) -> None:
     other.close()
     new = case.find(stranger)
     third.close()
-    assert len(case.houses) == 1
+    assert len(case.services) == 1
     case.masters[2].kill()
     new.close()
     ends(case)
@@ -182,7 +182,7 @@ def test_a_master_without_workers_is_not_waited_for_for_ever(case: Case) -> None
 def test_nobody_comes_and_it_ends(case: Case) -> None:
     case.idle = 0.1
     with gevent.socket.socket(gevent.socket.AF_UNIX, gevent.socket.SOCK_SEQPACKET) as listener:
-        listener.bind(name_of(SETTINGS.device))
+        listener.bind(socket_name(SETTINGS.device))
         listener.listen(5)
         case.begin(listener)
     ends(case)
@@ -193,9 +193,9 @@ def test_a_strangers_connection_is_closed(
     case: Case, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     sock = case.find(case.master())
-    monkeypatch.setattr(meeting, "peer_of", lambda _: Peer(77, 12345))
+    monkeypatch.setattr(hello, "peer_of", lambda _: Peer(77, 12345))
     with gevent.socket.socket(gevent.socket.AF_UNIX, gevent.socket.SOCK_SEQPACKET) as stranger:
-        stranger.connect(name_of(SETTINGS.device))
+        stranger.connect(socket_name(SETTINGS.device))
         assert stranger.recv(100) == b""
     assert "user 12345 (pid 77) tried to connect as a worker" in caplog.text
     sock.close()
@@ -205,10 +205,10 @@ def test_strangers_cannot_fill_the_log(
     case: Case, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     sock = case.find(case.master())
-    monkeypatch.setattr(meeting, "peer_of", lambda _: Peer(77, 12345))
+    monkeypatch.setattr(hello, "peer_of", lambda _: Peer(77, 12345))
     for _ in range(50):
         with gevent.socket.socket(gevent.socket.AF_UNIX, gevent.socket.SOCK_SEQPACKET) as stranger:
-            stranger.connect(name_of(SETTINGS.device))
+            stranger.connect(socket_name(SETTINGS.device))
             assert stranger.recv(100) == b""
     assert caplog.text.count("tried to connect as a worker") == BURST
     sock.close()
@@ -228,7 +228,7 @@ def test_a_process_of_the_same_user_is_no_worker_for_that(case: Case) -> None:
 def test_nobody_is_faster_than_the_first_worker(case: Case) -> None:
     master, other = case.master(), case.master()
     with gevent.socket.socket(gevent.socket.AF_UNIX, gevent.socket.SOCK_SEQPACKET) as listener:
-        listener.bind(name_of(SETTINGS.device))
+        listener.bind(socket_name(SETTINGS.device))
         listener.listen(5)
         case.begin(listener, master)
     with pytest.raises(WorkerError, match=rf"another gunicorn \(pid {master}\)"):
@@ -246,7 +246,7 @@ def test_a_worker_cannot_name_masters_of_its_choice(case: Case) -> None:
 
 
 def test_a_connection_that_cannot_be_accepted_is_not_the_last(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports_house, "PAUSE", 0.01)
+    monkeypatch.setattr(port_service, "PAUSE", 0.01)
     errors = [OSError(errno.EMFILE, "Too many open files")] * 3
     accept = GeventSocket.accept
 
@@ -262,29 +262,29 @@ def test_a_connection_that_cannot_be_accepted_is_not_the_last(case: Case, monkey
 
 def test_who_started_a_process_is_known() -> None:
     with subprocess.Popen(["sleep", "1000"]) as child:
-        assert meeting.parent_of(child.pid) == os.getpid()
+        assert hello.parent_of(child.pid) == os.getpid()
         child.kill()
-    assert meeting.parent_of(child.pid) == 0
-    assert meeting.parent_of(0) == 0
+    assert hello.parent_of(child.pid) == 0
+    assert hello.parent_of(0) == 0
 
 
 def test_a_strangers_name_is_not_trusted(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     with gevent.socket.socket(gevent.socket.AF_UNIX, gevent.socket.SOCK_SEQPACKET) as stranger:
-        stranger.bind(name_of(SETTINGS.device))
+        stranger.bind(socket_name(SETTINGS.device))
         stranger.listen(5)
-        monkeypatch.setattr(meeting, "peer_of", lambda _: Peer(77, 12345))
+        monkeypatch.setattr(hello, "peer_of", lambda _: Peer(77, 12345))
         with pytest.raises(WorkerError, match="user 12345 has taken the name"):
             case.find(case.master())
-    assert case.houses == []
+    assert case.services == []
 
 
 @pytest.mark.parametrize("data", [b"{}", b"[]", b"x", json.dumps({"settings": {"warp": 9}, "masters": []}).encode()])
 def test_a_worker_of_another_release_is_told_so(case: Case, data: bytes) -> None:
     sock = case.find(case.master())
     with gevent.socket.socket(gevent.socket.AF_UNIX, gevent.socket.SOCK_SEQPACKET) as other:
-        other.connect(name_of(SETTINGS.device))
+        other.connect(socket_name(SETTINGS.device))
         other.send(data)
-        refusal, wait = meeting.read_answer(other.recv(meeting.SIZE_MAX))
+        refusal, wait = hello.read_answer(other.recv(hello.SIZE_MAX))
     assert "restart gunicorn" in refusal
     assert wait == 0
     sock.close()
@@ -292,23 +292,23 @@ def test_a_worker_of_another_release_is_told_so(case: Case, data: bytes) -> None
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"refusal": "", "wait": "x"}'])
 def test_an_answer_of_another_release_is_an_error(data: bytes) -> None:
-    with pytest.raises(WorkerError, match="another etherws"):
-        meeting.read_answer(data)
+    with pytest.raises(WorkerError, match="another version of etherws"):
+        hello.read_answer(data)
 
 
 def test_one_that_says_nothing_is_hung_up_on(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports_house, "SPEAK_TIMEOUT", 0.05)
+    monkeypatch.setattr(port_service, "SPEAK_TIMEOUT", 0.05)
     sock = case.find(case.master())
     with gevent.socket.socket(gevent.socket.AF_UNIX, gevent.socket.SOCK_SEQPACKET) as silent:
-        silent.connect(name_of(SETTINGS.device))
+        silent.connect(socket_name(SETTINGS.device))
         assert silent.recv(100) == b""
     sock.close()
 
 
 def test_names_differ_by_device_user_and_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = {name_of("a%d"), name_of("b%d")}
+    names = {socket_name("a%d"), socket_name("b%d")}
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    names.add(name_of("a%d"))
+    names.add(socket_name("a%d"))
     assert len(names) == 3
     assert all(len(name.encode()) < 108 and name[0] == "\0" for name in names)
 
@@ -320,14 +320,14 @@ def test_whether_a_master_still_listens(case: Case) -> None:
         inode = os.fstat(listener.fileno()).st_ino
         holder = subprocess.Popen(["sleep", "1000"], stdin=listener.fileno())
     case.masters.append(holder)
-    house = House(unused := GeventSocket(), 0)
-    house._remember(case.masters[0].pid)
-    assert not house._stays([inode])
-    house._remember(holder.pid)
-    assert house._stays([1, inode])
+    service = PortService(unused := GeventSocket(), 0)
+    service._remember(case.masters[0].pid)
+    assert not service._stays([inode])
+    service._remember(holder.pid)
+    assert service._stays([1, inode])
     holder.kill()
     gevent.sleep(0.1)
-    assert not house._stays([inode])
-    house._close()
+    assert not service._stays([inode])
+    service._close()
     unused.close()
     sock.close()

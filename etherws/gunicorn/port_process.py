@@ -1,8 +1,8 @@
-"""``python -m etherws.workers.port_process``: the process that has the ports of a gunicorn. A worker starts it.
+"""``python -m etherws.gunicorn.port_process``: the port process of a gunicorn. A worker starts it.
 
 It belongs to nobody: it has a session of its own, leaves nothing of its caller open but standard error, and ends by
-itself (ports_house.py). Signals for the whole group are for gunicorn, whose workers it outlives. Read next:
-find_ports.py, which starts it.
+itself (port_service.py). Signals for the whole group are for gunicorn, whose workers it outlives. Read next:
+find_port_process.py, which starts it.
 """
 
 import os
@@ -59,16 +59,16 @@ def main(sock: int, user: int, master: int) -> int:
     from gevent.socket import socket as GeventSocket
 
     from etherws.errors import EtherwsError
+    from etherws.gunicorn.port_service import PortService
     from etherws.server.accepting import allow_descriptors
-    from etherws.workers.lines import Lines, log_unexpected_errors
-    from etherws.workers.ports_house import House
+    from etherws.workers.worker_log import StderrHandler, log_unexpected_errors
 
     text = "[%(asctime)s] [%(process)d] [%(levelname)s] etherws ports: %(message)s"
-    logging.getLogger().addHandler(Lines(logging.Formatter(text, "%Y-%m-%d %H:%M:%S %z")))
+    logging.getLogger().addHandler(StderrHandler(logging.Formatter(text, "%Y-%m-%d %H:%M:%S %z")))
     log_unexpected_errors()
     allow_descriptors()
     try:
-        House(GeventSocket(fileno=sock), user, master=master).run()
+        PortService(GeventSocket(fileno=sock), user, master=master).run()
     except EtherwsError as exc:
         logging.getLogger("etherws.workers").error("%s", exc)
         return exc.exit_status

@@ -1,6 +1,6 @@
 """Copies of files that options name, for an etherws that may not read the files themselves: those of root alone.
 
-Root makes them, in a folder of root's that the group of etherws may read: root_child.py while etherws runs with
+Root makes them, in a folder of root's that the group of etherws may read: privileged_helper.py while etherws runs with
 --run-as, and stage.py for a unit of systemd. The reader finds them by file_names.to_read(). A copy is there whole or
 not at all. Who etherws runs as must not choose what is copied: see _may_choose().
 """
@@ -28,7 +28,7 @@ LINKS_MAX = 40
 _NOWHERE = "gone"
 
 
-class Copies:
+class StagedCopies:
     """The copies of some files, in one folder."""
 
     def __init__(self, folder: str, names: Iterable[str], user: int, group: int) -> None:
