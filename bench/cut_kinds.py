@@ -54,8 +54,7 @@ def _change_address(client: Client) -> None:
 
 
 def _kill_client(client: Client) -> None:
-    client.process.kill()
-    client.start()
+    client.kill()
 
 
 def _kill_server(fleet: Fleet) -> float:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -71,14 +72,35 @@ def inside(namespace: Namespace) -> Iterator[None]:
 class Member:
     """A namespace in which etherws runs, as client or as server."""
 
-    def __init__(self, namespace: Namespace, *command: str) -> None:
-        self.namespace, self._command = namespace, command
+    def __init__(self, namespace: Namespace, *command: str, kept: bool = False) -> None:
+        """With `kept`, a stand-in for systemd keeps its interfaces, and starts it again when it ends."""
+        self.namespace, self._command, self._kept = namespace, etherws(*command), kept
+        if kept:
+            self._command = [sys.executable, "-m", "tests.lab.service_manager", *self._command]
         self.process = self.start()
 
     def start(self) -> Process:
         """Start etherws here, the first time or again."""
-        self.process = self.namespace.spawn(*etherws(*self._command))
+        self.process = self.namespace.spawn(*self._command)
         return self.process
+
+    @property
+    def pid(self) -> int:
+        """The number of the present process of etherws."""
+        return int(re.findall("^started ([0-9]+)$", self.process.so_far(), re.MULTILINE)[-1])
+
+    def kill(self) -> None:
+        """End etherws by SIGKILL, and start it again."""
+        if self._kept:
+            os.kill(self.pid, signal.SIGKILL)
+        else:
+            self.process.kill()
+            self.start()
+
+    def rss(self) -> float:
+        """Return the resident memory of etherws, in MB."""
+        path = Path(f"/proc/{self.pid if self._kept else self.process.pid}/statm")
+        return int(path.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
     def said(self, text: str) -> int:
         """Return how often the log of the process contains the text."""
@@ -87,7 +109,7 @@ class Member:
     def holds(self) -> dict[str, int]:
         """Return the numbers of its greenlets, threads and descriptors, and of the interfaces of its bridge."""
         before = self.said("counted ")
-        self.process.notify(signal.SIGRTMIN)
+        os.kill(self.pid if self._kept else self.process.pid, signal.SIGRTMIN)
         wait_until(lambda: self.said("counted ") > before, "etherws to count")
         held = self.process.so_far().rpartition("counted ")[2].partition("\n")[0]
         return {**json.loads(held), "interfaces": len(self.interfaces())}
@@ -105,8 +127,8 @@ class Member:
 class Client(Member):
     """The namespace of a client."""
 
-    def __init__(self, namespace: Namespace, number: int, *command: str) -> None:
-        super().__init__(namespace, *command)
+    def __init__(self, namespace: Namespace, number: int, *command: str, kept: bool = False) -> None:
+        super().__init__(namespace, *command, kept=kept)
         self.number, self.address, self.inner = number, f"{OUTER}{FIRST + number}", f"{INNER}{FIRST + number}"
 
     def connected(self) -> bool:
@@ -136,13 +158,16 @@ class Client(Member):
 class Fleet:
     """The server and its clients. They run until the `with` block ends."""
 
-    def __init__(self, lab: Lab, clients: int, *, proxied: bool = False, persistent: bool = False) -> None:
-        """With `proxied`, the clients connect through HAProxy.
+    def __init__(
+        self, lab: Lab, clients: int, *, proxied: bool = False, persistent: bool = False, kept: bool = False
+    ) -> None:
+        """With `proxied`, the clients connect through HAProxy. `kept` is as in Member.
 
         With `persistent`, the TAPs exist before etherws starts, and stay when it ends: ethws0 at the clients; at the
         server one for each client, with the client's name.
         """
         self._lab, self._count, self._proxied, self._persistent = lab, clients, proxied, persistent
+        self._kept = kept
         self.clients: list[Client] = []
 
     def __enter__(self) -> Fleet:
@@ -161,7 +186,8 @@ class Fleet:
                 "".join(f'[client.{name}]\ndevice = "{name}"\n' for name in names)
             )
             ends += ["--policy", str(policy)]
-        self.server = Member(lab.b, "server", "--foreground", "--bridge", "br0", "--device", "ethws0", *ends)
+        serving = ["server", "--foreground", "--bridge", "br0", "--device", "ethws0", *ends]
+        self.server = Member(lab.b, *serving, kept=self._kept)
         self.listening()
         if self._proxied:
             self.start_proxy()
@@ -173,7 +199,7 @@ class Fleet:
             if self._persistent:
                 _persistent(namespace, "ethws0")
             joining = ["client", "--foreground", "--bridge", "br0", "--device", "ethws0", "--token-file", str(file)]
-            self.clients.append(Client(namespace, number, *joining, uri))
+            self.clients.append(Client(namespace, number, *joining, uri, kept=self._kept))
         for client in self.clients:
             wait_until(client.connected, "a client to connect")
         self._set_neighbours()

@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 from contextlib import suppress
+from itertools import pairwise
 
 from bench.fleet import INNER_B, Fleet, inside
 from bench.lab import Lab
@@ -55,6 +56,11 @@ class Prober:
             if sent > since:
                 return received
         return None
+
+    def silence(self, number: int, since: float) -> float:
+        """Return the longest time without an answer for this client since then, until its last answer, in seconds."""
+        answers = [received for _, received in self._answers[number].copy() if received > since]
+        return max((later - one for one, later in pairwise([since, *answers])), default=0.0)
 
     def forget(self, number: int) -> None:
         """Forget the answers that this client has had."""

@@ -58,8 +58,10 @@ class Process:
 
     def __init__(self, command: list[str], log: Path, directory: Path) -> None:
         self.name, self._log = " ".join(command[4:7]), log
-        # Variables such as ETHERWS_CLIENT_MTU must not change what is measured.
+        # Variables such as ETHERWS_CLIENT_MTU must not change what is measured. An installed etherws is compiled; to
+        # compile this one at each start would take as long as all the rest of the start.
         env = {key: value for key, value in os.environ.items() if not key.startswith("ETHERWS_")}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
         # Nothing is left in the machine's own folder.
         env["STATE_DIRECTORY"] = str(log.parent / "state")
         with log.open("wb") as output:

@@ -14,7 +14,7 @@ those below.
     +-- AlreadyLinked          another process links the same bridge to the same server
     +-- NoPort                 the server has no TAP for another client (HTTP 503)
     +-- WorkerError            none of the server's workers can be started
-    +-- ChannelError           the process that has the ports, and a worker, cannot talk to each other
+    +-- ChannelError           the port process, and a worker, cannot talk to each other
     +-- ListenError            the server cannot listen, or cannot use its certificate
     |   +-- NoSuchAddress      the name or the zone of its address cannot be found now
     +-- ProxyError             what a trusted reverse proxy says about its client cannot be used
@@ -107,7 +107,7 @@ class WorkerError(EtherwsError):
 
 
 class ChannelError(EtherwsError):
-    """The process that has the ports, and one of its workers, cannot talk to each other."""
+    """The port process, and one of its workers, cannot talk to each other."""
 
 
 class ListenError(EtherwsError):

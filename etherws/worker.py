@@ -17,13 +17,13 @@ from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGISe
 
 from etherws import wsgi
 from etherws.errors import EtherwsError
+from etherws.gunicorn.find_port_process import Launcher
+from etherws.gunicorn.shared_ports import SharedPorts
 from etherws.server.accepting import Accepting, allow_descriptors
 from etherws.server.front_door import FrontDoor, TlsContexts
 from etherws.server.gunicorn_workers import stop_at_exit
 from etherws.server.http import Handler, speak_http
 from etherws.server.serve import tls_contexts
-from etherws.workers.find_ports import Launcher
-from etherws.workers.gunicorn_ports import GunicornPorts
 
 
 class _Handler(Handler, PyWSGIHandler):  # type: ignore[misc]
@@ -68,7 +68,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         """Begin. If gunicorn's ``user`` is another one, this is the last moment in which interfaces can be made."""
         if self.cfg.uid != os.geteuid():
-            GunicornPorts.launcher = Launcher()
+            SharedPorts.launcher = Launcher()
         super().init_process()
 
     def load_wsgi(self) -> None:

@@ -15,12 +15,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from etherws.errors import EtherwsError, ListenError
+from etherws.gunicorn.shared_ports import SharedPorts
 from etherws.server import application as server_application
 from etherws.server import asgi, gunicorn_workers
 from etherws.server.serve import exposure
 from etherws.server.takeover import Environ, StartResponse
 from etherws.settings import ServerSettings
-from etherws.workers.gunicorn_ports import GunicornPorts
 
 __all__ = ["Application", "application", "from_environ"]
 
@@ -34,7 +34,7 @@ class Application(server_application.Application):
 
     def __init__(self, settings: ServerSettings) -> None:
         """Raises SettingsError if a file of passwords, tokens or rules cannot be used."""
-        self.shared = GunicornPorts(settings)
+        self.shared = SharedPorts(settings)
         super().__init__(settings, make_ports=self.shared.make, limiter=self.shared.limiter)
 
     def stop(self, timeout: float = 1.7, *, handing_over: bool = False) -> None:

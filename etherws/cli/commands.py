@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from etherws import __version__
-from etherws.cli import admin, background_log, daemon, image, inherited, log_writer, login, rehearsal, sections
+from etherws.cli import admin, background_log, daemon, inherited, log_writer, login, process_image, rehearsal, sections
 from etherws.cli.examples import client_notes, main_notes, server_notes
 from etherws.cli.file_options import files_read
 from etherws.cli.options import client_sections, demo_sections, server_sections
@@ -41,7 +41,7 @@ class Group(sections.Group):
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
         """Run the command line; after another image of this process, by what that has left."""
-        found = image.begin(sys.argv[1:] if args is None else list(args), os.environ)
+        found = process_image.begin(sys.argv[1:] if args is None else list(args), os.environ)
         return super().main(found.arguments, *more, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -68,7 +68,7 @@ class Failure(click.ClickException):
 @click.version_option(__version__, prog_name="etherws")
 def main() -> None:
     """Ethernet over WebSocket: one LAN across everything that lets HTTP out."""
-    inherited.mend(again=bool(image.this().before))
+    inherited.mend(again=bool(process_image.this().before))
     use_copies(os.environ.get(VARIABLE))
 
 
@@ -87,7 +87,7 @@ def server(
     from etherws.server import kept_ports
     from etherws.server import serve as serving
     from etherws.server.application import Application
-    from etherws.workers import serve_workers
+    from etherws.workers.parent import Parent
 
     inherited.need_proc()
     settings = ServerSettings(**_fields_of(ServerSettings, options))
@@ -103,7 +103,7 @@ def server(
     if port is None:
         port = 443 if contexts else 80
     settings = replace(settings, link=f"{address or '*'}:{port}{settings.path}")
-    store = image.this().store
+    store = process_image.this().store
     prepared = [Application(settings, store)]
     keeps = Privileges(
         run_as,
@@ -114,18 +114,21 @@ def server(
     )
     count = workers or len(os.sched_getaffinity(0))
     tls = (certfile, keyfile, client_ca) if certfile and keyfile else None
+    endpoint = serving.Endpoint(address, port, chosen, daemon.is_supervised())
 
     def run(ready: Any, stop: Any) -> None:
         # It runs a second time if a new image could not be executed.
         application = prepared.pop() if prepared else Application(settings, store)
-        common = {"address": address, "port": port, "ready": ready, "stop": stop}
-        common |= {"opened": keeps.give_up, "reload": keeps.reload}
-        image.this().before_rehearsal = application.keep
-        common |= {"chosen": chosen, "patient": daemon.is_supervised()}
-        if count == 1:
-            serving.serve(application, contexts=contexts, **common)
-        else:
-            serve_workers.serve(application, count, tls=tls, **common)
+        process_image.this().before_rehearsal = application.keep
+        hooks = serving.Hooks(ready, keeps.give_up, keeps.reload)
+
+        def make(sock: Any) -> serving.Service:
+            if count == 1:
+                return serving.OneProcess(sock, application, contexts)
+            return Parent(sock, application, count, tls)
+
+        verify_mode = contexts.get().verify_mode if contexts else None
+        serving.serve(application, endpoint, make, hooks, stop, verify_mode)
 
     _run(run, kept_ports.check, **options)
 
@@ -197,7 +200,7 @@ def client(
     if any(each.sends_secrets_in_clear for each in servers):
         _tell("warning: without TLS anyone on the path can read the password or token; use wss://", err=True)
 
-    store, waits = image.this().store, wait is not None and not image.this().before
+    store, waits = process_image.this().store, wait is not None and not process_image.this().before
     needs = packet_sockets.CLIENT_NEEDS
     keeps = Privileges(run_as, files_read(), packet_sockets=needs, pidfile=options["pidfile"])
 
@@ -259,7 +262,7 @@ def _run(
 ) -> None:
     """Run the server or the client, in the foreground or in the background. `check` raises DeviceError if what the last
     process left cannot be read."""
-    this = image.this()
+    this = process_image.this()
     if this.rehearsing:
         check(this.store)
         _tell(rehearsal.answer())
@@ -268,6 +271,7 @@ def _run(
     log.setLevel(logging.DEBUG if debug else log_level.upper())
     if not this.background and (foreground or daemon.is_supervised()):
         daemon.run_in_foreground(service, this, pidfile)
+        daemon.leave(0)
     else:
         started = daemon.run_in_background(service, this, pidfile)
         # It runs from here on, whether these lines can be written or not.

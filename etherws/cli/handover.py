@@ -19,7 +19,7 @@ from gevent.event import Event
 
 from etherws import __version__
 from etherws.cli import log_writer
-from etherws.cli.image import PACKET_SOCKETS, PID_FILE, REHEARSAL, STATE, Image
+from etherws.cli.process_image import PACKET_SOCKETS, PID_FILE, REHEARSAL, STATE, ProcessImage
 from etherws.cli.rehearsal import rehearse
 from etherws.errors import DaemonError
 from etherws.kernel import packet_sockets, service_manager
@@ -40,7 +40,7 @@ _SERVICE = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "FDSTORE")
 class Handover:
     """The next image of this process."""
 
-    def __init__(self, image: Image, stop: Event, *, background: bool) -> None:
+    def __init__(self, image: ProcessImage, stop: Event, *, background: bool) -> None:
         """`stop` has the service return."""
         self.image = image
         self._stop, self._background = stop, background

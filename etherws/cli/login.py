@@ -1,7 +1,7 @@
 """The secrets of ``etherws client``: which ones the options and the environment give, and that nobody else sees them.
 
 What is secret in the options is hidden from ``ps``, also in the next image of the process. A password that is given
-nowhere is asked for on the terminal, once. commands.py uses this. Read next: client/credentials.py, image.py.
+nowhere is asked for on the terminal, once. commands.py uses this. Read next: client/credentials.py, process_image.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from etherws.cli import image
+from etherws.cli import process_image
 from etherws.client.credentials import (
     Credentials,
     hidden,
@@ -30,7 +30,7 @@ def hide_secrets(uris: Sequence[str], headers: Sequence[str], options: dict[str,
     password = split_user(options["user"] or "")[1]
     secrets = [*map(password_in_url, (*uris, options["proxy"] or "")), password]
     hide_from_process_list(secrets, headers)
-    image.this().visible = hidden(image.this().arguments, secrets, headers)
+    process_image.this().visible = hidden(process_image.this().arguments, secrets, headers)
 
 
 def credentials(options: dict[str, Any], user: str | None, password: str | None) -> Credentials:
@@ -49,10 +49,10 @@ def credentials(options: dict[str, Any], user: str | None, password: str | None)
 
 
 def _ask_password(user: str) -> str:
-    if (typed := image.this().typed(user)) is not None:
+    if (typed := process_image.this().typed(user)) is not None:
         return typed
     if sys.stdin is None or not sys.stdin.isatty():
         raise SettingsError(f"no password for the user {user!r}; give --password-file, or ETHERWS_CLIENT_PASSWORD")
     password = str(click.prompt(f"Password of {user}", hide_input=True, err=True))
-    image.this().note_typed(user, password)
+    process_image.this().note_typed(user, password)
     return password

@@ -2,7 +2,7 @@
 
 The child runs the same command with the same arguments. It has the bundles of the store, and changes nothing: it opens
 no port, makes no interface, and logs nothing. If the new version is broken, that is found here, and not after the
-old one has given up its sessions. Read next: handover.py, which asks; image.py.
+old one has given up its sessions. Read next: handover.py, which asks; process_image.py.
 """
 
 from __future__ import annotations

@@ -35,6 +35,10 @@ log = logging.getLogger(__name__)
 #: Seconds that a session has for its closing handshake, of the 2 s in which SIGTERM ends the process.
 STOP_TIMEOUT = 1.7
 
+#: The same if another process goes on at once: longer than most paths need for the server's answer. A server that does
+#: not answer keeps the port as well.
+HAND_OVER_TIMEOUT = 0.5
+
 
 class Client:
     """A TAP, and the loop that keeps it connected."""
@@ -115,9 +119,10 @@ class Client:
             self._stopping = True
             local.leave()
             if self._session:
-                end = self._session.restart if self._store.outlives else self._session.stop
+                outlives = self._store.outlives
+                end = self._session.restart if outlives else self._session.stop
                 end()
-                loop.join(timeout=STOP_TIMEOUT)
+                loop.join(timeout=HAND_OVER_TIMEOUT if outlives else STOP_TIMEOUT)
             loop.kill()
             if isinstance(loop.value, Exception):
                 raise loop.value

@@ -17,7 +17,7 @@ from gevent.event import Event
 
 from etherws.errors import DeviceError, some_of
 from etherws.kernel import interfaces, links
-from etherws.kernel.belonging import Belonging
+from etherws.kernel.bridge_members import BridgeMembers
 from etherws.kernel.bridge_port import PlainPort, Port, seen
 from etherws.kernel.bridge_warnings import warning
 from etherws.kernel.device_errors import device_errors
@@ -49,7 +49,7 @@ class Bridges:
         self.links = LinkWatch()
         self.links.listen(self._changed)
         self._members: dict[int, tuple[Membership, Port]] = {}
-        self._belonging = Belonging()
+        self._by_bridge = BridgeMembers()
         #: Those in another network namespace, and the bridge that the user has named for each.
         self._elsewhere: dict[Port, str | None] = {}
         self._made = MadeBridges(address)
@@ -65,13 +65,15 @@ class Bridges:
         self.links.start()
         self._worker = gevent.spawn(self._work)
 
-    def close(self, *, handing_over: bool = False) -> None:
-        """Watch no longer, and remove the bridges that were made here, unless somebody uses them; or leave all as it
-        is, with `handing_over`, to another process."""
+    def close(self) -> None:
+        """Watch no longer, and remove the bridges that were made here, unless somebody uses them."""
+        self.hand_over()
+        self._made.remove()
+
+    def hand_over(self) -> None:
+        """Another process watches from now on: leave all as it is."""
         self.links.close()
         gevent.killall([self._worker] if self._worker else [])
-        if not handing_over:
-            self._made.remove()
 
     def make(self, name: str, *, autoconfigure: bool, take_over: bool = False) -> bool:
         """As MadeBridges.make(), and before, with `take_over`, as MadeBridges.take_over()."""
@@ -136,10 +138,8 @@ class Bridges:
         now; else of the one of that name. None if there is none. Raises DeviceError."""
         with device_errors(f"use the bridge {wanted}", {}):
             places: list[int | str] = [*{one.bridge for one in self._there_by_wish(wanted)}, wanted]
-            for which in places:
-                if (found := links.find(which)) is not None:
-                    return found.number
-        return None
+            found = next(filter(None, map(links.find, places)), None)
+        return found.number if found else None
 
     def _there_by_wish(self, wanted: str) -> list[Membership]:
         return [one for one, _ in self._members.values() if one.wanted == wanted and not one.moved]
@@ -156,12 +156,12 @@ class Bridges:
             return
         self._find_moved(touched)
         looked_at = [index for index in touched if index in self._members]
-        for bridge in touched.keys() & self._belonging.of_bridge.keys():
+        for bridge in touched.keys() & self._by_bridge.of_bridge.keys():
             # A bridge of 1,000 ports is told of as often as ports join: that counts only if it is gone.
             if links.find(bridge) is None:
-                looked_at += self._belonging.of_bridge[bridge]
+                looked_at += self._by_bridge.of_bridge[bridge]
         self._look(looked_at)
-        if self._belonging.away:
+        if self._by_bridge.away:
             self._wake.set()
 
     def _find_moved(self, touched: Mapping[int, Touched]) -> None:
@@ -195,8 +195,7 @@ class Bridges:
                     self._leave(index)
                     continue
                 member, port = self._members[index]
-                before = member.name
-                verdict = member.look(seen(link, member, find), monotonic())
+                before, verdict = member.name, member.look(seen(link, member, find), monotonic())
                 self._note(index)
                 self._follow(link, port, verdict, before)
                 if member.due is not None:
@@ -205,7 +204,7 @@ class Bridges:
     def _note(self, index: int) -> None:
         """Note in which bridge the interface belongs."""
         member = self._members[index][0] if index in self._members else None
-        for bridge in self._belonging.note(index, member):
+        for bridge in self._by_bridge.note(index, member):
             self._deleted.pop(bridge, None)
 
     def _follow(self, link: links.Link, port: Port, verdict: Verdict, before: str) -> None:
@@ -228,9 +227,8 @@ class Bridges:
     def _work(self) -> None:
         """Join, in rounds, without end."""
         while True:
-            due = [member.due for member, _ in self._members.values() if member.due is not None]
-            due += self._joining.values()
-            if self._belonging.away:
+            due = [*self._joining.values(), *(one.due for one, _ in self._members.values() if one.due is not None)]
+            if self._by_bridge.away:
                 due.append(monotonic() + RETRY_INTERVAL)
             self._wake.wait(max(0.0, min(due) - monotonic()) if due else None)
             self._wake.clear()
@@ -260,7 +258,7 @@ class Bridges:
     def _look_for_bridges(self, now: float) -> None:
         """See whether bridges are there again; make those again that were made here."""
         away: dict[tuple[str, int], list[int]] = {}
-        for index in self._belonging.away:
+        for index in self._by_bridge.away:
             member = self._members[index][0]
             away.setdefault((member.name, member.bridge), []).append(index)
         for (name, bridge), indexes in away.items():

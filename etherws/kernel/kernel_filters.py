@@ -78,13 +78,16 @@ class KernelFilters:
         if self._removal is None:
             self._removal = gevent.spawn_later(REMOVAL_DELAY, self._remove_stale_tables)
 
-    def close(self, *, handing_over: bool = False) -> None:
-        """The ports are gone: remove their tables now. With `handing_over` another process has them from now on."""
+    def close(self) -> None:
+        """The ports are gone: remove their tables now."""
+        self.hand_over()
+        self._remove_stale_tables()
+
+    def hand_over(self) -> None:
+        """Another process has the ports from now on: leave all as it is."""
         self._guard.close()
         if self._removal is not None:
             self._removal.kill()
-        if not handing_over:
-            self._remove_stale_tables()
 
     def _remove_stale_tables(self) -> None:
         self._removal = None

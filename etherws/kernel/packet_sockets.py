@@ -12,6 +12,7 @@ import os
 import resource
 import socket
 import struct
+import threading
 from collections.abc import Iterable
 
 #: include/uapi/linux/if_packet.h. Since Linux 4.20: what this machine sends does not come to the socket.
@@ -92,9 +93,14 @@ def descriptors() -> list[int]:
 def close() -> None:
     """Close the supply; from now on each is made when it is needed."""
     global _supply
-    for descriptor in _supply or ():
-        os.close(descriptor)
-    _supply = None
+    supply, _supply = _supply or [], None
+    # With each the kernel waits until no processor looks at it (synchronize_rcu): some milliseconds. Those that are
+    # closed at the same time wait together; a process that ends would close them one after another.
+    threads = [threading.Thread(target=os.close, args=(descriptor,)) for descriptor in supply]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def _made() -> socket.socket:

@@ -22,9 +22,9 @@ from etherws.kernel.store import Store
 from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
 from etherws.server import authenticate, gunicorn_workers, handshake, takeover
-from etherws.server.any_ports import AnyPorts
 from etherws.server.http import PRESENCE, UPGRADE
 from etherws.server.login_queue import Limiter
+from etherws.server.ports_api import PortsApi
 from etherws.server.presence import UNKNOWN, Presence
 from etherws.server.review import Review
 from etherws.server.takeover import Environ, Headers, StartResponse
@@ -33,6 +33,11 @@ from etherws.server.tunnels import Tunnels
 from etherws.settings import ServerSettings
 
 log = logging.getLogger(__name__)
+
+#: Seconds that tunnels have to close if another process goes on at once: longer than most paths need for the client's
+#: answer. One client that does not answer would keep the others waiting for that process. Without the answer it finds
+#: the connection lost, and its port as well.
+HAND_OVER_TIMEOUT = 0.5
 
 
 class Application:
@@ -43,7 +48,7 @@ class Application:
         settings: ServerSettings,
         store: Store | None = None,
         *,
-        make_ports: Callable[[], AnyPorts] | None = None,
+        make_ports: Callable[[], PortsApi] | None = None,
         limiter: Limiter | None = None,
     ) -> None:
         """`store` has what the last process left, and keeps what the next one needs; by default there is neither. In a
@@ -71,7 +76,7 @@ class Application:
         return self._tunnels.start()
 
     @property
-    def ports(self) -> AnyPorts:
+    def ports(self) -> PortsApi:
         """What start() has made."""
         return self._tunnels.ports
 
@@ -99,10 +104,12 @@ class Application:
         and may be called again. Raises DeviceError.
 
         If the store outlives this image of the process, or with `handing_over`, another one comes at once: tunnels are
-        closed with 1012 (service restart), and all that start() made stays. It is in the store."""
+        closed with 1012 (service restart), within HAND_OVER_TIMEOUT, and all that start() made stays. It is in the
+        store."""
         # In a greenlet of its own: gunicorn raises SystemExit in this one when a signal comes, also now.
         if self._end is None:
-            handing_over = handing_over or self.store.outlives
+            if handing_over := handing_over or self.store.outlives:
+                timeout = min(timeout, HAND_OVER_TIMEOUT)
             self._end = gevent.spawn(self._tunnels.stop, timeout, handing_over=handing_over)
         if error := self._end.get():
             raise error

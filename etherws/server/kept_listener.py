@@ -48,9 +48,9 @@ class KeptListener:
         self._copy = os.dup(self.socket.fileno())
         store.keep(NAME, self._copy)
 
-    def close(self, *, handing_over: bool) -> None:
-        """The server is about to close `socket`: remove all else, unless another process listens from now on."""
-        if handing_over:
+    def close(self) -> None:
+        """The server is about to close `socket`: remove all else, unless the store outlives this process."""
+        if self._store.outlives:
             return
         self._store.drop(NAME)
         os.close(self._copy)

@@ -65,9 +65,9 @@ class UnitListener:
         store.drop(kept_listener.NAME)
         return cls(store, name, used)
 
-    def close(self, *, handing_over: bool) -> None:
+    def close(self) -> None:
         """The server is about to close `socket`; systemd still has it."""
-        if not handing_over:
+        if not self._store.outlives:
             self._store.drop(self._name)
             os.close(self._copy)
 

@@ -167,7 +167,7 @@ class PortMaker:
                 port.tap.release()
         self._close_loops()
         self._interface.hand_over()
-        self._kernel_filters.close(handing_over=True)
+        self._kernel_filters.hand_over()
 
     def _close_loops(self) -> None:
         if self._loops is not None:

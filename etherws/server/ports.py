@@ -86,7 +86,7 @@ class Ports:
                     rules = self._maker.rules(profile)
                     promised, found = None, self._choose(client, profile, promised)
                     if found.state is not State.IN_USE:
-                        self._hand_over(found, client, profile, evict, rules)
+                        self._give(found, client, profile, evict, rules)
                         return found
                     # Its session ends outside of the turn: others need not wait for that.
                     promised, found.heir = found, client
@@ -110,9 +110,7 @@ class Ports:
             found = None
         return found or self._other(profile)
 
-    def _hand_over(
-        self, port: Port, client: ClientKey, profile: Profile, evict: Callable[[], None], rules: Rules
-    ) -> None:
+    def _give(self, port: Port, client: ClientKey, profile: Profile, evict: Callable[[], None], rules: Rules) -> None:
         """Free or parked -> in use. Raises DeviceError if the client's rules cannot be put in, and NoPort."""
         returning = client.resume is not None and port.client == client
         port.become(State.IN_USE)

@@ -22,9 +22,9 @@ from etherws.close_codes import CloseCode
 from etherws.errors import ConnectionClosed, DeviceError, EtherwsError
 from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
-from etherws.server.any_ports import AnyPort, AnyPorts
 from etherws.server.authenticate import Admission, Authenticator
 from etherws.server.port import State, place_of
+from etherws.server.ports_api import PortApi, PortsApi
 from etherws.tunnel.scheduling import TURN_SECONDS
 from etherws.tunnel.session import Session
 
@@ -42,7 +42,7 @@ JUDGE_PAUSE, APPLY_PAUSE = 3, 1
 class Guest:
     """A client that has a port: by what it was let in, and its session, None before it runs."""
 
-    port: AnyPort
+    port: PortApi
     admission: Admission
     session: Session | None = None
     #: What was in the files when the client was last judged; None before.
@@ -68,12 +68,12 @@ class Review:
     ) -> None:
         """`sleep` waits for so many seconds."""
         self._authenticator, self._policy, self._sleep = authenticator, policy, sleep
-        self._guests: dict[AnyPort, Guest] = {}
-        self._ports: AnyPorts | None = None
+        self._guests: dict[PortApi, Guest] = {}
+        self._ports: PortsApi | None = None
         self._loop: gevent.Greenlet[..., None] | None = None
         self._log = LogLimit(log)
 
-    def add(self, ports: AnyPorts, port: AnyPort, admission: Admission) -> Guest:
+    def add(self, ports: PortsApi, port: PortApi, admission: Admission) -> Guest:
         """A client has been given a port. Its session is to be set in the Guest that this returns."""
         self._ports = ports
         self._guests[port] = guest = Guest(port, admission)

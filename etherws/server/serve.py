@@ -12,8 +12,9 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 from gevent.event import Event
@@ -42,7 +43,6 @@ LISTEN_INTERVAL = 1.0
 
 #: Seconds to wait, at the end, for clients that still speak HTTP: nothing that they wait for will come.
 STOP_TIMEOUT = 0.1
-
 
 #: How many names a line of the log has.
 NAMED = 5
@@ -74,13 +74,45 @@ class Server(Accepting, WSGIServer):
         self.front_door.admit(sock, address, partial(speak_http, self))
 
 
-def nothing() -> None:
-    """For whoever need not know when all is open."""
+@dataclass(frozen=True)
+class Endpoint:
+    """Where to listen, unless a socket unit says it: as listen(). `chosen` is whether the user gave an address or a
+    port. With `patient`, an address that cannot be found yet is waited for."""
+
+    address: str | None
+    port: int
+    chosen: bool = True
+    patient: bool = False
 
 
-def at_once(read_again: Callable[[], object]) -> None:
-    """For whoever has nothing to do before files are read again."""
-    read_again()
+@dataclass(frozen=True)
+class Hooks:
+    """What serve() calls: `opened` once, before the first client, when all is open that may need root; `ready` once,
+    with a text that names the TAP and where the server listens; `reload` at SIGHUP, with what reads all files again."""
+
+    ready: Callable[[str], None]
+    opened: Callable[[], object]
+    reload: Callable[[Callable[[], object]], object]
+
+
+class Service(Protocol):
+    """What serves the clients of a listening socket: OneProcess, or Parent of workers/parent.py."""
+
+    def open(self) -> str:
+        """Make the first TAP, or take those that the last process has left; return its name. Raises DeviceError,
+        SettingsError."""
+
+    def start(self) -> str:
+        """Serve from now on; return what is to be said of it in addition. Raises WorkerError."""
+
+    def reload(self) -> None:
+        """Read all files again."""
+
+    def log_counters(self) -> None:
+        """Log a line for each session."""
+
+    def stop(self) -> None:
+        """End what open() and start() have begun, as far as they came, and close the socket. Raises DeviceError."""
 
 
 def tls_contexts(certfile: str, keyfile: str, client_ca: str | None) -> TlsContexts:
@@ -93,69 +125,86 @@ def tls_contexts(certfile: str, keyfile: str, client_ca: str | None) -> TlsConte
 
 def serve(
     application: Application,
-    *,
-    address: str | None,
-    port: int,
-    contexts: TlsContexts | None,
-    ready: Callable[[str], None],
+    endpoint: Endpoint,
+    make: Callable[[GeventSocket], Service],
+    hooks: Hooks,
     stop: Event,
-    chosen: bool = True,
-    patient: bool = False,
-    opened: Callable[[], object] = nothing,
-    reload: Callable[[Callable[[], object]], object] = at_once,
+    verify_mode: int | None = None,
 ) -> None:
-    """Serve until `stop` is set, at `address` and `port`, or on the socket of a socket unit; `chosen` is whether the
-    user gave one of the two. With `patient`, an address that cannot be found yet is waited for.
-
-    Calls `ready` once, with a text that names the TAP and where the server listens; and before the first client,
-    `opened`, when all is open that may need root. SIGHUP makes it read its files again, by what it gives to `reload`;
-    SIGUSR1 log counters.
+    """Serve until `stop` is set, by the service that `make` makes for the listening socket. SIGHUP makes it read its
+    files again, SIGUSR1 log counters. `verify_mode` is as for exposure().
 
     If the application's store outlives this image of the process, clients are told at the end to come back, and TAPs,
     rules, bridges and the listening socket stay; the store has them.
 
-    Raises ListenError or DeviceError; then nothing of what it made remains.
+    Raises ListenError, DeviceError or WorkerError; then nothing of what it made remains.
     """
     allow_descriptors()
-    listener = listener_of(application.store, address, port, chosen, stop if patient else None)
+    listener = listener_of(application.store, endpoint, stop)
     if listener is None:
         return
     sock = listener.socket
-    server = Server(sock, application, contexts)
+    service = make(sock)
     try:
-        name = application.start()
-        opened()
+        name = service.open()
+        hooks.opened()
         close_rest(application.store)
-        server.start()
-        gevent.signal_handler(signal.SIGHUP, reload, partial(read_again, application, contexts))
-        gevent.signal_handler(signal.SIGUSR1, application.log_counters)
-        if warning := exposure(server.socket, application, contexts.get().verify_mode if contexts else None):
+        more = service.start()
+        gevent.signal_handler(signal.SIGHUP, hooks.reload, service.reload)
+        gevent.signal_handler(signal.SIGUSR1, service.log_counters)
+        if warning := exposure(sock, application, verify_mode):
             log.warning("%s", warning)
-        unit = isinstance(listener, UnitListener)
-        where = None if unit else address
-        ready(started(name, server.socket, where, application.settings.path, tls=contexts is not None))
+        address = None if isinstance(listener, UnitListener) else endpoint.address
+        hooks.ready(started(name, sock, address, application.settings.path, tls=verify_mode is not None) + more)
         stop.wait()
     finally:
-        keep = application.store.outlives
-        listener.close(handing_over=keep)
-        server.close()
-        application.stop(handing_over=keep)
-        server.stop(timeout=STOP_TIMEOUT)
+        listener.close()
+        service.stop()
 
 
-def listener_of(
-    store: Store, address: str | None, port: int, chosen: bool = True, stop: Event | None = None
-) -> KeptListener | UnitListener | None:
-    """What to listen with: see UnitListener, and else KeptListener. With `stop`, an address that cannot be found is
-    waited for, until that is set: then None. Raises ListenError."""
-    if found := UnitListener.found(store, address, port, chosen=chosen):
+class OneProcess:
+    """The service of this process alone."""
+
+    def __init__(self, sock: GeventSocket, application: Application, contexts: TlsContexts | None) -> None:
+        self._application, self._contexts = application, contexts
+        self._server = Server(sock, application, contexts)
+
+    def open(self) -> str:
+        """As Service.open()."""
+        return self._application.start()
+
+    def start(self) -> str:
+        """As Service.start()."""
+        self._server.start()
+        return ""
+
+    def reload(self) -> None:
+        """As Service.reload()."""
+        read_again(self._application, self._contexts)
+
+    def log_counters(self) -> None:
+        """As Service.log_counters()."""
+        self._application.log_counters()
+
+    def stop(self) -> None:
+        """As Service.stop()."""
+        self._server.close()
+        self._application.stop()
+        self._server.stop(timeout=STOP_TIMEOUT)
+
+
+def listener_of(store: Store, endpoint: Endpoint, stop: Event) -> KeptListener | UnitListener | None:
+    """What to listen with: see UnitListener, and else KeptListener; None if `stop` is set before there is one. Raises
+    ListenError."""
+    address, port = endpoint.address, endpoint.port
+    if found := UnitListener.found(store, address, port, chosen=endpoint.chosen):
         return found
     told = False
     while True:
         try:
             return KeptListener(store, address, port)
         except NoSuchAddress as exc:
-            if stop is None:
+            if not endpoint.patient:
                 raise
             if not told:
                 log.warning("%s. Until then it is tried again each %g s", exc, LISTEN_INTERVAL)
@@ -167,7 +216,7 @@ def listener_of(
 def close_rest(store: Store) -> None:
     """The start is over: close what the process before has left and nobody took."""
     if rest := store.drop_rest():
-        log.warning("of what the process before has left, this is of no use here: %s", printable(some_of(rest, NAMED)))
+        log.warning("the process before has left what is not needed here: %s", printable(some_of(rest, NAMED)))
 
 
 def started(name: str, sock: Any, address: str | None, path: str, *, tls: bool) -> str:

@@ -21,11 +21,11 @@ from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, NoPort, 
 from etherws.kernel.store import Store
 from etherws.log_limit import LogLimit
 from etherws.server import authenticate, handshake, negotiation, takeover
-from etherws.server.any_ports import AnyPort, AnyPorts
 from etherws.server.authenticate import Admission
 from etherws.server.http import PRESENCE, UPGRADE
 from etherws.server.port import ClientKey
 from etherws.server.ports import Ports
+from etherws.server.ports_api import PortApi, PortsApi
 from etherws.server.presence import UNKNOWN
 from etherws.server.review import Review
 from etherws.server.takeover import Environ, Headers
@@ -45,13 +45,13 @@ class Tunnels:
         settings: ServerSettings,
         review: Review,
         store: Store,
-        make_ports: Callable[[], AnyPorts] | None = None,
+        make_ports: Callable[[], PortsApi] | None = None,
     ) -> None:
         """`review` is told of each client that gets a port, and stopped with the tunnels. `make_ports` makes the ports
         when they are needed; by default they are this process's own, and in `store`."""
         self._settings, self._review = settings, review
         self._make_ports = make_ports or (lambda: Ports(settings, settings.resume_timeout, store))
-        self._ports: AnyPorts | None = None
+        self._ports: PortsApi | None = None
         self._starting = BoundedSemaphore(1)
         #: Set when a tunnel is over: its session, None before it runs.
         self._sessions: dict[Event, Session | None] = {}
@@ -70,7 +70,7 @@ class Tunnels:
             return self._ports.name
 
     @property
-    def ports(self) -> AnyPorts:
+    def ports(self) -> PortsApi:
         """What start() has made."""
         assert self._ports is not None
         return self._ports
@@ -150,7 +150,7 @@ class Tunnels:
                 del self._sessions[over]
                 over.set()
 
-    def _take(self, environ: Environ, key: ClientKey, profile: Profile, evict: Callable[[], None]) -> AnyPort:
+    def _take(self, environ: Environ, key: ClientKey, profile: Profile, evict: Callable[[], None]) -> PortApi:
         """The client's port. `evict` has its session end. Raises Refused."""
         # The client may have waited since the application asked.
         self.check()
@@ -168,7 +168,7 @@ class Tunnels:
         self._full = False
         return port
 
-    def _upgrade(self, environ: Environ, headers: Headers, key: ClientKey, port: AnyPort) -> Connection:
+    def _upgrade(self, environ: Environ, headers: Headers, key: ClientKey, port: PortApi) -> Connection:
         """Send the 101, and take the connection from the HTTP server."""
         mtu = port.tap.mtu()
         bearer = authenticate.bearer(handshake.subprotocols(environ))
@@ -197,7 +197,7 @@ class Tunnels:
         if agreed.mtu and mtu and agreed.mtu != mtu:
             self._log.log(logging.WARNING, "MTU", "%s", features.mtu_warning(name, mtu, client, agreed.mtu))
 
-    def _leave(self, port: AnyPort, reason: EtherwsError | None) -> None:
+    def _leave(self, port: PortApi, reason: EtherwsError | None) -> None:
         """The session has ended. The port is kept for its client, unless one side closed the WebSocket on purpose, and
         not to come back at once."""
         if self._ports is None or self._handing_over:

@@ -65,7 +65,7 @@ class Interface:
     def hand_over(self) -> None:
         """Another process has both from now on: leave all as it is."""
         self.tap.release()
-        self.bridges.close(handing_over=True)
+        self.bridges.hand_over()
 
     def _bridge_address(self, name: str) -> str:
         first = name == self._settings.bridge

@@ -1,6 +1,6 @@
 """What an owner's connections in several processes share: until when its rate has been waited for.
 
-A memfd has a slot of 8 bytes for each owner with a rate. The process that has the ports says which owner has which
+A memfd has a slot of 8 bytes for each owner with a rate. The port process says which owner has which
 slot; whoever carries frames has a SharedPacer on it. No charge is lost: a slot is changed under a record lock of its
 own, and nobody waits for that: who finds it locked charges later. Read next: rate_limit.py, which has the arithmetic.
 

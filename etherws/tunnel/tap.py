@@ -33,10 +33,6 @@ log = logging.getLogger(__name__)
 
 #: include/uapi/linux/if_tun.h
 TUNSETCARRIER = 0x400454E2
-TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN = 1, 2, 4, 8
-
-#: What may be left undone for a peer that speaks version 2, best first: a kernel refuses flags that it does not know.
-OFFLOADS = (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6, TUN_F_CSUM, 0)
 
 #: A file descriptor that is never open: the largest number of a C int.
 NO_DESCRIPTOR = 2**31 - 1
@@ -171,13 +167,7 @@ class Tap:
         Drops what waits in the TAP's queue since the last session: frames that are minutes old would mislead.
         """
         self.alive()
-        for flags in OFFLOADS if offload else (0,):
-            try:
-                fcntl.ioctl(self._fd, tap_driver.TUNSETOFFLOAD, flags)
-            except OSError:
-                continue
-            log.debug("%s: offloads %#x", self.name, flags)
-            break
+        log.debug("%s: offloads %#x", self.name, tap_driver.set_offloads(self._fd, offload=offload))
         for _ in range(10_000):
             try:
                 os.read(self._fd, 1)
@@ -267,8 +257,6 @@ class Tap:
         if (fd := self._fd) == NO_DESCRIPTOR:
             return
         self.release()
-        if fd == NO_DESCRIPTOR:
-            return
         if self._borrowed:
             # Another process has it open: the kernel removes nothing now.
             os.close(fd)

@@ -27,6 +27,10 @@ TUNGETVNETHDRSZ, TUNSETVNETHDRSZ = 0x800454D7, 0x400454D8
 TUNSETVNETLE, TUNGETVNETLE = 0x400454DC, 0x800454DD
 TUNGETDEVNETNS = 0x54E3
 IFF_TAP, IFF_PERSIST = 0x0002, 0x0800
+TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_TSO_ECN = 1, 2, 4, 8
+
+#: What may be left undone for a peer that speaks version 2, best first: a kernel refuses flags that it does not know.
+OFFLOADS = (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6, TUN_F_CSUM, 0)
 
 #: include/uapi/linux/sockios.h; the driver knows these for the namespace where the descriptor was opened.
 SIOCGIFHWADDR, SIOCGSKNS = 0x8927, 0x894C
@@ -63,6 +67,16 @@ def set_header(fd: int, name: str) -> Header:
     except OSError as exc:
         raise DeviceError(f"cannot set up {name}: {exc.strerror}; Linux 4.0 or later is needed") from exc
     return found
+
+
+def set_offloads(fd: int, *, offload: bool) -> int:
+    """With `offload`, have as many offloads as this kernel knows, else none; return their flags. No error if the device
+    is gone."""
+    for flags in OFFLOADS if offload else (0,):
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(fd, TUNSETOFFLOAD, flags)
+            return flags
+    return 0
 
 
 def put_back(fd: int, found: Header) -> None:

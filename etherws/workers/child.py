@@ -1,8 +1,7 @@
 """A process that this one has started: `python -m` a module of ours, with descriptors, and the moment of its end.
 
 It is executed anew and never forked: a fork of a process with an event loop has its timers, sockets and greenlets.
-Read next: supervisor.py, which has workers; find_ports.py, which starts
-another one in a way of its own.
+Read next: supervisor.py, which has workers; gunicorn/find_port_process.py, which starts another one in its own way.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ DEVNULL = subprocess.DEVNULL
 #: What tells a process of its own place beside systemd, and must not be taken for its own by another.
 _OF_PARENT = {
     *("NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_USEC"),
-    *("WATCHDOG_PID", "FDSTORE", "ETHERWS_HANDOVER", "ETHERWS_ROOT_CHILD"),
+    *("WATCHDOG_PID", "FDSTORE", "ETHERWS_HANDOVER", "ETHERWS_HELPER"),
 }
 
 #: PR_SET_PDEATHSIG of linux/prctl.h.

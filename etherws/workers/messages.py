@@ -44,7 +44,10 @@ LONG_MAX = 4 << 20
 #: Characters of a name: those of an HTTP request's head are fewer (server/http.py).
 TEXT_MAX = 16 << 10
 
-#: A number that is no number of anything: larger than any rate, in bits per second.
+#: Characters of a client's address: an IPv6 address with the name of an interface has 55.
+ADDRESS_MAX = 100
+
+#: The largest number in a message: larger than any rate in bits per second, and than any index.
 NUMBER_MAX = 1 << 53
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
@@ -142,12 +145,22 @@ def client_values(client: ClientKey) -> Message:
     values = {"identity": client.identity, "resume": client.resume, "address": client.address}
     if any(value is not None and len(value) > TEXT_MAX for value in values.values()):
         raise NoPort(f"the client's name or address is longer than {TEXT_MAX} characters")
+    if not _is_address(client.address):
+        raise NoPort("the client's address is none")
     return values
 
 
 def client_of(message: Mapping[str, Any]) -> ClientKey:
     """The client of client_values(). Raises ChannelError."""
-    return ClientKey(optional_text(message, "identity"), optional_text(message, "resume"), text(message, "address"))
+    address = text(message, "address")
+    if not _is_address(address):
+        raise ChannelError("'address' is none")
+    return ClientKey(optional_text(message, "identity"), optional_text(message, "resume"), address)
+
+
+def _is_address(address: str) -> bool:
+    """Whether it may be one, or empty; what is logged of a client begins with it."""
+    return len(address) <= ADDRESS_MAX and address.isprintable()
 
 
 def profile_of(message: Mapping[str, Any]) -> Profile:
@@ -155,7 +168,7 @@ def profile_of(message: Mapping[str, Any]) -> Profile:
     try:
         return from_values(message.get("profile"))
     except SettingsError as exc:
-        raise ChannelError(f"a profile is none: {exc}") from exc
+        raise ChannelError(f"a profile cannot be used: {exc}") from exc
 
 
 #: Errors that reach the other process as what they are.
@@ -186,7 +199,7 @@ def adopted(fds: list[int], index: int) -> Tap:
     for fd in rest:
         os.close(fd)
     if first < 0:
-        raise DeviceError("the process that has the ports has sent no TAP")
+        raise DeviceError("the port process has sent no TAP")
     try:
         return Tap.adopt(first, index, borrowed=True)
     except DeviceError as exc:

@@ -2,7 +2,7 @@
 
 A port that was lent is a TAP of this process, so frames go their way without the other process. What must be decided
 or told to the kernel is asked there, by a message: a port for a client, its rules before the first frame, and what
-counts for all workers together. Read next: port_server.py, the other side; server/any_ports.py.
+counts for all workers together. Read next: port_server.py, the other side; server/ports_api.py.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ class RemotePorts:
 
     def _lost(self, why: str) -> None:
         """Nobody keeps the rules of the ports in force any more."""
-        reason = f"the process that has the ports is gone{why and ': '}{why}"
+        reason = f"the port process is gone{why and ': '}{why}"
         for port in list(self._ports.values()):
             port.fail(ConnectionClosed(reason, CloseCode.SERVICE_RESTART))
         self._end(reason)

@@ -1,7 +1,7 @@
 """``etherws server --workers N``: the workers of this process, which has the ports and the listening socket.
 
-A worker that ends is replaced, and so is one that hangs. What a worker is told at its start is in worker_process.py.
-Which worker takes which connection is none of this module's: balance.py. Read next: child.py, one process;
+A worker that ends is replaced, and so is one that hangs. Which worker takes which connection is not decided here:
+balance.py. What a worker is told at its start is in start_message.py. Read next: child.py, one process;
 port_server.py, what workers ask of this process.
 """
 
@@ -18,8 +18,8 @@ from gevent.event import Event
 
 from etherws.errors import WorkerError
 from etherws.workers.child import DEVNULL, Child, command
-from etherws.workers.lines import Repeated, read_lines
 from etherws.workers.load_table import LoadTable, Row
+from etherws.workers.worker_log import Repeated, read_lines
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,9 @@ START_TIMEOUT, START_LOOK = 60.0, 0.02
 #: To start one every two seconds costs a quarter of a processor.
 FIRST_PAUSE, LONGEST_PAUSE, LONG = 0.5, 30.0, 2.0
 
-#: Seconds that the workers have to close their tunnels. The whole stop is to take 2 s.
-STOP_TIMEOUT = 1.6
+#: Seconds that the workers have to close their tunnels. The whole stop is to take 2 s; if another process takes over,
+#: clients wait for it meanwhile, and workers take half a second (server/application.py, HAND_OVER_TIMEOUT).
+STOP_TIMEOUT, HAND_OVER_TIMEOUT = 1.6, 0.9
 
 #: Seconds that a killed process may take to be gone. More only if the kernel waits for a device.
 KILL_TIMEOUT = 1.0
@@ -118,12 +119,14 @@ class Supervisor:
             )
             worker.child.signal(signal.SIGKILL)
 
-    def stop(self) -> None:
-        """Wait until all have ended, who were told so before; kill those that take too long."""
+    def stop(self, *, handing_over: bool = False) -> None:
+        """Wait until all have ended, who were told so before; kill those that take too long. With `handing_over` they
+        have less time."""
         self._stopping = True
         gevent.killall(self._keepers)
         workers = list(self._workers.values())
-        gevent.wait([worker.child.ended for worker in workers], timeout=STOP_TIMEOUT)
+        timeout = HAND_OVER_TIMEOUT if handing_over else STOP_TIMEOUT
+        gevent.wait([worker.child.ended for worker in workers], timeout=timeout)
         for worker in workers:
             if not worker.child.ended.is_set():
                 log.warning("%s (pid %d) did not end in time: it is killed", worker.name, worker.child.pid)

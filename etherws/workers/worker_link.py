@@ -1,4 +1,4 @@
-"""One worker, as the process that has the ports sees it: what it asks and tells, and which ports it has.
+"""One worker, as the port process sees it: what it asks and tells, and which ports it has.
 
 Each port that it has is a lease, by a number that only this worker may use. Nothing that a worker sends may end this
 process or reach the port of another worker. Read next: port_server.py, which has all workers; messages.py.
@@ -151,7 +151,7 @@ class WorkerLink:
         theirs = number(message, "version")
         if theirs != VERSION:
             raise NoPort(
-                f"the process that has the ports speaks version {VERSION} to its workers, and this worker {theirs}:"
+                f"the port process speaks version {VERSION} to its workers, and this worker {theirs}:"
                 " two releases of etherws run beside each other; stop all of it and start it again"
             )
         self._greeted = True

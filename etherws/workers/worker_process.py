@@ -1,4 +1,4 @@
-"""A worker's process: it gets its orders, and serves clients until its parent tells it to end, or ends itself.
+"""A worker's process: it gets its settings, and serves clients until its parent tells it to end, or ends itself.
 
 It has the front door, TLS, HTTP and the sessions; the ports are its parent's. Only the parent says when it ends:
 signals for the whole group, such as Ctrl-C or those of systemctl stop, reach both, and the parent knows what the Close
@@ -22,12 +22,12 @@ from etherws.file_names import use_copies
 from etherws.server import serve
 from etherws.server.accepting import allow_descriptors
 from etherws.server.application import Application
-from etherws.workers import orders
+from etherws.workers import start_message
 from etherws.workers.balance import Balance
 from etherws.workers.child import end_with_parent
-from etherws.workers.lines import ForParent, Lines, log_unexpected_errors
 from etherws.workers.load_table import LoadTable
 from etherws.workers.remote_ports import RemotePorts
+from etherws.workers.worker_log import LevelPrefix, StderrHandler, log_unexpected_errors
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     use_copies(os.environ.get("ETHERWS_COPIES"))
     root = logging.getLogger()
-    root.addHandler(Lines(ForParent("%(message)s")))
+    root.addHandler(StderrHandler(LevelPrefix("%(message)s")))
     log_unexpected_errors()
     try:
         _run(socket.socket(fileno=channel), GeventSocket(fileno=listener), LoadTable(table))
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
 def _run(channel: socket.socket, listener: GeventSocket, table: LoadTable) -> None:
     """Serve until told to stop. Raises EtherwsError."""
     try:
-        told = orders.decode(channel.recv(orders.SIZE_MAX))
+        told = start_message.decode(channel.recv(start_message.SIZE_MAX))
     except (ValueError, OSError) as exc:
         raise WorkerError(f"{exc}; was etherws upgraded? Restart it") from exc
     logging.getLogger("etherws").setLevel(told.log_level)

@@ -72,3 +72,12 @@ def test_a_name_that_comes_later_is_waited_for_under_systemd(host: Host, tmp_pat
     server = host.etherws("server", "--address", "late.invalid", env={"NOTIFY_SOCKET": str(tmp_path / "none")})
     server.says("Until then it is tried again each 1 s")
     server.stop()
+
+
+def test_the_end_leaves_out_what_python_does_at_its_end(host: Host) -> None:
+    # It takes a tenth of a second, for which a restart would take longer.
+    code = "import atexit\nfrom etherws.cli import main\natexit.register(print, 'slowly')\nmain()"
+    server = host.run(sys.executable, "-c", code, "server", "--foreground", "--port", "0")
+    server.says("listening")
+    server.stop()
+    assert "slowly" not in server.output

@@ -14,7 +14,7 @@ from gevent.event import Event
 
 from etherws.cli import handover
 from etherws.cli.handover import Handover
-from etherws.cli.image import Image
+from etherws.cli.process_image import ProcessImage
 from etherws.errors import DaemonError
 from etherws.kernel.store import HANDOVER
 
@@ -55,9 +55,9 @@ def kept() -> Iterator[int]:
     os.close(fd)
 
 
-def made() -> tuple[Handover, Image, Event]:
+def made() -> tuple[Handover, ProcessImage, Event]:
     """The hand-over of a process that was started by a command."""
-    image, stop = Image(["client", "ws://a:secret@b/"], {}), Event()
+    image, stop = ProcessImage(["client", "ws://a:secret@b/"], {}), Event()
     image.visible = ["client", "ws://a:xxx@b/"]
     found = Handover(image, stop, background=False)
     found.started = True

@@ -66,7 +66,7 @@ os.execvp("grep", ["grep", "-E", "^(Cap|NoNew|Uid)", "/proc/self/status"])
 #: The pool makes a thread again.
 AGAIN = "\ngevent.get_hub().threadpool.apply(int)"
 
-#: As cli/root_child.py: a process of its own, without the pool's threads.
+#: As cli/privileged_helper.py: a process of its own, without the pool's threads.
 FORK = """
 child = os.fork()
 if child:

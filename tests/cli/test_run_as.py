@@ -40,7 +40,7 @@ def gone(pid: int) -> bool:
 
 def copies_of(child: int) -> Path:
     """The folder that the child of root's has."""
-    found = [path for path in Path("/run").glob("etherws-*") if path.stat().st_gid == os.stat(f"/proc/{child}").st_gid]
+    found = list(Path("/run").glob(f"etherws-{status(child, 'PPid')}-*"))
     return found[0] if found else Path("/nowhere")
 
 
@@ -94,7 +94,6 @@ def test_its_secrets_are_read_again(host: Host, htpasswd: Path, tmp_path: Path) 
 def test_it_ends_with_its_parent_however_that_ends(host: Host, htpasswd: Path, tmp_path: Path) -> None:
     place = tmp_path / "sockets"
     place.mkdir()
-    before = set(Path("/run").glob("etherws-*"))
     server = host.etherws(
         *("server", "--foreground", "--address", f"unix:{place}/s", "--run-as", "nobody", "--htpasswd", str(htpasswd))
     )
@@ -103,7 +102,7 @@ def test_it_ends_with_its_parent_however_that_ends(host: Host, htpasswd: Path, t
     # A signal for the whole group does not end it sooner.
     os.kill(child, signal.SIGTERM)
     os.kill(child, signal.SIGINT)
-    (folder,) = set(Path("/run").glob("etherws-*")) - before
+    (folder,) = Path("/run").glob(f"etherws-{server.pid}-*")
     assert [path.stat().st_mode & 0o777 for path in folder.iterdir()] == [0o640]
     server.signal(signal.SIGKILL)
     server.ends()

@@ -8,18 +8,21 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from unittest.mock import Mock
 
 import gevent
 import pytest
 from cryptography import x509
 from gevent.event import Event
 
+from etherws.client import reconnect
 from etherws.client.attempt import RemoteServer
 from etherws.client.credentials import Credentials
 from etherws.client.proxy_choice import ProxyChoice
-from etherws.client.reconnect import Client
+from etherws.client.reconnect import HAND_OVER_TIMEOUT, STOP_TIMEOUT, Client
 from etherws.client.uris import split_uri
 from etherws.errors import ConnectError, ConnectionClosed, EtherwsError
+from etherws.kernel.store import Store
 from etherws.settings import ClientSettings, Retry, Trust
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.frames import Decoder, Opcode
@@ -387,3 +390,18 @@ def test_the_wrong_scheme_is_named(host: Host, certificate: Certificate, scheme:
         output = client.says("cannot connect")
         assert any(word in output for word in words.split("|")), output
         client.stop()
+
+
+@pytest.mark.parametrize(("lasting", "longest"), [(False, STOP_TIMEOUT), (True, HAND_OVER_TIMEOUT)])
+def test_a_server_that_does_not_answer_does_not_hold_up_the_next_process(
+    monkeypatch: pytest.MonkeyPatch, lasting: bool, longest: float
+) -> None:
+    monkeypatch.setattr(reconnect, "LocalEnd", Mock())
+    monkeypatch.setattr(gevent, "signal_handler", Mock())
+    loop = Mock(value=None)
+    monkeypatch.setattr(gevent, "spawn", lambda *_: loop)
+    monkeypatch.setattr(gevent, "wait", Mock())
+    client = Client([], ClientSettings(), Retry(), store=Store(lasting=lasting))
+    client._session = Mock()
+    client.run(Mock(), Event())
+    loop.join.assert_called_once_with(timeout=longest)

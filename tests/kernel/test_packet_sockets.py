@@ -6,13 +6,14 @@ import contextlib
 import os
 import resource
 import socket
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from etherws.kernel import packet_sockets
 from etherws.kernel.packet_sockets import ETH_P_ALL
-from tests.lab.hosts import Frames, Host, until
+from tests.lab.hosts import PATIENCE, Frames, Host, until
 
 FRAME = b"\xff" * 6 + b"\x02\xee\0\0\0\1" + b"\x88\xb5".ljust(48, b"\0")
 
@@ -98,3 +99,19 @@ def test_the_supply_leaves_descriptors_to_clients(lan: Host, monkeypatch: pytest
     with lan.namespace.inside(), contextlib.closing(packet_sockets):
         packet_sockets.reserve(packet_sockets.SERVER_NEEDS)
         assert len(packet_sockets.descriptors()) == 8
+
+
+def test_they_are_closed_together(supply: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The kernel takes some milliseconds for each, and for all together no more.
+    numbers, close, both = packet_sockets.descriptors(), os.close, threading.Barrier(2)
+
+    def close_with_the_other(descriptor: int) -> None:
+        both.wait(PATIENCE)
+        close(descriptor)
+
+    monkeypatch.setattr(os, "close", close_with_the_other)
+    packet_sockets.close()
+    monkeypatch.undo()
+    for number in numbers:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(number)

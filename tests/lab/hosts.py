@@ -56,6 +56,8 @@ class Process:
 
         env = {key: value for key, value in os.environ.items() if not key.startswith(("ETHERWS_", "NOTIFY_"))}
         env = {key: value for key, value in env.items() if not key.lower().endswith("_proxy")}
+        # To compile etherws at each start would take as long as all the rest of the start.
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
         env.update(options.pop("env", {}), PYTHONUNBUFFERED="1")
         self.argv = argv
         self._popen = subprocess.Popen(

@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
-from tests.lab.hosts import PATIENCE, Host
+from tests.lab.hosts import PATIENCE, Host, until
 from tests.lab.pki import Certificate
 
 
@@ -94,3 +94,50 @@ def conversation(one: Host, other: Host, address: str) -> Iterator[Callable[[int
             assert got == data
 
     yield carry
+
+
+class Stream:
+    """A TCP connection from one machine to an address of the other, on which random bytes go until finish()."""
+
+    def __init__(self, one: Host, other: Host, address: str) -> None:
+        listener = other.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.bind((address, 0))
+        listener.listen()
+        self._near = one.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._near.settimeout(2 * PATIENCE)
+        self._near.connect(listener.getsockname())
+        far, _ = listener.accept()
+        self._far = other.keep(far)
+        self._far.settimeout(2 * PATIENCE)
+        self._sent, self._got = hashlib.sha256(), hashlib.sha256()
+        self._received = 0
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=each, daemon=True) for each in (self._send, self._take)]
+        for each in self._threads:
+            each.start()
+
+    def _send(self) -> None:
+        chunk = random.Random(1).randbytes(1 << 16)
+        # Some Mbit/s: it must not take the processor from the processes that start.
+        while not self._over.wait(0.05):
+            self._near.sendall(chunk)
+            self._sent.update(chunk)
+        self._near.shutdown(socket.SHUT_WR)
+
+    def _take(self) -> None:
+        while data := self._far.recv(1 << 16):
+            self._got.update(data)
+            self._received += len(data)
+
+    def goes_on(self) -> None:
+        """Wait until more has arrived."""
+        before = self._received
+        until(lambda: self._received > before, "the connection inside the tunnel to go on")
+
+    def finish(self) -> None:
+        """End it; what was sent must have arrived."""
+        self._over.set()
+        for each in self._threads:
+            each.join(2 * PATIENCE)
+        assert self._received > 0
+        assert self._sent.digest() == self._got.digest()

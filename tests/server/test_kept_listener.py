@@ -27,14 +27,15 @@ def kept(store: Store) -> int:
 def end(one: KeptListener, store: Store) -> int:
     """The process ends, and another one comes; return what that has."""
     fd = kept(store)
-    one.close(handing_over=True)
+    store.handing_over = True
+    one.close()
     one.socket.close()
     os.close(store._kept[NAME][0])
     return fd
 
 
 def close(one: KeptListener) -> None:
-    one.close(handing_over=False)
+    one.close()
     one.socket.close()
 
 

@@ -63,7 +63,8 @@ def test_a_socket_unit_says_where(made: list[int], caplog: pytest.LogCaptureFixt
     environ: dict[str, str] = {}
     (copy,) = store.tell(environ)
     assert environ["ETHERWS_HANDOVER"] == f"{copy}:{NAME}"
-    found.close(handing_over=handing_over)
+    store.handing_over = handing_over
+    found.close()
     found.socket.close()
     assert is_listened("127.0.0.1", port) == handing_over
     made.append(copy)
@@ -76,7 +77,7 @@ def test_options_that_say_otherwise_are_told(
     unit, port = listening(made)
     found = UnitListener.found(Store({NAME: [unit]}), address, port)
     assert found is not None
-    found.close(handing_over=False)
+    found.close()
     found.socket.close()
     text = f"listens at 127.0.0.1:{port}, where the socket unit says, and not where --address and --port say"
     assert (text in caplog.text) == (not right)
@@ -91,7 +92,7 @@ def test_of_several_in_a_unit_one_is_used(made: list[int], caplog: pytest.LogCap
     assert not is_listened("::1", other_port)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert f"does not listen at [::1]:{other_port}" in caplog.text
-    found.close(handing_over=False)
+    found.close()
     found.socket.close()
     assert not is_listened("127.0.0.1", port)
 

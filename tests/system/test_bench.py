@@ -270,7 +270,6 @@ def test_two_checkouts_are_compared_in_small_numbers_too(root: None, tmp_path: P
     assert found["machine"]["congestion control outside"] == "cubic"
 
 
-@pytest.mark.vm_too
 def test_a_checkout_that_would_run_other_code_is_refused(root: None, tmp_path: Path) -> None:
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/bin/python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import random
 import signal
-import socket
 import sys
-import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
 
 from tests.lab.frames import BROADCAST, frame
-from tests.lab.hosts import PATIENCE, Host, Process, cable, until
+from tests.lab.hosts import Host, Process, cable
 from tests.lab.lan import source
 from tests.lab.peer import Peer, masked, request
-from tests.lab.tunnels import add_addresses
+from tests.lab.tunnels import Stream, add_addresses
 
 #: What must not change of an interface.
 KEPT = ("address", "master", "mtu", "operstate", "carrier_changes", "carrier_up_count")
@@ -48,54 +44,6 @@ class Service:
         """End it; wait until it is there again."""
         os.kill(self.pid, number)
         self.wait()
-
-
-class Stream:
-    """A TCP stream that goes on until it is to end, and is compared then."""
-
-    def __init__(self, one: Host, other: Host, address: str) -> None:
-        listener = other.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listener.bind((address, 0))
-        listener.listen()
-        self._source = one.socket(socket.AF_INET, socket.SOCK_STREAM)
-        self._source.settimeout(2 * PATIENCE)
-        self._source.connect(listener.getsockname())
-        self._sink, _ = listener.accept()
-        self._sink.settimeout(2 * PATIENCE)
-        self._sent, self._got = hashlib.sha256(), hashlib.sha256()
-        self.carried = 0
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=each, daemon=True) for each in (self._send, self._take)]
-        for each in self._threads:
-            each.start()
-
-    def _send(self) -> None:
-        chunk = random.Random(1).randbytes(1 << 16)
-        while not self._stop.is_set():
-            self._source.sendall(chunk)
-            self._sent.update(chunk)
-            # Some Mbit/s: it must not take the processor from the processes that start.
-            self._stop.wait(0.05)
-        self._source.shutdown(socket.SHUT_WR)
-
-    def _take(self) -> None:
-        while data := self._sink.recv(1 << 16):
-            self._got.update(data)
-            self.carried += len(data)
-
-    def goes_on(self) -> None:
-        """Wait until more has come through."""
-        before = self.carried
-        until(lambda: self.carried > before, "the stream to go on")
-
-    def end(self) -> bool:
-        """Whether all came through as it was sent."""
-        self._stop.set()
-        for each in self._threads:
-            each.join(2 * PATIENCE)
-        self._source.close()
-        self._sink.close()
-        return self._sent.digest() == self._got.digest() and self.carried > 0
 
 
 def look(host: Host) -> dict[str, tuple[Any, ...]]:
@@ -141,6 +89,10 @@ class Pair(NamedTuple):
         return peer, said.rpartition("joined on ")[2].split(",")[0]
 
 
+#: Tests with the same two machines follow each other on one worker of pytest.
+with_pair = pytest.mark.xdist_group("survival")
+
+
 @pytest.fixture(scope="module")
 def pair(network: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     policy = tmp_path_factory.mktemp("survival") / "policy"
@@ -156,13 +108,14 @@ def pair(network: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
         yield Pair(one, other, service, client)
 
 
+@with_pair
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["restart", "kill -9"])
 def test_a_server_that_starts_again_has_all_as_it_was(pair: Pair, number: signal.Signals) -> None:
     far, near = pair.other.frames("ethws0"), pair.one.frames("br0")
     stream = Stream(pair.other, pair.one, "10.0.0.1")
     stream.goes_on()
     before, counted = look(pair.one), counters(pair.one, "ethws0")
-    for _ in range(3):
+    for _ in range(2):
         # The second address of two is taken; a third one gets nothing through, in whichever process.
         far.send(frame(60, to=BROADCAST, source=source(1)))
         assert near.receive()[6:12] == source(1)
@@ -175,10 +128,11 @@ def test_a_server_that_starts_again_has_all_as_it_was(pair: Pair, number: signal
         now = counters(pair.one, "ethws0")
         assert all(now[key] >= counted[key] for key in ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes"))
         counted = now
-    assert stream.end()
+    stream.finish()
     assert "Traceback" not in pair.service.manager.output
 
 
+@with_pair
 def test_a_server_that_stops_for_another_one_says_so(pair: Pair) -> None:
     peer, name = pair.peer()
     index = look(pair.one)[name][0]
@@ -192,6 +146,7 @@ def test_a_server_that_stops_for_another_one_says_so(pair: Pair) -> None:
     peer.close()
 
 
+@with_pair
 def test_a_client_that_ends_for_another_one_finds_its_port(pair: Pair) -> None:
     peer, name = pair.peer()
     index = look(pair.one)[name][0]
@@ -230,7 +185,7 @@ def test_a_client_that_starts_again_has_all_as_it_was(hosts: tuple[Host, Host]) 
         now = counters(other, "ethws0")
         assert all(now[key] >= counted[key] for key in ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes"))
         counted = now
-    assert stream.end()
+    stream.finish()
     # The server keeps the port for a client that says that it comes again.
     assert server.output.count("closed by the peer, code 1012") == 3
     assert server.output.count("joined on ethws0") == 5

@@ -51,6 +51,10 @@ class Running:
         return [int(count) for count in re.findall(r"worker \d: (\d+) sessions", self.process.output)][-2:]
 
 
+#: Tests with the same server follow each other on one worker of pytest.
+with_shared = pytest.mark.xdist_group("shared-workers")
+
+
 @pytest.fixture(scope="module")
 def shared(network: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One server for several tests, each of which leaves none of its clients behind."""
@@ -91,6 +95,7 @@ def lost(peer: Peer) -> bool:
     return True
 
 
+@with_shared
 def test_clients_go_to_both_workers_and_meet_in_the_bridge(shared: Running) -> None:
     running = shared
     # All connections are there before any is accepted.
@@ -112,6 +117,7 @@ def test_clients_go_to_both_workers_and_meet_in_the_bridge(shared: Running) -> N
     leave(peers)
 
 
+@with_shared
 def test_a_worker_that_is_killed_takes_only_its_clients_along(shared: Running) -> None:
     running = shared
     peers = {number: running.join(number) for number in range(12)}
@@ -131,9 +137,15 @@ def test_a_worker_that_is_killed_takes_only_its_clients_along(shared: Running) -
     more = [running.join(number) for number in range(20, 20 + other)]
     assert max(running.sessions()) - min(running.sessions()) <= 4
     assert all(map(alive, again + more))
-    leave([*(peer for number, peer in peers.items() if number not in gone), *again, *more])
+    # And frames go between those that stayed and those that came back.
+    stayed = [peer for number, peer in peers.items() if number not in gone]
+    stayed[0].say(masked(0x82, frame(100, to=b"\xff" * 6)))
+    while again[0].frame() != (0x82, frame(100, to=b"\xff" * 6)):
+        pass
+    leave([*stayed, *again, *more])
 
 
+@with_shared
 def test_files_are_read_again_by_all_workers(shared: Running) -> None:
     peers = [shared.join(number) for number in range(6)]
     shared.policy.write_text("[default]\nconnect = false\n")

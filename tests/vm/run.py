@@ -31,6 +31,9 @@ PATIENCE = 100
 #: Seconds after which pytest prints where a test stands, and goes on.
 FAULT_TIMEOUT = 240
 
+#: Seconds before the limit at which pytest is interrupted, as by Ctrl-C: it then shows what has failed so far.
+INTERRUPT = 60
+
 #: The tests that run there.
 MARKS = ("vm", "vm_too")
 
@@ -48,7 +51,8 @@ def script(options: argparse.Namespace, rest: list[str], *, kvm: bool) -> str:
     command = ["-m", " or ".join(MARKS), "-p", "no:cacheprovider", "-p", "tests.vm.nothing_skipped", "-o"]
     command += [f"testpaths={paths}", "-o", f"faulthandler_timeout={FAULT_TIMEOUT}"]
     command += [f"--color={'yes' if sys.stdout.isatty() else 'no'}", "-v", *rest]
-    return f"{environ}exec {PYTHON} -m pytest {shlex.join(command)}\n"
+    bounded = f"timeout --signal=INT {max(60 * options.limit - INTERRUPT, 1)}"
+    return f"{environ}exec {bounded} {PYTHON} -m pytest {shlex.join(command)}\n"
 
 
 def attempt(disk: Path, options: argparse.Namespace, rest: list[str], log: Path, *, kvm: bool) -> machine.Result:

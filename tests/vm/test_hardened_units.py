@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from cryptography import x509
 
 from tests.lab.hosts import until
 from tests.lab.pki import Authority
-from tests.lab.units import CONTRIB, INSTALLED, Unit, installed, links, run
+from tests.lab.units import CONTRIB, INSTALLED, Unit, run
 
 pytestmark = pytest.mark.vm
 
@@ -37,18 +36,6 @@ def status(pid: str) -> dict[str, list[str]]:
 
 def pid_of(unit: Unit) -> str:
     return unit.property("MainPID")
-
-
-@pytest.fixture
-def units() -> Iterator[tuple[Unit, Unit]]:
-    """The server's and the client's, with options by which they find each other."""
-    before = set(links())
-    with installed() as (server, client):
-        server.options(address="127.0.0.1", bridge="br0")
-        client.options(uri="ws://127.0.0.1/", device="ethws1", bridge="br1", wait="forever")
-        yield server, client
-    for name in set(links()) - before:
-        run("ip", "link", "delete", name)
 
 
 @pytest.mark.parametrize("role", ["server", "client"])

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.units import Unit, installed, links, run
+from tests.lab.units import Unit, links, run
 
 pytestmark = pytest.mark.vm
-
-
-@pytest.fixture
-def units() -> Iterator[tuple[Unit, Unit]]:
-    """The server's and the client's, with options by which they find each other."""
-    before = set(links())
-    with installed() as (server, client):
-        server.options(address="127.0.0.1", bridge="br0")
-        client.options(uri="ws://127.0.0.1/", device="ethws1", bridge="br1", wait="forever")
-        yield server, client
-    for name in set(links()) - before:
-        run("ip", "link", "delete", name)
 
 
 def test_each_is_ready_when_it_listens_or_is_connected(units: tuple[Unit, Unit]) -> None:

@@ -109,7 +109,7 @@ def test_the_largest_profile_of_a_policy_can_be_sent() -> None:
 @pytest.mark.parametrize("values", [None, [], {"connect": 1}, {"mtu": True}, {"connections": 1 << 60}, {"macs": [1]}])
 def test_what_is_no_profile_is_refused(values: Any) -> None:
     """The rest is checked by access/profile_values.py."""
-    with pytest.raises(ChannelError, match="a profile is none"):
+    with pytest.raises(ChannelError, match="a profile cannot be used"):
         profile_of({"profile": values})
 
 
@@ -117,6 +117,13 @@ def test_what_is_no_profile_is_refused(values: Any) -> None:
 def test_a_client_comes_as_it_was(client: ClientKey) -> None:
     found = client_of(there_and_back(client_values(client)))
     assert (found, found.address) == (client, client.address)
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1\nERROR bob left", "\x1b[2J", "\ud800", "1" * 101])
+def test_an_address_cannot_begin_a_line_of_the_log(address: str) -> None:
+    """A worker that strangers have taken over must not say what others are said to do."""
+    with pytest.raises(ChannelError, match="'address'"):
+        client_of({"identity": "alice", "resume": None, "address": address})
 
 
 def test_values_are_of_their_kind() -> None:

@@ -271,7 +271,7 @@ def test_the_end_of_the_other_process_ends_all_sessions(lender: Lender) -> None:
     port.on_failure(reasons.append)
     lender.server.close()
     soon(lambda: lender.one.ended)
-    assert lender.one.ended == ["the process that has the ports is gone"]
+    assert lender.one.ended == ["the port process is gone"]
     assert [getattr(reason, "code", None) for reason in reasons] == [1012]
     # A client that comes now is not told to wait: gunicorn has other workers in a moment.
     for ask in (lambda: lender.one.join(key("bob")), lambda: lender.one.ports.limiter.wait("192.0.2.1", monotonic())):

@@ -225,3 +225,14 @@ def test_descriptors_do_not_grow(made: Made) -> None:
         until(partial(replaced, found, first))
         first.channel.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_worker_that_does_not_end_keeps_clients_waiting_for_less_time_at_a_hand_over(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+    monkeypatch.setattr(gevent, "wait", lambda objects, timeout: given.append(timeout))
+    for handing_over in (True, False):
+        found = made(HANGS)
+        found.stop(handing_over=handing_over)
+    assert given == [supervisor_module.HAND_OVER_TIMEOUT, supervisor_module.STOP_TIMEOUT]

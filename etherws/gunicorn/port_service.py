@@ -1,7 +1,7 @@
 """Who may use the ports of a gunicorn, and until when they are there: the rules of port_process.py.
 
 Its workers come and go: by reloads, upgrades, timeouts. The ports stay as long as one of gunicorn's masters may start
-another worker, and not a moment longer. Read next: meeting.py, what a worker says; port_server.py.
+another worker, and not a moment longer. Read next: hello.py, what a worker says; workers/port_server.py.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
 from array import array
 from collections.abc import Callable, Iterator
@@ -20,27 +21,33 @@ from gevent.lock import BoundedSemaphore
 from gevent.pool import Group
 
 from etherws.errors import EtherwsError
+from etherws.gunicorn import hello
+from etherws.gunicorn.hello import Peer
+from etherws.log_limit import LogLimit
 from etherws.server.ports import Ports
 from etherws.settings import ServerSettings
-from etherws.workers import load_table, meeting
+from etherws.workers import load_table
 from etherws.workers.load_table import LoadTable
 from etherws.workers.port_server import PortServer
 from etherws.workers.worker_link import WorkerLink
 
 log = logging.getLogger(__name__)
 
-#: Seconds for a worker's introduction, which it sends at once.
+#: Seconds for a worker's hello, which it sends at once.
 SPEAK_TIMEOUT = 5.0
 
 #: Seconds without any worker after which the ports go although a master is there: it may have other interfaces now.
 #: Longer than gunicorn takes to start workers, and than a port is kept for a client.
 IDLE = 60.0
 
+#: Seconds before a worker is accepted again after an error, such as that no descriptor is free.
+PAUSE = 0.5
+
 #: Seconds that a worker of a gunicorn goes on to ask, if the one that has these interfaces is about to end.
 OTHERS = 3.0
 
 
-class House:
+class PortService:
     """The ports of one gunicorn."""
 
     def __init__(
@@ -49,9 +56,10 @@ class House:
         user: int,
         make_ports: Callable[[ServerSettings], Ports] = lambda settings: Ports(settings, settings.resume_timeout),
         idle: float = IDLE,
+        master: int = 0,
     ) -> None:
-        """`listener` has the name; `user` is whom workers run as. `make_ports` makes the ports with the settings of
-        the first worker."""
+        """`listener` has the name; `user` is whom workers run as, and `master` starts the first ones. `make_ports`
+        makes the ports with the settings of the first worker."""
         self._listener, self._user, self._make_ports, self._idle = listener, user, make_ports, idle
         self._settings: ServerSettings | None = None
         self._server: PortServer | None = None
@@ -59,10 +67,15 @@ class House:
         self._table = LoadTable(load_table.create())
         #: The masters that run, by PID: descriptors and their watchers.
         self._masters: dict[int, tuple[int, Any]] = {}
-        self._judging = BoundedSemaphore(1)
-        self._greeting = Group()
+        #: Descriptors of the workers' processes: a number may be another process's one day.
+        self._processes: dict[WorkerLink, int] = {}
+        self._checking = BoundedSemaphore(1)
+        self._admitting = Group()
         #: Set when a worker or a master comes or goes.
         self._changed = Event()
+        self._log = LogLimit(log)
+        if master:
+            self._remember(master)
 
     def run(self) -> None:
         """Serve workers until the last one and its masters are gone. Raises DeviceError if an interface cannot be
@@ -81,7 +94,7 @@ class House:
         finally:
             # The name stays until the interfaces are gone. Who comes meanwhile is hung up on, and starts another one.
             acceptor.kill()
-            self._greeting.kill()
+            self._admitting.kill()
             self._close()
 
     def _workers(self) -> int:
@@ -97,46 +110,70 @@ class House:
 
     def _accept(self) -> None:
         while True:
-            sock, _ = self._listener.accept()
-            self._greeting.spawn(self._greet, sock)
+            try:
+                sock, _ = self._listener.accept()
+            except OSError as exc:
+                self._log.log(logging.ERROR, "accept", "cannot accept a worker: %s", exc.strerror)
+                gevent.sleep(PAUSE)
+                continue
+            self._admitting.spawn(self._admit, sock)
 
-    def _greet(self, sock: Any) -> None:
+    def _admit(self, sock: Any) -> None:
         """One connection: a worker of ours, of others, or a stranger."""
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as process, contextlib.ExitStack() as stack:
             stack.enter_context(sock)
             try:
-                peer = meeting.peer_of(sock)
+                peer = hello.peer_of(sock)
                 if peer.uid not in (0, self._user, os.geteuid()):
-                    log.warning("user %d (pid %d) tried to connect as a worker", peer.uid, peer.pid)
+                    message = "user %d (pid %d) tried to connect as a worker"
+                    self._log.log(logging.WARNING, "stranger", message, peer.uid, peer.pid)
                     return
+                # At once: later the number may be another process's.
+                pidfd = os.pidfd_open(peer.pid)
+                process.callback(os.close, pidfd)
+                master = hello.parent_of(peer.pid)
                 sock.settimeout(SPEAK_TIMEOUT)
-                data = sock.recv(meeting.SIZE_MAX)
+                data = sock.recv(hello.SIZE_MAX)
                 # One at a time: to make the first port takes a moment.
-                with self._judging:
-                    refusal, wait = self._judge(data)
+                with self._checking:
+                    refusal, wait = self._check(data, peer, master)
                 if refusal:
-                    sock.sendall(meeting.answer(refusal, wait))
+                    sock.sendall(hello.answer(refusal, wait))
                     return
                 table = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [self._table.fd]))]
-                sock.sendmsg([meeting.answer()], table)
+                sock.sendmsg([hello.answer()], table)
             except OSError:
                 # It has ended, or says nothing.
                 return
             except EtherwsError as exc:
-                sock.sendall(meeting.answer(str(exc)))
+                sock.sendall(hello.answer(str(exc)))
                 return
             assert self._server is not None
             stack.pop_all()
             link = self._server.attach(sock, peer.pid)
+            self._processes[link] = pidfd
             self._watch_end(link)
+            del self._processes[link]
 
-    def _judge(self, data: bytes) -> tuple[str, float]:
-        """Why this worker cannot have ports, if so, and how long it may ask again. Raises EtherwsError."""
-        said = meeting.read_introduction(data)
-        if self._masters and not set(said.masters) & set(self._masters):
-            masters = ", ".join(map(str, self._masters))
+    def _check(self, data: bytes, peer: Peer, master: int) -> tuple[str, float]:
+        """Why this worker, which `master` has started, cannot have ports, if so, and how long it may ask again. Raises
+        EtherwsError."""
+        said = hello.read_hello(data)
+        # While gunicorn upgrades itself, the new master is a child of the old one.
+        masters = {master, hello.parent_of(master)} & set(said.masters)
+        if master not in masters:
+            # Another program of the same user would get interfaces, with rules of its own choice.
+            self._log.log(
+                logging.WARNING,
+                "no worker",
+                "pid %d of user %d is no worker of gunicorn, though it says so: it gets no interface",
+                *peer,
+            )
+            return "gunicorn has not started this process, or not in the PID namespace of the first worker", 0.0
+        if self._masters and not masters & set(self._masters):
+            there = ", ".join(map(str, self._masters))
             return (
-                f"another gunicorn (pid {masters}) has the interfaces {said.settings.device}: give this one others by"
+                f"another gunicorn (pid {there}) has the interfaces {said.settings.device}: give this one others by"
                 " ETHERWS_SERVER_DEVICE, or stop that one",
                 OTHERS,
             )
@@ -145,13 +182,13 @@ class House:
         if self._failure:
             return self._failure, 0.0
         assert self._settings is not None
-        if found := meeting.difference(self._settings, said.settings):
-            return f"the interfaces were made with other settings: {found}; {meeting.RESTART}", 0.0
-        for pid in said.masters:
+        if found := hello.difference(self._settings, said.settings):
+            return f"the interfaces were made with other settings: {found}; {hello.RESTART}", 0.0
+        for pid in masters:
             self._remember(pid)
         return "", 0.0
 
-    def _begin(self, said: meeting.Introduction) -> None:
+    def _begin(self, said: hello.Hello) -> None:
         """The first worker: its settings count."""
         logging.getLogger("etherws").setLevel(said.log_level)
         self._settings = said.settings
@@ -198,9 +235,9 @@ class House:
 
     def _hung(self, link: WorkerLink, why: str) -> None:
         """Kill a worker that does not do what it should. gunicorn starts another one."""
-        if link.pid:
+        if (pidfd := self._processes.get(link)) is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(link.pid, 9)
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
 
 def _files(pid: int) -> Iterator[str]:

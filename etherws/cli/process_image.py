@@ -31,7 +31,7 @@ REHEARSAL = "--rehearsal"
 NEXT, NEXT_VARIABLE = "/run/etherws/next", "ETHERWS_NEXT"
 
 
-class Image:
+class ProcessImage:
     """This one. There is one for each process: see begin()."""
 
     def __init__(self, arguments: Sequence[str], environ: MutableMapping[str, str]) -> None:
@@ -115,17 +115,17 @@ class Image:
         )
 
 
-_this: Image | None = None
+_this: ProcessImage | None = None
 
 
-def begin(arguments: Sequence[str], environ: MutableMapping[str, str]) -> Image:
+def begin(arguments: Sequence[str], environ: MutableMapping[str, str]) -> ProcessImage:
     """Make the image of this process."""
     global _this
-    _this = Image(arguments, environ)
+    _this = ProcessImage(arguments, environ)
     return _this
 
 
-def this() -> Image:
+def this() -> ProcessImage:
     """The image of this process."""
     assert _this is not None
     return _this

@@ -1,9 +1,9 @@
-"""The process that stays root's while etherws runs as another user (--run-as): it copies root's files, and no more.
+"""The process that stays root's while etherws runs as another user (--run-as): it makes staged copies of root's files.
 
-It knows which files from before the change of the user, has CAP_DAC_READ_SEARCH alone, and takes no order but to look
-now. It looks once a second by itself. When etherws ends, in whatever way, it removes the copies, and what etherws may
+It knows which files from before the change of the user, and has CAP_DAC_READ_SEARCH alone. It can only be told to look
+now; it looks once a second by itself. When etherws ends, in whatever way, it removes the copies, and what etherws may
 not remove: the PID file and the UNIX socket. It uses no event loop: the one that it inherits is its parent's. Read
-next: copies.py, run_as.py.
+next: staged_copies.py, run_as.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gevent import socket as gevent_socket
 from gevent.event import Event
 
 from etherws.cli import inherited, privileges
-from etherws.cli.copies import Copies
+from etherws.cli.staged_copies import StagedCopies
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +39,12 @@ ANSWER_TIMEOUT = 5.0
 #: Bytes of an answer, and how many problems are in one.
 ANSWER_MAX, PROBLEMS_MAX = 65_536, 50
 
-#: By which a program that takes the place of this one finds the child: the number of the connection's descriptor.
-VARIABLE = "ETHERWS_ROOT_CHILD"
+#: Where the next image of etherws finds the helper: the number of the connection's descriptor.
+VARIABLE = "ETHERWS_HELPER"
 
 
 class Task(NamedTuple):
-    """What the child does: the files to copy, for which user; and the files to remove at the end."""
+    """What the helper does: the files to copy, for which user; and the files to remove at the end."""
 
     names: Sequence[str]
     user: int
@@ -53,14 +53,14 @@ class Task(NamedTuple):
     unix_socket: str | None = None
 
 
-class RootChild:
-    """The child, as etherws sees it."""
+class PrivilegedHelper:
+    """The helper, as etherws sees it."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._answered = Event()
         connection.setblocking(False)
-        # The program that takes our place goes on with it.
+        # The next image of etherws goes on with it.
         os.set_inheritable(connection.fileno(), True)
         os.environ[VARIABLE] = str(connection.fileno())
         gevent.spawn(self._read)
@@ -92,10 +92,10 @@ class RootChild:
             self._answered.set()
 
 
-def start(task: Task) -> tuple[RootChild, str, list[str]]:
-    """Start the child; return it, the folder of its copies, and what could not be copied. Raises OSError."""
+def start(task: Task) -> tuple[PrivilegedHelper, str, list[str]]:
+    """Start the helper; return it, the folder of its copies, and what could not be copied. Raises OSError."""
     where = "/run" if os.access("/run", os.W_OK) else None
-    folder = tempfile.mkdtemp(prefix="etherws-", dir=where)
+    folder = tempfile.mkdtemp(prefix=f"etherws-{os.getpid()}-", dir=where)
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with warnings.catch_warnings():
         # Python warns of threads whose locks the child might wait for. It logs nothing, and uses no thread.
@@ -106,22 +106,22 @@ def start(task: Task) -> tuple[RootChild, str, list[str]]:
     its.close()
     ours.settimeout(ANSWER_TIMEOUT)
     problems = json.loads(ours.recv(ANSWER_MAX) or b'["the process that copies files could not start"]')
-    return RootChild(ours), folder, problems
+    return PrivilegedHelper(ours), folder, problems
 
 
-def adopt() -> RootChild | None:
-    """The child of the program whose place this one has taken; None if there is none."""
+def adopt() -> PrivilegedHelper | None:
+    """The helper of the image before this one; None if there is none."""
     number = os.environ.get(VARIABLE, "")
     try:
         if number.isdecimal() and stat.S_ISSOCK(os.fstat(int(number)).st_mode):
-            return RootChild(socket.socket(fileno=int(number)))
+            return PrivilegedHelper(socket.socket(fileno=int(number)))
     except OSError:
         pass
     return None
 
 
 def _run(connection: socket.socket, task: Task, folder: str, parent: int) -> NoReturn:
-    """All that the child does."""
+    """All that the helper does."""
     status = 1
     try:
         # It ends with its parent, not before: also if the whole group of processes gets a signal.
@@ -129,7 +129,7 @@ def _run(connection: socket.socket, task: Task, folder: str, parent: int) -> NoR
             signal.signal(number, signal.SIG_IGN)
         signal.set_wakeup_fd(-1)
         _keep_open(connection.fileno())
-        copies = Copies(folder, task.names, task.user, task.group)
+        copies = StagedCopies(folder, task.names, task.user, task.group)
         socket_file = _identity(task.unix_socket)
         # Without CAP_CHOWN, a file can be given to a group that one is in.
         os.setgroups([task.group])
@@ -145,7 +145,7 @@ def _run(connection: socket.socket, task: Task, folder: str, parent: int) -> NoR
         os._exit(status)
 
 
-def _serve(connection: socket.socket, copies: Copies) -> None:
+def _serve(connection: socket.socket, copies: StagedCopies) -> None:
     """Copy files until the other end is closed."""
     poll = select.poll()
     poll.register(connection, select.POLLIN)

@@ -10,7 +10,7 @@ import sys
 import gevent
 import pytest
 
-from etherws.workers.lines import LINE_MAX, SAME_MAX, SAME_WITHIN, ForParent, Repeated, read_lines
+from etherws.workers.worker_log import LINE_MAX, SAME_MAX, SAME_WITHIN, LevelPrefix, Repeated, read_lines
 
 log = logging.getLogger("etherws.test")
 
@@ -74,9 +74,9 @@ def test_what_is_remembered_has_a_bound() -> None:
 
 WRITER = """
 import logging, sys
-from etherws.workers.lines import ForParent, Lines
+from etherws.workers.worker_log import LevelPrefix, StderrHandler
 log = logging.getLogger()
-log.addHandler(Lines(ForParent("%(message)s")))
+log.addHandler(StderrHandler(LevelPrefix("%(message)s")))
 log.setLevel("INFO")
 log.info("first\\nsecond")
 for number in range(3000):
@@ -118,4 +118,4 @@ def test_a_closed_standard_error_is_no_error() -> None:
 
 
 def test_an_empty_record_is_a_line() -> None:
-    assert ForParent("%(message)s").format(logging.makeLogRecord({"msg": "", "levelno": 20})) == "<20>"
+    assert LevelPrefix("%(message)s").format(logging.makeLogRecord({"msg": "", "levelno": 20})) == "<20>"

@@ -32,7 +32,7 @@ SAME_MAX = 100
 _PREFIX = re.compile(r"<([0-9]{1,2})>")
 
 
-class Lines(logging.Handler):
+class StderrHandler(logging.Handler):
     """Writes records to standard error, or leaves them out. It never waits."""
 
     def __init__(self, formatter: logging.Formatter) -> None:
@@ -65,7 +65,7 @@ class Lines(logging.Handler):
         return True
 
 
-class ForParent(logging.Formatter):
+class LevelPrefix(logging.Formatter):
     """The number of the level before each line, for read_lines()."""
 
     def format(self, record: logging.LogRecord) -> str:

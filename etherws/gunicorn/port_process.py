@@ -1,8 +1,8 @@
-"""``python -m etherws.workers.port_process``: the process that has the ports of a gunicorn. A worker starts it.
+"""``python -m etherws.gunicorn.port_process``: the port process of a gunicorn. A worker starts it.
 
 It belongs to nobody: it has a session of its own, leaves nothing of its caller open but standard error, and ends by
-itself (ports_house.py). Signals for the whole group are for gunicorn, whose workers it outlives. Read next:
-find_ports.py, which starts it.
+itself (port_service.py). Signals for the whole group are for gunicorn, whose workers it outlives. Read next:
+find_port_process.py, which starts it.
 """
 
 import os
@@ -34,8 +34,9 @@ def leave_caller(kept: int) -> None:
                 continue
 
 
-def listener(control: int) -> tuple[int, int] | None:
-    """The listening socket, and the user that workers run as; None if this process is not needed."""
+def listener(control: int) -> tuple[int, int, int] | None:
+    """The listening socket, the user that workers run as, and the PID of who starts them; None if this process is not
+    needed."""
     import array
     import socket
 
@@ -46,26 +47,28 @@ def listener(control: int) -> tuple[int, int] | None:
         data, beside, _, _ = sock.recvmsg(100, socket.CMSG_SPACE(fds.itemsize), socket.MSG_CMSG_CLOEXEC)
     for _, _, value in beside:
         fds.frombytes(value)
-    return (fds[0], int(data)) if fds else None
+    user, _, master = data.partition(b" ")
+    return (fds[0], int(user), int(master)) if fds else None
 
 
-def main(sock: int, user: int) -> int:
-    """Have ports until nobody needs them; return the exit status. `sock` listens for workers, which run as `user`."""
+def main(sock: int, user: int, master: int) -> int:
+    """Have ports until nobody needs them; return the exit status. `sock` listens for workers, which run as `user`, and
+    which `master` starts."""
     import logging
 
     from gevent.socket import socket as GeventSocket
 
     from etherws.errors import EtherwsError
+    from etherws.gunicorn.port_service import PortService
     from etherws.server.accepting import allow_descriptors
-    from etherws.workers.lines import Lines, log_unexpected_errors
-    from etherws.workers.ports_house import House
+    from etherws.workers.worker_log import StderrHandler, log_unexpected_errors
 
     text = "[%(asctime)s] [%(process)d] [%(levelname)s] etherws ports: %(message)s"
-    logging.getLogger().addHandler(Lines(logging.Formatter(text, "%Y-%m-%d %H:%M:%S %z")))
+    logging.getLogger().addHandler(StderrHandler(logging.Formatter(text, "%Y-%m-%d %H:%M:%S %z")))
     log_unexpected_errors()
     allow_descriptors()
     try:
-        House(GeventSocket(fileno=sock), user).run()
+        PortService(GeventSocket(fileno=sock), user, master=master).run()
     except EtherwsError as exc:
         logging.getLogger("etherws.workers").error("%s", exc)
         return exc.exit_status

@@ -10,20 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from etherws.cli import image
-from etherws.cli.image import Image
+from etherws.cli import process_image
+from etherws.cli.process_image import ProcessImage
 from etherws.errors import DaemonError
 from etherws.kernel.state_file import StateFile
 from etherws.kernel.store import HANDOVER
 
 
 @contextlib.contextmanager
-def after(first: Image, arguments: Sequence[str], *, rehearsal: bool = False) -> Iterator[Image]:
+def after(first: ProcessImage, arguments: Sequence[str], *, rehearsal: bool = False) -> Iterator[ProcessImage]:
     """The image after this one, as if this process were it."""
     file, environ = first.state(background=True, rehearsal=rehearsal), dict[str, str]()
     first.store.tell(environ, {"image": [os.dup(file.fd)]})
     file.close()
-    yield Image(arguments, environ)
+    yield ProcessImage(arguments, environ)
     assert environ == {}
 
 
@@ -35,15 +35,15 @@ def program(path: Path) -> Path:
     return path
 
 
-def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *command: str) -> Image:
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *command: str) -> ProcessImage:
     """The image of a process that was started so, in the test's folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "orig_argv", [*command, "client"])
-    return Image(["client"], {image.NEXT_VARIABLE: str(tmp_path / "links" / "next")})
+    return ProcessImage(["client"], {process_image.NEXT_VARIABLE: str(tmp_path / "links" / "next")})
 
 
 def test_the_first_image_is_what_the_command_line_says() -> None:
-    first = Image(["client", "ws://a/"], {})
+    first = ProcessImage(["client", "ws://a/"], {})
     assert (first.before, first.rehearsing, first.background) == ("", False, False)
     assert first.arguments == first.visible == ["client", "ws://a/"]
     assert first.take_pid_file() is None
@@ -51,7 +51,7 @@ def test_the_first_image_is_what_the_command_line_says() -> None:
 
 
 def test_secrets_come_by_the_state_and_not_by_the_command_line() -> None:
-    first = Image(["client", "ws://alice:secret@a/"], {})
+    first = ProcessImage(["client", "ws://alice:secret@a/"], {})
     first.visible = ["client", "ws://alice:xxx@a/"]
     first.note_typed("bob", "typed")
     with after(first, first.visible) as second:
@@ -69,13 +69,13 @@ def test_secrets_come_by_the_state_and_not_by_the_command_line() -> None:
 
 
 def test_a_rehearsal_is_known_by_its_argument_or_by_the_state() -> None:
-    first = Image(["client", "ws://a/"], {})
-    with after(first, ["client", image.REHEARSAL, "ws://a/"], rehearsal=True) as child:
+    first = ProcessImage(["client", "ws://a/"], {})
+    with after(first, ["client", process_image.REHEARSAL, "ws://a/"], rehearsal=True) as child:
         assert child.rehearsing
         assert child.arguments == first.arguments
     with after(first, ["client"], rehearsal=True) as child:
         assert child.rehearsing
-    assert Image(["client", image.REHEARSAL], {}).rehearsing
+    assert ProcessImage(["client", process_image.REHEARSAL], {}).rehearsing
 
 
 @pytest.mark.parametrize("content", [None, [], {"arguments": None}])
@@ -83,11 +83,11 @@ def test_a_state_that_tells_nothing_is_none(content: object) -> None:
     file = StateFile()
     if isinstance(content, dict):
         file.write(content)
-    found = Image(["client"], {HANDOVER: f"{file.fd}:image"})
+    found = ProcessImage(["client"], {HANDOVER: f"{file.fd}:image"})
     assert (found.arguments, found.before) == (["client"], "")
     read, write = os.pipe()
     os.close(write)
-    assert Image(["client"], {HANDOVER: f"{read}:image"}).arguments == ["client"]
+    assert ProcessImage(["client"], {HANDOVER: f"{read}:image"}).arguments == ["client"]
 
 
 def test_the_next_command_is_the_one_that_was_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

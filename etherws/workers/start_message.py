@@ -1,7 +1,7 @@
 """What a worker is told at its start: one JSON message on its channel, before all others.
 
 So no secret and no file name is on a command line, and the worker has exactly the settings that its parent has checked.
-Pure. Users: serve_workers.py, which sends it, and worker_process.py.
+Pure. Users: parent.py, which sends it, and worker_process.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SIZE_MAX = 64 * 1024
 
 
 @dataclass(frozen=True)
-class Orders:
+class StartMessage:
     """`number` is the worker's; `tls` are the files of certificate, key and client authorities; `log_level` is
     logging's."""
 
@@ -40,11 +40,11 @@ def settings_of(values: dict[str, Any]) -> ServerSettings:
     return ServerSettings(**given)
 
 
-def decode(data: bytes) -> Orders:
-    """The orders in a message. Raises ValueError or SettingsError."""
+def decode(data: bytes) -> StartMessage:
+    """The start message that was sent. Raises ValueError or SettingsError."""
     try:
         values = json.loads(data)
         tls = values["tls"] and tuple(values["tls"])
-        return Orders(values["number"], settings_of(values["settings"]), tls, values["log_level"])
+        return StartMessage(values["number"], settings_of(values["settings"]), tls, values["log_level"])
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise ValueError(f"these are no orders for a worker: {exc!r}") from exc
+        raise ValueError(f"this is no start message for a worker: {exc!r}") from exc

@@ -9,7 +9,7 @@ from __future__ import annotations
 from etherws.kernel.membership import Membership, State
 
 
-class Belonging:
+class BridgeMembers:
     """Interfaces and bridges, by their indexes."""
 
     def __init__(self) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from etherws import file_names
-from etherws.cli import copies
-from etherws.cli.copies import Copies
+from etherws.cli import staged_copies
+from etherws.cli.staged_copies import StagedCopies
 from etherws.file_names import copy_of, to_read
 from etherws.small_files import read_file
 
@@ -30,7 +30,7 @@ def folder(tmp_path: Path, network: None) -> Iterator[str]:
 def test_a_copy_is_for_the_group_alone_and_follows_the_file(folder: str, tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("one")
-    made = Copies(folder, [str(file)], USER, GROUP)
+    made = StagedCopies(folder, [str(file)], USER, GROUP)
     assert made.update() == []
     found = os.stat(to_read(str(file)))
     assert (found.st_uid, found.st_gid, found.st_mode & 0o7777) == (os.geteuid(), GROUP, 0o640)
@@ -52,7 +52,7 @@ def test_links_are_followed_as_certbot_makes_them(folder: str, tmp_path: Path) -
     for number in (1, 2):
         (tmp_path / f"archive/lan/cert{number}.pem").write_text(str(number))
     link.symlink_to("../../archive/lan/cert1.pem")
-    made = Copies(folder, [str(link)], USER, GROUP)
+    made = StagedCopies(folder, [str(link)], USER, GROUP)
     made.update()
     assert read_file(str(link), 10) == b"1"
     (tmp_path / "new").symlink_to("../../archive/lan/cert2.pem")
@@ -63,7 +63,7 @@ def test_links_are_followed_as_certbot_makes_them(folder: str, tmp_path: Path) -
 
 def test_what_is_gone_is_gone_and_said_once(folder: str, tmp_path: Path) -> None:
     file = tmp_path / "tokens"
-    made = Copies(folder, [str(file)], USER, GROUP)
+    made = StagedCopies(folder, [str(file)], USER, GROUP)
     assert made.update() == [f"cannot read {file}: No such file or directory"]
     assert made.update() == []
     with pytest.raises(FileNotFoundError):
@@ -79,7 +79,7 @@ def test_what_is_gone_is_gone_and_said_once(folder: str, tmp_path: Path) -> None
 
 def test_what_is_no_file_is_not_read(folder: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    made = Copies(folder, [str(tmp_path / "fifo")], USER, GROUP)
+    made = StagedCopies(folder, [str(tmp_path / "fifo")], USER, GROUP)
     assert made.update() == [f"cannot read {tmp_path / 'fifo'}: Invalid argument"]
     with pytest.raises(OSError, match="it is not a regular file"):
         read_file(str(tmp_path / "fifo"), 10)
@@ -90,10 +90,10 @@ def test_a_long_file_is_copied_up_to_a_limit_that_its_reader_sees(
 ) -> None:
     file = tmp_path / "long"
     file.write_bytes(bytes(10 << 20))
-    made = Copies(folder, [str(file)], USER, GROUP)
+    made = StagedCopies(folder, [str(file)], USER, GROUP)
     made.update()
     assert os.path.getsize(to_read(str(file))) == 10 << 20
-    monkeypatch.setattr(copies, "SIZE_MAX", 1 << 20)
+    monkeypatch.setattr(staged_copies, "SIZE_MAX", 1 << 20)
     file.write_bytes(bytes(9 << 20))
     made.update()
     assert 1 << 20 < os.path.getsize(to_read(str(file))) <= 2 << 20
@@ -104,7 +104,7 @@ def test_a_directory_is_copied_with_its_files(folder: str, tmp_path: Path, monke
     (store / "sub").mkdir(parents=True)
     (store / "a.pem").write_text("a")
     (store / "0123abcd.0").symlink_to("a.pem")
-    made = Copies(folder, [str(store)], USER, GROUP)
+    made = StagedCopies(folder, [str(store)], USER, GROUP)
     assert made.update() == []
     assert sorted(os.listdir(to_read(str(store)))) == ["0123abcd.0", "a.pem"]
     before = os.stat(to_read(str(store))).st_mtime_ns
@@ -114,7 +114,7 @@ def test_a_directory_is_copied_with_its_files(folder: str, tmp_path: Path, monke
     assert os.listdir(to_read(str(store))) == ["a.pem"]
     assert Path(to_read(str(store)), "a.pem").read_text() == "new"
     assert os.stat(to_read(str(store))).st_mtime_ns != before
-    monkeypatch.setattr(copies, "FILES_MAX", 1)
+    monkeypatch.setattr(staged_copies, "FILES_MAX", 1)
     (store / "b.pem").write_text("b")
     assert made.update() == [f"cannot read {store}: Argument list too long"]
     # A file takes its place, and gives it back.
@@ -147,13 +147,13 @@ def test_who_reads_the_copies_does_not_choose_what_is_copied(folder: str, tmp_pa
     (place / "file").symlink_to(secret)
     (tmp_path / "link").symlink_to(place / "file")
     for name in (place / "file", tmp_path / "link", place / ".." / "place" / "file"):
-        made = Copies(folder, [str(name)], USER, GROUP)
+        made = StagedCopies(folder, [str(name)], USER, GROUP)
         assert made.update() == [f"{name} is in a folder that the user of etherws may change: etherws reads it itself"]
         assert os.listdir(folder) == []
     # With the sticky bit only its owner may replace a file.
     os.chown(place, 0, 0)
     place.chmod(0o1777)
-    made = Copies(folder, [str(place / "file")], USER, GROUP)
+    made = StagedCopies(folder, [str(place / "file")], USER, GROUP)
     assert made.update() == []
     assert read_file(str(place / "file"), 10) == b"secret"
     os.chown(place / "file", USER, -1, follow_symlinks=False)
@@ -163,7 +163,7 @@ def test_who_reads_the_copies_does_not_choose_what_is_copied(folder: str, tmp_pa
 def test_links_in_a_circle_end(folder: str, tmp_path: Path) -> None:
     (tmp_path / "one").symlink_to("two")
     (tmp_path / "two").symlink_to("one")
-    made = Copies(folder, [str(tmp_path / "one")], USER, GROUP)
+    made = StagedCopies(folder, [str(tmp_path / "one")], USER, GROUP)
     assert made.update() == [f"cannot read {tmp_path / 'one'}: Too many levels of symbolic links"]
 
 
@@ -171,18 +171,18 @@ def test_a_folder_that_somebody_else_has_made_is_refused(folder: str, tmp_path: 
     os.mkdir(folder)
     os.chown(folder, USER, -1)
     with pytest.raises(OSError, match="not a folder of root's"):
-        Copies(folder, [], USER, GROUP)
+        StagedCopies(folder, [], USER, GROUP)
     os.rmdir(folder)
     os.symlink(tmp_path, folder)
     with pytest.raises(OSError, match="not a folder of root's"):
-        Copies(folder, [], USER, GROUP)
+        StagedCopies(folder, [], USER, GROUP)
 
 
 def test_they_go_when_they_are_not_needed(folder: str, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).write_text(name)
-    Copies(folder, [str(tmp_path / "one"), str(tmp_path / "two")], USER, GROUP).update()
-    made = Copies(folder, [str(tmp_path / "two")], USER, GROUP)
+    StagedCopies(folder, [str(tmp_path / "one"), str(tmp_path / "two")], USER, GROUP).update()
+    made = StagedCopies(folder, [str(tmp_path / "two")], USER, GROUP)
     made.remove_others()
     assert os.listdir(folder) == [os.path.basename(copy_of(str(tmp_path / "two"), folder))]
     made.remove()
@@ -193,7 +193,7 @@ def test_they_go_when_they_are_not_needed(folder: str, tmp_path: Path) -> None:
 def test_a_full_disk_is_said_and_tried_again(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "key"
     file.write_text("one")
-    made = Copies(folder, [str(file)], USER, GROUP)
+    made = StagedCopies(folder, [str(file)], USER, GROUP)
     monkeypatch.setattr(os, "rename", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     assert made.update() == [f"cannot copy {file} for etherws: No space left on device"]
     monkeypatch.undo()

@@ -1,7 +1,7 @@
-"""A worker of gunicorn finds the process that has the ports, and starts it if there is none.
+"""A worker of gunicorn finds the port process, and starts it if there is none.
 
 That process is nobody's child, so that it outlives the worker that started it, gunicorn's reload (HUP) and its upgrade
-(USR2). Of several workers that come at once, the one that gets the name starts it. Read next: meeting.py,
+(USR2). Of several workers that come at once, the one that gets the name starts it. Read next: hello.py,
 port_process.py.
 """
 
@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 
 from etherws import __version__
 from etherws.errors import WorkerError
+from etherws.gunicorn import hello
 from etherws.settings import ServerSettings
-from etherws.workers import meeting
 from etherws.workers.child import command, environment
 
-#: Seconds for the start of the process that has the ports, on a busy machine; with some for those before it to end.
+#: Seconds for the start of the port process, on a busy machine; with some for those before it to end.
 START_TIMEOUT = 30.0
 
 #: Seconds between two attempts.
@@ -48,17 +48,17 @@ class Launcher:
             os.set_inheritable(its.fileno(), True)
             # subprocess is patched under gunicorn, and would have its own use for SIGCHLD. The process leaves at once
             # one of its own behind, and closes all else that it inherits.
-            argv = command("workers.port_process", str(its.fileno()))
+            argv = command("gunicorn.port_process", str(its.fileno()))
             pid = os.posix_spawn(sys.executable, argv, environment())
         self._control = ours
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, 0)
 
-    def begin(self, listener: socket.socket) -> None:
-        """It is needed: `listener` has the name. Raises OSError."""
+    def begin(self, listener: socket.socket, master: int) -> None:
+        """It is needed: `listener` has the name, and `master` has started this worker. Raises OSError."""
         rights = array.array("i", [listener.fileno()])
         # The user that this process has become, if gunicorn has set one: its workers may connect.
-        self._control.sendmsg([str(os.geteuid()).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        self._control.sendmsg([f"{os.geteuid()} {master}".encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
         self._control.close()
 
     def cancel(self) -> None:
@@ -74,22 +74,22 @@ def find(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] = time.sleep,
 ) -> tuple[socket.socket, int]:
-    """A connection to the process that has the ports of these settings, and the descriptor of the table of loads.
+    """A connection to the port process for these settings, and the descriptor of the table of loads.
 
-    `masters` are the processes that start workers such as this one: meeting.py. `launcher` was made while this process
+    `masters` are the processes that start workers such as this one: hello.py. `launcher` was made while this process
     still had the rights to make interfaces; by default one is made when it is needed. Raises WorkerError.
     """
-    name = meeting.name_of(settings.device)
+    name = hello.socket_name(settings.device)
     level = logging.getLogger("etherws").getEffectiveLevel()
-    introduction = meeting.Introduction(__version__, masters, settings, level)
+    message = hello.Hello(__version__, masters, settings, level)
     began = clock()
     try:
         while True:
             try:
-                answer = _ask(name, introduction)
+                answer = _ask(name, message)
             except (ConnectionError, TimeoutError):
-                answer = Refusal("the process that has the ports does not start; the log says why", START_TIMEOUT)
-                if _take_name(name, launcher):
+                answer = Refusal("the port process does not start; the log says why", START_TIMEOUT)
+                if _take_name(name, launcher, masters[0]):
                     launcher = None
             if not isinstance(answer, Refusal):
                 return answer
@@ -97,13 +97,13 @@ def find(
                 raise WorkerError(answer.reason)
             sleep(PAUSE)
     except OSError as exc:
-        raise WorkerError(f"cannot reach the process that has the ports: {exc.strerror or exc}") from exc
+        raise WorkerError(f"cannot reach the port process: {exc.strerror or exc}") from exc
     finally:
         if launcher is not None:
             launcher.cancel()
 
 
-def _take_name(name: str, launcher: Launcher | None) -> bool:
+def _take_name(name: str, launcher: Launcher | None, master: int) -> bool:
     """Have the process started, if nobody has the name. Return whether that was done. Raises OSError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         try:
@@ -113,28 +113,28 @@ def _take_name(name: str, launcher: Launcher | None) -> bool:
                 raise
             return False
         listener.listen(socket.SOMAXCONN)
-        (launcher or Launcher()).begin(listener)
+        (launcher or Launcher()).begin(listener, master)
     return True
 
 
-def _ask(name: str, introduction: meeting.Introduction) -> Refusal | tuple[socket.socket, int]:
+def _ask(name: str, message: hello.Hello) -> Refusal | tuple[socket.socket, int]:
     """The connection with the table, or why there is none. Raises OSError, WorkerError."""
     with contextlib.ExitStack() as stack:
         sock = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         sock.settimeout(START_TIMEOUT)
         sock.connect(name)
-        if (uid := meeting.peer_of(sock).uid) not in (0, os.geteuid()):
+        if (uid := hello.peer_of(sock).uid) not in (0, os.geteuid()):
             raise WorkerError(
                 f"user {uid} has taken the name by which workers find their ports, @{name[1:]}; end that program"
             )
-        sock.sendall(introduction.encode())
-        data, beside, _, _ = sock.recvmsg(meeting.SIZE_MAX, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+        sock.sendall(message.encode())
+        data, beside, _, _ = sock.recvmsg(hello.SIZE_MAX, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
         if not data:
             raise ConnectionResetError(errno.ECONNRESET, "it has just ended")
-        reason, wait = meeting.read_answer(data)
+        reason, wait = hello.read_answer(data)
         fds = _descriptors(beside)
         if reason or not fds:
-            return Refusal(reason or "the process that has the ports gave nothing", wait)
+            return Refusal(reason or "the port process gave nothing", wait)
         stack.pop_all()
         return sock, fds[0]
 

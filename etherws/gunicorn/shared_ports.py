@@ -2,7 +2,7 @@
 
 In any other process the application has ports of its own, as without this. Which of the two it is, is known when they
 are needed: gunicorn may load an application before it forks its workers. Users: wsgi.py, worker.py. Read next:
-find_ports.py.
+find_port_process.py.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from collections.abc import Callable
 
 import gevent
 
+from etherws.gunicorn.find_port_process import Launcher, find
 from etherws.server import gunicorn_workers
-from etherws.server.any_ports import AnyPorts
 from etherws.server.login_queue import Limiter, LoginLimiter
 from etherws.server.ports import Ports
+from etherws.server.ports_api import PortsApi
 from etherws.server.waiting_list import WaitingList
 from etherws.settings import ServerSettings
 from etherws.workers.balance import Balance
-from etherws.workers.find_ports import Launcher, find
 from etherws.workers.load_table import LoadTable
 from etherws.workers.remote_ports import RemotePorts
 
 log = logging.getLogger(__name__)
 
 
-class GunicornPorts:
+class SharedPorts:
     """For one application."""
 
     #: What was started while this process could still make interfaces: worker.py.
@@ -43,12 +43,12 @@ class GunicornPorts:
         self._waiting: list[WaitingList] = []
         self.limiter = _Limiter()
 
-    def make(self) -> AnyPorts:
+    def make(self) -> PortsApi:
         """The ports. Raises DeviceError, SettingsError or WorkerError."""
         worker = gunicorn_workers.current()
         if worker is None:
             return Ports(self._settings, self._settings.resume_timeout)
-        launcher, GunicornPorts.launcher = GunicornPorts.launcher, None
+        launcher, SharedPorts.launcher = SharedPorts.launcher, None
         sock, table = find(self._settings, _masters(worker.ppid), launcher)
         self._table = LoadTable(table)
 

@@ -25,7 +25,7 @@ class Drops(Protocol):
         """How many of the client's frames were dropped, by reason."""
 
 
-class AnyPort(Protocol):
+class PortApi(Protocol):
     """One port, as port.py: Port."""
 
     #: What it is, and since when, by monotonic().
@@ -58,7 +58,7 @@ class AnyPort(Protocol):
         """Where a session puts what the client sends. One for each session."""
 
 
-class AnyPorts(Protocol):
+class PortsApi(Protocol):
     """All of them, as ports.py: Ports."""
 
     @property
@@ -67,7 +67,7 @@ class AnyPorts(Protocol):
 
     def take(
         self, client: ClientKey, profile: Profile, evict: Callable[[], None], presence: Presence = UNKNOWN
-    ) -> AnyPort:
+    ) -> PortApi:
         """As Ports.take(). Raises NoPort or DeviceError, with a hint, and ClientGone."""
 
     def apply(self, port: Any, profile: Profile) -> None:
