@@ -193,7 +193,8 @@ def test_signals_reach_those_that_are_ready_for_them(made: Made, caplog: pytest.
     code = "signal.signal(signal.SIGHUP, lambda *_: os.write(2, b'<20>read again\\n'))" + GOOD
     found = made(code, count=2)
     found.start()
-    with caplog.at_level(logging.INFO):
+    # Of this logger: a test before this one may have given it a level of its own.
+    with caplog.at_level(logging.INFO, "etherws"):
         found.signal(signal.SIGHUP)
         until(lambda: caplog.text.count("read again") == 2)
     assert "worker 1: read again" in caplog.text
