@@ -72,7 +72,7 @@ def _opened(name: str, descriptors: list[int], role: str) -> KeptTap:
     """Raises DeviceError; then all descriptors are still open."""
     file, state, devices = _state(descriptors, role)
     index, header = state.get("index"), None
-    with contextlib.suppress(KeyError, TypeError, ValueError):
+    with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
         size, little_endian = map(int, state["header"])
         header = Header(size, little_endian)
     tap = Tap.adopt(devices[0], index if isinstance(index, int) else 0, header)
