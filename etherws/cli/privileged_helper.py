@@ -1,7 +1,7 @@
-"""The process that stays root's while etherws runs as another user (--run-as): it copies root's files, and no more.
+"""The process that stays root's while etherws runs as another user (--run-as): it makes staged copies of root's files.
 
-It knows which files from before the change of the user, has CAP_DAC_READ_SEARCH alone, and takes no order but to look
-now. It looks once a second by itself. When etherws ends, in whatever way, it removes the copies, and what etherws may
+It knows which files from before the change of the user, and has CAP_DAC_READ_SEARCH alone. It can only be told to look
+now; it looks once a second by itself. When etherws ends, in whatever way, it removes the copies, and what etherws may
 not remove: the PID file and the UNIX socket. It uses no event loop: the one that it inherits is its parent's. Read
 next: staged_copies.py, run_as.py.
 """
@@ -40,7 +40,7 @@ ANSWER_TIMEOUT = 5.0
 #: Bytes of an answer, and how many problems are in one.
 ANSWER_MAX, PROBLEMS_MAX = 65_536, 50
 
-#: By which a program that takes the place of this one finds the child: the number of the connection's descriptor.
+#: Where the next image of etherws finds the helper: the number of the connection's descriptor.
 VARIABLE = "ETHERWS_HELPER"
 
 
@@ -49,7 +49,7 @@ _FOLDER = re.compile("etherws-([0-9]+)-[a-z0-9_]{8}")
 
 
 class Task(NamedTuple):
-    """What the child does: the files to copy, for which user; and the files to remove at the end."""
+    """What the helper does: the files to copy, for which user; and the files to remove at the end."""
 
     names: Sequence[str]
     user: int
@@ -59,13 +59,13 @@ class Task(NamedTuple):
 
 
 class PrivilegedHelper:
-    """The child, as etherws sees it."""
+    """The helper, as etherws sees it."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._answered = Event()
         connection.setblocking(False)
-        # The program that takes our place goes on with it.
+        # The next image of etherws goes on with it.
         os.set_inheritable(connection.fileno(), True)
         os.environ[VARIABLE] = str(connection.fileno())
         gevent.spawn(self._read)
@@ -98,7 +98,7 @@ class PrivilegedHelper:
 
 
 def start(task: Task) -> tuple[PrivilegedHelper, str, list[str]]:
-    """Start the child; return it, the folder of its copies, and what could not be copied. Raises OSError."""
+    """Start the helper; return it, the folder of its copies, and what could not be copied. Raises OSError."""
     where = "/run" if os.access("/run", os.W_OK) else None
     if where:
         _remove_copies_of_the_dead(where)
@@ -127,7 +127,7 @@ def _remove_copies_of_the_dead(where: str) -> None:
 
 
 def adopt() -> PrivilegedHelper | None:
-    """The child of the program whose place this one has taken; None if there is none."""
+    """The helper of the image before this one; None if there is none."""
     number = os.environ.get(VARIABLE, "")
     try:
         if number.isdecimal() and stat.S_ISSOCK(os.fstat(int(number)).st_mode):
@@ -138,7 +138,7 @@ def adopt() -> PrivilegedHelper | None:
 
 
 def _run(connection: socket.socket, task: Task, folder: str, parent: int) -> NoReturn:
-    """All that the child does."""
+    """All that the helper does."""
     status = 1
     try:
         # It ends with its parent, not before: also if the whole group of processes gets a signal.

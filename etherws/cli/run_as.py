@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 #: What etherws needs as long as it runs.
 KEPT = (privileges.CAP_NET_ADMIN,)
 
-#: By which a program that takes the place of this one, or that a unit starts, finds the folder of copies.
+#: Where the next image of this process, or what a unit starts, finds the folder of staged copies.
 VARIABLE = "ETHERWS_COPIES"
 
 #: Modules that are imported only when they are used, here or in libraries. The user might not be able to read them.
@@ -59,20 +59,20 @@ class Privileges:
         is how many of them are needed later. The others are files that are removed at the end."""
         self._user, self._names, self._packet_sockets = user, names, packet_sockets
         self._pidfile, self._unix_socket = pidfile, unix_socket
-        self._child: PrivilegedHelper | None = None
+        self._helper: PrivilegedHelper | None = None
 
     def give_up(self) -> None:
         """Do it, for all threads. Raises DaemonError if this process may not run as the user, or if a part fails."""
         user = self._user
         if user and user.user == os.geteuid():
-            # The program whose place this one has taken has done it. Or it is root, named as such.
+            # The image before this one has done it. Or it is root, named as such.
             user = None
         try:
             self._reserve()
             if user:
                 self._become(user)
-            elif self._child is None:
-                self._child = privileged_helper.adopt()
+            elif self._helper is None:
+                self._helper = privileged_helper.adopt()
             kept = self._drop()
         except OSError as exc:
             what = f"run as {user.name}" if user else "give up privileges"
@@ -86,8 +86,8 @@ class Privileges:
         """Read files again by this function, when they are there to be read."""
         service_manager.reloading()
         try:
-            if self._child:
-                self._child.look()
+            if self._helper:
+                self._helper.look()
             read_again()
         finally:
             service_manager.notify("READY=1")
@@ -107,7 +107,7 @@ class Privileges:
             if os.geteuid():
                 raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
             task = Task(self._names, user.user, user.group, self._pidfile, self._unix_socket)
-            self._child, folder, problems = privileged_helper.start(task)
+            self._helper, folder, problems = privileged_helper.start(task)
             for problem in problems:
                 log.warning("%s", problem)
             os.environ[VARIABLE] = folder
@@ -142,8 +142,8 @@ class Privileges:
             hidden := next(filter(cannot_read, (sys.executable, os.__file__, file_names.__file__)), None)
         ):
             log.warning(
-                "%s may not read %s, which is a part of etherws: a restart by a signal will fail. Install Python and"
-                " etherws where every user may read them",
+                "%s may not read %s, which is a part of etherws: a restart by a signal will fail, and so will"
+                " --workers. Install Python and etherws where every user may read them",
                 self._user.name,
                 hidden,
             )

@@ -1,8 +1,8 @@
-"""Copies of files that options name, for an etherws that may not read the files themselves: those of root alone.
+"""Staged copies: root's copies of files that options name, for an etherws that may not read the files themselves.
 
-Root makes them, in a folder of root's that the group of etherws may read: privileged_helper.py while etherws runs with
---run-as, and stage.py for a unit of systemd. The reader finds them by file_names.to_read(). A copy is there whole or
-not at all. Who etherws runs as must not choose what is copied: see _may_choose().
+They are in a folder of root's that the group of etherws may read. privileged_helper.py makes them while etherws runs
+with --run-as, and stage.py for a unit of systemd. The reader finds them by file_names.to_read(). A copy is there whole
+or not at all. The user of etherws must not choose what is copied: see _may_choose().
 """
 
 from __future__ import annotations

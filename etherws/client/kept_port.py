@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any
 
 from etherws import __version__
+from etherws.errors import SettingsError
 from etherws.kernel import interfaces
 from etherws.kernel.state_file import StateFile
 from etherws.kernel.store import Store
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 
 ROLE = "client"
 
+#: The version of states that this code reads. It is raised only when an older reader must not use a state.
+VERSION = 1
+
 #: Bytes: what the kernel gives a TAP, ETH_DATA_LEN of include/uapi/linux/if_ether.h.
 MTU = 1500
 
@@ -34,8 +38,8 @@ TIME_MAX = 1e12
 
 
 def check(store: Store) -> None:
-    """Raise DeviceError unless what the last process left can be read. Nothing is taken or changed."""
-    kept_tap.check(store, ROLE)
+    """Raise an EtherwsError unless what the last process left can be read. Nothing is taken or changed."""
+    kept_tap.check(store, _values)
 
 
 class KeptPort:
@@ -53,7 +57,7 @@ class KeptPort:
         self._file: StateFile | None = None
         # The bridge that the user had named for it.
         self._bridge: str | None = None
-        for kept in kept_tap.found(store, ROLE):
+        for kept in kept_tap.found(store, _values):
             if why := "a client has one interface" if self.tap else _unfit(kept, settings):
                 log.warning("%s of the process before is removed: %s", kept.tap.name, why)
                 store.drop(kept.name)
@@ -101,7 +105,7 @@ class KeptPort:
             self._name, self.tap, self._file = f"{kept_tap.PREFIX}{tap.index}", tap, StateFile()
         self._file.write(
             {
-                "version": kept_tap.VERSION,
+                "version": VERSION,
                 "role": ROLE,
                 "etherws": __version__,
                 "index": tap.index,
@@ -125,7 +129,18 @@ class KeptPort:
         self._file = self.tap = None
 
 
-def _unfit(kept: kept_tap.KeptTap, settings: DeviceSettings) -> str:
+def _values(values: dict[str, Any] | None) -> dict[str, Any]:
+    """The values of a state, if they are a client's. Raises SettingsError."""
+    if values is None:
+        raise SettingsError("its state is missing or broken")
+    if not isinstance(version := values.get("version"), int) or version > VERSION:
+        raise SettingsError("its state is of a newer version of etherws")
+    if values.get("role") != ROLE:
+        raise SettingsError(f"it is not a {ROLE}'s")
+    return values
+
+
+def _unfit(kept: kept_tap.KeptTap[dict[str, Any]], settings: DeviceSettings) -> str:
     """Why other settings demand another TAP; empty if this one will do."""
     pattern = "[0-9]+".join(map(re.escape, settings.device.split("%d", 1)))
     if kept.state.get("device") != settings.device and not re.fullmatch(pattern, kept.tap.name):

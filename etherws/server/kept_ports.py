@@ -1,38 +1,27 @@
 """The ports of a server in the store, where the next process finds them: each is a TAP and a state file.
 
 Says what the last process left, refuses what cannot be used, and keeps what this one has. What becomes of a port is
-decided in ports.py, and where its interface goes in port_maker.py. Read next: port_state.py, kernel/store.py.
+decided in ports.py, and where its interface goes in port_maker.py. Read next: port_state.py, tunnel/kept_tap.py.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, TypeAlias
 
-from etherws.errors import DeviceError, EtherwsError, SettingsError, printable
-from etherws.kernel.state_file import StateFile, is_state_file
+from etherws.kernel.state_file import StateFile
 from etherws.kernel.store import Store
 from etherws.server.port import Port
 from etherws.server.port_state import PortState, from_state
-from etherws.tunnel.tap import Tap
-from etherws.tunnel.tap_driver import Header
+from etherws.tunnel import kept_tap
+from etherws.tunnel.kept_tap import KeptTap
 
 log = logging.getLogger(__name__)
 
-#: The beginning of their names in the store; the index of the interface follows.
-PREFIX = "port-"
-
-
-class Found(NamedTuple):
-    """A port that the last process left."""
-
-    name: str
-    tap: Tap
-    file: StateFile
-    state: PortState
+#: A port that the last process left.
+Found: TypeAlias = KeptTap[PortState]
 
 
 class KeptPorts:
@@ -51,25 +40,11 @@ class KeptPorts:
     def found(self) -> list[Found]:
         """What the last process left and can be used; the first port first. The rest is closed, with a line in the
         log for each."""
-        found: dict[str, Found] = {}
-        for name in [name for name in self._store.names() if name.startswith(PREFIX)]:
-            fds = self._store.take(name)
-            try:
-                one = _adopt(name, fds)
-                if (other := found.get(one.tap.name)) and other.tap.index == one.tap.index:
-                    one.tap.release()
-                    raise DeviceError(f"{one.tap.name} is there twice")
-            except (EtherwsError, OSError) as exc:
-                log.warning("%s of the process before cannot be used: %s", printable(name[:64]), exc)
-                self._store.drop(name)
-                _close(fds)
-            else:
-                found[one.tap.name] = one
-        return sorted(found.values(), key=lambda one: (not one.state.first, one.state.since))
+        return sorted(kept_tap.found(self._store, _read), key=lambda one: (not one.state.first, one.state.since))
 
     def refuse(self, found: Found, why: str) -> None:
         """A port that was found is of no use: remove it."""
-        log.warning("%s goes: %s", found.tap.name, why)
+        log.warning("%s is removed: %s", found.tap.name, why)
         self._store.drop(found.name)
         found.tap.close(delete=True)
         found.file.close()
@@ -96,7 +71,7 @@ class KeptPorts:
         new = port not in self._kept
         if new:
             names = {name for name, _ in self._kept.values()}
-            name = f"{PREFIX}{port.tap.index}"
+            name = f"{kept_tap.PREFIX}{port.tap.index}"
             # Another one may have had this index before it was moved to another network namespace.
             while name in names:
                 name += "+"
@@ -116,31 +91,8 @@ class KeptPorts:
 
 def check(store: Store) -> None:
     """Raise an EtherwsError unless what the last process left can be read. Nothing is taken or changed."""
-    for name in store.names():
-        if name.startswith(PREFIX):
-            _read(store.look(name))
+    kept_tap.check(store, _read)
 
 
-def _adopt(name: str, fds: list[int]) -> Found:
-    """The port of these descriptors. Raises DeviceError, SettingsError or OSError; then they are still the caller's."""
-    file, state = _read(fds)
-    tap = Tap.adopt(next(fd for fd in fds if fd != file.fd), state.index, Header(*state.header))
-    return Found(name, tap, file, state)
-
-
-def _read(fds: list[int]) -> tuple[StateFile, PortState]:
-    """The state among these descriptors. Raises SettingsError or OSError."""
-    files = [fd for fd in fds if is_state_file(fd)]
-    if len(files) != 1 or len(fds) != 2:
-        raise SettingsError("it is not one interface and one state")
-    owner = os.fstat(files[0]).st_uid
-    # Who starts as root may give that up later.
-    if os.geteuid() not in (0, owner) and owner != 0:
-        raise SettingsError(f"its state was written by another user, {owner}")
-    file = StateFile(files[0])
-    return file, from_state(file.read(), monotonic())
-
-
-def _close(fds: Iterable[int]) -> None:
-    for fd in fds:
-        os.close(fd)
+def _read(values: dict[str, Any] | None) -> PortState:
+    return from_state(values, monotonic())

@@ -114,7 +114,7 @@ class Owners:
             for entry in _listed(learned, ADDRESSES_MAX):
                 text, until, port = _listed(entry, 3, 3)
                 if not (isinstance(text, str) and re.fullmatch("[0-9a-f]{12}", text) and type(port) is int):
-                    raise ValueError("an address that is none")
+                    raise ValueError("an address that is not valid")
                 owner.learned.restore(bytes.fromhex(text), min(_time(until), now + AGEING), port)
             self.keep(owner)
 
@@ -129,12 +129,12 @@ class Owners:
 
 def _listed(value: Any, most: int, least: int = 0) -> list[Any]:
     if not isinstance(value, list) or not least <= len(value) <= most:
-        raise ValueError("a list that is none, or of another length")
+        raise ValueError("no list, or one of another length")
     return value
 
 
 def _time(value: Any) -> float:
     # Also false for what is no number (NaN).
     if type(value) not in (int, float) or not abs(value) <= TIME_MAX:
-        raise ValueError("a time that is none")
+        raise ValueError("a time that is not valid")
     return float(value)

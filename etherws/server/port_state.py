@@ -92,7 +92,7 @@ def from_state(values: dict[str, Any] | None, now: float) -> PortState:
         raise SettingsError("it is not a server's")
     header = values.get("header")
     if not isinstance(header, list) or len(header) != 2:
-        raise SettingsError("its state has a header that is none")
+        raise SettingsError("its state has a header that is not valid")
     return PortState(
         first=_flag(values, "first"),
         index=_number(values, "index", 1, INDEX_MAX),
@@ -148,15 +148,15 @@ def _member(value: Any) -> tuple[int, str] | None:
     if value is None:
         return None
     if not isinstance(value, list) or len(value) != 2:
-        raise SettingsError("its state has a bridge that is none")
+        raise SettingsError("its state has a bridge that is not valid")
     return _between(value[0], "bridge", 0, INDEX_MAX), _text({"bridge": value[1]}, "bridge") or ""
 
 
 def _times(value: Any, now: float) -> tuple[float, ...]:
     if not isinstance(value, list) or len(value) > CHANGES_MAX:
-        raise SettingsError("its state has a list of times that is none")
+        raise SettingsError("its state has a list of times that is not valid")
     for one in value:
         # Also false for what is no number (NaN).
         if type(one) not in (int, float) or not abs(one) <= TIME_MAX:
-            raise SettingsError("its state has a time that is none")
+            raise SettingsError("its state has a time that is not valid")
     return tuple(min(float(one), now) for one in value)

@@ -216,7 +216,7 @@ def listener_of(store: Store, endpoint: Endpoint, stop: Event) -> KeptListener |
 def close_rest(store: Store) -> None:
     """The start is over: close what the process before has left and nobody took."""
     if rest := store.drop_rest():
-        log.warning("of what the process before has left, this is of no use here: %s", printable(some_of(rest, NAMED)))
+        log.warning("the process before has left what is not needed here: %s", printable(some_of(rest, NAMED)))
 
 
 def started(name: str, sock: Any, address: str | None, path: str, *, tls: bool) -> str:

@@ -1,8 +1,8 @@
 """A TAP that was kept for this process: its bundle in the store is a descriptor of the TAP and a state file.
 
-What is in the state is the business of client/kept_port.py and server/port_state.py; here is what both have in common,
-and the refusal of what cannot be used: each costs a line of the log, and nothing else. Read next: kernel/store.py,
-kernel/state_file.py; tap.py: Tap.adopt.
+What is in the state is the business of client/kept_port.py and server/port_state.py. Here is what both have in common:
+the name in the store, and the refusal of what cannot be used. Each costs a line of the log, and nothing else. Read
+next: kernel/store.py, kernel/state_file.py; tap.py: Tap.adopt.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-from etherws.errors import DeviceError
+from etherws.errors import DeviceError, EtherwsError, SettingsError, printable
 from etherws.kernel.state_file import StateFile, is_state_file
 from etherws.kernel.store import Store
 from etherws.tunnel.tap import Tap
@@ -21,78 +22,88 @@ from etherws.tunnel.tap_driver import Header
 
 log = logging.getLogger(__name__)
 
-#: What the names of bundles begin with.
+#: What the names of bundles begin with; the index of the interface follows.
 PREFIX = "port-"
 
-#: The version of states that this code reads. It is raised only when an older reader must not use a state.
-VERSION = 1
+S = TypeVar("S")
+
+#: Bytes of an interface's name, with the zero byte (linux/if.h).
+IFNAMSIZ = 16
+
+#: Makes a state of the values in its file, None if there are none. Raises SettingsError, which says what is wrong.
+Read = Callable[[dict[str, Any] | None], S]
 
 
-class KeptTap(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class KeptTap(Generic[S]):
     """One bundle that can be used. `name` is its name in the store, `state` what is in its file."""
 
     name: str
     tap: Tap
     file: StateFile
-    state: dict[str, Any]
+    state: S
 
 
-def found(store: Store, role: str) -> Iterator[KeptTap]:
-    """The TAPs that the last process of this role ("client", "server") has left. The caller owns them, and keeps them
-    again or closes them. What cannot be used is closed and dropped here, with a line of the log."""
+def found(store: Store, read: Read[S]) -> Iterator[KeptTap[S]]:
+    """The TAPs that the last process has left. The caller owns them, and keeps them again or closes them. What cannot
+    be used is closed and dropped here, with a line of the log."""
     devices = set[tuple[str, int]]()
-    for name in [name for name in store.names() if name.startswith(PREFIX)]:
+    for name in _names(store):
         # systemd has each descriptor once; who hands over may name one twice.
         descriptors = list(dict.fromkeys(store.take(name)))
         try:
-            kept = _opened(name, descriptors, role)
+            kept = _opened(name, descriptors, read)
             if (device := (kept.tap.name, kept.tap.index)) in devices:
                 kept.tap.release()
-                raise DeviceError(f"{kept.tap.name} was kept twice")
-        except DeviceError as exc:
-            log.warning("what was kept as %s is not used: %s", name, exc)
+                raise DeviceError(f"{kept.tap.name} is there twice")
+        except (EtherwsError, OSError) as exc:
+            log.warning("%s of the process before cannot be used: %s", printable(name[:64]), exc)
             store.drop(name)
             for descriptor in descriptors:
-                # Further ones of the same TAP are closed already.
-                with contextlib.suppress(OSError):
-                    os.close(descriptor)
+                os.close(descriptor)
             continue
         devices.add(device)
+        # Further queues of the same TAP.
+        for descriptor in {*descriptors} - {kept.tap.fileno(), kept.file.fd}:
+            os.close(descriptor)
         yield kept
 
 
-def check(store: Store, role: str) -> None:
-    """Raise DeviceError unless what the last process left can be read. Nothing is taken or changed."""
-    for name in store.names():
-        if name.startswith(PREFIX):
-            _state(store.look(name), role)
+def check(store: Store, read: Read[S]) -> None:
+    """Raise an EtherwsError unless what the last process left can be read. Nothing is taken or changed."""
+    for name in _names(store):
+        _state(store.look(name), read)
 
 
-def _opened(name: str, descriptors: list[int], role: str) -> KeptTap:
-    """Raises DeviceError; then all descriptors are still open."""
-    file, state, devices = _state(descriptors, role)
-    index, header = state.get("index"), None
+def _names(store: Store) -> list[str]:
+    return [name for name in store.names() if name.startswith(PREFIX)]
+
+
+def _opened(name: str, descriptors: list[int], read: Read[S]) -> KeptTap[S]:
+    """Raises EtherwsError or OSError; then all descriptors are still open."""
+    file, state = _state(descriptors, read)
+    values = file.read() or {}
+    index, header = values.get("index"), None
     with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
-        size, little_endian = map(int, state["header"])
+        size, little_endian = map(int, values["header"])
         header = Header(size, little_endian)
-    tap = Tap.adopt(devices[0], index if isinstance(index, int) else 0, header)
-    for other in devices[1:]:
-        os.close(other)
+    device = next(descriptor for descriptor in descriptors if descriptor != file.fd)
+    try:
+        tap = Tap.adopt(device, index if isinstance(index, int) else 0, header)
+    except DeviceError as exc:
+        name_then = printable(str(values.get("name", ""))[:IFNAMSIZ])
+        raise DeviceError(f"{exc} (it was {name_then})" if name_then else str(exc)) from exc
     return KeptTap(name, tap, file, state)
 
 
-def _state(descriptors: list[int], role: str) -> tuple[StateFile, dict[str, Any], list[int]]:
-    """The state file among the descriptors, what is in it, and the other descriptors. Raises DeviceError."""
+def _state(descriptors: list[int], read: Read[S]) -> tuple[StateFile, S]:
+    """The state file among the descriptors, and what is in it. Raises SettingsError or OSError."""
     files = [descriptor for descriptor in descriptors if is_state_file(descriptor)]
-    devices = [descriptor for descriptor in descriptors if descriptor not in files]
-    if len(files) != 1 or not devices:
-        raise DeviceError("it is not a TAP with its state")
+    if len(files) != 1 or len(descriptors) < 2:
+        raise SettingsError("it is not an interface with its state")
+    owner = os.fstat(files[0]).st_uid
+    # Who starts as root may give that up later.
+    if os.geteuid() not in (0, owner) and owner != 0:
+        raise SettingsError(f"its state was written by another user, {owner}")
     file = StateFile(files[0])
-    state = file.read()
-    if state is None:
-        raise DeviceError("its state cannot be read")
-    if not isinstance(version := state.get("version"), int) or version > VERSION:
-        raise DeviceError("its state is of a newer version of etherws")
-    if state.get("role") != role:
-        raise DeviceError(f"it is not a {role}'s")
-    return file, state, devices
+    return file, read(file.read())

@@ -47,7 +47,7 @@ TEXT_MAX = 16 << 10
 #: Characters of a client's address: an IPv6 address with the name of an interface has 55.
 ADDRESS_MAX = 100
 
-#: A number that is no number of anything: larger than any rate, in bits per second.
+#: The largest number in a message: larger than any rate in bits per second, and than any index.
 NUMBER_MAX = 1 << 53
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
@@ -168,7 +168,7 @@ def profile_of(message: Mapping[str, Any]) -> Profile:
     try:
         return from_values(message.get("profile"))
     except SettingsError as exc:
-        raise ChannelError(f"a profile is none: {exc}") from exc
+        raise ChannelError(f"a profile cannot be used: {exc}") from exc
 
 
 #: Errors that reach the other process as what they are.

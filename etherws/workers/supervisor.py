@@ -1,7 +1,7 @@
 """``etherws server --workers N``: the workers of this process, which has the ports and the listening socket.
 
-A worker that ends is replaced, and so is one that hangs. What a worker is told at its start is in worker_process.py.
-Which worker takes which connection is none of this module's: balance.py. Read next: child.py, one process;
+A worker that ends is replaced, and so is one that hangs. Which worker takes which connection is not decided here:
+balance.py. What a worker is told at its start is in start_message.py. Read next: child.py, one process;
 port_server.py, what workers ask of this process.
 """
 
@@ -140,7 +140,7 @@ class Supervisor:
             try:
                 worker = self._start(number)
             except OSError as exc:
-                self._last_line = f"{exc.strerror or exc}"
+                self._last_line = f"{exc.strerror or exc}{': ' if exc.filename else ''}{exc.filename or ''}"
                 log.error("cannot start worker %d: %s", number, self._last_line)
                 lived = False
             else:

@@ -13,7 +13,7 @@ import pytest
 
 from etherws.client.kept_port import KeptPort, check
 from etherws.client.local_end import LocalEnd
-from etherws.errors import AlreadyLinked, DeviceError
+from etherws.errors import AlreadyLinked, DeviceError, SettingsError
 from etherws.kernel import interfaces
 from etherws.kernel.link_claim import LinkClaim
 from etherws.kernel.rules import table_name
@@ -192,12 +192,12 @@ BAD = {
     "deleted": (deleted, "is no interface that exists"),
     "another program's": (lambda: [os.memfd_create("other"), broken().fd], "is no interface that exists"),
     "a socket": (lambda: [socket.socket().detach(), broken().fd], "is no interface that exists"),
-    "without state": (lambda: [released(Tap())], "it is not a TAP with its state"),
-    "state alone": (lambda: [broken().fd], "it is not a TAP with its state"),
+    "without state": (lambda: [released(Tap())], "it is not an interface with its state"),
+    "state alone": (lambda: [broken().fd], "it is not an interface with its state"),
     "newer": (with_state(lambda: broken(version=2).fd), "its state is of a newer version of etherws"),
     "no version": (with_state(lambda: broken(version="1").fd), "its state is of a newer version of etherws"),
-    "half written": (with_state(half_written), "its state cannot be read"),
-    "10 MB": (with_state(endless), "it is not a TAP with its state"),
+    "half written": (with_state(half_written), "its state is missing or broken"),
+    "10 MB": (with_state(endless), "it is not an interface with its state"),
     "the server's": (with_state(lambda: broken(role="server").fd), "it is not a client's"),
 }
 
@@ -209,7 +209,7 @@ def test_what_cannot_be_used_costs_a_line(host: Host, case: str, caplog: pytest.
         fds = make()
         store = from_environ({HANDOVER: ",".join(f"{fd}:port-7" for fd in fds)})
         if case not in ("deleted", "another program's", "a socket"):
-            with pytest.raises(DeviceError, match=words):
+            with pytest.raises(SettingsError, match=words):
                 check(
                     store,
                 )
@@ -231,7 +231,7 @@ def test_twice_the_same_costs_a_line(host: Host, end: tuple[LocalEnd, Store], ca
     assert kept.tap is not None
     assert [message for message in caplog.messages if "twice" in message] == [
         f"a descriptor was handed over that is not open, or twice: {number}:port-8",
-        "what was kept as port-9 is not used: ethws0 was kept twice",
+        "port-9 of the process before cannot be used: ethws0 is there twice",
     ]
     os.close(released(kept.tap))
 
@@ -246,7 +246,7 @@ def test_the_same_interface_under_two_names_costs_a_line(
     kept = KeptPort(from_environ({HANDOVER: ",".join(entries)}), SETTINGS)
     assert kept.tap is not None
     assert [message for message in caplog.messages if "port-" in message] == [
-        "what was kept as port-9 is not used: ethws0 was kept twice"
+        "port-9 of the process before cannot be used: ethws0 is there twice"
     ]
     os.close(released(kept.tap))
 

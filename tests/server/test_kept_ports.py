@@ -298,7 +298,7 @@ def test_another_device_pattern_makes_the_ports_anew(lives: Lives, caplog: pytes
     lives.join(BOB)
     lives.crash(device="lan%d")
     assert set(lives.host.links()) == {"lo", "br0", "lan0"}
-    assert "ethws1 goes: --device is lan%d now, and was ethws%d" in caplog.text
+    assert "ethws1 is removed: --device is lan%d now, and was ethws%d" in caplog.text
     assert set(lives.store.copies) == {f"port-{lives.host.links()['lan0']['index']}"}
 
 
@@ -325,6 +325,7 @@ def test_interfaces_that_were_deleted_are_left_out(lives: Lives, caplog: pytest.
     assert [port.tap.name for port in lives.ports] == ["ethws0", "ethws1"]
     assert lives.join(BOB).tap.index == second.tap.index
     assert "is no interface that exists" in caplog.text
+    assert "(it was ethws0)" in caplog.text
 
 
 def test_an_interface_that_was_renamed_is_known_and_its_rules_go_along(lives: Lives) -> None:
@@ -433,11 +434,11 @@ def test_states_that_are_not_for_us_are_refused(
 
 
 def test_a_tap_without_a_whole_state_is_refused(lives: Lives, caplog: pytest.LogCaptureFixture) -> None:
-    assert "not one interface and one state" in refuse(lives, caplog, "port-91", tap())
+    assert "not an interface with its state" in refuse(lives, caplog, "port-91", tap())
     large = os.memfd_create("large")
     os.ftruncate(large, 10 << 20)
     caplog.clear()
-    assert "not one interface and one state" in refuse(lives, caplog, "port-92", tap(), large)
+    assert "not an interface with its state" in refuse(lives, caplog, "port-92", tap(), large)
     assert "its state is missing or broken" in refuse(lives, caplog, "port-93", tap(), StateFile().fd)
     half = written()
     os.pwrite(half, b"?", 40)

@@ -150,5 +150,5 @@ def test_a_debt_that_is_none_takes_no_other_along(junk: float) -> None:
     ],
 )
 def test_what_is_not_an_owner_is_refused(values: Any) -> None:
-    with pytest.raises(ValueError, match=r"none|without|another length"):
+    with pytest.raises(ValueError, match=r"not valid|without|another length"):
         Owners().restore(values, 100.0)

@@ -181,7 +181,7 @@ BROKEN = {
     "import": (("tunnel/session.py", "import gevent", "import gevant"), "Error: No module named 'gevant'"),
     "option": (("cli/options.py", '"--drop"', '"--sift"'), "status 2: no option --drop"),
     "silent": (("__main__.py", 'main(prog_name="etherws")', "pass"), "ends without a word of etherws; is it the right"),
-    "older": (("tunnel/kept_tap.py", "VERSION = 1", "VERSION = 0"), "its state is of a newer version of etherws"),
+    "older": (("client/kept_port.py", "VERSION = 1", "VERSION = 0"), "its state is of a newer version of etherws"),
 }
 
 

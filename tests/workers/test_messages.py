@@ -109,7 +109,7 @@ def test_the_largest_profile_of_a_policy_can_be_sent() -> None:
 @pytest.mark.parametrize("values", [None, [], {"connect": 1}, {"mtu": True}, {"connections": 1 << 60}, {"macs": [1]}])
 def test_what_is_no_profile_is_refused(values: Any) -> None:
     """The rest is checked by access/profile_values.py."""
-    with pytest.raises(ChannelError, match="a profile is none"):
+    with pytest.raises(ChannelError, match="a profile cannot be used"):
         profile_of({"profile": values})
 
 
