@@ -58,9 +58,9 @@ class Prober:
         return None
 
     def silence(self, number: int, since: float) -> float:
-        """Return the longest time without an answer for this client that has ended after `since`, in seconds."""
-        answers = [received for _, received in self._answers[number].copy()]
-        return max((later - one for one, later in pairwise(answers) if later > since), default=0.0)
+        """Return the longest time without an answer for this client since then, until its last answer, in seconds."""
+        answers = [received for _, received in self._answers[number].copy() if received > since]
+        return max((later - one for one, later in pairwise([since, *answers])), default=0.0)
 
     def forget(self, number: int) -> None:
         """Forget the answers that this client has had."""

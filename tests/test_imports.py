@@ -48,7 +48,7 @@ ROOMS: dict[str, set[str]] = {
         *("tunnel", "kernel", "access", "settings", "addresses", "close_codes", "features", "log_limit", "reloadable"),
         "file_names",
     },
-    "gunicorn": {"workers", "server", "settings"},
+    "gunicorn": {"workers", "server", "settings", "log_limit"},
     "workers": {
         *("server", "tunnel", "kernel", "access", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
         "file_names",

@@ -89,6 +89,7 @@ def server(
     from etherws.server.application import Application
     from etherws.workers.parent import Parent
 
+    inherited.need_proc()
     settings = ServerSettings(**_fields_of(ServerSettings, options))
     contexts = None
     if keyfile and certfile:
@@ -160,6 +161,7 @@ def client(
     from etherws.client import attempt, kept_port, reconnect
     from etherws.client.uris import split_uri
 
+    inherited.need_proc()
     uris = uri or ((positional,) if positional else ())
     login.hide_secrets(uris, header, options)
     if positional and uri and (positional,) != uri:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import signal
 
+from etherws.errors import DaemonError
+
 STANDARD = (0, 1, 2)
 
 #: As for a usual program. What etherws makes has permissions of its own; libraries may make files as well.
@@ -29,7 +31,16 @@ def mend(*, again: bool = False) -> None:
     # A blocked SIGTERM would not end this process, and with SIGCHLD ignored nobody can wait for a child.
     if not again:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        # They would end a start that has no use for them yet.
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def need_proc() -> None:
+    """Raise DaemonError if /proc is not mounted, as in a chroot: much of what the kernel says of a process is there."""
+    if not os.path.exists("/proc/self/status"):
+        raise DaemonError("there is no /proc, which etherws needs; mount it: mount -t proc proc /proc")
 
 
 def leave_caller(*, again: bool = False) -> None:

@@ -142,8 +142,8 @@ class Privileges:
             hidden := next(filter(cannot_read, (sys.executable, os.__file__, file_names.__file__)), None)
         ):
             log.warning(
-                "%s may not read %s, which is a part of etherws: a restart by a signal will fail. Install Python and"
-                " etherws where every user may read them",
+                "%s may not read %s, which is a part of etherws: a restart by a signal will fail, and so will"
+                " --workers. Install Python and etherws where every user may read them",
                 self._user.name,
                 hidden,
             )

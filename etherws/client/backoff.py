@@ -19,9 +19,10 @@ STABLE_SESSION = 10.0
 #: clients come; and how long the session must have lasted, or the server would have us come again without end.
 RESTART_WAIT, RESTART_SESSION = 0.1, 2.0
 
-#: Seconds to the first attempt after a stable session whose connection ended without a Close: most likely the server
-#: was killed, and something starts it again.
-LOST_WAIT = 0.3
+#: Seconds before each of the first attempts after a stable session whose connection ended without a Close, or that the
+#: server has ended because it stops (1001); and how many these are. Most likely something starts it again, which takes
+#: a second, and the client is to notice soon after that.
+LOST_WAIT, LOST_ATTEMPTS = 0.3, 5
 
 
 def _jitter() -> float:
@@ -35,25 +36,25 @@ class Backoff:
         """`jitter` returns the factor for one wait."""
         self._retry, self._jitter = retry, jitter
         self._wait = retry.first_wait
-        # The next wait, if it is shorter than the usual ones.
-        self._short: float | None = None
+        # The next waits, if they are shorter than the usual ones; the next one is the last of these.
+        self._short: list[float] = []
 
     def session_ended(self, code: int | None, lasted: float) -> None:
         """A session has ended after `lasted` seconds, by a Close of this code, None if there was none."""
+        self._short = []
         if lasted > STABLE_SESSION:
             self.reset()
+            if code in (None, CloseCode.GOING_AWAY, CloseCode.SERVICE_RESTART):
+                self._short = [LOST_WAIT] * LOST_ATTEMPTS
         if code == CloseCode.SERVICE_RESTART and lasted > RESTART_SESSION:
             self.reset()
-            self._short = RESTART_WAIT
-        elif code is None and lasted > STABLE_SESSION:
-            self._short = LOST_WAIT
+            self._short.append(RESTART_WAIT)
 
     def next(self, extra: float = 0.0) -> float:
         """The seconds to wait now: the current wait with jitter, plus `extra`. The next wait is twice as long, unless
         this is a short one for the end of a session."""
-        if self._short is not None:
-            wait, self._short = self._jitter() * min(self._short, self._wait) + extra, None
-            return wait
+        if self._short:
+            return self._jitter() * min(self._short.pop(), self._wait) + extra
         wait = self._jitter() * self._wait + extra
         self._wait = min(2 * self._wait, self._retry.longest_wait)
         return wait

@@ -54,11 +54,11 @@ class Launcher:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, 0)
 
-    def begin(self, listener: socket.socket) -> None:
-        """It is needed: `listener` has the name. Raises OSError."""
+    def begin(self, listener: socket.socket, master: int) -> None:
+        """It is needed: `listener` has the name, and `master` has started this worker. Raises OSError."""
         rights = array.array("i", [listener.fileno()])
         # The user that this process has become, if gunicorn has set one: its workers may connect.
-        self._control.sendmsg([str(os.geteuid()).encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        self._control.sendmsg([f"{os.geteuid()} {master}".encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
         self._control.close()
 
     def cancel(self) -> None:
@@ -89,7 +89,7 @@ def find(
                 answer = _ask(name, message)
             except (ConnectionError, TimeoutError):
                 answer = Refusal("the port process does not start; the log says why", START_TIMEOUT)
-                if _take_name(name, launcher):
+                if _take_name(name, launcher, masters[0]):
                     launcher = None
             if not isinstance(answer, Refusal):
                 return answer
@@ -103,7 +103,7 @@ def find(
             launcher.cancel()
 
 
-def _take_name(name: str, launcher: Launcher | None) -> bool:
+def _take_name(name: str, launcher: Launcher | None, master: int) -> bool:
     """Have the process started, if nobody has the name. Return whether that was done. Raises OSError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         try:
@@ -113,7 +113,7 @@ def _take_name(name: str, launcher: Launcher | None) -> bool:
                 raise
             return False
         listener.listen(socket.SOMAXCONN)
-        (launcher or Launcher()).begin(listener)
+        (launcher or Launcher()).begin(listener, master)
     return True
 
 

@@ -2,7 +2,8 @@
 
 The name is an abstract UNIX socket (unix(7)): it has no file, is of this network namespace, and is gone with the
 process. Any user of the machine can take such a name, or connect to it; so each end asks the kernel who the other one
-is. Read next: find_port_process.py, the worker's side; port_process.py, the other one.
+is. Of a worker's user there may be other programs, too; so the port process also asks who started whom. Read next:
+find_port_process.py, the worker's side; port_process.py, the other one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import socket
 import struct
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import NamedTuple
 
 from etherws import __version__
@@ -49,6 +51,15 @@ def peer_of(sock: socket.socket) -> Peer:
     """Who connected, or who listens (SO_PEERCRED of socket(7)). Raises OSError."""
     pid, uid, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     return Peer(pid, uid)
+
+
+def parent_of(pid: int) -> int:
+    """The process that started this one (proc_pid_stat(5)); 0 if nobody knows."""
+    try:
+        # The name before it may have spaces and brackets.
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,9 @@ def leave_caller(kept: int) -> None:
                 continue
 
 
-def listener(control: int) -> tuple[int, int] | None:
-    """The listening socket, and the user that workers run as; None if this process is not needed."""
+def listener(control: int) -> tuple[int, int, int] | None:
+    """The listening socket, the user that workers run as, and the PID of who starts them; None if this process is not
+    needed."""
     import array
     import socket
 
@@ -46,11 +47,13 @@ def listener(control: int) -> tuple[int, int] | None:
         data, beside, _, _ = sock.recvmsg(100, socket.CMSG_SPACE(fds.itemsize), socket.MSG_CMSG_CLOEXEC)
     for _, _, value in beside:
         fds.frombytes(value)
-    return (fds[0], int(data)) if fds else None
+    user, _, master = data.partition(b" ")
+    return (fds[0], int(user), int(master)) if fds else None
 
 
-def main(sock: int, user: int) -> int:
-    """Have ports until nobody needs them; return the exit status. `sock` listens for workers, which run as `user`."""
+def main(sock: int, user: int, master: int) -> int:
+    """Have ports until nobody needs them; return the exit status. `sock` listens for workers, which run as `user`, and
+    which `master` starts."""
     import logging
 
     from gevent.socket import socket as GeventSocket
@@ -65,7 +68,7 @@ def main(sock: int, user: int) -> int:
     log_unexpected_errors()
     allow_descriptors()
     try:
-        PortService(GeventSocket(fileno=sock), user).run()
+        PortService(GeventSocket(fileno=sock), user, master=master).run()
     except EtherwsError as exc:
         logging.getLogger("etherws.workers").error("%s", exc)
         return exc.exit_status

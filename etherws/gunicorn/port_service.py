@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
 from array import array
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from gevent.pool import Group
 
 from etherws.errors import EtherwsError
 from etherws.gunicorn import hello
+from etherws.gunicorn.hello import Peer
+from etherws.log_limit import LogLimit
 from etherws.server.ports import Ports
 from etherws.settings import ServerSettings
 from etherws.workers import load_table
@@ -37,6 +40,9 @@ SPEAK_TIMEOUT = 5.0
 #: Longer than gunicorn takes to start workers, and than a port is kept for a client.
 IDLE = 60.0
 
+#: Seconds before a worker is accepted again after an error, such as that no descriptor is free.
+PAUSE = 0.5
+
 #: Seconds that a worker of a gunicorn goes on to ask, if the one that has these interfaces is about to end.
 OTHERS = 3.0
 
@@ -50,9 +56,10 @@ class PortService:
         user: int,
         make_ports: Callable[[ServerSettings], Ports] = lambda settings: Ports(settings, settings.resume_timeout),
         idle: float = IDLE,
+        master: int = 0,
     ) -> None:
-        """`listener` has the name; `user` is whom workers run as. `make_ports` makes the ports with the settings of
-        the first worker."""
+        """`listener` has the name; `user` is whom workers run as, and `master` starts the first ones. `make_ports`
+        makes the ports with the settings of the first worker."""
         self._listener, self._user, self._make_ports, self._idle = listener, user, make_ports, idle
         self._settings: ServerSettings | None = None
         self._server: PortServer | None = None
@@ -60,10 +67,15 @@ class PortService:
         self._table = LoadTable(load_table.create())
         #: The masters that run, by PID: descriptors and their watchers.
         self._masters: dict[int, tuple[int, Any]] = {}
+        #: Descriptors of the workers' processes: a number may be another process's one day.
+        self._processes: dict[WorkerLink, int] = {}
         self._checking = BoundedSemaphore(1)
         self._admitting = Group()
         #: Set when a worker or a master comes or goes.
         self._changed = Event()
+        self._log = LogLimit(log)
+        if master:
+            self._remember(master)
 
     def run(self) -> None:
         """Serve workers until the last one and its masters are gone. Raises DeviceError if an interface cannot be
@@ -98,23 +110,33 @@ class PortService:
 
     def _accept(self) -> None:
         while True:
-            sock, _ = self._listener.accept()
+            try:
+                sock, _ = self._listener.accept()
+            except OSError as exc:
+                self._log.log(logging.ERROR, "accept", "cannot accept a worker: %s", exc.strerror)
+                gevent.sleep(PAUSE)
+                continue
             self._admitting.spawn(self._admit, sock)
 
     def _admit(self, sock: Any) -> None:
         """One connection: a worker of ours, of others, or a stranger."""
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as process, contextlib.ExitStack() as stack:
             stack.enter_context(sock)
             try:
                 peer = hello.peer_of(sock)
                 if peer.uid not in (0, self._user, os.geteuid()):
-                    log.warning("user %d (pid %d) tried to connect as a worker", peer.uid, peer.pid)
+                    message = "user %d (pid %d) tried to connect as a worker"
+                    self._log.log(logging.WARNING, "stranger", message, peer.uid, peer.pid)
                     return
+                # At once: later the number may be another process's.
+                pidfd = os.pidfd_open(peer.pid)
+                process.callback(os.close, pidfd)
+                master = hello.parent_of(peer.pid)
                 sock.settimeout(SPEAK_TIMEOUT)
                 data = sock.recv(hello.SIZE_MAX)
                 # One at a time: to make the first port takes a moment.
                 with self._checking:
-                    refusal, wait = self._check(data)
+                    refusal, wait = self._check(data, peer, master)
                 if refusal:
                     sock.sendall(hello.answer(refusal, wait))
                     return
@@ -129,15 +151,29 @@ class PortService:
             assert self._server is not None
             stack.pop_all()
             link = self._server.attach(sock, peer.pid)
+            self._processes[link] = pidfd
             self._watch_end(link)
+            del self._processes[link]
 
-    def _check(self, data: bytes) -> tuple[str, float]:
-        """Why this worker cannot have ports, if so, and how long it may ask again. Raises EtherwsError."""
+    def _check(self, data: bytes, peer: Peer, master: int) -> tuple[str, float]:
+        """Why this worker, which `master` has started, cannot have ports, if so, and how long it may ask again. Raises
+        EtherwsError."""
         said = hello.read_hello(data)
-        if self._masters and not set(said.masters) & set(self._masters):
-            masters = ", ".join(map(str, self._masters))
+        # While gunicorn upgrades itself, the new master is a child of the old one.
+        masters = {master, hello.parent_of(master)} & set(said.masters)
+        if master not in masters:
+            # Another program of the same user would get interfaces, with rules of its own choice.
+            self._log.log(
+                logging.WARNING,
+                "no worker",
+                "pid %d of user %d is no worker of gunicorn, though it says so: it gets no interface",
+                *peer,
+            )
+            return "gunicorn has not started this process, or not in the PID namespace of the first worker", 0.0
+        if self._masters and not masters & set(self._masters):
+            there = ", ".join(map(str, self._masters))
             return (
-                f"another gunicorn (pid {masters}) has the interfaces {said.settings.device}: give this one others by"
+                f"another gunicorn (pid {there}) has the interfaces {said.settings.device}: give this one others by"
                 " ETHERWS_SERVER_DEVICE, or stop that one",
                 OTHERS,
             )
@@ -148,7 +184,7 @@ class PortService:
         assert self._settings is not None
         if found := hello.difference(self._settings, said.settings):
             return f"the interfaces were made with other settings: {found}; {hello.RESTART}", 0.0
-        for pid in said.masters:
+        for pid in masters:
             self._remember(pid)
         return "", 0.0
 
@@ -199,9 +235,9 @@ class PortService:
 
     def _hung(self, link: WorkerLink, why: str) -> None:
         """Kill a worker that does not do what it should. gunicorn starts another one."""
-        if link.pid:
+        if (pidfd := self._processes.get(link)) is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(link.pid, 9)
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
 
 def _files(pid: int) -> Iterator[str]:

@@ -25,6 +25,12 @@ DESCRIPTORS_MAX = 253
 #: tunnel should not stop as long.
 SEND_TIMEOUT = 1.0
 
+#: Seconds after such a wait in vain in which no message waits: at a stop with 200 clients there are as many messages.
+DEAF = 10.0
+
+#: Until when (monotonic clock) no message waits.
+_deaf_until = 0.0
+
 #: The name of descriptors without one (sd_listen_fds(3)).
 UNNAMED = "unknown"
 
@@ -113,13 +119,18 @@ def _send(text: str, descriptors: tuple[int, ...]) -> bool:
         return False
     # A leading @ means the zero byte of an abstract address (unix(7)).
     target = "\0" + address[1:] if address[0] == "@" else address
+    global _deaf_until
+    now = time.monotonic()
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             # Connected, it can be waited for until there is room at the other end.
-            sock.settimeout(SEND_TIMEOUT)
+            sock.settimeout(0.0 if now < _deaf_until else SEND_TIMEOUT)
             sock.connect(target)
             sock.sendmsg([text.encode()], rights)
+    except TimeoutError:
+        _deaf_until = time.monotonic() + DEAF
+        return False
     except OSError:
         return False
     return True

@@ -91,6 +91,8 @@ class Owners:
         found = []
         for owner in reversed(self._kept):
             learned, paid = owner.learned.to_values(now), owner.paid
+            # Each worker can write to the memory where it is. One that is broken takes no other owner's along.
+            paid = paid if abs(paid) <= TIME_MAX else now
             if learned or paid > now:
                 values = [*owner.key, paid, learned]
                 room -= len(json.dumps(values)) + 1

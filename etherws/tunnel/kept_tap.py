@@ -27,6 +27,9 @@ PREFIX = "port-"
 
 S = TypeVar("S")
 
+#: Bytes of an interface's name, with the zero byte (linux/if.h).
+IFNAMSIZ = 16
+
 #: Makes a state of the values in its file, None if there are none. Raises SettingsError, which says what is wrong.
 Read = Callable[[dict[str, Any] | None], S]
 
@@ -85,7 +88,12 @@ def _opened(name: str, descriptors: list[int], read: Read[S]) -> KeptTap[S]:
         size, little_endian = map(int, values["header"])
         header = Header(size, little_endian)
     device = next(descriptor for descriptor in descriptors if descriptor != file.fd)
-    return KeptTap(name, Tap.adopt(device, index if isinstance(index, int) else 0, header), file, state)
+    try:
+        tap = Tap.adopt(device, index if isinstance(index, int) else 0, header)
+    except DeviceError as exc:
+        name_then = printable(str(values.get("name", ""))[:IFNAMSIZ])
+        raise DeviceError(f"{exc} (it was {name_then})" if name_then else str(exc)) from exc
+    return KeptTap(name, tap, file, state)
 
 
 def _state(descriptors: list[int], read: Read[S]) -> tuple[StateFile, S]:

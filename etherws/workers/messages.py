@@ -44,6 +44,9 @@ LONG_MAX = 4 << 20
 #: Characters of a name: those of an HTTP request's head are fewer (server/http.py).
 TEXT_MAX = 16 << 10
 
+#: Characters of a client's address: an IPv6 address with the name of an interface has 55.
+ADDRESS_MAX = 100
+
 #: The largest number in a message: larger than any rate in bits per second, and than any index.
 NUMBER_MAX = 1 << 53
 
@@ -142,12 +145,22 @@ def client_values(client: ClientKey) -> Message:
     values = {"identity": client.identity, "resume": client.resume, "address": client.address}
     if any(value is not None and len(value) > TEXT_MAX for value in values.values()):
         raise NoPort(f"the client's name or address is longer than {TEXT_MAX} characters")
+    if not _is_address(client.address):
+        raise NoPort("the client's address is none")
     return values
 
 
 def client_of(message: Mapping[str, Any]) -> ClientKey:
     """The client of client_values(). Raises ChannelError."""
-    return ClientKey(optional_text(message, "identity"), optional_text(message, "resume"), text(message, "address"))
+    address = text(message, "address")
+    if not _is_address(address):
+        raise ChannelError("'address' is none")
+    return ClientKey(optional_text(message, "identity"), optional_text(message, "resume"), address)
+
+
+def _is_address(address: str) -> bool:
+    """Whether it may be one, or empty; what is logged of a client begins with it."""
+    return len(address) <= ADDRESS_MAX and address.isprintable()
 
 
 def profile_of(message: Mapping[str, Any]) -> Profile:

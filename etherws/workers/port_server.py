@@ -77,12 +77,14 @@ class PortServer:
         """Park or free the port of a lease, unless it is another's already."""
         if not lease.valid():
             return
+        client = lease.port.client
         lease.port.tap.start_carrier_timeout(self.settings.carrier_timeout)
         try:
             verb(lease.port)
         except DeviceError as exc:
             log.error("%s", exc)
-        if lease.port.state is State.PARKED:
+        # To be free may wait for a turn: by now it may be parked for another client.
+        if lease.port.state is State.PARKED and lease.port.client is client:
             lease.since = lease.port.since
 
     def slot(self, port: Port) -> int:

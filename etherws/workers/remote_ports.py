@@ -76,7 +76,7 @@ class RemotePorts:
     def take(
         self, client: ClientKey, profile: Profile, evict: Callable[[], None], presence: Presence = UNKNOWN
     ) -> RemotePort:
-        """As Ports.take()."""
+        """As Ports.take(). Raises Refused if the other process is gone."""
         values = {**client_values(client), "profile": to_values(profile)}
         try:
             with presence.required():
@@ -88,6 +88,7 @@ class RemotePorts:
                 self._channel.tell("free", {"port": lent})
                 raise
         except ChannelError as exc:
+            _refuse_at_end(self._channel, exc)
             raise NoPort(str(exc)) from exc
         port = RemotePort(self._channel, lent, tap, client, profile, evict, self._rates)
         port.slot = answer.values.get("slot")
@@ -198,6 +199,12 @@ class RemotePorts:
             gevent.spawn(self._on_end, reason)
 
 
+def _refuse_at_end(channel: Channel, error: ChannelError) -> None:
+    """Raise Refused if this worker is about to end. Its client need not wait: another worker will be there soon."""
+    if channel.failure:
+        raise Refused("503 Service Unavailable", "this server starts again; try again") from error
+
+
 class RemoteLimiter:
     """As LoginLimiter, for all workers together."""
 
@@ -214,6 +221,7 @@ class RemoteLimiter:
         try:
             answer = self._channel.call("login_wait", {"address": address}, CALL_TIMEOUT)
         except ChannelError as exc:
+            _refuse_at_end(self._channel, exc)
             raise Refused(
                 "503 Service Unavailable", "logins cannot be checked now; try again later", [("Retry-After", "10")]
             ) from exc

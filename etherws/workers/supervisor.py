@@ -140,7 +140,7 @@ class Supervisor:
             try:
                 worker = self._start(number)
             except OSError as exc:
-                self._last_line = f"{exc.strerror or exc}"
+                self._last_line = f"{exc.strerror or exc}{': ' if exc.filename else ''}{exc.filename or ''}"
                 log.error("cannot start worker %d: %s", number, self._last_line)
                 lived = False
             else:

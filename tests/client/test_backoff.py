@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from etherws.client.backoff import JITTER_MIN, LOST_WAIT, RESTART_WAIT, Backoff
+import pytest
+
+from etherws.client.backoff import JITTER_MIN, LOST_ATTEMPTS, LOST_WAIT, RESTART_WAIT, Backoff
 from etherws.close_codes import CloseCode
 from etherws.settings import Retry
 
@@ -52,8 +54,13 @@ def test_after_a_stable_session_that_ended_without_a_close_the_first_wait_is_sho
     backoff = Backoff(RETRY, jitter=lambda: 1.0)
     backoff.next()
     backoff.session_ended(None, 11.0)
-    assert [backoff.next(), backoff.next()] == [LOST_WAIT, 1.0]
-    for code, lasted, wait in ((None, 9.0, 2.0), (CloseCode.GOING_AWAY, 11.0, 1.0), (CloseCode.GOING_AWAY, 9.0, 2.0)):
+    assert [backoff.next(), backoff.next()] == [LOST_WAIT, LOST_WAIT]
+    for code, lasted, wait in (
+        (None, 9.0, 1.0),
+        (CloseCode.GOING_AWAY, 9.0, 2.0),
+        (CloseCode.POLICY_VIOLATION, 11.0, 1.0),
+        (CloseCode.POLICY_VIOLATION, 9.0, 2.0),
+    ):
         backoff.session_ended(code, lasted)
         assert backoff.next() == wait
 
@@ -62,3 +69,22 @@ def test_a_short_wait_is_never_longer_than_the_usual_one() -> None:
     backoff = Backoff(Retry(first_wait=0.01, longest_wait=5.0), jitter=lambda: 1.0)
     backoff.session_ended(CloseCode.SERVICE_RESTART, 3.0)
     assert backoff.next(2.0) == 2.01
+
+
+@pytest.mark.parametrize(
+    ("code", "first"), [(None, []), (CloseCode.GOING_AWAY, []), (CloseCode.SERVICE_RESTART, [RESTART_WAIT])]
+)
+def test_a_server_that_is_started_again_is_found_soon_after_that(code: int | None, first: list[float]) -> None:
+    # It takes a second until it listens. Waits that double would go on for another second or two.
+    backoff = Backoff(RETRY, jitter=lambda: 1.0)
+    backoff.session_ended(code, 11.0)
+    waits = [backoff.next() for _ in range(len(first) + LOST_ATTEMPTS + 2)]
+    assert waits == [*first, *[LOST_WAIT] * LOST_ATTEMPTS, 1.0, 2.0]
+
+
+def test_short_waits_that_were_not_needed_do_not_count_for_the_next_session() -> None:
+    backoff = Backoff(RETRY, jitter=lambda: 1.0)
+    backoff.session_ended(None, 11.0)
+    backoff.next()
+    backoff.session_ended(None, 1.0)
+    assert [backoff.next(), backoff.next()] == [1.0, 2.0]

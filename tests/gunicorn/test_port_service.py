@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ from etherws.gunicorn import find_port_process, hello, port_service
 from etherws.gunicorn.find_port_process import find
 from etherws.gunicorn.hello import Peer, socket_name
 from etherws.gunicorn.port_service import PortService
+from etherws.log_limit import BURST
 from etherws.settings import ServerSettings
 from tests.lab.hosts import PATIENCE, Host
 
@@ -49,11 +51,13 @@ class Case:
         self.services: list[gevent.Greenlet[..., None]] = []
         self.masters: list[subprocess.Popen[bytes]] = []
         self.idle = 60.0
+        #: Who has started whom, as the kernel would say.
+        self.parents: dict[int, int] = {}
 
-    def begin(self, listener: Any) -> None:
+    def begin(self, listener: Any, master: int = 0) -> None:
         """As Launcher."""
         sock = GeventSocket(fileno=os.dup(listener.fileno()))
-        service = PortService(sock, os.geteuid(), self.make, self.idle)
+        service = PortService(sock, os.geteuid(), self.make, self.idle, master)
 
         def run() -> None:
             with sock:
@@ -77,7 +81,12 @@ class Case:
         return self.masters[-1].pid
 
     def find(self, *masters: int, **changes: Any) -> Any:
-        """What a worker gets."""
+        """What a worker gets, that the first master has started; and that one was started by the second."""
+        self.parents.update(zip((os.getpid(), *masters), masters, strict=False))
+        return self.ask(*masters, **changes)
+
+    def ask(self, *masters: int, **changes: Any) -> Any:
+        """What a process gets that says that these are its masters."""
         sock, table = find(replace(SETTINGS, **changes), masters, sleep=gevent.sleep)
         os.close(table)
         return sock
@@ -90,6 +99,7 @@ def case(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Case]:
     monkeypatch.setattr(port_service, "OTHERS", 0.0)
     case = Case()
     monkeypatch.setattr(find_port_process, "Launcher", lambda: case)
+    monkeypatch.setattr(hello, "parent_of", lambda pid: case.parents.get(pid, 0))
     with host.namespace.inside(), gevent.Timeout(PATIENCE):
         yield case
     for master in case.masters:
@@ -189,6 +199,73 @@ def test_a_strangers_connection_is_closed(
         assert stranger.recv(100) == b""
     assert "user 12345 (pid 77) tried to connect as a worker" in caplog.text
     sock.close()
+
+
+def test_strangers_cannot_fill_the_log(
+    case: Case, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sock = case.find(case.master())
+    monkeypatch.setattr(hello, "peer_of", lambda _: Peer(77, 12345))
+    for _ in range(50):
+        with gevent.socket.socket(gevent.socket.AF_UNIX, gevent.socket.SOCK_SEQPACKET) as stranger:
+            stranger.connect(socket_name(SETTINGS.device))
+            assert stranger.recv(100) == b""
+    assert caplog.text.count("tried to connect as a worker") == BURST
+    sock.close()
+
+
+def test_a_process_of_the_same_user_is_no_worker_for_that(case: Case) -> None:
+    """Others may run as the same user, such as www-data: they would get interfaces, with rules of their own choice."""
+    master, other = case.master(), case.master()
+    sock = case.find(master)
+    case.parents[os.getpid()] = other
+    for said in [(master,), (other,), (other, master), (master, other)]:
+        with pytest.raises(WorkerError, match="gunicorn"):
+            case.ask(*said)
+    sock.close()
+
+
+def test_nobody_is_faster_than_the_first_worker(case: Case) -> None:
+    master, other = case.master(), case.master()
+    with gevent.socket.socket(gevent.socket.AF_UNIX, gevent.socket.SOCK_SEQPACKET) as listener:
+        listener.bind(socket_name(SETTINGS.device))
+        listener.listen(5)
+        case.begin(listener, master)
+    with pytest.raises(WorkerError, match=rf"another gunicorn \(pid {master}\)"):
+        case.find(other)
+    case.find(master).close()
+
+
+def test_a_worker_cannot_name_masters_of_its_choice(case: Case) -> None:
+    """The interfaces would stay as long as those run."""
+    master, other = case.master(), case.master()
+    case.parents[os.getpid()] = master
+    case.ask(master, other).close()
+    case.masters[0].kill()
+    ends(case)
+
+
+def test_a_connection_that_cannot_be_accepted_is_not_the_last(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(port_service, "PAUSE", 0.01)
+    errors = [OSError(errno.EMFILE, "Too many open files")] * 3
+    accept = GeventSocket.accept
+
+    def failing(sock: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return accept(sock)
+
+    monkeypatch.setattr(GeventSocket, "accept", failing)
+    case.find(case.master()).close()
+    assert not errors
+
+
+def test_who_started_a_process_is_known() -> None:
+    with subprocess.Popen(["sleep", "1000"]) as child:
+        assert hello.parent_of(child.pid) == os.getpid()
+        child.kill()
+    assert hello.parent_of(child.pid) == 0
+    assert hello.parent_of(0) == 0
 
 
 def test_a_strangers_name_is_not_trusted(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:

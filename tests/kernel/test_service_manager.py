@@ -39,6 +39,11 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         yield found
 
 
+@pytest.fixture(autouse=True)
+def heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_manager, "_deaf_until", 0.0)
+
+
 def close(descriptors: list[int]) -> None:
     for descriptor in descriptors:
         os.close(descriptor)
@@ -70,6 +75,20 @@ def test_a_manager_that_does_not_read_is_not_waited_for(manager: Manager, monkey
     monkeypatch.setattr(service_manager, "SEND_TIMEOUT", 0.01)
     # Linux queues net.unix.max_dgram_qlen messages, 10 or 512.
     assert not all(service_manager.notify("WATCHDOG=1") for _ in range(10_000))
+
+
+def test_a_manager_that_does_not_read_is_waited_for_once(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_manager, "SEND_TIMEOUT", 0.01)
+    while service_manager.notify("WATCHDOG=1"):
+        pass
+    # No socket takes that for a timeout.
+    monkeypatch.setattr(service_manager, "SEND_TIMEOUT", -1)
+    assert not any(service_manager.drop(f"port-{number}") for number in range(200))
+    manager.next()
+    assert service_manager.notify("WATCHDOG=1")
+    monkeypatch.setattr(service_manager, "_deaf_until", 0.0)
+    with pytest.raises(ValueError, match="Timeout"):
+        service_manager.notify("WATCHDOG=1")
 
 
 def test_kept_descriptors_go_along_under_their_name(manager: Manager) -> None:

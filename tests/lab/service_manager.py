@@ -49,6 +49,8 @@ class ServiceManager:
             if stopping:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.pid, signal.SIGINT)
+                # It is heard to its end: with nobody who reads, each word of its would take it a second.
+                self._watch(self._pidfd)
             _, status = os.waitpid(self.pid, 0)
             _say(f"ended {self.pid} {os.waitstatus_to_exitcode(status)}")
             os.close(self._pidfd)

@@ -325,6 +325,7 @@ def test_interfaces_that_were_deleted_are_left_out(lives: Lives, caplog: pytest.
     assert [port.tap.name for port in lives.ports] == ["ethws0", "ethws1"]
     assert lives.join(BOB).tap.index == second.tap.index
     assert "is no interface that exists" in caplog.text
+    assert "(it was ethws0)" in caplog.text
 
 
 def test_an_interface_that_was_renamed_is_known_and_its_rules_go_along(lives: Lives) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 from typing import Any
 
 import pytest
@@ -118,6 +119,17 @@ def test_no_debt_and_no_address_counts_for_longer_than_it_can() -> None:
     owner = again.of("alice", "")
     assert owner.paid == 100.0 + DEBT_MAX
     assert owner.learned.take(1, b"", 100.0) == {bytes([2] * 6): AGEING}
+
+
+@pytest.mark.parametrize("junk", [math.nan, math.inf, 1e300])
+def test_a_debt_that_is_none_takes_no_other_along(junk: float) -> None:
+    """Each worker can write to the memory of debts, so one that is broken can."""
+    owners = Owners()
+    for name in ("first", "second"):
+        owners.of(name, "").learned.give({source(1): 300.0}, 100.0)
+    owners.of("first", "").paid = junk
+    again = handed_over(owners, 100.0)
+    assert [len(again.of(name, "").learned) for name in ("first", "second")] == [1, 1]
 
 
 @pytest.mark.parametrize(

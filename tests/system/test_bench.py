@@ -29,7 +29,6 @@ from bench.path import Direction, Line
 from bench.report import Results
 from bench.scenarios import FIGURES, Figure
 from bench.tls_records import DATA, KEY_UPDATE, KEY_UPDATE_REQUESTED
-from tests.lab.hosts import PATIENCE
 from tests.lab.pki import Certificate
 
 ROOT = Path(__file__).parents[2]
@@ -271,13 +270,12 @@ def test_two_checkouts_are_compared_in_small_numbers_too(root: None, tmp_path: P
     assert found["machine"]["congestion control outside"] == "cubic"
 
 
-@pytest.mark.vm_too
 def test_a_checkout_that_would_run_other_code_is_refused(root: None, tmp_path: Path) -> None:
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/bin/python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (tmp_path / ".venv/bin/python").chmod(0o755)
     command = [sys.executable, "bench/compare.py", str(tmp_path), str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=3 * PATIENCE)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert f"pip install -e {tmp_path}" in done.stderr
 

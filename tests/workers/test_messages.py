@@ -119,6 +119,13 @@ def test_a_client_comes_as_it_was(client: ClientKey) -> None:
     assert (found, found.address) == (client, client.address)
 
 
+@pytest.mark.parametrize("address", ["192.0.2.1\nERROR bob left", "\x1b[2J", "\ud800", "1" * 101])
+def test_an_address_cannot_begin_a_line_of_the_log(address: str) -> None:
+    """A worker that strangers have taken over must not say what others are said to do."""
+    with pytest.raises(ChannelError, match="'address'"):
+        client_of({"identity": "alice", "resume": None, "address": address})
+
+
 def test_values_are_of_their_kind() -> None:
     message = {"text": "abc", "number": 3, "null": None, "bool": True, "minus": -1, "half": 0.5}
     assert text(message, "text") == "abc"

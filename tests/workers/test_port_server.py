@@ -16,7 +16,7 @@ from etherws.errors import DeviceError, NoPort
 from etherws.server import port as port_module
 from etherws.server import ports as ports_module
 from etherws.server.login_queue import FAILURE_INTERVAL, FREE_FAILURES
-from etherws.server.port import State
+from etherws.server.port import Port, State
 from etherws.tunnel import shared_rates
 from etherws.tunnel.scheduling import low_priority
 from etherws.workers import datagrams, worker_link
@@ -262,6 +262,20 @@ def test_what_is_said_of_a_port_that_is_anothers_by_now_changes_nothing(lender: 
     assert lender.ports._first.profile == Profile()
     with pytest.raises(DeviceError, match="another client now"):
         first.ask("drops", {})
+
+
+def test_a_port_that_is_parked_for_another_by_the_time_it_is_free_is_not_its_workers(lender: Lender) -> None:
+    lease = lender.one.link.leases[lender.one.join(key("alice")).number]
+
+    def free(port: Port) -> None:
+        """To be free may wait for a turn, and others may be faster."""
+        lender.ports.free(port)
+        lender.other.ports.park(lender.other.join(key("bob")))
+        soon(lambda: states(lender) == {"bob": State.PARKED})
+
+    lender.server.give_back(lease, free)
+    assert lease.port.client.identity == "bob"
+    assert not lease.valid()
 
 
 def test_a_parked_port_is_judged_by_the_worker_that_parked_it(lender: Lender) -> None:

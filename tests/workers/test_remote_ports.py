@@ -11,7 +11,7 @@ import gevent
 import pytest
 
 from etherws.access.policy import Profile
-from etherws.errors import ChannelError, ClientGone, ConnectionClosed, DeviceError, NoPort
+from etherws.errors import ChannelError, ClientGone, ConnectionClosed, DeviceError, NoPort, Refused
 from etherws.kernel import address_sets, nftables
 from etherws.kernel.rules import ADDRESSES, table_name
 from etherws.server.login_queue import FREE_FAILURES
@@ -273,8 +273,11 @@ def test_the_end_of_the_other_process_ends_all_sessions(lender: Lender) -> None:
     soon(lambda: lender.one.ended)
     assert lender.one.ended == ["the port process is gone"]
     assert [getattr(reason, "code", None) for reason in reasons] == [1012]
-    with pytest.raises(NoPort, match="has ended"):
-        lender.one.join(key("bob"))
+    # A client that comes now is not told to wait: gunicorn has other workers in a moment.
+    for ask in (lambda: lender.one.join(key("bob")), lambda: lender.one.ports.limiter.wait("192.0.2.1", monotonic())):
+        with pytest.raises(Refused, match="starts again") as refused:
+            ask()
+        assert (refused.value.status, refused.value.headers) == ("503 Service Unavailable", [])
     with pytest.raises(DeviceError, match="has ended"):
         port.sink().write_batch([])
     assert port.filter.drops() == {}
