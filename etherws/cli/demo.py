@@ -32,8 +32,8 @@ PICTURE = """
           Hypervisor1 --- eth0 --- R --- eth0 --- Hypervisor2
 """
 
-#: Seconds that a command, an answer or the end of a process may take. A tenth is usual; a busy machine needs more.
-TIMEOUT = 10.0
+#: Seconds that a command, an answer or the end of a process may take. One is usual; an emulated machine has taken 12.
+TIMEOUT = 30.0
 
 #: Bytes of ICMP payload in an IP packet of 1,500 bytes: 20 are the IP header, 8 the ICMP header.
 FULL_PAYLOAD = 1500 - 20 - 8

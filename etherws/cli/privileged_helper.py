@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import select
 import signal
 import socket
@@ -41,6 +42,10 @@ ANSWER_MAX, PROBLEMS_MAX = 65_536, 50
 
 #: Where the next image of etherws finds the helper: the number of the connection's descriptor.
 VARIABLE = "ETHERWS_HELPER"
+
+
+#: The name of a folder of copies: the PID of etherws, and what mkdtemp() adds.
+_FOLDER = re.compile("etherws-([0-9]+)-[a-z0-9_]{8}")
 
 
 class Task(NamedTuple):
@@ -95,6 +100,8 @@ class PrivilegedHelper:
 def start(task: Task) -> tuple[PrivilegedHelper, str, list[str]]:
     """Start the helper; return it, the folder of its copies, and what could not be copied. Raises OSError."""
     where = "/run" if os.access("/run", os.W_OK) else None
+    if where:
+        _remove_copies_of_the_dead(where)
     folder = tempfile.mkdtemp(prefix=f"etherws-{os.getpid()}-", dir=where)
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with warnings.catch_warnings():
@@ -107,6 +114,16 @@ def start(task: Task) -> tuple[PrivilegedHelper, str, list[str]]:
     ours.settimeout(ANSWER_TIMEOUT)
     problems = json.loads(ours.recv(ANSWER_MAX) or b'["the process that copies files could not start"]')
     return PrivilegedHelper(ours), folder, problems
+
+
+def _remove_copies_of_the_dead(where: str) -> None:
+    """Remove what is left of processes that were killed together with their helpers: the copies have secrets. `where`
+    is a folder of root's."""
+    for name in os.listdir(where):
+        found = _FOLDER.fullmatch(name)
+        if found and not os.path.exists(f"/proc/{found[1]}"):
+            with contextlib.suppress(OSError):
+                StagedCopies(os.path.join(where, name), (), 0, 0).remove()
 
 
 def adopt() -> PrivilegedHelper | None:

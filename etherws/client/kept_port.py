@@ -33,6 +33,9 @@ VERSION = 1
 #: Bytes: what the kernel gives a TAP, ETH_DATA_LEN of include/uapi/linux/if_ether.h.
 MTU = 1500
 
+#: Seconds: more than any clock has.
+TIME_MAX = 1e12
+
 
 def check(store: Store) -> None:
     """Raise an EtherwsError unless what the last process left can be read. Nothing is taken or changed."""
@@ -69,11 +72,14 @@ class KeptPort:
 
     def _read(self, tap: Tap, state: dict[str, Any]) -> None:
         since, mtu, bridge, was = (state.get(key) for key in ("unconnected", "mtu", "bridge", "was"))
-        # In the future it would be of another machine.
-        tap.unconnected_since = min(float(since), monotonic()) if isinstance(since, int | float) else None
+        # In the future it would be of another machine. Also false for what is no number (NaN).
+        if isinstance(since, int | float) and abs(since) <= TIME_MAX:
+            tap.unconnected_since = min(float(since), monotonic())
+        else:
+            tap.unconnected_since = None
         self._bridge = bridge if isinstance(bridge, str) else None
         if self._bridge == self._settings.bridge:
-            with contextlib.suppress(TypeError, ValueError):
+            with contextlib.suppress(TypeError, ValueError, OverflowError):
                 number, name = was  # type: ignore[misc]
                 self.was = int(number), str(name)
         if mtu != self._settings.mtu and (index := tap.locate()):

@@ -84,7 +84,7 @@ def _opened(name: str, descriptors: list[int], read: Read[S]) -> KeptTap[S]:
     file, state = _state(descriptors, read)
     values = file.read() or {}
     index, header = values.get("index"), None
-    with contextlib.suppress(KeyError, TypeError, ValueError):
+    with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
         size, little_endian = map(int, values["header"])
         header = Header(size, little_endian)
     device = next(descriptor for descriptor in descriptors if descriptor != file.fd)

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,14 @@ def test_the_end_of_the_child_is_said(host: Host, htpasswd: Path) -> None:
     server = as_nobody(host, "--htpasswd", str(htpasswd))
     os.kill(children(server.pid)[0], signal.SIGKILL)
     server.says("the process that copies root's files has ended")
+    (folder,) = Path("/run").glob(f"etherws-{server.pid}-*")
+    assert list(folder.iterdir())
     server.stop()
+    # Nobody is left who could remove the copies: the next start does, and leaves those of others alone.
+    kept = Path(tempfile.mkdtemp(prefix=f"etherws-{os.getpid()}-", dir="/run"))
+    as_nobody(host, "--htpasswd", str(htpasswd)).stop()
+    assert not folder.exists()
+    kept.rmdir()
 
 
 def test_a_client_reads_its_secrets_again(host: Host, tmp_path: Path) -> None:

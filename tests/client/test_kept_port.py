@@ -256,3 +256,23 @@ def test_what_is_no_clients_is_dropped(host: Host, caplog: pytest.LogCaptureFixt
         store = from_environ({HANDOVER: f"{socket.socket().detach()}:listen,{socket.socket().detach()}:claims"})
         with contextlib.closing(local(SETTINGS, store)):
             assert caplog.messages == ["what was kept as listen is not used: it is not a client's"]
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        {"unconnected": 10**400},
+        {"unconnected": float("nan")},
+        {"was": [float("inf"), "br0"]},
+        {"header": [float("inf"), 1]},
+        {"header": [10**400, 1]},
+    ],
+    ids=lambda junk: next(iter(junk)),
+)
+def test_numbers_that_are_none_do_not_end_the_start(host: Host, junk: dict[str, Any]) -> None:
+    """Else a client that finds them could not start again, ever."""
+    with host.namespace.inside():
+        fds = [released(Tap()), broken(**junk).fd]
+        store = from_environ({HANDOVER: ",".join(f"{fd}:port-7" for fd in fds)})
+        with contextlib.closing(local(ClientSettings(), store)) as found:
+            assert found.tap.unconnected_since is None

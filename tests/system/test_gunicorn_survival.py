@@ -151,11 +151,22 @@ def upgraded(host: Host, tmp_path: Path) -> Iterator[tuple[Running, int]]:
     master = until(new.read_text, "its PID")
     try:
         running.booted(2)
+        # The port process knows the new master when its worker has said hello, some time after its line in the log.
+        until(lambda: knows(running.ports_process(), int(master)), lambda: f"its worker: {running.process.output}")
         yield running, int(master)
     finally:
         with contextlib.suppress(OSError):
             for pid in (*children(int(master)), int(master)):
                 os.kill(pid, signal.SIGKILL)
+
+
+def knows(port_process: int, master: int) -> bool:
+    """Whether the port process watches this master: it has a descriptor of it (proc(5), fdinfo)."""
+    with contextlib.suppress(FileNotFoundError):
+        for path in Path(f"/proc/{port_process}/fdinfo").iterdir():
+            if f"\nPid:\t{master}\n" in path.read_text():
+                return True
+    return False
 
 
 def children(pid: int) -> list[int]:

@@ -105,7 +105,8 @@ def test_clients_go_to_both_workers_and_meet_in_the_bridge(shared: Running) -> N
     for peer in peers:
         assert peer.head().startswith(b"HTTP/1.1 101 ")
     assert sum(running.sessions()) == 40
-    assert min(running.sessions()) >= 16
+    # A worker that gets no time from a busy machine takes fewer. How evenly they go: tests/server/test_accepting.py.
+    assert min(running.sessions()) >= 4
     assert len(running.interfaces()) == 40
     peers[0].say(masked(0x82, frame(100, to=b"\xff" * 6)))
     for peer in peers[1:]:
