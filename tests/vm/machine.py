@@ -21,6 +21,9 @@ FIRST_LINE, BOOT_KVM, BOOT = 20.0, 60.0, 420.0
 #: Seconds without a byte from the script. pytest prints where a test stands after 240: FAULT_TIMEOUT of run.py.
 SILENCE = 420.0
 
+#: The machine's processors, at most: a real one carries one that is emulated.
+PROCESSORS = min(2, os.cpu_count() or 1)
+
 #: How many lines of the console are told of a machine that was ended.
 LAST_LINES = 25
 
@@ -92,7 +95,7 @@ def last_lines(console: Path) -> str:
 def _command(disk: Path, checkout: Path, console: Path, *, kvm: bool) -> list[str]:
     command = ["qemu-system-x86_64", "-nodefaults", "-display", "none", "-no-reboot", "-nic", "none", "-m", "2G"]
     command += ["-accel", "kvm", "-cpu", "host"] if kvm else ["-accel", "tcg,thread=multi", "-cpu", "max"]
-    command += ["-smp", str(min(2, os.cpu_count() or 1)), "-device", "virtio-rng-pci"]
+    command += ["-smp", str(PROCESSORS), "-device", "virtio-rng-pci"]
     # With the emulated HPET as its clock, a guest stood still for minutes on a machine that had little else to do.
     command += ["-machine", "pc,hpet=off", "-kernel", str(disk / "vmlinuz"), "-initrd", str(disk / "initrd.img")]
     # Nobody attacks this machine: what guards against other programs' guesses costs much where it is emulated.

@@ -48,8 +48,10 @@ def script(options: argparse.Namespace, rest: list[str], *, kvm: bool) -> str:
     tests = sorted((debian.CHECKOUT / "tests").rglob("test_*.py"))
     files = [path for path in tests if any(mark in path.read_text() for mark in marks)]
     paths = " ".join(str(path.relative_to(debian.CHECKOUT)) for path in files)
+    # Tests that act on the machine itself are of one group, and follow each other.
     command = ["-m", " or ".join(MARKS), "-p", "no:cacheprovider", "-p", "tests.vm.nothing_skipped", "-o"]
     command += [f"testpaths={paths}", "-o", f"faulthandler_timeout={FAULT_TIMEOUT}"]
+    command += ["--numprocesses", str(machine.PROCESSORS), "--dist", "loadgroup"]
     command += [f"--color={'yes' if sys.stdout.isatty() else 'no'}", "-v", *rest]
     bounded = f"timeout --signal=INT {max(60 * options.limit - INTERRUPT, 1)}"
     return f"{environ}exec {bounded} {PYTHON} -m pytest {shlex.join(command)}\n"

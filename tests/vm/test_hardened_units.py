@@ -14,7 +14,7 @@ from tests.lab.hosts import until
 from tests.lab.pki import Authority
 from tests.lab.units import CONTRIB, INSTALLED, Unit, run
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("machine")]
 
 #: Prints the serial of the certificate that the server shows.
 SHOWN = """

@@ -10,7 +10,7 @@ import pytest
 from tests.lab.hosts import until
 from tests.lab.units import Unit, installed, links, run
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("machine")]
 
 INTERFACES = Path("/etc/network/interfaces")
 

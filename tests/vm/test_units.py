@@ -8,7 +8,7 @@ import pytest
 
 from tests.lab.units import Unit, links, run
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("machine")]
 
 
 def test_each_is_ready_when_it_listens_or_is_connected(units: tuple[Unit, Unit]) -> None:
