@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 from collections.abc import Iterator
 
@@ -54,6 +55,15 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def own_state_folder(state_folder: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test has another one: its namespaces are other machines."""
     monkeypatch.setenv("STATE_DIRECTORY", f"{os.environ['STATE_DIRECTORY']}/{next(_numbers)}")
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """What a test sets the level of the log to is not for those that follow."""
+    log = logging.getLogger("etherws")
+    level = log.level
+    yield
+    log.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

@@ -109,7 +109,7 @@ SERVER = _table(
         "--max-clients --shaper --drop",
         "what each client may do is given by --policy FILE",
     ),
-    ("--workers --threads", "one process serves all clients; what each may do is given by --policy FILE"),
+    ("--threads --processes", "the number of processes that serve clients is given by --workers N"),
     ("--origin --allow-origins --cors", "web pages of other sites are let in by --allow-origin ORIGIN"),
     (
         "--forwarded-allow-ips --proxy-allow-from --behind-proxy --reverse-proxy --proxy",
@@ -128,6 +128,7 @@ CLIENT = _table(
         "--host --remote --server --url --connect --address --hostname --http-host --endpoint -r",
         "the server is given by --uri ws://HOST/",
     ),
+    ("--workers", "a client is one process; a further one needs a --device NAME of its own"),
     ("--listen --bind --local -l", "the client listens nowhere; the server is given by --uri ws://HOST/"),
     ("--port --rport --lport --listen-port -p", "the port is a part of --uri ws://HOST:PORT/"),
     ("--path --url-path --prefix --http-upgrade-path-prefix", "the path is a part of --uri ws://HOST/PATH"),

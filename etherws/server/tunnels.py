@@ -160,7 +160,9 @@ class Tunnels:
             port = self._ports.take(key, profile, evict, environ.get(PRESENCE, UNKNOWN))
         except (DeviceError, NoPort) as exc:
             # Clients retry for ever. Log it once, until a client gets a port again.
-            log.log(logging.DEBUG if self._full else logging.WARNING, "%s was refused: %s", key.label, exc)
+            if not self._full:
+                # Clients that come and go at the limit can have this again and again.
+                self._log.log(logging.WARNING, "no port", "%s was refused: %s", key.label, exc)
             self._full = True
             raise Refused(
                 "503 Service Unavailable", "no port is free for one more client", [("Retry-After", "10")]

