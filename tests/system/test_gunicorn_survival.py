@@ -158,6 +158,7 @@ def upgraded(host: Host, tmp_path: Path) -> Iterator[tuple[Running, int]]:
         with contextlib.suppress(OSError):
             for pid in (*children(int(master)), int(master)):
                 os.kill(pid, signal.SIGKILL)
+    running.process.ends()
 
 
 def knows(port_process: int, master: int) -> bool:
@@ -179,7 +180,7 @@ def test_the_ports_outlive_an_upgrade_but_not_both_masters(upgraded: tuple[Runni
     before = running.interfaces()
     # Both serve now. The old one goes.
     running.process.signal(signal.SIGTERM)
-    running.process.ends()
+    until(lambda: not running.process.running, "the old master to end")
     for peer in peers:
         # Those of the new worker stay.
         if not alive(peer):
@@ -190,6 +191,7 @@ def test_the_ports_outlive_an_upgrade_but_not_both_masters(upgraded: tuple[Runni
     # Then the new one, by force, with its workers: nothing is left.
     for pid in (master, *children(master)):
         os.kill(pid, signal.SIGKILL)
+    running.process.ends()
     until(lambda: not running.interfaces(), lambda: f"all to go: {running.process.output}")
 
 
