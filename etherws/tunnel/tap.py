@@ -175,7 +175,6 @@ class Tap:
                 break
         self.drops.clear()
         self.stop_carrier_timeout()
-        self.unconnected_since = None
         self.carrier(True)
 
     def start_carrier_timeout(self, timeout: float) -> None:
@@ -273,7 +272,7 @@ class Tap:
     def release(self) -> None:
         """Use it no longer here; another process has it from now on, or close() follows. The descriptor stays open."""
         self._readable.close()
-        self.stop_carrier_timeout()
+        self._stop_timer()
         if self._borrowed:
             tap_device.forget_events(self._fd)
         # What is still asked of it must not reach the next file of its number.
@@ -281,6 +280,10 @@ class Tap:
 
     def stop_carrier_timeout(self) -> None:
         """There is a session again, here or in another process: the carrier is not switched off."""
+        self._stop_timer()
+        self.unconnected_since = None
+
+    def _stop_timer(self) -> None:
         if self._carrier_timer is not None:
             self._carrier_timer.kill(block=False)
             self._carrier_timer = None

@@ -312,8 +312,11 @@ def test_the_carrier_goes_when_no_worker_has_the_port(host: Host) -> None:
         again = lender.other.join(key("alice"))
         again.tap.begin(offload=False)
         # The time of before does not run any more.
-        assert lender.ports._first.tap._carrier_timer is None
+        tap = lender.ports._first.tap
+        assert tap._carrier_timer is None
         assert lower_up()
+        # Nor does it count when the client is lost once more: the whole time begins anew.
+        assert tap.unconnected_since is None
 
 
 def test_when_no_slot_is_free_a_client_with_a_rate_gets_no_port(
