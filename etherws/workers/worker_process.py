@@ -68,12 +68,13 @@ def _run(channel: socket.socket, listener: GeventSocket, table: LoadTable) -> No
     server = serve.Server(listener, application, contexts)
     try:
         application.start()
+        # Before the first row in the table, by which the parent knows that this worker is ready for them.
+        gevent.signal_handler(signal.SIGHUP, serve.read_again, application, contexts)
+        gevent.signal_handler(signal.SIGUSR1, application.log_counters)
         balance = Balance(table, lambda: application.tunnels, lambda: server.front_door.waiting.count)
         server.others = balance
         server.start()
         gevent.spawn(balance.keep_publishing, gevent.sleep)
-        gevent.signal_handler(signal.SIGHUP, serve.read_again, application, contexts)
-        gevent.signal_handler(signal.SIGUSR1, application.log_counters)
         stopped.wait()
     finally:
         server.close()
