@@ -35,7 +35,7 @@ ROOMS: dict[str, set[str]] = {
     "access": {"settings", "log_limit", "small_files", "file_names"},
     "tunnel": {
         *("kernel/interfaces", "kernel/bridges", "kernel/mac", "kernel/state_folder", "kernel/store"),
-        *("kernel/state_file", "settings", "close_codes", "log_limit"),
+        *("kernel/state_file", "kernel/sealed_memory", "settings", "close_codes", "log_limit"),
     },
     "client": {
         *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),
@@ -79,7 +79,7 @@ PURE = {
     ),
     *("client/answer_text", "client/network_errors", "client/refusals", "client/uris", "client/failures"),
     "client/upgrade",
-    *("access/profile_values", "kernel/bridge_members", "server/port_state"),
+    *("access/profile_values", "kernel/bridge_members", "kernel/sealed_memory", "server/port_state"),
     *("kernel/bridge_warnings", "kernel/learned", "kernel/link_changes", "kernel/loops", "kernel/membership"),
     *("kernel/netlink", "kernel/network_changes", "kernel/known_links", "kernel/rule_changes"),
     *(

@@ -8,7 +8,6 @@ old one has given up its sessions. Read next: handover.py, which asks; process_i
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import signal
@@ -18,6 +17,7 @@ from gevent import subprocess
 
 from etherws import __version__
 from etherws.errors import DaemonError, printable
+from etherws.kernel import sealed_memory
 
 #: Seconds that the child may take. A start takes one, on a slow machine some.
 TIMEOUT = 30.0
@@ -34,11 +34,9 @@ def rehearse(command: Sequence[str], folder: str, environ: Mapping[str, str], de
 
     Raises DaemonError with the new image's own words if it could not go on.
     """
-    output = os.memfd_create("etherws-rehearsal", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    # However much it prints: there is no room for more.
+    output = sealed_memory.make("etherws-rehearsal", OUTPUT_MAX)
     try:
-        os.ftruncate(output, OUTPUT_MAX)
-        # However much it prints: there is no room for more.
-        fcntl.fcntl(output, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
         status = _run(command, folder, environ, descriptors, output)
         text = os.pread(output, OUTPUT_MAX, 0).rstrip(b"\0").decode(errors="replace")
     finally:

@@ -2,20 +2,20 @@
 
 The file has two slots. write() fills the older one, so the newer one is whole at any moment; read() takes the newest
 that is whole. Only who has the descriptor can read it: it has no name in any folder. What is in it is the
-caller's business. Read next: store.py, which has descriptors outlive the process.
+caller's business. Read next: sealed_memory.py; store.py, which has descriptors outlive the process.
 
-Pure, but for the file itself. Sources: memfd_create(2), fcntl(2), "File Sealing".
+Pure, but for the file itself.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import stat
 import struct
 import zlib
 from typing import Any
+
+from etherws.kernel import sealed_memory
 
 #: Bytes of a slot. A state is some hundred bytes, but for a client of a policy that lists thousands of addresses: such
 #: a file has up to 1 MiB. What is not written takes no memory.
@@ -30,20 +30,15 @@ _CRC = struct.Struct("<I")
 
 STATE_MAX = SLOT_BYTES - _HEAD.size - _CRC.size
 
-#: The file's size can never change, whoever has it.
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-
 
 class StateFile:
-    """One memfd; whoever makes this closes it."""
+    """One memfd; who makes this closes it."""
 
     def __init__(self, fd: int | None = None) -> None:
         """Make a file or, with `fd`, use one that another process has made. Raises OSError, ValueError if `fd` is no
         such file; it is still open then."""
         if fd is None:
-            fd = os.memfd_create("etherws-state", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-            os.ftruncate(fd, 2 * SLOT_BYTES)
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+            fd = sealed_memory.make("etherws-state", 2 * SLOT_BYTES)
         elif not is_state_file(fd):
             raise ValueError("not a state file")
         self.fd = fd
@@ -91,9 +86,4 @@ class StateFile:
 
 def is_state_file(fd: int) -> bool:
     """Whether the descriptor is a file of this form: a memfd of this size, whose size cannot change."""
-    try:
-        found = os.fstat(fd)
-        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
-    except OSError:
-        return False
-    return stat.S_ISREG(found.st_mode) and found.st_size == 2 * SLOT_BYTES and seals & _SEALS == _SEALS
+    return sealed_memory.is_sealed(fd, 2 * SLOT_BYTES)

@@ -16,6 +16,7 @@ import struct
 from weakref import WeakValueDictionary, finalize
 
 from etherws.errors import NoPort
+from etherws.kernel import sealed_memory
 from etherws.tunnel.rate_limit import CREDIT, Pacer
 
 #: Owners that can have a slot: those that are remembered (server/owners.py, OWNERS_MAX), and three times as many that
@@ -24,8 +25,6 @@ SLOTS = 40_960
 
 #: Seconds of a monotonic clock, which all processes of a machine share.
 _PAID = struct.Struct("=d")
-
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class Slot:
@@ -47,10 +46,8 @@ class Rates:
         """Make the memory or, with `fd`, use what another process has made. Raises OSError, ValueError if `fd` is no
         such memory; it is still open then. Whoever makes this closes it."""
         if fd is None:
-            fd = os.memfd_create("etherws-rates", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-            os.ftruncate(fd, SLOTS * _PAID.size)
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-        elif not _is_ours(fd):
+            fd = sealed_memory.make("etherws-rates", SLOTS * _PAID.size)
+        elif not sealed_memory.is_sealed(fd, SLOTS * _PAID.size):
             raise ValueError("not the memory of rates")
         self._memory = mmap.mmap(fd, SLOTS * _PAID.size)
         self.fd = fd
@@ -122,14 +119,6 @@ class SharedPacer(Pacer):
             self._owed = 0.0
             self._rates.owes(self, so=False)
         return max(0.0, paid - now)
-
-
-def _is_ours(fd: int) -> bool:
-    """Whether it is a memfd of this size, which stays so: a mapping of what may shrink could end this process."""
-    try:
-        return fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS and os.fstat(fd).st_size == SLOTS * _PAID.size
-    except OSError:
-        return False
 
 
 def _paid(memory: mmap.mmap, at: int) -> float:

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from time import monotonic_ns
 from typing import NamedTuple
 
+from etherws.kernel import sealed_memory
+
 #: Workers that can have a row: 64 are the most that --workers takes, and twice as many run while gunicorn reloads.
 ROWS = 128
 
@@ -57,15 +59,7 @@ class Row(NamedTuple):
 
 def create() -> int:
     """A descriptor of an empty table, close-on-exec. Raises OSError."""
-    fd = os.memfd_create("etherws-loads", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        os.ftruncate(fd, SIZE)
-        # To touch a page that was cut off would end a worker by SIGBUS.
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
+    return sealed_memory.make("etherws-loads", SIZE)
 
 
 class LoadTable:
