@@ -5,7 +5,6 @@ The next process uses it if it is to listen at the same place; else it makes ano
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import socket
@@ -13,9 +12,8 @@ import stat
 
 from gevent.socket import socket as GeventSocket
 
-from etherws.addresses import authority
 from etherws.kernel.store import Store
-from etherws.server.listen import UNIX_PREFIX, UnixListener, listen
+from etherws.server.listen import UNIX_PREFIX, UnixListener, listen, name_of, passed
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +32,7 @@ class KeptListener:
         fitting = next((sock for sock in found if sock and is_at(sock, address, port)), None)
         for sock in found:
             if sock is not None and sock is not fitting:
-                log.warning("no longer listening on %s", _place(sock))
+                log.warning("no longer listening on %s", name_of(sock))
                 sock.close()
         if fitting is None:
             store.drop(NAME)
@@ -61,19 +59,10 @@ class KeptListener:
 def _listening(fd: int) -> socket.socket | None:
     """The listening socket of this descriptor; None, and the descriptor is closed, if it is no such socket."""
     try:
-        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-            raise OSError("it is no socket")
-        sock = socket.socket(fileno=fd)
+        return passed(fd)
     except OSError as exc:
         log.warning("what the process before has left to listen on cannot be used: %s", exc)
-        with contextlib.suppress(OSError):
-            os.close(fd)
         return None
-    if sock.type == socket.SOCK_STREAM and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        return sock
-    log.warning("what the process before has left to listen on cannot be used: it does not listen")
-    sock.close()
-    return None
 
 
 def is_at(sock: socket.socket, address: str | None, port: int) -> bool:
@@ -104,10 +93,3 @@ def _is_socket(path: str) -> bool:
         return stat.S_ISSOCK(os.lstat(path).st_mode)
     except OSError:
         return False
-
-
-def _place(sock: socket.socket) -> str:
-    name = sock.getsockname()
-    if sock.family == socket.AF_UNIX:
-        return UNIX_PREFIX + (name if isinstance(name, str) else "@" + name[1:].decode(errors="replace"))
-    return authority(name[0], name[1])

@@ -54,6 +54,36 @@ def listen(address: str | None, port: int) -> GeventSocket:
     return GeventSocket(fileno=sock.detach())
 
 
+def passed(fd: int) -> socket.socket:
+    """The listening TCP or UNIX socket of a descriptor that another process has opened. Raises OSError if it is none;
+    then the descriptor is closed."""
+    try:
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            raise OSError("it is no socket")
+        sock = socket.socket(fileno=fd)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+        raise
+    if (
+        sock.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+        and sock.type == socket.SOCK_STREAM
+        and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    ):
+        return sock
+    sock.close()
+    raise OSError("it does not listen")
+
+
+def name_of(sock: socket.socket | GeventSocket) -> str:
+    """Where a socket listens, for the log."""
+    where = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        text = where.decode(errors="replace") if isinstance(where, bytes) else str(where)
+        return UNIX_PREFIX + text.replace("\0", "@", 1)
+    return authority(where[0], where[1])
+
+
 class UnixListener(GeventSocket):
     """A listening UNIX socket, and its file."""
 

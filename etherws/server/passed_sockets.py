@@ -9,14 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import stat
 from collections.abc import Iterator, Sequence
 
 from gevent.socket import socket as GeventSocket
 
 from etherws.kernel.store import Store
 from etherws.server import kept_listener
-from etherws.server.listen import UNIX_PREFIX
+from etherws.server.listen import name_of, passed
 
 log = logging.getLogger(__name__)
 
@@ -72,32 +71,14 @@ class UnitListener:
             os.close(self._copy)
 
 
-def name_of(sock: socket.socket | GeventSocket) -> str:
-    """Where a socket listens, for the log."""
-    where = sock.getsockname()
-    if sock.family == socket.AF_UNIX:
-        text = where.decode(errors="replace") if isinstance(where, bytes) else str(where)
-        return UNIX_PREFIX + text.replace("\0", "@", 1)
-    return f"[{where[0]}]:{where[1]}" if ":" in where[0] else f"{where[0]}:{where[1]}"
-
-
 def _listening(name: str, descriptors: Sequence[int]) -> Iterator[socket.socket]:
     """Those that are listening stream sockets. The others are closed, and logged."""
     for descriptor in descriptors:
-        if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-            sock = socket.socket(fileno=descriptor)
-            families = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
-            if (
-                sock.family in families
-                and sock.type == socket.SOCK_STREAM
-                and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-            ):
-                yield sock
-                continue
-            sock.detach()
-        os.close(descriptor)
-        log.warning(
-            "systemd has passed a descriptor of %s that is not a listening TCP or UNIX socket; write ListenStream= and"
-            " Accept=no into the socket unit",
-            name,
-        )
+        try:
+            yield passed(descriptor)
+        except OSError:
+            log.warning(
+                "systemd has passed a descriptor of %s that is not a listening TCP or UNIX socket; write ListenStream="
+                " and Accept=no into the socket unit",
+                name,
+            )

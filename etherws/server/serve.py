@@ -32,7 +32,8 @@ from etherws.server.application import Application
 from etherws.server.front_door import Address, FrontDoor, TlsContexts
 from etherws.server.http import Handler, speak_http
 from etherws.server.kept_listener import KeptListener
-from etherws.server.passed_sockets import UnitListener, name_of
+from etherws.server.listen import name_of
+from etherws.server.passed_sockets import UnitListener
 from etherws.server.takeover import Environ, StartResponse
 from etherws.settings import ServerSettings
 

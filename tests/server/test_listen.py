@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from etherws.errors import ListenError
-from etherws.server.listen import _tcp_reason, listen
+from etherws.server.listen import _tcp_reason, listen, name_of
 from tests.lab.frames import frame
 from tests.lab.hosts import PATIENCE, Host, Process
 from tests.lab.peer import UnixPeer, masked, request
@@ -180,3 +180,10 @@ def test_a_socket_of_another_kind_stays(host: Host, path: str) -> None:
         assert running.ends() == 1
         assert os.strerror(errno.EPROTOTYPE) in running.output
         assert os.path.exists(path)
+
+
+def test_unix_sockets_have_their_names(tmp_path: Path) -> None:
+    for path, name in ((str(tmp_path / "s"), f"unix:{tmp_path / 's'}"), ("\0etherws-passed", "unix:@etherws-passed")):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.bind(path)
+            assert name_of(sock) == name

@@ -6,12 +6,10 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from etherws.kernel.store import Store
-from etherws.server import passed_sockets
 from etherws.server.passed_sockets import UnitListener
 
 NAME = "etherws-server@lan.socket"
@@ -95,13 +93,6 @@ def test_of_several_in_a_unit_one_is_used(made: list[int], caplog: pytest.LogCap
     found.close()
     found.socket.close()
     assert not is_listened("127.0.0.1", port)
-
-
-def test_unix_sockets_have_their_names(tmp_path: Path) -> None:
-    for path, name in ((str(tmp_path / "s"), f"unix:{tmp_path / 's'}"), ("\0etherws-passed", "unix:@etherws-passed")):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.bind(path)
-            assert passed_sockets.name_of(sock) == name
 
 
 @pytest.mark.parametrize("kind", ["file", "datagram", "not listening", "packet"])
