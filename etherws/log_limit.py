@@ -120,3 +120,13 @@ class _Kind:
     def is_like_new(self, now: float) -> bool:
         """Whether nothing would be lost if this was forgotten."""
         return self._whole <= now and not self.timed
+
+
+def log_unexpected_errors() -> None:
+    """Have gevent log the errors that end a greenlet. It would print them, which may block."""
+    limit = LogLimit(logging.getLogger(__name__))
+
+    def print_exception(context: object, kind: Any, error: BaseException | None, trace: Any) -> None:
+        limit.unexpected(error if isinstance(error, BaseException) else kind(error))
+
+    gevent.get_hub().print_exception = print_exception  # type: ignore[method-assign, assignment]

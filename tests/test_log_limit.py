@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from functools import partial
 
 import gevent
 import pytest
@@ -186,3 +187,21 @@ def test_gevent_says_the_count_by_itself(caplog: pytest.LogCaptureFixture, monke
         while len(caplog.messages) == BURST:
             gevent.sleep(0.001)
     assert caplog.messages[-1] == "foreign origin 6 (the last of 2 like it that were left out)"
+
+
+def test_errors_that_end_a_greenlet_are_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gevent.get_hub(), "print_exception", None)
+    # The count would come in the middle of another test.
+    monkeypatch.setattr(log_limit, "LogLimit", partial(LogLimit, later=lambda *_: None))
+    log_limit.log_unexpected_errors()
+
+    def fails() -> None:
+        raise LookupError("of a greenlet")
+
+    for _ in range(20):
+        gevent.spawn(fails).join()
+    assert len(caplog.messages) == 5
+    assert caplog.messages[0].startswith("unexpected error; please report it\nTraceback")
+    assert caplog.messages[0].endswith("LookupError: of a greenlet")

@@ -28,6 +28,7 @@ from etherws.cli.process_image import ProcessImage
 from etherws.errors import DaemonError, EtherwsError
 from etherws.file_names import make_variables_absolute
 from etherws.kernel import packet_sockets, service_manager
+from etherws.log_limit import log_unexpected_errors
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def run_in_foreground(service: Service, image: ProcessImage, pidfile: str | None
         service_manager.notify(*([] if status else ["READY=1"]), f"STATUS={message.splitlines()[0]}")
 
     log_writer.log_to_standard_error()
-    log_writer.log_unexpected_errors()
+    log_unexpected_errors()
     try:
         if interval := service_manager.watchdog_interval():
             gevent.spawn(_feed_watchdog, interval)
@@ -202,7 +203,7 @@ def _run_daemon(
             to_standard_error = log_writer.log_to_standard_error()
             starter = _Starter(connection, stop)
         log_writer.log_to_syslog()
-        log_writer.log_unexpected_errors()
+        log_unexpected_errors()
         _run_images(service, ready, stop, handover, pidfile)
     except EtherwsError as exc:
         status = exc.exit_status

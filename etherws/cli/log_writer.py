@@ -14,12 +14,8 @@ import queue
 import select
 import threading
 from collections.abc import Callable
-from typing import Any
-
-import gevent
 
 from etherws.cli import background_log
-from etherws.log_limit import LogLimit
 
 log = logging.getLogger("etherws")
 
@@ -164,16 +160,6 @@ def log_to_syslog() -> None:
     target = logging.handlers.SysLogHandler(background_log.socket_path(SYSLOG) or SYSLOG)
     target.setFormatter(logging.Formatter(f"etherws[{os.getpid()}]: %(message)s"))
     _add(target)
-
-
-def log_unexpected_errors() -> None:
-    """Have gevent log the errors that end a greenlet, instead of printing them, which may block."""
-    limit = LogLimit(log)
-
-    def print_exception(context: object, kind: Any, error: BaseException | None, trace: Any) -> None:
-        limit.unexpected(error if isinstance(error, BaseException) else kind(error))
-
-    gevent.get_hub().print_exception = print_exception  # type: ignore[method-assign, assignment]
 
 
 def flush() -> None:

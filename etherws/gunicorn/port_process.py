@@ -60,8 +60,9 @@ def main(sock: int, user: int, master: int) -> int:
 
     from etherws.errors import EtherwsError
     from etherws.gunicorn.port_service import PortService
+    from etherws.log_limit import log_unexpected_errors
     from etherws.server.accepting import allow_descriptors
-    from etherws.workers.worker_log import StderrHandler, log_unexpected_errors
+    from etherws.workers.worker_log import StderrHandler
 
     text = "[%(asctime)s] [%(process)d] [%(levelname)s] etherws ports: %(message)s"
     logging.getLogger().addHandler(StderrHandler(logging.Formatter(text, "%Y-%m-%d %H:%M:%S %z")))

@@ -18,8 +18,6 @@ from time import monotonic
 import gevent
 from gevent.os import make_nonblocking, nb_read
 
-from etherws.log_limit import LogLimit
-
 #: Bytes of a line; the rest is cut off. A pipe that has room at all has room for so many (PIPE_BUF of pipe(7)).
 LINE_MAX = 4096
 
@@ -129,13 +127,3 @@ def _log_line(line: bytes, name: str, log: logging.Logger, repeated: Repeated, h
         if repeated(name, text):
             return
     log.log(level, "%s: %s", name, text)
-
-
-def log_unexpected_errors() -> None:
-    """Have gevent log the errors that end a greenlet. It would print them, and wait for whoever reads."""
-    limit = LogLimit(logging.getLogger(__name__))
-
-    def print_exception(context: object, kind: type[BaseException], error: BaseException | None, trace: object) -> None:
-        limit.unexpected(error if isinstance(error, BaseException) else kind())
-
-    gevent.get_hub().print_exception = print_exception  # type: ignore[method-assign, assignment]

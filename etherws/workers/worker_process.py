@@ -19,6 +19,7 @@ from gevent.socket import socket as GeventSocket
 
 from etherws.errors import EtherwsError, WorkerError
 from etherws.file_names import use_copies
+from etherws.log_limit import log_unexpected_errors
 from etherws.server import serve
 from etherws.server.accepting import allow_descriptors
 from etherws.server.application import Application
@@ -27,7 +28,7 @@ from etherws.workers.balance import Balance
 from etherws.workers.child import end_with_parent
 from etherws.workers.load_table import LoadTable
 from etherws.workers.remote_ports import RemotePorts
-from etherws.workers.worker_log import LevelPrefix, StderrHandler, log_unexpected_errors
+from etherws.workers.worker_log import LevelPrefix, StderrHandler
 
 log = logging.getLogger(__name__)
 

@@ -12,15 +12,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
-import gevent
 import pytest
 
 from etherws.cli import log_writer
 from etherws.cli.log_writer import RECORDS_MAX, LogWriter, StandardError
-from etherws.log_limit import LogLimit
 from tests.lab.hosts import PATIENCE, Host, until
 from tests.lab.peer import asked
 
@@ -151,24 +148,6 @@ def test_flush_does_not_wait_for_ever(writer: LogWriter, target: Target, monkeyp
     writer.flush()
     assert target.lines == []
     target.gate.set()
-
-
-def test_errors_that_end_a_greenlet_are_logged(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gevent.get_hub(), "print_exception", None)
-    # The count would come in the middle of another test.
-    monkeypatch.setattr(log_writer, "LogLimit", partial(LogLimit, later=lambda *_: None))
-    log_writer.log_unexpected_errors()
-
-    def fails() -> None:
-        raise LookupError("of a greenlet")
-
-    for _ in range(20):
-        gevent.spawn(fails).join()
-    assert len(caplog.messages) == 5
-    assert caplog.messages[0].startswith("unexpected error; please report it\nTraceback")
-    assert caplog.messages[0].endswith("LookupError: of a greenlet")
 
 
 @contextlib.contextmanager
