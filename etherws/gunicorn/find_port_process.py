@@ -7,7 +7,6 @@ port_process.py.
 
 from __future__ import annotations
 
-import array
 import contextlib
 import errno
 import logging
@@ -16,13 +15,14 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from etherws import __version__
 from etherws.errors import WorkerError
 from etherws.gunicorn import hello
 from etherws.settings import ServerSettings
 from etherws.workers.child import command, environment
+from etherws.workers.datagrams import descriptors
 
 #: Seconds for the start of the port process, on a busy machine; with some for those before it to end.
 START_TIMEOUT = 30.0
@@ -56,9 +56,8 @@ class Launcher:
 
     def begin(self, listener: socket.socket, master: int) -> None:
         """It is needed: `listener` has the name, and `master` has started this worker. Raises OSError."""
-        rights = array.array("i", [listener.fileno()])
         # The user that this process has become, if gunicorn has set one: its workers may connect.
-        self._control.sendmsg([f"{os.geteuid()} {master}".encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        socket.send_fds(self._control, [f"{os.geteuid()} {master}".encode()], [listener.fileno()])
         self._control.close()
 
     def cancel(self) -> None:
@@ -132,16 +131,8 @@ def _ask(name: str, message: hello.Hello) -> Refusal | tuple[socket.socket, int]
         if not data:
             raise ConnectionResetError(errno.ECONNRESET, "it has just ended")
         reason, wait = hello.read_answer(data)
-        fds = _descriptors(beside)
+        fds = descriptors(beside)
         if reason or not fds:
             return Refusal(reason or "the port process gave nothing", wait)
         stack.pop_all()
         return sock, fds[0]
-
-
-def _descriptors(beside: list[tuple[int, int, Any]]) -> list[int]:
-    fds = array.array("i")
-    for level, kind, data in beside:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    return list(fds)

@@ -37,16 +37,16 @@ def leave_caller(kept: int) -> None:
 def listener(control: int) -> tuple[int, int, int] | None:
     """The listening socket, the user that workers run as, and the PID of who starts them; None if this process is not
     needed."""
-    import array
     import socket
 
-    fds = array.array("i")
     with socket.socket(fileno=control) as sock:
         # A worker's sockets do not wait: gevent has made them so.
         sock.setblocking(True)
-        data, beside, _, _ = sock.recvmsg(100, socket.CMSG_SPACE(fds.itemsize), socket.MSG_CMSG_CLOEXEC)
-    for _, _, value in beside:
-        fds.frombytes(value)
+        data, beside, _, _ = sock.recvmsg(100, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+    # After the wait: most are not needed, and this takes time to import.
+    from etherws.workers.datagrams import descriptors
+
+    fds = descriptors(beside)
     user, _, master = data.partition(b" ")
     return (fds[0], int(user), int(master)) if fds else None
 

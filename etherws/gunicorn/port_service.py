@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import socket
-from array import array
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -140,8 +139,7 @@ class PortService:
                 if refusal:
                     sock.sendall(hello.answer(refusal, wait))
                     return
-                table = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [self._table.fd]))]
-                sock.sendmsg([hello.answer()], table)
+                socket.send_fds(sock, [hello.answer()], [self._table.fd])
             except OSError:
                 # It has ended, or says nothing.
                 return
@@ -152,8 +150,9 @@ class PortService:
             stack.pop_all()
             link = self._server.attach(sock, peer.pid)
             self._processes[link] = pidfd
-            self._watch_end(link)
+            link.ended.wait()
             del self._processes[link]
+            self._changed.set()
 
     def _check(self, data: bytes, peer: Peer, master: int) -> tuple[str, float]:
         """Why this worker, which `master` has started, cannot have ports, if so, and how long it may ask again. Raises
@@ -226,12 +225,6 @@ class PortService:
         """Whether a master still listens there. One that stops closes its sockets first, and then ends its workers."""
         wanted = {f"socket:[{inode}]" for inode in sockets}
         return any(wanted & set(_files(pid)) for pid in self._masters)
-
-    def _watch_end(self, link: WorkerLink) -> None:
-        """Look at the state again when this worker has ended."""
-        while self._server is not None and link in self._server.workers:
-            gevent.sleep(0.1)
-        self._changed.set()
 
     def _hung(self, link: WorkerLink, why: str) -> None:
         """Kill a worker that does not do what it should. gunicorn starts another one."""

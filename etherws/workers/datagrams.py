@@ -12,7 +12,7 @@ import errno
 import os
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import gevent
 from gevent.monkey import get_original
@@ -65,14 +65,11 @@ class Datagrams:
             except BlockingIOError:
                 continue
             break
-        fds = array.array("i")
-        for level, kind, value in beside:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                fds.frombytes(value[: len(value) - len(value) % fds.itemsize])
+        fds = descriptors(beside)
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             close_all(fds)
             raise ChannelError("it sent a message that is too long")
-        return data, list(fds)
+        return data, fds
 
     def peer_is_gone(self) -> bool:
         """Whether the peer has closed its end, or has ended."""
@@ -114,11 +111,21 @@ class Datagrams:
             self._writable.stop()
 
 
+def descriptors(beside: Iterable[tuple[int, int, bytes]]) -> list[int]:
+    """Those that came beside a message, of what recvmsg() returned. Python's recv_fds() does not pass on its flags, so
+    programs that are started would inherit them."""
+    fds = array.array("i")
+    for level, kind, value in beside:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(value[: len(value) - len(value) % fds.itemsize])
+    return list(fds)
+
+
 #: What sending says when the peer has ended.
 ENDED = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN)
 
 
-def close_all(fds: Sequence[int] | array.array[int]) -> None:
+def close_all(fds: Iterable[int]) -> None:
     """Close these descriptors."""
     for fd in fds:
         os.close(fd)

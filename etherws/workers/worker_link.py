@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import gevent
+from gevent.event import Event
 
 from etherws.errors import ChannelError, ClientGone, DeviceError, EtherwsError, NoPort, printable
 from etherws.server.port import Port, State
@@ -81,6 +82,8 @@ class WorkerLink:
         self._parked: OrderedDict[int, Lease] = OrderedDict()
         self._numbers = 0
         self._greeted = self._hung = False
+        #: Set when it has ended, and its ports are about to be parked.
+        self.ended = Event()
         self.channel = Channel(sock)
         self.channel.start(self._serve, self._told, self._is_hung, self._ended)
 
@@ -109,6 +112,7 @@ class WorkerLink:
     def _ended(self) -> None:
         self._server.ended(self)
         self.leases.clear()
+        self.ended.set()
 
     def _serve(self, verb: str, message: Message, request: Request) -> Answer:
         """Answer a call."""
