@@ -200,21 +200,17 @@ def client(
     if any(each.sends_secrets_in_clear for each in servers):
         _tell("warning: without TLS anyone on the path can read the password or token; use wss://", err=True)
 
-    store, waits = process_image.this().store, wait is not None and not process_image.this().before
+    store, waits = process_image.this().store, not process_image.this().before
     needs = packet_sockets.CLIENT_NEEDS
     keeps = Privileges(run_as, files_read(), packet_sockets=needs, pidfile=options["pidfile"])
 
     def run(ready: daemon.Ready, stop: Any) -> None:
         nonlocal waits
-        if wait is None or not waits:
-            connection = reconnect.Client(servers, settings, retry, store=store)
-            connection.run(ready, stop, keeps.give_up, keeps.reload)
-        else:
-            start = Start(ready, wait)
-            # Nobody waits for a further image.
-            waits = False
-            connection = reconnect.Client(servers, settings, retry, start.failed, store=store)
-            connection.run(start.connected, stop, keeps.give_up, keeps.reload)
+        # Nobody waits for a further image.
+        start = Start(ready, wait) if wait is not None and waits else None
+        waits = False
+        connection = reconnect.Client(servers, settings, retry, start.failed if start else None, store=store)
+        connection.run(start.connected if start else ready, stop, keeps.give_up, keeps.reload)
 
     _run(run, kept_port.check, **options)
 

@@ -76,7 +76,7 @@ class LocalEnd:
     def sink(self) -> Tap | FilteredSink:
         """Where a new session puts what comes from the far LAN."""
         self._dropped = Counter[str]()
-        self.tap.unconnected_since = None
+        self.tap.stop_carrier_timeout()
         self._keep()
         return self._far_lan.sink(self.tap)
 

@@ -202,12 +202,11 @@ class PortMaker:
         try:
             if (index := tap.locate()) and origin.mtu and origin.mtu != state.mtu:
                 interfaces.set_mtu(index, origin.mtu)
-            if index and origin.bridge and origin.bridge != state.bridge:
-                log.warning("%s joins %s, the bridge that is named for it now", tap.name, origin.bridge)
+            if index and origin.bridge:
                 self._make_once(origin.bridge)
-                interfaces.join(index, origin.bridge, isolated=rules_of(state.profile).isolated)
-            elif index and origin.bridge:
-                self._make_once(origin.bridge)
+                if origin.bridge != state.bridge:
+                    log.warning("%s joins %s, the bridge that is named for it now", tap.name, origin.bridge)
+                    interfaces.join(index, origin.bridge, isolated=rules_of(state.profile).isolated)
             port = self._port(tap, origin, self._bridge_before(state, origin))
         except DeviceError as exc:
             if is_first:
