@@ -44,7 +44,7 @@ class Handover:
         """`stop` has the service return."""
         self.image = image
         self._stop, self._background = stop, background
-        #: Whether the start is over, for whoever waits for it.
+        #: Whether the start is over, and its caller knows the result.
         self.started = False
         self._command: list[str] | None = None
         self._rehearsing = False

@@ -53,7 +53,7 @@ def take_over(kept: Sequence[KeptFilter]) -> list[PortFilter]:
             # It is gone since it was looked at.
             continue
         one.filter.settings.isolated = one.rules.isolated
-        # In another network namespace nothing is in force. Whoever gets the port finds out what can be.
+        # In another network namespace nothing is in force. Its next client finds out what can be.
         if name:
             one.filter.name, one.filter.needed = name, one.rules
             one.filter.applied, one.filter.state = Applied(name, one.rules), FilterState.OUTDATED

@@ -1,9 +1,9 @@
 """Ethernet addresses that stay: the same after each restart, and another one on each machine and for each link.
 
-The kernel gives a new TAP a random address. Whoever had talked to the one before would go on sending there for half a
-minute. So an address is made of what tells this machine and this link from others; the first interface's is kept in a
-file as well, so that it stays when a card is added. The file says on which machine it was made: a cloned machine makes
-its own. Read next: machine.py, state_folder.py; tunnel/interface.py, which asks for addresses.
+The kernel gives a new TAP a random address. A machine that had talked to the one before would go on sending there for
+half a minute. So an address is made of what tells this machine and this link from others; the first interface's is kept
+in a file as well, so that it stays when a card is added. The file says on which machine it was made: a cloned machine
+makes its own. Read next: machine.py, state_folder.py; tunnel/interface.py, which asks for addresses.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class MadeBridges:
         with device_errors(f"make the bridge {name}", {}):
             if links.find(name) is not None:
                 return False
-        # The same as before: whoever talks to this machine by the bridge does not notice.
+        # The same as before: others on the LAN that talk to this machine by the bridge do not notice.
         address = self._address(name) if self._address else None
         number = interfaces.make_bridge(name, autoconfigure=autoconfigure, address=address)
         if number is not None:

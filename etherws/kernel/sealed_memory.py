@@ -1,7 +1,7 @@
 """Memory that processes share by a descriptor, and whose size nobody can change: a sealed memfd.
 
-To touch a page that was cut off from a mapping would end a process by SIGBUS. So whoever maps or reads memory that
-another process has made asks is_sealed() before. What is in it is the caller's business: state_file.py, for example.
+To touch a page that was cut off from a mapping would end a process by SIGBUS. So a process that maps or reads
+memory of another one asks is_sealed() before. What is in it is the caller's business: state_file.py, for example.
 
 Pure, but for the file itself. Sources: memfd_create(2), fcntl(2), "File Sealing".
 """

@@ -35,7 +35,7 @@ class StateFolder:
         """`path` is absolute; empty for no folder, None for the usual one. It is made when there is something to
         keep."""
         self.path = default(environ, os.geteuid()) if path is None else path
-        # Whoever has named it wants to know.
+        # The user who has named it wants to know.
         self._level = logging.INFO if path is None else logging.WARNING
         #: Names of files that a newer version has made.
         self._newer: set[str] = set()

@@ -42,7 +42,7 @@ QUIET = 60.0
 LOOK = 0.002
 
 #: Looks after which the connection is taken all the same: if the others have taken nothing meanwhile, or even if they
-#: take one after another. So nobody waits for more than 10 or 50 ms, whoever hangs or is flooded.
+#: take one after another. So no connection waits for more than 10 or 50 ms, also if another worker hangs or is flooded.
 LOOKS_IN_VAIN, LOOKS = 5, 25
 
 #: What the kernel says then (accept(2)).

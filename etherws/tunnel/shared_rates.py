@@ -1,7 +1,7 @@
 """What an owner's connections in several processes share: until when its rate has been waited for.
 
-A memfd has a slot of 8 bytes for each owner with a rate. The port process says which owner has which
-slot; whoever carries frames has a SharedPacer on it. No charge is lost: a slot is changed under a record lock of its
+A memfd has a slot of 8 bytes for each owner with a rate. The port process says which owner has which slot; the
+process that carries the frames has a SharedPacer on it. No charge is lost: a slot is changed under a record lock of its
 own, and nobody waits for that: who finds it locked charges later. Read next: rate_limit.py, which has the arithmetic.
 
 Source: fcntl(2), "Advisory record locking"; the locks of a process end with it.
@@ -44,7 +44,7 @@ class Rates:
 
     def __init__(self, fd: int | None = None) -> None:
         """Make the memory or, with `fd`, use what another process has made. Raises OSError, ValueError if `fd` is no
-        such memory; it is still open then. Whoever makes this closes it."""
+        such memory; it is still open then. Who makes this closes it."""
         if fd is None:
             fd = sealed_memory.make("etherws-rates", SLOTS * _PAID.size)
         elif not sealed_memory.is_sealed(fd, SLOTS * _PAID.size):

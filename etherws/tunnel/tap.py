@@ -123,7 +123,7 @@ class Tap:
         self._carrier_timer: gevent.Greenlet[..., None] | None = None
 
     def fileno(self) -> int:
-        """Its descriptor, for whoever hands it to another process."""
+        """Its descriptor, to be given to another process."""
         return self._fd
 
     def alive(self) -> bool:

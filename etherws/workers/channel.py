@@ -254,7 +254,7 @@ class Channel:
 
 
 def _give_late(pending: _Pending, answer: Answer) -> None:
-    """To whoever gave up the wait: an answer that came all the same."""
+    """Give the caller, who waits no longer, an answer that came all the same."""
     assert pending.late is not None
     try:
         pending.late(answer)
