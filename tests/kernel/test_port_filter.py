@@ -299,6 +299,27 @@ def test_an_interface_that_is_renamed_meanwhile_gets_no_rules(lan: Host, monkeyp
         assert not tables(lan)
 
 
+def test_an_interface_that_is_moved_away_meanwhile_gets_no_rules_for_that_reason(lan: Host) -> None:
+    class Moved:
+        """A TAP that is moved to another network namespace after its name was asked for."""
+
+        name = "port"
+
+        def __init__(self, index: int) -> None:
+            self.places = [index]
+
+        def locate(self) -> int | None:
+            return self.places.pop() if self.places else None
+
+    with lan.namespace.inside():
+        port = PortFilter(index := index_of(lan, "port"), device := Moved(index))
+        port.need(Rules(macs=1, macs_required=True))
+        device.places = [index]
+        with pytest.raises(DeviceError, match="port is in another network namespace, where the rules"):
+            port.arm()
+        assert not tables(lan)
+
+
 def test_a_change_that_has_begun_ends_before_the_next(lan: Host) -> None:
     with lan.namespace.inside(), gevent.Timeout(PATIENCE):
         port = PortFilter(index_of(lan, "port"))
