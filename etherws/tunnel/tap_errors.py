@@ -75,10 +75,15 @@ def _may_open() -> bool:
 def _user_of(name: str) -> str:
     """The process that has the TAP open, as "NAME (process 42)"; empty if it cannot be found."""
     wanted = f"\niff:\t{name}\n"
+    own = "/proc/thread-self/ns/net"
     for path in islice(Path("/proc").glob("[0-9]*/fd/*"), _LOOKS_MAX):
         # Processes end, and not all may be looked at.
         with contextlib.suppress(OSError, ValueError):
-            if os.readlink(path) == DEVICE and wanted in (path.parents[1] / "fdinfo" / path.name).read_text():
-                command = (path.parents[1] / "comm").read_text(errors="replace").strip()
-                return f"{command if command.isprintable() else 'another'} (process {path.parts[2]})"
+            process = path.parents[1]
+            if os.readlink(path) != DEVICE or wanted not in (process / "fdinfo" / path.name).read_text():
+                continue
+            # Each network namespace may have a TAP of that name.
+            if any(os.path.samefile(own, namespace) for namespace in process.glob("task/*/ns/net")):
+                command = (process / "comm").read_text(errors="replace").strip()
+                return f"{command if command.isprintable() else 'another'} (process {process.name})"
     return ""

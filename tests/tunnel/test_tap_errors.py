@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 
 import pytest
 
@@ -19,6 +20,18 @@ def test_who_has_the_tap_is_named(host: Host) -> None:
         Tap("mine")
     assert str(caught.value).startswith("cannot create mine: Device or resource busy; ")
     assert f" (process {os.getpid()}) has it; stop that, or choose another name by --device" in str(caught.value)
+
+
+def test_one_of_the_same_name_in_another_network_namespace_has_another_user(hosts: tuple[Host, Host]) -> None:
+    code = (
+        "import time; from etherws.tunnel.tap import Tap; tap = Tap('alike'); print('open', flush=True); time.sleep(60)"
+    )
+    holder = hosts[0].run(sys.executable, "-c", code)
+    holder.says("open")
+    with hosts[0].namespace.inside():
+        assert tap_errors._user_of("alike").endswith(f"(process {holder.pid})")
+    with hosts[1].namespace.inside():
+        assert tap_errors._user_of("alike") == ""
 
 
 def test_a_tun_is_no_tap(monkeypatch: pytest.MonkeyPatch) -> None:
