@@ -74,8 +74,11 @@ class OwnFrames:
 
     def close(self) -> None:
         """Watch no longer."""
-        self._greenlet.kill()
-        packet_sockets.give_back(self._socket)
+        try:
+            self._greenlet.kill()
+        finally:
+            # Who waits here may be ended meanwhile.
+            packet_sockets.give_back(self._socket)
 
     def _watch(self) -> None:
         """Look at what comes, without end: until the interface is gone."""

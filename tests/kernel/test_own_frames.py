@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Iterator
 
 import gevent
 import pytest
 
+from etherws.kernel import packet_sockets
 from etherws.kernel.loops import MOVES, QUIET
 from etherws.kernel.own_frames import OwnFrames
 from tests.lab.hosts import PATIENCE, Host
@@ -90,3 +92,20 @@ def test_a_bridge_that_is_gone_is_an_error_and_no_end(
         gevent.sleep(0.01)
     with pytest.raises(OSError, match="No such device"):
         OwnFrames(99_999, "02:ee:00:00:00:09", lambda *_: None)
+
+
+def test_the_socket_is_given_back_though_who_closes_is_ended(
+    lan: Host, own: OwnFrames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back: list[socket.socket] = []
+
+    def ended() -> None:
+        raise gevent.GreenletExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packet_sockets, "give_back", given_back.append)
+        # To wait for the greenlet that watches is where it can be ended.
+        patch.setattr(own._greenlet, "kill", ended)
+        with pytest.raises(gevent.GreenletExit):
+            own.close()
+    assert given_back == [own._socket]
