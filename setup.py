@@ -27,6 +27,7 @@ setup(
         "cryptography>=42",
         "gevent>=24.10.1",
         "gevent-websocket>=0.10.1",
+        "prometheus-client>=0.20",
         "pyopenssl>=24.1",
         "pyroute2>=0.9.1",
         "python-pytun>=2.4.1",

@@ -20,6 +20,7 @@ those below.
     +-- ProxyError             what a trusted reverse proxy says about its client cannot be used
     +-- ConnectError           the client's attempt to reach the server failed
     |   +-- NotAdmitted        the server refused the client's credentials
+    +-- NoSuchClient           nobody has the name that an operator has given
     +-- DaemonError            the process cannot go on in the background
     +-- DemoError              a step of the demo failed
     +-- Refused                the opening handshake is refused, with an HTTP status
@@ -142,6 +143,10 @@ class NotAdmitted(ConnectError):
 
     #: EX_NOPERM of sysexits.h.
     exit_status = 77
+
+
+class NoSuchClient(EtherwsError):
+    """No session, and no port that is kept, is of the client that was named."""
 
 
 class DaemonError(EtherwsError):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
+from types import MappingProxyType
 from typing import Any
 
 import gevent
@@ -44,8 +45,10 @@ class LogLimit:
         self._log, self._clock, self._later = log, clock, later
         self._kinds: dict[str, _Kind] = {}
 
-    def log(self, level: int, kind: str, message: str, *args: Any) -> None:
-        """Log `message` with `args` as logging.Logger.log() does, or only count it.
+    def log(
+        self, level: int, kind: str, message: str, *args: Any, extra: Mapping[str, object] = MappingProxyType({})
+    ) -> None:
+        """Log `message` with `args` and `extra` as logging.Logger.log() does, or only count it.
 
         `kind` is a name from our code, such as "foreign origin". It must not hold a peer's words or address: then a
         peer could make up kinds.
@@ -57,7 +60,7 @@ class LogLimit:
         if found.may_pass(now):
             if left_out := found.take_left_out():
                 message, args = "%s (%d more like it were left out)", (_text(message, args), left_out)
-            self._log.log(level, message, *args)
+            self._log.log(level, message, *args, extra=dict(extra))
             return
         # The text and not the arguments: those may be errors, whose tracebacks would keep what they saw alive.
         found.last = _text(message, args)
