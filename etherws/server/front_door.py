@@ -24,7 +24,7 @@ import gevent
 from gevent.socket import socket as GeventSocket
 
 from etherws.access.client_certificates import ClientCertificate
-from etherws.addresses import Networks, peer, source_key
+from etherws.addresses import UNIX, Networks, peer, source_key
 from etherws.errors import ClientGone, ProxyError
 from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
@@ -64,6 +64,8 @@ class Admitted:
     address: Address
     #: The client's verified certificate; None if it showed none.
     certificate: ClientCertificate | None = None
+    #: The trusted proxy whose PROXY header named the client, if one did: its address, or UNIX.
+    proxy: str = ""
 
 
 class FrontDoor:
@@ -93,7 +95,8 @@ class FrontDoor:
             if secured is None:
                 return
             stream, certificate = secured
-            speak_http(Admitted(stream, visitor, client, certificate))
+            proxy = "" if client is address else peer(address) or UNIX
+            speak_http(Admitted(stream, visitor, client, certificate, proxy))
         except ClientGone:
             pass
         finally:

@@ -18,6 +18,7 @@ from geventwebsocket.handler import WebSocketHandler
 
 from etherws.access.certificates import CERTIFICATE
 from etherws.errors import ClientGone
+from etherws.server.forwarded import PROXY
 from etherws.server.front_door import Admitted
 from etherws.server.visitor import Visitor
 from etherws.settings import HTTP_TOKEN
@@ -61,10 +62,12 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         super().__init__(self._admitted.stream, address, server, rfile)
 
     def get_environ(self) -> Any:
-        """As gevent's, with the client's certificate if it showed one."""
+        """As gevent's, with the client's certificate if it showed one, and the proxy that named the client."""
         environ = super().get_environ()
         if self._admitted.certificate:
             environ[CERTIFICATE] = self._admitted.certificate
+        if self._admitted.proxy:
+            environ[PROXY] = self._admitted.proxy
         return environ
 
     def run_application(self) -> None:

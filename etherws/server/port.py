@@ -19,7 +19,7 @@ from gevent.event import Event
 
 from etherws.access.policy import Profile
 from etherws.addresses import source_key
-from etherws.errors import DeviceError, NoPort, printable
+from etherws.errors import DeviceError, EtherwsError, NoPort, printable
 from etherws.kernel.port_filter import PortFilter
 from etherws.kernel.rules import Rules
 from etherws.server.owners import Owner

@@ -84,7 +84,7 @@ class Review:
     def session_on(self, port: PortApi) -> Session | None:
         """The session on a port; None if there is none."""
         guest = self._guests.get(port)
-        return guest and guest.session
+        return guest.session if guest else None
 
     def stop(self) -> None:
         """Look no more."""
