@@ -161,7 +161,7 @@ def client_of(message: Mapping[str, Any]) -> ClientKey:
     address = text(message, "address")
     if not _is_address(address):
         raise ChannelError("'address' is none")
-    proxy = text(message, "proxy", ADDRESS_MAX)
+    proxy = text({"proxy": "", **message}, "proxy", ADDRESS_MAX)
     return ClientKey(optional_text(message, "identity"), optional_text(message, "resume"), address, proxy)
 
 
