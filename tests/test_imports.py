@@ -96,7 +96,7 @@ PURE = {
     ),
     *("workers/balance", "workers/start_message"),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
-    "tunnel/shared_rates",
+    *("tunnel/shared_rates", "tunnel/delays", "tunnel/history"),
 }
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}

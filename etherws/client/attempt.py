@@ -177,6 +177,7 @@ class RemoteServer:
             early=early,
             name=self.name,
             mtu=tap.mtu if tap else None,
+            agreed=agreed.features,
         )
         return connection, not agreed.doubt
 

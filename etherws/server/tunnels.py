@@ -188,6 +188,7 @@ class Tunnels:
             source=source,
             name=key.label,
             mtu=port.tap.mtu,
+            agreed=agreed.features,
         )
 
     def _note(self, agreed: negotiation.Agreement, client: str, name: str, mtu: int | None) -> None:
