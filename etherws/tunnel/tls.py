@@ -113,6 +113,10 @@ class TlsStream:
         """As ssl.SSLSocket.cipher(): None until both ends have agreed on one."""
         return self._tls.cipher()
 
+    def alpn(self) -> str | None:
+        """The protocol that both ends have agreed on by ALPN (RFC 7301); None if the peer knows no ALPN."""
+        return self._tls.selected_alpn_protocol()
+
     def encode(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
         """The records that carry `buffers`. TLS's own records come first: its answer to a key update (RFC 8446,
         section 4.6.3) goes with the next data."""
