@@ -44,7 +44,7 @@ ROOMS: dict[str, set[str]] = {
         *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),
         *("kernel/port_tables", "kernel/rules", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
         *("kernel/link_claim", "kernel/loop_watch", "kernel/store", "kernel/state_file", "kernel/interfaces"),
-        *("small_files", "features", "counters", "events"),
+        *("kernel/behind_port", "small_files", "features", "counters", "events"),
         "access/certificate_facts",
     },
     "server": {
@@ -56,7 +56,10 @@ ROOMS: dict[str, set[str]] = {
         *("monitoring", "reloadable", "tunnel/scheduling", "server/accepting", "server/front_door", "server/http"),
         *("server/listen", "server/login_queue", "server/taken_port"),
     },
-    "check": {"settings", "addresses", "features", "values", "small_files", "file_names", "counters"},
+    "check": {
+        *("client", "kernel", "access", "tunnel", "settings", "addresses", "close_codes", "features", "values"),
+        *("small_files", "file_names", "counters"),
+    },
     "gunicorn": {"workers", "server", "settings", "log_limit", "counters", "events", "observe"},
     "workers": {
         *("server", "tunnel", "kernel", "access", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
@@ -67,7 +70,7 @@ ROOMS: dict[str, set[str]] = {
     "handler": {"server"},
     "cli": {
         *("access", "client", "kernel", "server", "workers", "settings", "log_limit", "small_files", "file_names"),
-        *("values", "observe", "check", "counters", "events"),
+        *("values", "observe", "check", "counters", "events", "addresses"),
     },
     "__main__": {"cli"},
 }
@@ -75,17 +78,8 @@ ROOMS: dict[str, set[str]] = {
 #: Modules that know bytes, settings and small files only: no event loop, no device, no socket.
 PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
-    *(
-        "file_names",
-        "values",
-        "monitoring",
-        "counters",
-        "events",
-        "observe/subject",
-        "observe/access",
-        "observe/status",
-    ),
-    "check/findings",
+    *("file_names", "values", "monitoring", "counters", "events", "check/findings"),
+    *("observe/access", "observe/logins", "observe/status", "observe/subject", "observe/history", "observe/page"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("cli/examples", "cli/habits"),
     *(
@@ -97,7 +91,7 @@ PURE = {
         "client/proxy_choice",
     ),
     *("client/answer_text", "client/network_errors", "client/refusals", "client/uris", "client/failures"),
-    "client/upgrade",
+    *("client/link_state", "client/upgrade"),
     *("access/profile_values", "kernel/bridge_members", "kernel/sealed_memory", "server/port_state"),
     *("kernel/bridge_warnings", "kernel/learned", "kernel/link_changes", "kernel/loops", "kernel/membership"),
     *("kernel/netlink", "kernel/network_changes", "kernel/known_links", "kernel/rule_changes"),
@@ -111,7 +105,7 @@ PURE = {
     ),
     *("workers/balance", "workers/start_message"),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
-    "tunnel/shared_rates",
+    *("tunnel/shared_rates", "tunnel/delays", "tunnel/history"),
 }
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}
@@ -121,6 +115,8 @@ DOORS = {
     "pytun": {"tunnel/tap_device"},
     "click": {
         "cli/admin",
+        "cli/check",
+        "cli/check_options",
         "cli/commands",
         "cli/demo",
         "cli/file_options",
@@ -130,6 +126,7 @@ DOORS = {
         "cli/sections",
         "cli/stage",
         "cli/user_option",
+        "cli/way",
     },
     "pyroute2": {
         "kernel/bridge_use",

@@ -15,11 +15,12 @@ from urllib.parse import parse_qs
 
 from etherws.counters import Values
 from etherws.errors import ClientGone, NoSuchClient, Refused
-from etherws.observe import metrics, orders, page, status, stream
+from etherws.observe import metrics, orders, page, status
 from etherws.observe.access import LOGIN, READING, Access, Environ, Headers
 from etherws.observe.events import Events
+from etherws.observe.pieces import in_pieces
+from etherws.observe.stream import LivePage
 from etherws.observe.subject import Subject
-from etherws.observe.turns import in_turns
 from etherws.server.http import PRESENCE
 
 StartResponse = Callable[[str, Headers], object]
@@ -65,9 +66,11 @@ class Streams:
 class Monitor:
     """Shows a subject at one door."""
 
-    def __init__(self, subject: Subject, events: Events, access: Access, streams: Streams | None = None) -> None:
-        """`streams` is shared by the doors of a process."""
-        self._subject, self._events, self._access = subject, events, access
+    def __init__(
+        self, subject: Subject, events: Events, access: Access, live: LivePage, streams: Streams | None = None
+    ) -> None:
+        """`live` and `streams` are shared by the doors of a process."""
+        self._subject, self._events, self._access, self._live = subject, events, access, live
         self._streams = streams or Streams()
         self._reads: dict[str, Callable[[Environ], Answer]] = {
             "/healthz": lambda _: Answer(TEXT, b"ok\n"),
@@ -102,7 +105,7 @@ class Monitor:
         if environ["REQUEST_METHOD"] == "HEAD":
             # A generator that has not begun has nothing to end.
             return iter(())
-        return self._endless(environ, body) if answer.endless else in_turns(body)
+        return self._endless(environ, body) if answer.endless else in_pieces(body)
 
     def _answer(self, environ: Environ) -> Answer:
         """The answer to a request that may be asked. Raises Refused, NoSuchClient."""
@@ -118,8 +121,7 @@ class Monitor:
             if read:
                 return read(environ)
             if found := page.asset(path):
-                type_, data, headers = found
-                return Answer(type_, data, headers)
+                return _file(environ, *found)
         allowed = [*(("GET", "HEAD") if read else ()), *(("POST",) if order or path == "/page" else ())]
         if allowed:
             text = f"{path} takes {' and '.join(allowed)}"
@@ -145,12 +147,12 @@ class Monitor:
 
     def _stream(self, environ: Environ) -> Answer:
         last = str(_number(environ.get("HTTP_LAST_EVENT_ID") or "0", "Last-Event-ID") or "")
-        return Answer(STREAM, stream.stream(self._subject, self._events, last), endless=True)
+        return Answer(STREAM, self._live.stream(last), endless=True)
 
     def _history(self, environ: Environ) -> Answer:
         index = _query(environ).get("index")
         number = None if index is None else _number(index, "index")
-        return Answer(JSON, _json(stream.history(self._subject, number)))
+        return Answer(JSON, _json(self._live.history(number)))
 
     def _log_in(self, environ: Environ) -> Answer:
         if environ["REQUEST_METHOD"] == "HEAD":
@@ -176,8 +178,19 @@ class Monitor:
             self._streams.count -= 1
 
 
+def _file(environ: Environ, type: str, data: bytes, headers: Headers) -> Answer:
+    """A file of the page, unless the browser has it already."""
+    if (tag := dict(headers).get("ETag")) and environ.get("HTTP_IF_NONE_MATCH") == tag:
+        return Answer(type, iter(()), headers, "304 Not Modified")
+    return Answer(type, data, headers)
+
+
 def _refusal(environ: Environ, refused: Refused) -> Answer:
     """What is said instead: a line of text to a person, JSON to a program that has asked for it."""
+    asks = refused.status.startswith("401") and "text/html" in environ.get("HTTP_ACCEPT", "")
+    if asks and (found := page.asset("login")):
+        type_, data, headers = found
+        return Answer(type_, data, [*headers, *refused.headers], refused.status)
     if environ["REQUEST_METHOD"] == "POST" or environ.get("PATH_INFO") in ("/status", "/events", "/history"):
         return Answer(JSON, _json({"error": str(refused)}), refused.headers, refused.status)
     return Answer(TEXT, f"{refused}\n".encode(), refused.headers, refused.status)
@@ -213,7 +226,7 @@ def _sent_events(events: Events, number: int) -> Iterator[bytes]:
     # So the client knows at once that it is heard.
     yield b":\n\n"
     for found in events.batches(number):
-        yield b"".join(in_turns(map(_sent_event, found))) or b":\n\n"
+        yield b"".join(in_pieces(map(_sent_event, found))) or b":\n\n"
 
 
 def _sent_event(values: Values) -> bytes:

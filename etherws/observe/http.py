@@ -27,7 +27,7 @@ from etherws.settings import ServerSettings
 #: Connections at once, in all and of one address that is not this machine's. A page takes two, and a browser opens six.
 CONNECTIONS_MAX, OF_ADDRESS_MAX = 64, 8
 
-#: Seconds within which a reader must take what is sent to it at once (turns.py, PIECE).
+#: Seconds within which a reader must take what is sent to it at once (pieces.py, PIECE).
 SEND_TIMEOUT = 10.0
 
 _TOO_MANY = (

@@ -22,6 +22,7 @@ from etherws.observe.control_socket import ControlSocket, usual_path
 from etherws.observe.events import Events
 from etherws.observe.http import Server
 from etherws.observe.logins import Logins, read_tokens
+from etherws.observe.stream import LivePage
 from etherws.observe.subject import Subject
 from etherws.reloadable import Reloadable
 from etherws.server.listen import listen_on, listen_on_all
@@ -51,6 +52,7 @@ class Observation:
         self._role, self._device, self._owner = role, device, owner
         self._control: ControlSocket | None = None
         self._monitor: GeventSocket | None = None
+        self._live = LivePage(subject, events)
         self._servers: list[Server] = []
 
     @property
@@ -84,6 +86,9 @@ class Observation:
 
     def start(self) -> None:
         """Answer from now on. Raises CredentialsError."""
+        if self._control is None and self._monitor is None:
+            return
+        self._live.start()
         streams = Streams()
         monitor: Access | None = None
         if self._monitor is not None:
@@ -91,11 +96,11 @@ class Observation:
             tokens = Reloadable(lambda: read_tokens(file), [file]) if file else None
             host, port = listen_address("--monitor", self._settings.monitor or "")[0], self._monitor.getsockname()[1]
             monitor = MonitorAccess(self.address, [host], Logins(f"etherws-{port}", tokens))
-            self._serve(self._monitor, Monitor(self._subject, self._events, monitor, streams))
+            self._serve(self._monitor, Monitor(self._subject, self._events, monitor, self._live, streams))
             if warning := _exposure(self._monitor):
                 log.warning("%s", warning)
         if self._control is not None:
-            application = Monitor(self._subject, self._events, ControlAccess(monitor), streams)
+            application = Monitor(self._subject, self._events, ControlAccess(monitor), self._live, streams)
             self._serve(self._control.listener, application)
 
     def close(self) -> None:
@@ -106,6 +111,7 @@ class Observation:
             self._control.close()
         if self._monitor is not None:
             self._monitor.close()
+        self._live.close()
         for server in self._servers:
             server.stop(timeout=STOP_TIMEOUT)
         self._servers, self._control, self._monitor = [], None, None

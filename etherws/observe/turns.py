@@ -1,36 +1,39 @@
-"""Answers in turns: each is a moment of low-priority work, so that frames of all sessions go on between two of them.
+"""A walk over many sessions that keeps nobody waiting: it pauses each time it has run for a millisecond.
 
-Read next: tunnel/scheduling.py, which gives the turns.
+What it pauses is its own greenlet alone. Read next: stream.py, which walks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
+from typing import TypeVar
 
-from etherws.tunnel.scheduling import LOW_PRIORITY_TURN_SECONDS, low_priority
+import gevent
 
-#: The source of this work. No address and no name of a client is written so.
-SOURCE = "monitor()"
+#: Seconds for which a walk may go on before all who are ready get their turn. A frame waits this much longer at most.
+TURN_SECONDS = 0.001
 
-#: Bytes that are sent at once: what a UNIX socket has room for, so that few pieces wait for their reader.
-PIECE = 64 * 1024
+#: Seconds of a pause. Any time but 0 has the event loop poll: gevent.sleep(0) would run only greenlets that are due
+#: already, and frames that have come would wait.
+PAUSE_SECONDS = 1e-6
+
+T = TypeVar("T")
 
 
-def in_turns(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The same bytes in larger pieces, each made in a turn of its own."""
-    ended = False
-    while not ended:
-        found: list[bytes] = []
-        size = 0
-        with low_priority.turn(SOURCE):
-            end = monotonic() + LOW_PRIORITY_TURN_SECONDS
-            while size < PIECE and monotonic() < end:
-                piece = next(pieces, None)
-                if piece is None:
-                    ended = True
-                    break
-                found.append(piece)
-                size += len(piece)
-        if found:
-            yield b"".join(found)
+def pause() -> None:
+    """Let the event loop poll once, so that all who are ready go on."""
+    gevent.sleep(PAUSE_SECONDS)
+
+
+def in_turns(
+    items: Iterable[T], *, clock: Callable[[], float] = monotonic, wait: Callable[[], None] = pause
+) -> Iterator[T]:
+    """Yield each of the items, and wait() between two of them whenever the time since the last wait, what the caller
+    did with them included, is over TURN_SECONDS."""
+    began = clock()
+    for item in items:
+        yield item
+        if clock() - began >= TURN_SECONDS:
+            wait()
+            began = clock()
