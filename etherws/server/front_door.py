@@ -106,7 +106,7 @@ class FrontDoor:
     def _source(self, address: str) -> str:
         """The key that connections of `address` are counted by. Empty for those of this machine and of trusted proxies:
         each of these brings many clients, who share a key until HTTP tells more."""
-        source = _remote_source(address) if address else ""
+        source = remote_source(address)
         return "" if not source or address in self._trusted else source
 
     def _read_proxy_header(self, sock: GeventSocket, address: Address, visitor: Visitor) -> Address | None:
@@ -149,7 +149,7 @@ class FrontDoor:
                 if getattr(exc, "reason", None) == "HTTP_REQUEST":
                     # OpenSSL sends no alert then. These bytes fit into the new connection's buffer.
                     sock.send(_WANTS_TLS)
-                _let_alert_arrive(sock)
+                let_rest_arrive(sock)
             return None
         visitor.begin_step()
         subject = stream.getpeercert()
@@ -157,14 +157,14 @@ class FrontDoor:
 
 
 @lru_cache(MAX_WAITING)
-def _remote_source(address: str) -> str:
-    """The source key of an address; empty for an address of this machine."""
-    return "" if ipaddress.ip_address(address.partition("%")[0]).is_loopback else source_key(address)
+def remote_source(address: str) -> str:
+    """The source key of an address; empty for an address of this machine, and for the empty one of a UNIX socket."""
+    return "" if not address or ipaddress.ip_address(address.partition("%")[0]).is_loopback else source_key(address)
 
 
-def _let_alert_arrive(sock: GeventSocket) -> None:
-    """End the connection so that the TLS alert, which was sent last, arrives. To close a socket with unread bytes sends
-    a RST, and the client's kernel may then drop the alert."""
+def let_rest_arrive(sock: GeventSocket) -> None:
+    """End the connection so that what was sent last, such as a TLS alert, arrives. To close a socket with unread bytes
+    sends a RST, and the client's kernel may then drop what it has not read."""
     with contextlib.suppress(OSError), gevent.Timeout(DRAIN_TIMEOUT, TimeoutError()):
         sock.shutdown(socket.SHUT_WR)
         for _ in range(DRAIN_READS):
