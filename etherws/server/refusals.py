@@ -35,6 +35,10 @@ class Refusals:
         """How many were refused so far, by reason."""
         return dict(self._counts)
 
+    def count(self, kind: str) -> None:
+        """Count one more, by a reason that is a few words of ours."""
+        self._counts[kind if kind in self._counts or len(self._counts) < REASONS_MAX else OTHER] += 1
+
     def note(self, refusal: Refused, address: str, identity: str | None = None) -> str:
         """Count and log a refusal; return its number, for the answer. `address` is the client's, and `identity` its
         name, as far as that is known."""
@@ -54,8 +58,7 @@ class Refusals:
     ) -> str:
         """As note(), for a connection that ends before HTTP. `kind` is what it is counted by, and `text` what the log
         says of the client, such as "was refused: …"."""
-        kind = kind if kind in self._counts or len(self._counts) < REASONS_MAX else OTHER
-        self._counts[kind] += 1
+        self.count(kind)
         number = os.urandom(4).hex()
         self._limit.log(
             level,

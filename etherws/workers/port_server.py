@@ -66,6 +66,11 @@ class PortServer:
         for link in self.workers:
             link.channel.tell("stop", {"handing_over": handing_over})
 
+    def reload(self) -> None:
+        """Have all workers read their files again."""
+        for link in self.workers:
+            link.channel.tell("reload", {})
+
     def close(self) -> None:
         """Serve nobody any more."""
         for link in list(self.workers):

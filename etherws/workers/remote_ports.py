@@ -72,6 +72,8 @@ class RemotePorts:
         self._ended = False
         #: What the other process may ask of this one; None as long as there is nothing to tell.
         self.shown: Shown | None = None
+        #: Called when this process is to read its files again.
+        self.on_reload: Callable[[], object] = lambda: None
         self._channel = Channel(sock)
         self._channel.start(self._serve, self._told, self._lost, lambda: self._lost(""))
         try:
@@ -149,6 +151,10 @@ class RemotePorts:
         """As Ports.hand_over(): the other process has them anyway."""
         self.close()
 
+    def offer(self, verb: str, values: Message) -> bool:
+        """Tell the other process what it can do without, if there is room: return whether there was."""
+        return self._channel.offer(verb, values)
+
     def lent(self) -> Mapping[int, RemotePort]:
         """The ports that this process has now, by number."""
         return self._ports
@@ -196,6 +202,9 @@ class RemotePorts:
             case "failure":
                 if (port := self._port(message)) is not None:
                     port.fail(error_of(message))
+            case "reload":
+                # Not in the greenlet that reads.
+                gevent.spawn(self.on_reload)
             case "stop":
                 self.handing_over = bool(message.get("handing_over"))
                 self._end("the server is stopping")
