@@ -13,7 +13,7 @@ monitor_options = [
     click.Option(
         ["--control"],
         type=WrittenFile(),
-        metavar="PATH",
+        metavar="FILE",
         help="Make the control socket here; '' makes none.  [default: /run/etherws/server-ethws0/control for root,"
         " by role and device]",
     ),
