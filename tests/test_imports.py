@@ -121,6 +121,7 @@ DOORS = {
         "cli/demo",
         "cli/file_options",
         "cli/login",
+        "cli/monitor_options",
         "cli/number_options",
         "cli/options",
         "cli/sections",

@@ -14,7 +14,6 @@ from gevent.socket import socket as GeventSocket
 
 from etherws.addresses import authority
 from etherws.errors import ListenError
-from etherws.file_names import absolute
 from etherws.monitoring import ALL, Monitoring, listen_address
 from etherws.observe.access import Access, ControlAccess, MonitorAccess
 from etherws.observe.application import Monitor, Streams
@@ -69,20 +68,22 @@ class Observation:
         host = host if host not in (ALL, "0.0.0.0") else "127.0.0.1"
         return authority(host if host != "::" else "::1", port)
 
-    def open(self) -> None:
-        """Open the sockets: before privileges go. Raises ListenError if --monitor cannot be listened on, and
-        CredentialsError if its file of tokens cannot be used."""
-        if self._settings.monitor is not None:
-            if self._settings.monitor_token_file:
-                read_tokens(self._settings.monitor_token_file)
-            self._monitor = _listen(self._settings.monitor)
+    def open(self, *, needed: bool = True) -> None:
+        """Open the sockets: before privileges go. Raises ListenError if --monitor cannot be listened on; unless it is
+        `needed`, the log says so instead."""
         path = usual_path(self._role, self._device) if self._settings.control is None else self._settings.control
-        if not path:
-            return
         try:
-            self._control = ControlSocket(absolute("--control", path), self._owner)
+            if path:
+                self._control = ControlSocket(path, self._owner)
         except ListenError as exc:
             log.warning("there is no control socket, and all else goes on: %s", exc)
+        try:
+            if self._settings.monitor is not None:
+                self._monitor = _listen(self._settings.monitor)
+        except ListenError as exc:
+            if needed:
+                raise
+            log.error("%s; all else goes on", exc)
 
     def start(self) -> None:
         """Answer from now on. Raises CredentialsError."""
