@@ -13,7 +13,7 @@ from typing import Protocol
 import gevent
 
 from etherws.counters import Totals
-from etherws.tunnel.history import INTERVAL
+from etherws.tunnel.history import STEP
 from etherws.tunnel.scheduling import low_priority
 
 #: Seconds for which sessions are looked at before others have their turn. One takes 0.02 ms, or 0.2 ms if a thousand
@@ -41,7 +41,7 @@ class Sampled(Protocol):
 class Sampler:
     """Looks at each session that has begun and not ended."""
 
-    def __init__(self, interval: float = INTERVAL, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, interval: float = STEP, clock: Callable[[], float] = monotonic) -> None:
         """Sample each `interval` seconds."""
         self._interval, self._clock = interval, clock
         self._sessions: dict[Sampled, None] = {}
