@@ -111,9 +111,10 @@ class Session:
 
     def close(self, reason: EtherwsError | None = None) -> None:
         """End the connection, in 1.5 s at most. The peer is told the close code for `reason`, and its mistake if it
-        made one."""
+        made one, or what `reason` has to tell it."""
         code = _close_code(reason) if reason else None
-        self._connection.close(code, str(reason) if isinstance(reason, ProtocolError) else "")
+        words = str(reason) if isinstance(reason, ProtocolError) else getattr(reason, "tell", "")
+        self._connection.close(code, words)
 
     def stop(self) -> None:
         """End run(); the peer will be told that this side is going away (1001)."""

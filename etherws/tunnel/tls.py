@@ -117,6 +117,10 @@ class TlsStream:
         """As Stream.tls_version(); None also before both ends have agreed."""
         return tls_version(self._tls)
 
+    def alpn(self) -> str | None:
+        """The protocol that both ends have agreed on by ALPN (RFC 7301); None if the peer knows no ALPN."""
+        return self._tls.selected_alpn_protocol()
+
     def encode(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
         """The records that carry `buffers`. TLS's own records come first: its answer to a key update (RFC 8446,
         section 4.6.3) goes with the next data."""

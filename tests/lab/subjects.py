@@ -99,6 +99,21 @@ class FakeServer:
                 "policy": {"bridge": None, "isolated": False},
             }
 
+    def history(self, index: int) -> Values:
+        number = index - 10
+        if number not in range(self.count) or number in self.gone:
+            raise NoSuchClient(f"no client is on the interface with the index {index}; see 'etherws status'")
+        rate, samples = 80_000.0 * (number % 7 + 1), range(120)
+        return {
+            "step": 5.0,
+            "end": time.time(),
+            "sent": [2 * rate * (1 + sample % 10 / 20) for sample in samples],
+            "received": [rate * (1 + sample % 7 / 20) for sample in samples],
+            "round_trip": [None if sample % 40 == 7 else 0.012 * (number % 9 + 1) for sample in samples],
+            "queue_delay": [0.001 * (sample % 5) for sample in samples],
+            "drops": [number % 4 if sample % 30 == 0 else 0 for sample in samples],
+        }
+
     def not_ready(self) -> str:
         return self.reason
 
