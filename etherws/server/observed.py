@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from time import monotonic
@@ -92,6 +93,7 @@ class ObservedServer:
         """As Subject.overview()."""
         counted = self._inside.count()
         first = self._ports.first.tap
+        states = Counter(port.state for port in self._ports)
         return {
             "schema": 1,
             "role": self.role,
@@ -104,6 +106,7 @@ class ObservedServer:
             "listen": self._about.listen,
             "device": first.present_name(),
             "bridge": self._tables.look([first.index]).get(first.index, _NOTHING).bridge,
+            "ports": {"in_use": states[State.IN_USE], "parked": states[State.PARKED]},
             "workers": counted.workers,
             "refusals": dict(counted.refusals),
             "totals": counted.totals.values(),
