@@ -148,8 +148,8 @@ def _labelled(
 
 
 def _closed(counts: Mapping[str, int], known: Collection[str]) -> dict[str, int]:
-    """The counts of all known keys, and those of unknown ones added up as OTHER. A key is there from the start: Prometheus
-    sees the first one only if there was a 0 before."""
+    """The counts of all known keys, and those of unknown ones added up as OTHER. A known key is there from the start:
+    Prometheus sees the first one only if there was a 0 before."""
     found = dict.fromkeys(known, 0)
     for key, count in counts.items():
         key = _one_of(key, known)
