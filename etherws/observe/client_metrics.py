@@ -14,7 +14,6 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from etherws.counters import Values
 from etherws.errors import printable
-from etherws.observe.turns import in_turns
 
 #: Clients that are shown at most: who scrapes keeps each of their metrics in memory.
 CLIENTS_MAX = 2000
@@ -76,11 +75,13 @@ KINDS = (
 )
 
 
-def families(sessions: Iterable[Values]) -> Iterator[Metric]:
-    """The metrics of these sessions, in parts: those of one name follow each other, and are one metric."""
+def families(sessions: Iterable[Values]) -> Iterator[Metric | None]:
+    """The metrics of these sessions, in parts: those of one name follow each other, and are one metric. None comes for
+    each session that is read, so that others may have their turn."""
     rows: dict[str, tuple[Labels, list[float | None]]] = {}
     left_out = 0
-    for session in in_turns(sessions):
+    for session in sessions:
+        yield None
         if session["wire"] is None:
             # Its worker does not answer. A counter that is 0 now, and large again later, would be a flood.
             continue

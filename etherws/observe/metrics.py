@@ -38,10 +38,14 @@ def metrics(
     subject: Subject, accept: str, *, clients: bool = False, events: Mapping[str, int] | None = None
 ) -> tuple[str, Iterator[bytes]]:
     """The content type and the body of /metrics. `accept` is the request's header. With `clients`, each client of a
-    server has metrics of its own. `events` says how many there were of each kind."""
+    server has metrics of its own. `events` says how many there were of each kind.
+
+    The body comes in small pieces, some of them empty: each takes less than a millisecond, so that who sends it can let
+    others have their turns.
+    """
     # The library would put what the header says into the answer's.
     encode, content_type = choose_encoder(OPENMETRICS if OPENMETRICS in accept.lower() else "")
-    found = chain(
+    found: Iterable[Metric | None] = chain(
         # Now, and not once the answer has begun: what fails here is an answer of 500.
         list(metric_families.families(subject.overview(), subject.not_ready(), events)),
         ProcessCollector(registry=None).collect(),
@@ -50,10 +54,13 @@ def metrics(
     return content_type, _text(found, encode, END if OPENMETRICS in content_type else b"")
 
 
-def _text(found: Iterable[Metric], encode: Encoder, end: bytes) -> Iterator[bytes]:
+def _text(found: Iterable[Metric | None], encode: Encoder, end: bytes) -> Iterator[bytes]:
     """The metrics as text. Parts of one metric have its head once."""
     last = ""
     for metric in found:
+        if metric is None:
+            yield b""
+            continue
         text = encode(_One(metric)).removesuffix(end)
         if metric.name == last:
             # A label cannot look like a head: it is within a line, since line ends in it are escaped.

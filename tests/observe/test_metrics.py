@@ -10,7 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from etherws.counters import Values
-from etherws.observe import client_metrics, metrics, turns
+from etherws.observe import client_metrics, metrics
 from etherws.observe.client_metrics import CLIENTS_MAX
 from etherws.observe.subject import Subject
 from tests.lab.subjects import FakeClient, FakeServer
@@ -146,21 +146,21 @@ def test_what_fails_fails_before_the_answer_begins() -> None:
         metrics.metrics(Failing(), "")
 
 
-def test_a_thousand_clients_are_read_and_written_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    waits = 0
+def test_a_thousand_clients_are_read_and_written_in_pieces() -> None:
+    class Counting(FakeServer):
+        read = 0
 
-    def pause() -> None:
-        nonlocal waits
-        waits += 1
+        def session(self, number: int) -> Values:
+            self.read += 1
+            return super().session(number)
 
-    now = iter(range(1 << 30))
-    monkeypatch.setattr(
-        client_metrics, "in_turns", lambda items: turns.in_turns(items, clock=lambda: next(now) / 1e4, wait=pause)
-    )
-    pieces = list(metrics.metrics(FakeServer(sessions=1000), "", clients=True)[1])
-    # The clock of this test goes on by 0.1 ms for each session.
-    assert waits >= 90
-    assert max(map(len, pieces)) < 10_000
+    server = Counting(sessions=1000)
+    before = 0
+    for piece in metrics.metrics(server, "", clients=True)[1]:
+        assert server.read - before <= 1
+        assert piece.count(b"\n") <= client_metrics.AT_ONCE + 2
+        before = server.read
+    assert before == 1000
 
 
 @pytest.mark.parametrize(
