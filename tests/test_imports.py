@@ -147,6 +147,7 @@ DOORS = {
     "cryptography": {"access/certificates", "access/certificate_facts"},
     "OpenSSL": {"access/client_certificates"},
     "setproctitle": {"client/credentials"},
+    "prometheus_client": {"observe/metrics", "observe/metric_families", "observe/client_metrics"},
     "tomllib": {"access/toml_lines"},
     "tomli": {"access/toml_lines"},
 }
