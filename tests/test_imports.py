@@ -51,7 +51,10 @@ ROOMS: dict[str, set[str]] = {
         *("file_names", "counters", "events"),
     },
     "observe": {"counters", "events", "values", "log_limit", "small_files", "file_names", "addresses", "settings"},
-    "check": {"settings", "addresses", "features", "values", "small_files", "file_names", "counters"},
+    "check": {
+        *("client", "kernel", "access", "tunnel", "settings", "addresses", "close_codes", "features", "values"),
+        *("small_files", "file_names", "counters"),
+    },
     "gunicorn": {"workers", "server", "settings", "log_limit", "counters", "events", "observe"},
     "workers": {
         *("server", "tunnel", "kernel", "access", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
@@ -62,7 +65,7 @@ ROOMS: dict[str, set[str]] = {
     "handler": {"server"},
     "cli": {
         *("access", "client", "kernel", "server", "workers", "settings", "log_limit", "small_files", "file_names"),
-        *("values", "observe", "check", "counters", "events"),
+        *("values", "observe", "check", "counters", "events", "addresses"),
     },
     "__main__": {"cli"},
 }
@@ -71,6 +74,7 @@ ROOMS: dict[str, set[str]] = {
 PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
     *("file_names", "values", "counters", "events", "observe/subject", "check/findings"),
+    *("observe/history", "observe/page"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("cli/examples", "cli/habits"),
     *(
@@ -96,7 +100,7 @@ PURE = {
     ),
     *("workers/balance", "workers/start_message"),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
-    "tunnel/shared_rates",
+    *("tunnel/shared_rates", "tunnel/delays", "tunnel/history"),
 }
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}
@@ -106,6 +110,8 @@ DOORS = {
     "pytun": {"tunnel/tap_device"},
     "click": {
         "cli/admin",
+        "cli/check",
+        "cli/check_options",
         "cli/commands",
         "cli/demo",
         "cli/file_options",
@@ -115,6 +121,7 @@ DOORS = {
         "cli/sections",
         "cli/stage",
         "cli/user_option",
+        "cli/way",
     },
     "pyroute2": {
         "kernel/bridge_use",

@@ -63,7 +63,9 @@ def is_supervised() -> bool:
     return bool(os.environ.get("NOTIFY_SOCKET")) or os.getpid() == 1
 
 
-def run_in_foreground(service: Service, image: ProcessImage, pidfile: str | None = None) -> None:
+def run_in_foreground(
+    service: Service, image: ProcessImage, pidfile: str | None = None, log_format: str = "text"
+) -> None:
     """Run the service in this process until it returns. Raises what it raises."""
 
     def ready(message: str, status: int = 0, extra: Mapping[str, object] = MappingProxyType({})) -> None:
@@ -72,7 +74,7 @@ def run_in_foreground(service: Service, image: ProcessImage, pidfile: str | None
         # systemctl status shows it.
         service_manager.notify(*([] if status else ["READY=1"]), f"STATUS={message.splitlines()[0]}")
 
-    log_writer.log_to_standard_error()
+    log_writer.log_to_standard_error(log_format)
     log_unexpected_errors()
     try:
         if interval := service_manager.watchdog_interval():
@@ -116,7 +118,9 @@ def _tell_of_takeover(image: ProcessImage) -> None:
     image.before = ""
 
 
-def run_in_background(service: Service, image: ProcessImage, pidfile: str | None = None) -> Started:
+def run_in_background(
+    service: Service, image: ProcessImage, pidfile: str | None = None, log_format: str = "text"
+) -> Started:
     """Run the service in a process of its own; return what it says as soon as it is ready. If an image before this one
     did that, the process is there already, and this function does not return.
 
@@ -124,7 +128,7 @@ def run_in_background(service: Service, image: ProcessImage, pidfile: str | None
     """
     make_variables_absolute(os.environ)
     if image.background:
-        _run_daemon(service, image, pidfile, None)
+        _run_daemon(service, image, pidfile, None, log_format)
     ours, daemons = socket.socketpair()
     child = os.fork()
     if child == 0:
@@ -132,7 +136,7 @@ def run_in_background(service: Service, image: ProcessImage, pidfile: str | None
         # A session of its own, and not as its leader: so the process can never get a controlling terminal (setsid(2)).
         os.setsid()
         if os.fork() == 0:
-            _run_daemon(service, image, pidfile, daemons)
+            _run_daemon(service, image, pidfile, daemons, log_format)
         os._exit(0)
     daemons.close()
     os.waitpid(child, 0)
@@ -172,9 +176,10 @@ class _Starter:
 
 
 def _run_daemon(
-    service: Service, image: ProcessImage, pidfile: str | None, connection: socket.socket | None
+    service: Service, image: ProcessImage, pidfile: str | None, connection: socket.socket | None, log_format: str
 ) -> NoReturn:
-    """All that the daemon does; ends the process. `connection` is to the starter; None if that has ended before."""
+    """All that the daemon does; ends the process. `connection` is to the starter; None if that has ended before. The
+    lines that the starter's terminal shows are text, whatever `log_format` is: somebody reads them."""
     status = 0
     starter: _Starter | None = None
 
@@ -203,7 +208,7 @@ def _run_daemon(
         if connection is not None:
             to_standard_error = log_writer.log_to_standard_error()
             starter = _Starter(connection, stop)
-        log_writer.log_to_syslog()
+        log_writer.log_to_syslog(log_format)
         log_unexpected_errors()
         _run_images(service, ready, stop, handover, pidfile)
     except EtherwsError as exc:

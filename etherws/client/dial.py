@@ -104,18 +104,22 @@ class Dialer:
         return tls
 
     def _connect(self, host: str, port: int) -> Stream:
-        try:
-            # gevent looks the name up in a thread, so that the event loop does not block.
-            addresses = socket.getaddrinfo(host, port, _FAMILIES[self._choice.family], socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as exc:
-            zone = host.partition("%")[2]
-            missing = f"there is no interface {zone}, which its address names" if zone else ""
-            raise ConnectError(missing or described(exc)) from exc
-        sock = connect_first(addresses)
+        sock = connect_first(look_up(host, port, self._choice.family))
         # The peer may be gone already.
         with contextlib.suppress(OSError):
             self.address = str(sock.getpeername()[0])
         return PlainStream(sock)
+
+
+def look_up(host: str, port: int, family: int = 0) -> list[Any]:
+    """All addresses of a host, in getaddrinfo()'s form; `family` as in ProxyChoice. Raises ConnectError."""
+    try:
+        # gevent looks the name up in a thread, so that the event loop does not block.
+        return list(socket.getaddrinfo(host, port, _FAMILIES[family], socket.SOCK_STREAM))
+    except (OSError, UnicodeError) as exc:
+        zone = host.partition("%")[2]
+        missing = f"there is no interface {zone}, which its address names" if zone else ""
+        raise ConnectError(missing or described(exc)) from exc
 
 
 def interleave(addresses: list[Any]) -> list[Any]:
