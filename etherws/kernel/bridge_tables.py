@@ -132,9 +132,7 @@ class BridgeTables:
     def _entries(self, bridge: int) -> Iterator[tuple[int, bytes]]:
         """The port and the address of each entry of this bridge; no address where the entry was not learned. Raises
         OSError."""
-        body = _IFINFOMSG.pack(links.AF_BRIDGE, 0, 0, 0, 0) + netlink.attribute(
-            links.IFLA_MASTER, _NUMBER.pack(bridge)
-        )
+        body = _IFINFOMSG.pack(links.AF_BRIDGE, 0, 0, 0, 0) + netlink.attribute(links.IFLA_MASTER, _NUMBER.pack(bridge))
         size = netlink.HEADER.size + len(body)
         request = netlink.HEADER.pack(size, RTM_GETNEIGH, NLM_F_REQUEST | NLM_F_DUMP, 0, 0) + body
         # Opened here: the thread may be in another network namespace.
