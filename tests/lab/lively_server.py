@@ -44,6 +44,10 @@ NAMES = (
 )
 
 
+#: Bytes that come sooner or later than evenly, and the period of that, in seconds: so the rates go up and down.
+WAVES = ((60_000, 9.0), (400_000, 47.0), (900_000, 130.0))
+
+
 class LivelyServer(FakeServer):
     """Some of its clients are slow, each for another reason; its histograms and drops go on."""
 
@@ -53,6 +57,10 @@ class LivelyServer(FakeServer):
         # So that there is a past from the start.
         self.began -= 3 * 86400
 
+    def _carried(self, number: int) -> int:
+        age = time.time() - self.began
+        return int(super()._carried(number) * 2 + sum(size * math.sin(age / period) for size, period in WAVES))
+
     def overview(self) -> Values:
         values = super().overview()
         age = time.time() - self.began
@@ -60,14 +68,10 @@ class LivelyServer(FakeServer):
         for name, typical in (("round_trip", 4), ("queue_delay", 1)):
             counts = totals[name]["counts"]
             for at in range(4):
-                counts[typical + at] += int(age * (8, 5, 2, 0.2)[at] * (1 + 0.4 * math.sin(age / 60)) + at)
-        totals["drops"]["queue late"] += int(age / 3)
-        return values | {
-            "name": "lan",
-            "state": "serving",
-            "refusals": {"wrong password": 12, "no port is free": 2},
-            "bridge": "br0",
-        }
+                slow = 30 * math.sin(age / 90 + at)
+                counts[typical + at] += int(age * (8, 5, 2, 0.4)[at] * 2 + slow * (at + 1))
+        totals["drops"]["queue late"] += 7 * int(age / 40 + math.sin(age / 50))
+        return values | {"name": "lan", "refusals": {"wrong password": 12, "no port is free": 2}}
 
     def session(self, number: int) -> Values:
         values = super().session(number)
@@ -86,6 +90,18 @@ class LivelyServer(FakeServer):
             values["heard"] = 27.0
         if self._hostile and number < len(HOSTILE):
             values["identity"] = HOSTILE[number]
+        return values
+
+    def history(self, index: int) -> Values:
+        values, now = super().history(index), time.time()
+        shape = [
+            1 + 0.4 * math.sin((now - 5 * at) / 47) + 0.2 * math.sin((now - 5 * at) / 11) for at in range(120, 0, -1)
+        ]
+        here = self.session(index - 10)
+        for name in ("sent", "received"):
+            values[name] = [here["rates"][name] * each for each in shape]
+        values["round_trip"] = [here["round_trip"] * (0.6 + 0.4 * each) for each in shape]
+        values["queue_delay"] = [here["queue"]["delay"] * each**3 for each in shape]
         return values
 
     def parked(self) -> Iterator[Values]:
@@ -148,8 +164,16 @@ class SomeEvents:
         found = []
         for at in range(first, count):
             kind, level, text = self.KINDS[(at * 7 + at // 5) % len(self.KINDS)]
+            who = {"identity": "branch-oslo", "device": "ethws1"} if kind == "join" else {}
             found.append(
-                {"number": self._first + at, "time": self._began + 2 * at, "level": level, "kind": kind, "text": text}
+                {
+                    **who,
+                    "number": self._first + at,
+                    "time": self._began + 2 * at,
+                    "level": level,
+                    "kind": kind,
+                    "text": text,
+                }
             )
         return found, self._first + count
 

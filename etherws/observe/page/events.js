@@ -50,6 +50,7 @@ export function fillEvents(list, events) {
   const items = events.length ? events : [{ text: "Nothing yet.", level: "", kind: "" }];
   fillList(list, items, () => element("li", {}, element("time"), element("span", { class: "kind" }), element("bdi", { class: "text" })), (line, event) => {
     const [time, kind, text] = line.children;
+    line.classList.toggle("none", !event.time);
     setAttribute(line, "data-level", LOUD.includes(event.level) ? event.level : "info");
     setText(time, event.time ? clock(event.time) : "");
     setText(kind, clean(event.kind ?? "", 20));

@@ -3,10 +3,13 @@
 import { delay, lasted, plural, nameOf, clean } from "./format.js";
 
 /** Seconds. A packet that waits longer is felt; a round trip that takes longer, too. A peer is pinged each 20 s. */
-export const SLOW_QUEUE = 0.05, SLOW_TRIP = 0.25, SILENT = 25;
+const SLOW_QUEUE = 0.05, SLOW_TRIP = 0.25, SILENT = 25;
 
 /** Seconds for which a drop is worth a word. */
-export const DROP_TIME = 60;
+const DROP_TIME = 60;
+
+/** The part of the clients in trouble from which on the server is. One client's bad line is not the server's. */
+const GRAVE = 0.1;
 
 /** Levels, best first, and what each is called. */
 export const LEVELS = ["fine", "slow", "bad"];
@@ -38,7 +41,7 @@ export function judge(row, now) {
   const dropping = row.lastDrop && now - row.lastDrop.at < DROP_TIME;
   if (dropping) found.push(`dropped ${plural(row.lastDrop.count, "frame")}: ${row.lastDrop.causes.join(", ")}`);
   if (!found.length) return { level: 0, why: "fine", weight: 0 };
-  return { level: 1, why: found.join("; "), weight: Math.min(4, 1 + wait + (row.round_trip ?? 0) + (dropping ? 0.1 : 0)) };
+  return { level: 1, why: found.join("; "), weight: Math.min(4, 1 + 4 * wait + (row.round_trip ?? 0) + (dropping ? 0.1 : 0)) };
 }
 
 /** The first line of the page: a level and words. */
@@ -57,7 +60,8 @@ export function verdict(overview, rows, parked) {
   }
   if (parked.length) words.push(`${plural(parked.length, "client")} lost, and awaited.`);
   if (dead) words.push(`${plural(dead, "worker does", "workers do")} not answer.`);
-  const level = dead || count[2] || overview.state === "stopping" ? 2 : count[1] || overview.state !== "serving" ? 1 : 0;
+  const grave = dead || count[2] > rows.length * GRAVE || overview.state === "stopping";
+  const level = grave ? 2 : count[1] || count[2] || overview.state !== "serving" ? 1 : 0;
   return { level, text: words.join(" ") };
 }
 
@@ -70,8 +74,8 @@ function clientVerdict(overview, rows) {
     return { level, text: `Connected to ${server}: ${level ? why : "all is fine"}.` };
   }
   const words = { connected: "Connected to", connecting: "Connecting to", waiting: "Not connected to", stopping: "Stopping; was linked to" };
-  const text = [`${words[overview.state] ?? clean(overview.state)} ${server}.`];
-  if (link.last_error && overview.state !== "connected") text.push(`${clean(link.last_error)}.`);
+  const why = link.last_error && overview.state !== "connected" ? `: ${clean(link.last_error, 400)}` : "";
+  const text = [`${words[overview.state] ?? clean(overview.state)} ${server}${why}.`];
   if (overview.state === "waiting" && link.next_attempt != null) text.push(`Next attempt in ${lasted(link.next_attempt)}.`);
   return { level: overview.state === "connected" ? 0 : 2, text: text.join(" ") };
 }

@@ -187,9 +187,10 @@ find("search").addEventListener("input", (event) => {
 /** Look at the history, of all and of the client that was chosen. */
 async function look() {
   if (document.hidden || document.body.dataset.connection !== "live") return;
-  const index = chosen && !chosen.gone ? chosen.index : null;
+  const index = chosen && !chosen.gone && !isClient() ? chosen.index : null;
   const [all, one] = await Promise.all([history(null), index == null ? null : history(index)]);
   if (all) wholeCharts.update((charts = all));
+  if (all && known.overview) fillCounts(known.overview, charts);
   if (one && chosen?.index === index) details.charts.update(one);
 }
 setInterval(look, HISTORY);

@@ -1,11 +1,11 @@
 // The topology as a picture: this end, its bridges, the clients, and the machines behind them. Of many clients it shows
 // those that need a look and the busiest by name, and each other one as a dot.
 
-import { drawn, fillList, setText, setAttribute, nameOf, cut, plural, rate, delay, lasted } from "./format.js";
+import { drawn, fillList, setText, setAttribute, nameOf, clean, cut, plural, rate, delay, lasted } from "./format.js";
 import { LEVELS } from "./health.js";
 
-/** Clients that have a line of their own, in all; each bridge has at least some. */
-const NAMED = 16, NAMED_LEAST = 3;
+/** Clients that all have a line of their own; of more than these, so many have one. Each bridge has at least some. */
+const FEW = 16, NAMED = 9, NAMED_LEAST = 3;
 
 /** Bridges that are drawn apart, lost clients that are drawn, and dots of a bridge. */
 const BRIDGES = 6, PARKED = 4, DOTS = 2000;
@@ -56,10 +56,10 @@ export class Picture {
     const count = refused.reduce((sum, [, times]) => sum + times, 0);
     const workers = overview.workers ?? [];
     const server = { x: 1, y: 8, width: narrow ? width - 2 : 168, height: workers.length ? 58 : 44, kind: "server" };
-    server.lines = [cut(overview.name, 22), cut(overview.listen ?? "", 28), ...(workers.length ? [plural(workers.length, "worker")] : [])];
+    server.lines = [cut(overview.name, 20), cut(overview.listen ?? "", narrow ? 44 : 22), ...(workers.length ? [plural(workers.length, "worker")] : [])];
     if (overview.state !== "serving") server.level = 1;
     const groups = byBridge(rows, parked);
-    const each = Math.max(NAMED_LEAST, Math.floor(NAMED / Math.max(1, groups.length)));
+    const each = rows.length <= FEW ? FEW : Math.max(NAMED_LEAST, Math.floor(NAMED / Math.max(1, groups.length)));
     let y = narrow ? server.y + server.height + GAP + 10 : 8;
     const bridges = [];
     for (const group of groups) {
@@ -108,7 +108,7 @@ export class Picture {
     this.parts.cards.push(server, ...bridges);
     if (count) {
       const card = { x: server.x, y: narrow ? y : server.y + server.height + 18, width: server.width, height: 44, kind: "refused" };
-      card.lines = [`${plural(count, "attempt")} refused`, cut(refused.map(([reason, times]) => `${times} ${reason}`).join(", "), narrow ? 48 : 27)];
+      card.lines = [`${plural(count, "attempt")} refused`, cut(refused.map(([reason, times]) => `${times} ${reason}`).join(", "), narrow ? 44 : 22)];
       this.parts.cards.push(card);
       if (!narrow) this.parts.links.push({ x: server.x + 24, y: card.y, from: [server.x + 24, server.y + server.height], kind: "lost", thick: 1.5, straight: true });
       else y += 44 + GAP;
@@ -137,17 +137,19 @@ export class Picture {
     const row = rows[0];
     const up = overview.state === "connected";
     const kind = up ? LEVELS[row?.health.level ?? 0] : "lost";
+    const host = (address) => clean(address).replace(/^[a-z]+:\/\//, "").replace(/\/$/, "");
     const cards = [];
-    if (overview.bridge) cards.push({ kind: "bridge", lines: [cut(overview.bridge, 18), "bridge"] });
-    cards.push({ kind: "server", lines: [cut(overview.name ?? overview.device, 20), `this machine, ${cut(overview.device ?? "", 15)}`] });
-    if (link.proxy) cards.push({ kind: "bridge", lines: [cut(link.proxy, 24), "proxy"] });
+    if (overview.bridge) cards.push({ kind: "bridge", lines: [overview.bridge, "bridge"] });
+    cards.push({ kind: "server", lines: [overview.name ?? overview.device, `this end, ${overview.device}`] });
+    if (link.proxy) cards.push({ kind: "bridge", lines: [host(link.proxy), "proxy"] });
     const trip = row?.round_trip != null ? `, ${delay(row.round_trip)}` : "";
-    cards.push({ kind: "server", level: up ? row?.health.level : 2, lines: [cut(link.server ?? nameOf(row ?? overview), 24), `server${up ? trip : ", not connected"}`] });
+    cards.push({ kind: "server", level: up ? row?.health.level : 2, lines: [link.server ? host(link.server) : nameOf(row ?? overview), `server${up ? trip : ", not connected"}`] });
     if (up && row) cards.push({ kind: "bridge", lines: [plural(machineCount(row), "machine"), "behind the server"] });
-    const step = narrow ? 62 : Math.floor((width + 40) / cards.length);
+    const step = narrow ? 62 : Math.floor((width + 30) / cards.length);
     cards.forEach((card, at) => {
-      Object.assign(card, narrow ? { x: 1, y: 8 + at * step, width: width - 2 } : { x: 1 + at * step, y: 16, width: Math.min(200, step - 42) });
+      Object.assign(card, narrow ? { x: 1, y: 8 + at * step, width: width - 2 } : { x: 1 + at * step, y: 16, width: Math.min(230, step - 32) });
       card.height = 44;
+      card.lines = card.lines.map((words, line) => cut(words, Math.floor((card.width - 20) / (line ? 6.8 : 8))));
       const before = cards[at - 1];
       if (!before) return;
       const far = at > (overview.bridge ? 1 : 0) && !(up && at === cards.length - 1);
@@ -172,7 +174,7 @@ export class Picture {
     const columns = this.narrow ? [0.42, 1] : [Math.min(170, room * 0.32) / room, 1];
     setAttribute(more, "x", Math.round(12 + room * columns[0]));
     setAttribute(machines, "x", room - 6);
-    const letters = Math.floor((room * columns[0]) / 7.2);
+    const letters = Math.floor((room * columns[0]) / 8.4);
     setText(name, words ?? cut(nameOf(row), Math.max(8, letters)));
     setText(title, row ? `${nameOf(row)}: ${row.lost ? "lost" : row.health.why}` : "");
     if (!row) {
@@ -183,7 +185,7 @@ export class Picture {
     const behind = machineText(row, this.narrow);
     setText(machines, behind);
     const said = row.lost ? `lost${row.until ? `, kept for ${lasted(row.until - Date.now() / 1000)}` : ""}` : row.health.level ? row.health.why : `${delay(row.round_trip)} · ${rate(row.rates.sent + row.rates.received)}`;
-    setText(more, cut(said, Math.max(8, Math.floor((room * (1 - columns[0]) - 24) / 6.4 - behind.length))));
+    setText(more, cut(said, Math.max(8, Math.floor((room * (1 - columns[0]) - 30) / 6.7 - behind.length))));
   }
 }
 
@@ -192,8 +194,8 @@ function choice(rows, most) {
   if (rows.length <= most) return { named: rows, others: [] };
   const carried = (row) => (row.sent?.bytes ?? 0) + (row.received?.bytes ?? 0);
   const order = [...rows].sort((one, other) => other.health.weight - one.health.weight || carried(other) - carried(one) || one.index - other.index);
-  const named = new Set(order.slice(0, most - 1));
-  return { named: order.slice(0, most - 1), others: rows.filter((row) => !named.has(row)) };
+  const named = new Set(order.slice(0, most));
+  return { named: order.slice(0, most), others: rows.filter((row) => !named.has(row)) };
 }
 
 function byBridge(rows, parked) {

@@ -18,7 +18,7 @@ const COLUMNS = [
   { key: "received", title: "Received", show: (row) => rate(row.rates?.received), by: (row) => row.rates?.received ?? -1, down: true, class: "number" },
   { key: "trip", title: "Round trip", show: (row) => delay(row.round_trip), by: (row) => row.round_trip ?? -1, down: true, class: "number medium" },
   { key: "queue", title: "Queue", show: (row) => delay(row.queue?.delay), by: (row) => row.queue?.delay ?? -1, down: true, class: "number medium" },
-  { key: "drops", title: "Drops", show: (row) => whole(row.dropped), by: (row) => row.dropped, down: true, class: "number wide" },
+  { key: "drops", title: "Drops", show: (row) => whole(row.dropped), by: (row) => row.dropped, down: true, class: "number medium" },
   { key: "since", title: "For", show: (row, now) => lasted(row.since && now - row.since), by: (row) => row.since ?? 0, down: true, class: "number wider" },
 ];
 
@@ -186,7 +186,7 @@ function emptyRow() {
 
 /** Make a part of the table as high as the rows that it stands for. */
 function space(part, height) {
-  if (height && !part.firstElementChild) part.append(element("tr", {}, element("td", { colspan: COLUMNS.length })));
+  if (height && !part.firstElementChild) part.append(element("tr", {}, element("td")));
   if (!height && part.firstElementChild) part.replaceChildren();
   if (part.firstElementChild) part.firstElementChild.style.height = `${height}px`;
 }
