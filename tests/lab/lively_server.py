@@ -195,7 +195,8 @@ class Site:
             return [content]
         if environ["REQUEST_METHOD"] == "POST":
             values = json.loads(environ["wsgi.input"].read())
-            status, answer = "200 OK", {}
+            status: str = "200 OK"
+            answer: Values = {}
             try:
                 if path == "/kick":
                     answer = {"ended": self.subject.kick(values["client"], values["seconds"])}

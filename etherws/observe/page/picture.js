@@ -120,9 +120,9 @@ export class Picture {
   /** The clients without a name: a dot each, below a line that sums them up. Returns where it ends. */
   block(rows, x, y, named) {
     const slow = rows.filter((row) => row.health.level).length;
-    const state = slow ? `${slow} of them slow` : "all fine";
     const machines = rows.reduce((sum, row) => sum + machineCount(row), 0);
-    this.parts.clients.push({ words: `${plural(rows.length, named ? "other client" : "client")}, ${state}, ${plural(machines, "machine")} behind`, x, y });
+    const parts = [plural(rows.length, named ? "other client" : "client"), slow ? `${slow} slow` : "all fine", plural(machines, "machine")];
+    this.parts.clients.push({ words: parts.join(" · "), x, y });
     y += LINE;
     const across = Math.max(10, Math.floor((this.width - x - 4) / DOT));
     const shown = rows.slice(0, DOTS);

@@ -142,6 +142,7 @@ export class Clients {
         place.textContent = text;
         if (number < 3) place.title = text;
       }
+      if (column.key === "client") setText(place.nextElementSibling, row.health.level ? row.health.why : clean(row.address ?? ""));
     });
   }
 
@@ -179,6 +180,8 @@ function emptyRow() {
   for (const column of COLUMNS) {
     const cell = element("td", { class: `${column.key} ${column.class ?? ""}` });
     cell.append(element(column.name ? "bdi" : "span"));
+    // On a phone there is no room for the words of the state but below the name.
+    if (column.key === "client") cell.append(element("span", { class: "below" }));
     line.append(cell);
   }
   return line;
