@@ -43,7 +43,7 @@ ROOMS: dict[str, set[str]] = {
         *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),
         *("kernel/port_tables", "kernel/rules", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
         *("kernel/link_claim", "kernel/loop_watch", "kernel/store", "kernel/state_file", "kernel/interfaces"),
-        *("small_files", "features", "counters", "events"),
+        *("kernel/behind_port", "small_files", "features", "counters", "events"),
         "access/certificate_facts",
     },
     "server": {
@@ -51,7 +51,10 @@ ROOMS: dict[str, set[str]] = {
         *("file_names", "counters", "events"),
     },
     "observe": {"counters", "events", "values", "log_limit", "small_files", "file_names", "addresses", "settings"},
-    "check": {"settings", "addresses", "features", "values", "small_files", "file_names", "counters"},
+    "check": {
+        *("client", "kernel", "access", "tunnel", "settings", "addresses", "close_codes", "features", "values"),
+        *("small_files", "file_names", "counters"),
+    },
     "gunicorn": {"workers", "server", "settings", "log_limit", "counters", "events", "observe"},
     "workers": {
         *("server", "tunnel", "kernel", "access", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
@@ -62,7 +65,7 @@ ROOMS: dict[str, set[str]] = {
     "handler": {"server"},
     "cli": {
         *("access", "client", "kernel", "server", "workers", "settings", "log_limit", "small_files", "file_names"),
-        *("values", "observe", "check", "counters", "events"),
+        *("values", "observe", "check", "counters", "events", "addresses"),
     },
     "__main__": {"cli"},
 }
@@ -83,7 +86,7 @@ PURE = {
         "client/proxy_choice",
     ),
     *("client/answer_text", "client/network_errors", "client/refusals", "client/uris", "client/failures"),
-    "client/upgrade",
+    *("client/link_state", "client/upgrade"),
     *("access/profile_values", "kernel/bridge_members", "kernel/sealed_memory", "server/port_state"),
     *("kernel/bridge_warnings", "kernel/learned", "kernel/link_changes", "kernel/loops", "kernel/membership"),
     *("kernel/netlink", "kernel/network_changes", "kernel/known_links", "kernel/rule_changes"),
@@ -97,7 +100,7 @@ PURE = {
     ),
     *("workers/balance", "workers/start_message"),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
-    "tunnel/shared_rates",
+    *("tunnel/shared_rates", "tunnel/delays", "tunnel/history"),
 }
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}
@@ -107,6 +110,8 @@ DOORS = {
     "pytun": {"tunnel/tap_device"},
     "click": {
         "cli/admin",
+        "cli/check",
+        "cli/check_options",
         "cli/commands",
         "cli/demo",
         "cli/file_options",
@@ -116,6 +121,7 @@ DOORS = {
         "cli/sections",
         "cli/stage",
         "cli/user_option",
+        "cli/way",
     },
     "pyroute2": {
         "kernel/bridge_use",

@@ -33,6 +33,7 @@ class FakeServer:
         for value in (0.0004, 0.012, 0.3):
             totals.round_trip.add(value)
             totals.queue_delay.add(value)
+        totals.loaded_round_trip.add(0.3)
         return {
             "schema": 1,
             "role": self.role,
@@ -73,6 +74,7 @@ class FakeServer:
             "since": self.began,
             "heard": 0.4,
             "round_trip": 0.012 * (number % 9 + 1),
+            "loaded_round_trip": 0.03 if number % 4 else None,
             "sent": {"bytes": 2 * carried, "frames": carried // 1000, "super_frames": 3},
             "received": {"bytes": carried, "frames": carried // 1000, "super_frames": 1},
             "rates": {"sent": 160_000.0 * (number % 7 + 1), "received": 80_000.0 * (number % 7 + 1)},
