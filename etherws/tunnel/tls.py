@@ -113,6 +113,10 @@ class TlsStream:
         """As ssl.SSLSocket.cipher(): None until both ends have agreed on one."""
         return self._tls.cipher()
 
+    def version(self) -> str | None:
+        """The version of TLS that both ends have agreed on, such as TLSv1.3; None before the handshake."""
+        return self._tls.version()
+
     def alpn(self) -> str | None:
         """The protocol that both ends have agreed on by ALPN (RFC 7301); None if the peer knows no ALPN."""
         return self._tls.selected_alpn_protocol()
