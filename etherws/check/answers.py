@@ -73,8 +73,9 @@ def refused(
     if isinstance(error, NotAdmitted) and is_etherws(body):
         return failed("login", error, data=data)
     for hop in known:
-        if not is_etherws(body) and (hint := hop.statuses.get(answer.status or 0)):
-            return failed("upgrade", error, before=f"{hop.name}: ", hint=hint, data=data)
+        mend = hop.statuses.get(answer.status or 0)
+        if mend and not is_etherws(body):
+            return failed("upgrade", error, before=f"{hop.name}: ", hint=mend, data=data)
     if answer.status == 101:
         return failed("upgrade", error, hint=_mends(known), data=data)
     if answer.status == 503 and (b"no port" in body or b"no interface" in body):

@@ -62,8 +62,9 @@ def names(host: str, port: int, family: int, timeout: float, what: str) -> Gener
         hint = "the name server is slow or the first one does not answer: see /etc/resolv.conf"
         yield Finding("names", text, Verdict.WARNING, hint, data)
     elif hosts:
-        hint = "/etc/hosts comes before DNS: remove the line if the server has moved"
-        yield Finding("names", text, Verdict.NOTE if not host.startswith("localhost") else Verdict.OK, hint, data)
+        local = host == "localhost"
+        hint = "" if local else "/etc/hosts comes before DNS: remove the line if the server has moved"
+        yield Finding("names", text, Verdict.OK if local else Verdict.NOTE, hint, data)
     else:
         yield Finding("names", text, data=data)
     if len(found) > ADDRESSES_MAX:
