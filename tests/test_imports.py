@@ -43,7 +43,7 @@ ROOMS: dict[str, set[str]] = {
         *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),
         *("kernel/port_tables", "kernel/rules", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
         *("kernel/link_claim", "kernel/loop_watch", "kernel/store", "kernel/state_file", "kernel/interfaces"),
-        *("small_files", "features", "counters", "events"),
+        *("kernel/behind_port", "small_files", "features", "counters", "events"),
         "access/certificate_facts",
     },
     "server": {
@@ -75,6 +75,7 @@ PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
     *("file_names", "values", "counters", "events", "observe/subject", "check/findings"),
     *("check/said", "check/interception", "check/hops", "check/lost_headers", "check/answers"),
+    *("observe/history", "observe/page"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("cli/examples", "cli/habits"),
     *(
@@ -86,7 +87,7 @@ PURE = {
         "client/proxy_choice",
     ),
     *("client/answer_text", "client/network_errors", "client/refusals", "client/uris", "client/failures"),
-    "client/upgrade",
+    *("client/link_state", "client/upgrade"),
     *("access/profile_values", "kernel/bridge_members", "kernel/sealed_memory", "server/port_state"),
     *("kernel/bridge_warnings", "kernel/learned", "kernel/link_changes", "kernel/loops", "kernel/membership"),
     *("kernel/netlink", "kernel/network_changes", "kernel/known_links", "kernel/rule_changes"),
@@ -100,7 +101,7 @@ PURE = {
     ),
     *("workers/balance", "workers/start_message"),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
-    "tunnel/shared_rates",
+    *("tunnel/shared_rates", "tunnel/delays", "tunnel/history"),
 }
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}

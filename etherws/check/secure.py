@@ -78,7 +78,7 @@ def secured(target: Target, addresses: Sequence[Any], proxied: bool) -> Generato
 
 def _secure(target: Target, address: Any) -> Secured:
     found = _attempt(target, address, None)
-    if found.error and _is_silence(found.error) and not found.seen.cipher():
+    if found.error and _is_silence(found.error) and not found.seen.tls_version()[0]:
         # TCP was connected a moment ago. If small packets pass, the large ones are lost.
         small = _attempt(target, address, SMALL_SEGMENT)
         if small.error is None or not _is_silence(small.error):
@@ -103,10 +103,11 @@ def _findings(
     target: Target, found: Secured, where: str, *, others: bool, proxied: bool
 ) -> Generator[Finding, None, None]:
     seen, chain = found.seen, found.chain
+    version, cipher = seen.tls_version()
     data = {
         "address": shown(found.address),
-        "version": seen.tls_version() or None,
-        "cipher": seen.cipher() or None,
+        "version": version or None,
+        "cipher": cipher or None,
         "alpn": seen.alpn(),
     }
     if found.segment:
@@ -116,7 +117,7 @@ def _findings(
         yield _failed(target, found, where, data, proxied)
     else:
         alpn = f", {seen.alpn()}" if seen.alpn() else ", the server has no ALPN"
-        yield Finding("tls", f"{where}: {seen.tls_version()}, {seen.cipher()}{alpn}", data=data)
+        yield Finding("tls", f"{where}: {version}, {cipher}{alpn}", data=data)
     if chain:
         yield from certificate(target, chain, found.error, where if others else "")
 
@@ -217,7 +218,7 @@ def oldest(target: Target, address: Any) -> str:
             try:
                 tls = TlsStream(stream, context, server_hostname=tls_name(target.trust.sni or target.uri.host))
                 tls.do_handshake()
-                return tls.version() or ""
+                return (tls.tls_version() or ("", ""))[0]
             finally:
                 stream.close()
     except OSError:

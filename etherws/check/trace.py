@@ -81,14 +81,9 @@ class Seen(Steps):
         """See Steps."""
         self.agreement = agreement
 
-    def tls_version(self) -> str:
-        """The version of TLS, such as TLSv1.3; empty if none was agreed on."""
-        return (self._tls.version() or "") if self._tls and self._tls.cipher() else ""
-
-    def cipher(self) -> str:
-        """The cipher's name; empty if none was agreed on."""
-        cipher = self._tls.cipher() if self._tls else None
-        return cipher[0] if cipher else ""
+    def tls_version(self) -> tuple[str, str]:
+        """The version of TLS, such as TLSv1.3, and the cipher; both empty if nothing was agreed on."""
+        return (self._tls.tls_version() if self._tls else None) or ("", "")
 
     def alpn(self) -> str | None:
         """What ALPN has agreed on."""

@@ -16,7 +16,18 @@ from typing import Any
 import click
 
 from etherws import __version__
-from etherws.cli import admin, background_log, daemon, inherited, log_writer, login, process_image, rehearsal, sections
+from etherws.cli import (
+    admin,
+    background_log,
+    daemon,
+    inherited,
+    log_formats,
+    log_writer,
+    login,
+    process_image,
+    rehearsal,
+    sections,
+)
 from etherws.cli.check import check
 from etherws.cli.examples import client_notes, main_notes, server_notes
 from etherws.cli.file_options import files_read
@@ -241,6 +252,7 @@ def _run(
     pidfile: str | None,
     debug: bool,
     log_level: str,
+    log_format: str,
     **_: Any,
 ) -> None:
     """Run the server or the client, in the foreground or in the background. `check` raises DeviceError if what the last
@@ -250,16 +262,17 @@ def _run(
         check(this.store)
         _tell(rehearsal.answer())
         return
+    log_formats.check(log_format)
     # Only our own logger: at the debug level pyroute2 logs very much.
     log.setLevel(logging.DEBUG if debug else log_level.upper())
     if not this.background and (foreground or daemon.is_supervised()):
-        daemon.run_in_foreground(service, this, pidfile)
+        daemon.run_in_foreground(service, this, pidfile, log_format)
         daemon.leave(0)
     else:
-        started = daemon.run_in_background(service, this, pidfile)
+        started = daemon.run_in_background(service, this, pidfile, log_format)
         # It runs from here on, whether these lines can be written or not.
         _tell(started.message)
-        _tell(f"stop it: kill {started.pid}; {background_log.how_to_read(log_writer.SYSLOG)}")
+        _tell(f"stop it: kill {started.pid}; {background_log.how_to_read(log_writer.SYSLOG, log_format)}")
         sys.exit(started.status)
 
 

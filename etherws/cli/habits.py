@@ -56,8 +56,8 @@ BOTH = _table(
         "how much is logged is given by --log-level LEVEL",
     ),
     (
-        "--log --log-append --logfile --log-file --logconf --log-format --syslog --stderr",
-        "the log goes to syslog, with --foreground to standard error",
+        "--log --log-append --logfile --log-file --logconf --syslog --stderr",
+        "the log goes to syslog, with --foreground to standard error; its form is given by --log-format FORMAT",
     ),
     (
         "--daemon --daemonize --background --no-daemon --nodaemon --detach -d -D -f",

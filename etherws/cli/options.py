@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from etherws.cli.file_options import Address, FileName, Header, Pins, WrittenFile
+from etherws.cli.log_formats import FORMATS
 from etherws.cli.number_options import Duration, Wait, Within
 from etherws.cli.sections import Sections
 from etherws.cli.user_option import UserName
@@ -99,6 +100,13 @@ _process = [
         metavar="LEVEL",
         default="info",
         help="Log this and what is graver: debug, info, warning or error.",
+    ),
+    _option(
+        "--log-format",
+        type=click.Choice(FORMATS),
+        metavar="FORMAT",
+        default="text",
+        help="Log text, json (one object a line), or to the systemd journal with fields: text, json or journal.",
     ),
     _flag("--debug", help="Log all, as --log-level debug does."),
 ]

@@ -51,6 +51,8 @@ class RemoteServer:
 
     #: What connect() makes of the stream.
     connection = Connection
+    #: The proxy on the way to it, http://HOST:PORT without a password; empty if there is none.
+    proxy = ""
 
     def __init__(
         self,
@@ -75,8 +77,9 @@ class RemoteServer:
         """
         self._uri, self._settings, self._trust, self._credentials = uri, settings, trust, credentials
         self._headers, self._timeout = headers, timeout
-        # For its errors: a proxy that cannot be used is reported at the start.
-        proxy_choice.proxy_for(uri.host, uri.secure)
+        # A proxy that cannot be used is reported at the start.
+        proxy, _ = proxy_choice.proxy_for(uri.host, uri.secure)
+        self.proxy = str(proxy or "")
         self._dialer = dialer or Dialer(proxy_choice)
         self._also_offer, self._steps = also_offer or {}, steps or Steps()
         self.name = f"{'wss' if uri.secure else 'ws'}://{authority(uri.host, uri.port)}"
@@ -96,6 +99,11 @@ class RemoteServer:
         # What was logged already: a lost connection comes again, with the same server.
         self._warned_of_doubt = False
         self._warned_of_mtus: tuple[int, int] | None = None
+
+    @property
+    def address(self) -> str:
+        """The IP address at which it was reached last; empty if none was, or if only a proxy knows it."""
+        return self._dialer.address
 
     @property
     def sends_secrets_in_clear(self) -> bool:
@@ -211,6 +219,7 @@ class RemoteServer:
             early=early,
             name=self.name,
             mtu=tap.mtu if tap else None,
+            agreed=tuple(agreed.features),
         )
         return connection, not agreed.doubt
 
