@@ -94,13 +94,9 @@ class Seen(Steps):
         chain = self._tls.peer_chain() if self._tls else []
         return [facts for facts in map(facts_of, chain[:CHAIN_MAX]) if facts]
 
-    def features(self) -> dict[str, str]:
-        """The features that the server has agreed to, without its proof."""
-        if self.answer is None or self.agreement is None or self.agreement.doubt or self.agreement.version.number < 2:
-            return {}
-        found = features.parse(", ".join(self.answer.values(features.HEADER))) or {}
-        found.pop(features.PROOF, None)
-        return found
+    def features(self) -> features.Features:
+        """The features that the server has agreed to."""
+        return self.agreement.features if self.agreement else {}
 
 
 def server(
