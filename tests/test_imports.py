@@ -80,6 +80,7 @@ PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
     *("file_names", "values", "monitoring", "counters", "events", "check/findings"),
     *("observe/access", "observe/logins", "observe/status", "observe/subject", "observe/history", "observe/page"),
+    *("check/said", "check/interception", "check/hops", "check/lost_headers", "check/answers"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("cli/examples", "cli/habits"),
     *(
