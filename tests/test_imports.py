@@ -51,7 +51,10 @@ ROOMS: dict[str, set[str]] = {
         *("file_names", "counters", "events"),
     },
     "observe": {"counters", "events", "values", "log_limit", "small_files", "file_names", "addresses", "settings"},
-    "check": {"settings", "addresses", "features", "values", "small_files", "file_names", "counters"},
+    "check": {
+        *("settings", "addresses", "features", "values", "small_files", "file_names", "counters"),
+        *("access", "kernel", "tunnel"),
+    },
     "gunicorn": {"workers", "server", "settings", "log_limit", "counters", "events", "observe"},
     "workers": {
         *("server", "tunnel", "kernel", "access", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
@@ -71,6 +74,7 @@ ROOMS: dict[str, set[str]] = {
 PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
     *("file_names", "values", "counters", "events", "observe/subject", "check/findings"),
+    *("check/bridges", "check/kernel_values", "check/managers", "check/surroundings"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("cli/examples", "cli/habits"),
     *(
@@ -119,6 +123,7 @@ DOORS = {
     "pyroute2": {
         "kernel/bridge_use",
         "kernel/device_errors",
+        "kernel/forward_chains",
         "kernel/interfaces",
         "kernel/links",
         "kernel/netns",
