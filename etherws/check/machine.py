@@ -12,9 +12,9 @@ from pathlib import Path
 
 from etherws.check import (
     bridges,
-    clock,
     forward_rules,
     kernel_features,
+    machine_clock,
     managers,
     own_links,
     rights,
@@ -44,7 +44,7 @@ def machine() -> Iterator[Finding]:
         ("conntrack", kernel_features.conntrack),
         ("ip_forward", kernel_features.forwarding),
         ("managers", managers.managers),
-        ("clock", clock.clock),
+        ("clock", machine_clock.clock),
         ("surroundings", surroundings.surroundings),
     ):
         yield from looked_at(topic, part)

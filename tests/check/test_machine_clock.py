@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from etherws.check.clock import DAY, TIME_ERROR, clock
 from etherws.check.findings import Verdict
+from etherws.check.machine_clock import DAY, TIME_ERROR, clock
 
 NOW = 1_750_000_000.0
 
