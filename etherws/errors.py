@@ -196,12 +196,12 @@ class ConnectionClosed(EtherwsError):
     """The WebSocket has ended.
 
     `code` is the peer's close code; None if it sent none, or if TCP ended without a Close frame. `reason` is what it
-    said with it.
+    said with it. If this side ends the connection, `code` is what the peer is to be told, and `tell` the words with it.
     """
 
-    def __init__(self, message: str, code: int | None = None, reason: str = "") -> None:
+    def __init__(self, message: str, code: int | None = None, reason: str = "", *, tell: str = "") -> None:
         super().__init__(message)
-        self.code, self.reason = code, reason
+        self.code, self.reason, self.tell = code, reason, tell
 
 
 class NetworkChanged(ConnectionClosed):

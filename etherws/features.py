@@ -27,6 +27,9 @@ LENGTH_MAX, COUNT_MAX = 1024, 32
 #: Names of features. Version 2 of the wire; and the interface's MTU in bytes, which is told, and not agreed on.
 VERSION_2, MTU = "v2", "mtu"
 
+#: The name of a feature: the connection is for measuring only, and joins no LAN.
+CHECK = "check"
+
 #: The name beside which the server's list has its proof.
 PROOF = "proof"
 

@@ -43,7 +43,7 @@ ROOMS: dict[str, set[str]] = {
         *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),
         *("kernel/port_tables", "kernel/rules", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
         *("kernel/link_claim", "kernel/loop_watch", "kernel/store", "kernel/state_file", "kernel/interfaces"),
-        *("small_files", "features", "counters", "events"),
+        *("kernel/behind_port", "small_files", "features", "counters", "events"),
         "access/certificate_facts",
     },
     "server": {
@@ -52,8 +52,8 @@ ROOMS: dict[str, set[str]] = {
     },
     "observe": {"counters", "events", "values", "log_limit", "small_files", "file_names", "addresses", "settings"},
     "check": {
-        *("settings", "addresses", "features", "values", "small_files", "file_names", "counters"),
-        *("access", "kernel", "tunnel"),
+        *("client", "kernel", "access", "tunnel", "settings", "addresses", "close_codes", "features", "values"),
+        *("small_files", "file_names", "counters"),
     },
     "gunicorn": {"workers", "server", "settings", "log_limit", "counters", "events", "observe"},
     "workers": {
@@ -65,7 +65,7 @@ ROOMS: dict[str, set[str]] = {
     "handler": {"server"},
     "cli": {
         *("access", "client", "kernel", "server", "workers", "settings", "log_limit", "small_files", "file_names"),
-        *("values", "observe", "check", "counters", "events"),
+        *("values", "observe", "check", "counters", "events", "addresses"),
     },
     "__main__": {"cli"},
 }
@@ -75,6 +75,7 @@ PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
     *("file_names", "values", "counters", "events", "observe/subject", "check/findings"),
     *("check/bridges", "check/kernel_values", "check/managers", "check/surroundings"),
+    *("observe/history", "observe/page"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("cli/examples", "cli/habits"),
     *(
@@ -86,7 +87,7 @@ PURE = {
         "client/proxy_choice",
     ),
     *("client/answer_text", "client/network_errors", "client/refusals", "client/uris", "client/failures"),
-    "client/upgrade",
+    *("client/link_state", "client/upgrade"),
     *("access/profile_values", "kernel/bridge_members", "kernel/sealed_memory", "server/port_state"),
     *("kernel/bridge_warnings", "kernel/learned", "kernel/link_changes", "kernel/loops", "kernel/membership"),
     *("kernel/netlink", "kernel/network_changes", "kernel/known_links", "kernel/rule_changes"),
@@ -100,7 +101,7 @@ PURE = {
     ),
     *("workers/balance", "workers/start_message"),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
-    "tunnel/shared_rates",
+    *("tunnel/shared_rates", "tunnel/delays", "tunnel/history"),
 }
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}
@@ -110,6 +111,8 @@ DOORS = {
     "pytun": {"tunnel/tap_device"},
     "click": {
         "cli/admin",
+        "cli/check",
+        "cli/check_options",
         "cli/commands",
         "cli/demo",
         "cli/file_options",
@@ -119,6 +122,7 @@ DOORS = {
         "cli/sections",
         "cli/stage",
         "cli/user_option",
+        "cli/way",
     },
     "pyroute2": {
         "kernel/bridge_use",

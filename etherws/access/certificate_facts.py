@@ -15,13 +15,16 @@ from etherws.errors import printable
 
 @dataclass(frozen=True)
 class Facts:
-    """All texts are printable. `names` are those that a client compares (RFC 9525): DNS names and addresses."""
+    """All texts are printable. `names` are those that a client compares (RFC 9525): DNS names and addresses. `subject`
+    and `issuer` are short; `authority` is all of the issuer's name."""
 
     names: tuple[str, ...]
     issuer: str
     begins: datetime.datetime
     ends: datetime.datetime
     pin: str
+    subject: str
+    authority: str
 
 
 def facts_of(der: bytes) -> Facts | None:
@@ -36,6 +39,8 @@ def facts_of(der: bytes) -> Facts | None:
             found.not_valid_before_utc,
             found.not_valid_after_utc,
             pin_of(der),
+            printable(_shown(found.subject)),
+            printable(found.issuer.rfc4514_string()),
         )
     except Exception:
         # The library has many errors for what it does not take, not all of them ValueError. The facts are only a help.

@@ -28,6 +28,7 @@ from etherws.cli import (
     rehearsal,
     sections,
 )
+from etherws.cli.check import check
 from etherws.cli.examples import client_notes, main_notes, server_notes
 from etherws.cli.file_options import files_read
 from etherws.cli.options import client_sections, demo_sections, server_sections
@@ -35,13 +36,12 @@ from etherws.cli.run_as import VARIABLE, Privileges
 from etherws.cli.stage import stage
 from etherws.cli.user_option import User
 from etherws.cli.waiting import Start, spelled_out
-from etherws.client.credentials import read_headers
-from etherws.client.proxy_choice import ProxyChoice, parse_connect_to
+from etherws.cli.way import way_of
 from etherws.errors import EtherwsError, SettingsError
 from etherws.file_names import use_copies
 from etherws.kernel import packet_sockets
 from etherws.kernel.store import Store
-from etherws.settings import ClientSettings, Retry, ServerSettings, Trust, parse_header
+from etherws.settings import ClientSettings, Retry, ServerSettings
 from etherws.small_files import is_open_to_all
 
 log = logging.getLogger("etherws")
@@ -161,14 +161,12 @@ def client(
     retry_interval: float,
     max_retry_interval: float,
     retry_on_auth_failure: bool,
-    pinnedpubkey: str | None,
     header: tuple[str, ...],
     wait: float | None,
     run_as: User | None,
     **options: Any,
 ) -> None:
     """Connect ethws0 to a server, and again after each loss. Runs in the background."""
-    from etherws.access.certificates import parse_pins
     from etherws.client import attempt, kept_port, reconnect
     from etherws.client.uris import split_uri
 
@@ -181,9 +179,7 @@ def client(
         raise click.UsageError("no server is named; give --uri ws://HOST/")
     settings = ClientSettings(**_fields_of(ClientSettings, options))
     retry = Retry(retry_interval, max_retry_interval, connect_timeout, retry_on_auth_failure)
-    trust = Trust(**_fields_of(Trust, options), pins=parse_pins(pinnedpubkey) if pinnedpubkey else frozenset())
-    proxy_choice = _proxy_choice(**options)
-    headers = [parse_header(line) for text in header for line in read_headers(text)]
+    way = way_of({**options, "header": header})
     servers = []
     for text in uris:
         server_uri, user, password = split_uri(text)
@@ -191,15 +187,15 @@ def client(
             attempt.RemoteServer(
                 server_uri,
                 settings,
-                proxy_choice=proxy_choice,
-                trust=trust,
+                proxy_choice=way.proxy_choice,
+                trust=way.trust,
                 credentials=login.credentials(options, user, password),
-                headers=headers,
+                headers=way.headers,
                 timeout=connect_timeout,
             )
         )
     settings = replace(settings, link=servers[0].target)
-    if trust.insecure and not trust.pins:
+    if way.trust.insecure and not way.trust.pins:
         _tell("warning: --insecure: the server is not verified; anyone on the path can read and change all", err=True)
     for path in (
         options["password_file"],
@@ -226,16 +222,6 @@ def client(
     _run(run, kept_port.check, **options)
 
 
-def _proxy_choice(
-    *, proxy: str | None, noproxy: str | None, connect_to: str | None, ipv4: bool, ipv6: bool, **_: Any
-) -> ProxyChoice:
-    """How the client reaches its servers, from the options and the environment."""
-    if ipv4 and ipv6:
-        raise click.UsageError("give --ipv4 or --ipv6, not both")
-    target = parse_connect_to(connect_to) if connect_to else None
-    return ProxyChoice(proxy, noproxy, target, 4 if ipv4 else 6 if ipv6 else 0, os.environ)
-
-
 @main.command(cls=sections.Command, sections=demo_sections)
 def demo(seconds: float) -> None:
     """Show a tunnel at work, in network namespaces of its own.
@@ -249,6 +235,7 @@ def demo(seconds: float) -> None:
 
 main.add_command(admin.passwd)
 main.add_command(admin.check_policy)
+main.add_command(check)
 main.add_command(stage)
 
 

@@ -14,7 +14,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 import gevent
@@ -39,9 +40,9 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 class Ready(Protocol):
     """What the service calls when its start is over, and again when that has become better."""
 
-    def __call__(self, message: str, status: int = 0, /) -> None:
+    def __call__(self, message: str, status: int = 0, extra: Mapping[str, object] = MappingProxyType({}), /) -> None:
         """`message` is for the user. `status` is not 0 if the service runs, but does not work yet: the exit status of
-        the start."""
+        the start. `extra` is what its record in the log is about (events.py)."""
 
 
 #: What runs in the process: a function of `ready` and of `stop`, an event after which it returns.
@@ -67,9 +68,9 @@ def run_in_foreground(
 ) -> None:
     """Run the service in this process until it returns. Raises what it raises."""
 
-    def ready(message: str, status: int = 0) -> None:
+    def ready(message: str, status: int = 0, extra: Mapping[str, object] = MappingProxyType({})) -> None:
         _tell_of_takeover(image)
-        log.log(logging.WARNING if status else logging.INFO, "%s", message)
+        log.log(logging.WARNING if status else logging.INFO, "%s", message, extra=dict(extra))
         # systemctl status shows it.
         service_manager.notify(*([] if status else ["READY=1"]), f"STATUS={message.splitlines()[0]}")
 
@@ -182,17 +183,17 @@ def _run_daemon(
     status = 0
     starter: _Starter | None = None
 
-    def ready(message: str, status: int = 0) -> None:
+    def ready(message: str, status: int = 0, extra: Mapping[str, object] = MappingProxyType({})) -> None:
         nonlocal starter
         _tell_of_takeover(image)
         if starter is None:
-            log.info("%s", message)
+            log.info("%s", message, extra=dict(extra))
             return
         log_writer.flush()
         logging.getLogger().removeHandler(to_standard_error)
         # A program that reads the output of the start until its end must not wait for the daemon.
         inherited.close_standard_descriptors()
-        log.log(logging.WARNING if status else logging.INFO, "%s", message)
+        log.log(logging.WARNING if status else logging.INFO, "%s", message, extra=dict(extra))
         starter.tell(message, status, os.getpid())
         starter = None
         handover.started = True

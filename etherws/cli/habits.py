@@ -201,7 +201,10 @@ COMMANDS = _table(
     ),
     ("version -V -v", "the version is printed by etherws --version"),
     ("help", "help is shown by etherws --help, and for each command, as by etherws client --help"),
-    ("check test configtest", "a policy is checked by etherws check-policy FILE"),
+    (
+        "test configtest doctor diag diagnose diagnostics netcheck ping",
+        "a path is checked by etherws check URI, this machine by etherws check, a policy by etherws check FILE",
+    ),
     ("password token htpasswd useradd adduser", "users and tokens are added by etherws passwd FILE NAME"),
 )
 

@@ -8,7 +8,7 @@ tries again without an offer; server/negotiation.py, which is the other side.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from websockets.client import ClientProtocol
 from websockets.typing import Subprotocol
@@ -24,7 +24,8 @@ from etherws.tunnel.wire import Version1, Version2
 
 @dataclass(frozen=True)
 class Agreement:
-    """What a 101 agrees on: the version of the wire, and the MTU of the server's interface in bytes, if it told it.
+    """What a 101 agrees on: the version of the wire, the MTU of the server's interface in bytes, if it told it, and the
+    list of features.
 
     With a `doubt`, which is a sentence for the log, the server may mean another version than the client understands.
     """
@@ -32,6 +33,7 @@ class Agreement:
     version: Version1 | Version2
     mtu: int | None = None
     doubt: str = ""
+    features: Features = field(default_factory=dict)
 
 
 class Upgrade:
@@ -77,7 +79,7 @@ class Upgrade:
         found = features.proved(protocol.key, ", ".join(lists)) or {}
         named, proved = protocol.subprotocol == Version2.name, VERSION_2 in found
         if named and proved:
-            return Agreement(Version2(), features.mtu_of(found))
+            return Agreement(Version2(), features.mtu_of(found), features=found)
         return Agreement(Version1(), doubt=_doubt(named, lists) if named or proved else "")
 
 

@@ -17,6 +17,7 @@ import gevent
 from etherws import addresses
 from etherws.access import policy
 from etherws.access.policy import Profile
+from etherws.counters import Totals
 from etherws.errors import DeviceError, EtherwsError, Refused, printable
 from etherws.kernel.store import Store
 from etherws.log_limit import LogLimit
@@ -24,13 +25,14 @@ from etherws.reloadable import Reloadable
 from etherws.server import authenticate, gunicorn_workers, handshake, takeover
 from etherws.server.http import PRESENCE, UPGRADE
 from etherws.server.login_queue import Limiter
-from etherws.server.ports_api import PortsApi
+from etherws.server.ports_api import PortApi, PortsApi
 from etherws.server.presence import UNKNOWN, Presence
 from etherws.server.review import Review
 from etherws.server.takeover import Environ, Headers, StartResponse
 from etherws.server.trusted_proxies import TrustedProxies
 from etherws.server.tunnels import Tunnels
 from etherws.settings import ServerSettings
+from etherws.tunnel.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +81,15 @@ class Application:
     def ports(self) -> PortsApi:
         """What start() has made."""
         return self._tunnels.ports
+
+    @property
+    def totals(self) -> Totals:
+        """What all sessions of this process have counted, as of their last sample."""
+        return self._tunnels.totals
+
+    def session_on(self, port: PortApi) -> Session | None:
+        """The session on a port; None if there is none in this process."""
+        return self._review.session_on(port)
 
     @property
     def tunnels(self) -> int:

@@ -19,12 +19,14 @@ from etherws.tunnel.wire import Version1, Version2
 @dataclass(frozen=True)
 class Agreement:
     """What the two ends agree on: the version of the wire; the headers of the 101 that say so; the MTU of the client's
-    interface in bytes, if it told it; and in `doubt` why the client, which offers version 2, does not get it."""
+    interface in bytes, if it told it; in `doubt` why the client, which offers version 2, does not get it; and the names
+    of the features that this end has answered with."""
 
     version: Version1 | Version2
     headers: list[tuple[str, str]] = field(default_factory=list)
     mtu: int | None = None
     doubt: str = ""
+    features: tuple[str, ...] = ()
 
 
 def negotiate(environ: Mapping[str, Any], newest: int, bearer: str | None, mtu: int | None) -> Agreement:
@@ -56,7 +58,7 @@ def _version_2(environ: Mapping[str, Any], theirs: Features, mtu: int | None) ->
         ("Sec-WebSocket-Protocol", Version2.name),
         (features.HEADER, features.answer(handshake.key(environ), ours)),
     ]
-    return Agreement(Version2(), headers, features.mtu_of(theirs))
+    return Agreement(Version2(), headers, features.mtu_of(theirs), features=tuple(ours))
 
 
 def _doubt(text: str | None, theirs: Features | None) -> str:

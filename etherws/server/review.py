@@ -81,6 +81,11 @@ class Review:
             self._loop = gevent.spawn(self._run)
         return guest
 
+    def session_on(self, port: PortApi) -> Session | None:
+        """The session on a port; None if there is none."""
+        guest = self._guests.get(port)
+        return guest and guest.session
+
     def stop(self) -> None:
         """Look no more."""
         self._guests.clear()

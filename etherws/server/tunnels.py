@@ -17,6 +17,7 @@ from gevent.lock import BoundedSemaphore
 from etherws import features
 from etherws.access.policy import Profile
 from etherws.close_codes import CloseCode
+from etherws.counters import Totals
 from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, NoPort, Refused
 from etherws.kernel.store import Store
 from etherws.log_limit import LogLimit
@@ -56,6 +57,8 @@ class Tunnels:
         #: Set when a tunnel is over: its session, None before it runs.
         self._sessions: dict[Event, Session | None] = {}
         self._stopping = self._handing_over = False
+        #: What all sessions have counted so far.
+        self.totals = Totals()
         #: Whether the last client that came got no port.
         self._full = False
         self._log = LogLimit(log)
@@ -188,6 +191,7 @@ class Tunnels:
             source=source,
             name=key.label,
             mtu=port.tap.mtu,
+            agreed=agreed.features,
         )
 
     def _note(self, agreed: negotiation.Agreement, client: str, name: str, mtu: int | None) -> None:

@@ -33,6 +33,7 @@ class FakeServer:
         for value in (0.0004, 0.012, 0.3):
             totals.round_trip.add(value)
             totals.queue_delay.add(value)
+        totals.loaded_round_trip.add(0.3)
         return {
             "schema": 1,
             "role": self.role,
@@ -73,6 +74,7 @@ class FakeServer:
             "since": self.began,
             "heard": 0.4,
             "round_trip": 0.012 * (number % 9 + 1),
+            "loaded_round_trip": 0.03 if number % 4 else None,
             "sent": {"bytes": 2 * carried, "frames": carried // 1000, "super_frames": 3},
             "received": {"bytes": carried, "frames": carried // 1000, "super_frames": 1},
             "rates": {"sent": 160_000.0 * (number % 7 + 1), "received": 80_000.0 * (number % 7 + 1)},
@@ -96,6 +98,21 @@ class FakeServer:
                 "macs": ["02:00:00:00:ff:01"],
                 "policy": {"bridge": None, "isolated": False},
             }
+
+    def history(self, index: int) -> Values:
+        number = index - 10
+        if number not in range(self.count) or number in self.gone:
+            raise NoSuchClient(f"no client is on the interface with the index {index}; see 'etherws status'")
+        rate, samples = 80_000.0 * (number % 7 + 1), range(120)
+        return {
+            "step": 5.0,
+            "end": time.time(),
+            "sent": [2 * rate * (1 + sample % 10 / 20) for sample in samples],
+            "received": [rate * (1 + sample % 7 / 20) for sample in samples],
+            "round_trip": [None if sample % 40 == 7 else 0.012 * (number % 9 + 1) for sample in samples],
+            "queue_delay": [0.001 * (sample % 5) for sample in samples],
+            "drops": [number % 4 if sample % 30 == 0 else 0 for sample in samples],
+        }
 
     def not_ready(self) -> str:
         return self.reason
