@@ -74,7 +74,7 @@ ROOMS: dict[str, set[str]] = {
 PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
     *("file_names", "values", "counters", "events", "observe/subject", "check/findings"),
-    *("check/bridges", "check/kernel_values", "check/managers", "check/surroundings"),
+    *("check/files", "check/bridges", "check/kernel_values", "check/managers", "check/surroundings"),
     *("observe/history", "observe/page"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("cli/examples", "cli/habits"),
