@@ -99,6 +99,7 @@ PURE = {
     *("kernel/netlink", "kernel/network_changes", "kernel/known_links", "kernel/rule_changes"),
     *(
         "server/forwarded",
+        "server/gate",
         "server/handshake",
         "server/negotiation",
         "server/origins",
