@@ -52,6 +52,8 @@ class Observation:
         self._control: ControlSocket | None = None
         self._monitor: GeventSocket | None = None
         self._live = LivePage(subject, events)
+        #: Answers without end at both doors.
+        self.streams = Streams()
         self._servers: list[Server] = []
 
     @property
@@ -90,18 +92,18 @@ class Observation:
         if self._control is None and self._monitor is None:
             return
         self._live.start()
-        streams = Streams()
+
         monitor: Access | None = None
         if self._monitor is not None:
             file = self._settings.monitor_token_file
             tokens = Reloadable(lambda: read_tokens(file), [file]) if file else None
             host, port = listen_address("--monitor", self._settings.monitor or "")[0], self._monitor.getsockname()[1]
             monitor = MonitorAccess(self.address, [host], Logins(f"etherws-{port}", tokens))
-            self._serve(self._monitor, Monitor(self._subject, self._events, monitor, self._live, streams))
+            self._serve(self._monitor, Monitor(self._subject, self._events, monitor, self._live, self.streams))
             if warning := _exposure(self._monitor):
                 log.warning("%s", warning)
         if self._control is not None:
-            application = Monitor(self._subject, self._events, ControlAccess(monitor), self._live, streams)
+            application = Monitor(self._subject, self._events, ControlAccess(monitor), self._live, self.streams)
             self._serve(self._control.listener, application)
 
     def close(self) -> None:
