@@ -18,10 +18,10 @@ from etherws.errors import ClientGone, NoSuchClient, Refused
 from etherws.observe import metrics, orders, page, status
 from etherws.observe.access import LOGIN, NEW_PAGE, READING, Access, Environ, Headers
 from etherws.observe.events import Events
+from etherws.observe.http import THERE
 from etherws.observe.pieces import in_pieces
 from etherws.observe.stream import LivePage
 from etherws.observe.subject import Subject
-from etherws.server.http import PRESENCE
 
 StartResponse = Callable[[str, Headers], object]
 
@@ -166,7 +166,7 @@ class Monitor:
         try:
             while True:
                 # It may be silent for a long time: who hangs up meanwhile makes room for others at once.
-                with environ[PRESENCE].required():
+                with environ[THERE].required():
                     piece = next(pieces, None)
                 if piece is None:
                     return

@@ -54,7 +54,7 @@ class Observation:
         self._live = LivePage(subject, events)
         #: Answers without end at both doors.
         self.streams = Streams()
-        self._servers: list[Server] = []
+        self.servers: list[Server] = []
 
     @property
     def path(self) -> str:
@@ -108,21 +108,21 @@ class Observation:
 
     def close(self) -> None:
         """End all, and remove the control socket. May be called again."""
-        for server in self._servers:
+        for server in self.servers:
             server.close()
         if self._control is not None:
             self._control.close()
         if self._monitor is not None:
             self._monitor.close()
         self._live.close()
-        for server in self._servers:
+        for server in self.servers:
             server.stop(timeout=STOP_TIMEOUT)
-        self._servers, self._control, self._monitor = [], None, None
+        self.servers, self._control, self._monitor = [], None, None
 
     def _serve(self, listener: GeventSocket, application: Monitor) -> None:
         server = Server(listener, application)
         server.start()
-        self._servers.append(server)
+        self.servers.append(server)
 
 
 def _listen(text: str) -> GeventSocket:
