@@ -44,7 +44,7 @@ ROOMS: dict[str, set[str]] = {
         *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),
         *("kernel/port_tables", "kernel/rules", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
         *("kernel/link_claim", "kernel/loop_watch", "kernel/store", "kernel/state_file", "kernel/interfaces"),
-        *("kernel/behind_port", "small_files", "features", "counters", "events"),
+        *("kernel/bridge_tables", "small_files", "features", "counters", "events"),
         "access/certificate_facts",
     },
     "server": {
@@ -80,6 +80,8 @@ PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
     *("file_names", "values", "monitoring", "counters", "events", "check/findings"),
     *("observe/access", "observe/logins", "observe/status", "observe/subject", "observe/history", "observe/page"),
+    *("check/said", "check/interception", "check/hops", "check/lost_headers", "check/answers"),
+    *("check/files", "check/bridges", "check/kernel_values", "check/managers", "check/surroundings"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("cli/examples", "cli/habits"),
     *(
@@ -132,6 +134,7 @@ DOORS = {
     "pyroute2": {
         "kernel/bridge_use",
         "kernel/device_errors",
+        "kernel/forward_chains",
         "kernel/interfaces",
         "kernel/links",
         "kernel/netns",
@@ -147,6 +150,7 @@ DOORS = {
     "cryptography": {"access/certificates", "access/certificate_facts"},
     "OpenSSL": {"access/client_certificates"},
     "setproctitle": {"client/credentials"},
+    "prometheus_client": {"observe/metrics", "observe/metric_families", "observe/client_metrics"},
     "tomllib": {"access/toml_lines"},
     "tomli": {"access/toml_lines"},
 }

@@ -246,7 +246,6 @@ def demo(seconds: float) -> None:
 
 
 main.add_command(admin.passwd)
-main.add_command(admin.check_policy)
 main.add_command(check)
 main.add_command(stage)
 
