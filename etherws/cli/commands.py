@@ -19,6 +19,7 @@ from etherws import __version__
 from etherws.cli import (
     admin,
     background_log,
+    control_commands,
     daemon,
     inherited,
     log_formats,
@@ -236,6 +237,8 @@ def demo(seconds: float) -> None:
 main.add_command(admin.passwd)
 main.add_command(admin.check_policy)
 main.add_command(check)
+for command in control_commands.COMMANDS:
+    main.add_command(command)
 main.add_command(stage)
 
 
