@@ -32,7 +32,8 @@ ROOMS: dict[str, set[str]] = {
     "reloadable": {"file_names"},
     "values": set(),
     "kernel": {"log_limit", "small_files", "values", "events"},
-    "settings": {"addresses", "file_names", "values"},
+    "monitoring": {"addresses", "file_names"},
+    "settings": {"addresses", "file_names", "values", "monitoring"},
     "features": {"settings"},
     "access": {"settings", "log_limit", "small_files", "file_names"},
     "tunnel": {
@@ -50,7 +51,11 @@ ROOMS: dict[str, set[str]] = {
         *("tunnel", "kernel", "access", "settings", "addresses", "close_codes", "features", "log_limit", "reloadable"),
         *("file_names", "counters", "events"),
     },
-    "observe": {"counters", "events", "values", "log_limit", "small_files", "file_names", "addresses", "settings"},
+    "observe": {
+        *("counters", "events", "values", "log_limit", "small_files", "file_names", "addresses", "settings"),
+        *("monitoring", "reloadable", "tunnel/scheduling", "server/accepting", "server/front_door", "server/http"),
+        *("server/listen", "server/login_queue", "server/taken_port"),
+    },
     "check": {
         *("client", "kernel", "access", "tunnel", "settings", "addresses", "close_codes", "features", "values"),
         *("small_files", "file_names", "counters"),
@@ -73,8 +78,9 @@ ROOMS: dict[str, set[str]] = {
 #: Modules that know bytes, settings and small files only: no event loop, no device, no socket.
 PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
-    *("file_names", "values", "counters", "events", "observe/subject", "check/findings"),
-    *("observe/history", "observe/page"),
+    *("file_names", "values", "monitoring", "counters", "events", "check/findings"),
+    *("observe/access", "observe/logins", "observe/status", "observe/subject", "observe/history", "observe/page"),
+    *("check/said", "check/interception", "check/hops", "check/lost_headers", "check/answers"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("cli/cells", "cli/examples", "cli/habits", "cli/status_details", "cli/status_table", "cli/troubles", "cli/units"),
     *(
@@ -117,6 +123,7 @@ DOORS = {
         "cli/demo",
         "cli/file_options",
         "cli/login",
+        "cli/monitor_options",
         "cli/number_options",
         "cli/operating",
         "cli/options",
@@ -145,6 +152,7 @@ DOORS = {
     "OpenSSL": {"access/client_certificates"},
     "setproctitle": {"client/credentials"},
     "wcwidth": {"cli/cells"},
+    "prometheus_client": {"observe/metrics", "observe/metric_families", "observe/client_metrics"},
     "tomllib": {"access/toml_lines"},
     "tomli": {"access/toml_lines"},
 }

@@ -7,6 +7,7 @@ check/files.py; check_options.py.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import sys
@@ -60,6 +61,8 @@ def check(ctx: click.Context, /, target: str | None, **options: Any) -> None:
     With a URI: the path to that server, step by step; no root is needed. With a FILE: what a policy says. Without one:
     this machine. The status is 1 if something has failed, else 0.
     """
+    # What the client would log is among the findings.
+    logging.getLogger("etherws").addHandler(logging.NullHandler())
     shown, findings = _chosen(ctx, target, options)
     found: list[Finding] = []
     for finding in _all(findings):
@@ -103,7 +106,8 @@ def _chosen(ctx: click.Context, target: str | None, options: dict[str, Any]) -> 
 
 
 def _network(text: str, options: dict[str, Any]) -> tuple[str, Iterator[Finding]]:
-    from etherws.check.network import Target, network
+    from etherws.check.network import network
+    from etherws.check.trace import Target
     from etherws.client.uris import split_uri
 
     login.hide_secrets((text,), options["header"], options)

@@ -26,7 +26,7 @@ def _control() -> click.Option:
     return click.Option(
         ["--control"],
         type=FileName(),
-        metavar="PATH",
+        metavar="FILE",
         help="Ask the process that has this control socket.  [default: the one of this name, or the only one]",
     )
 

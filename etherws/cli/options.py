@@ -14,6 +14,7 @@ import click
 
 from etherws.cli.file_options import Address, FileName, Header, Pins, WrittenFile
 from etherws.cli.log_formats import FORMATS
+from etherws.cli.monitor_options import monitor_options
 from etherws.cli.number_options import Duration, Wait, Within
 from etherws.cli.sections import Sections
 from etherws.cli.user_option import UserName
@@ -163,6 +164,7 @@ server_sections: Sections = {
     ],
     "Interface": _interface,
     TIMING: [*_pings, _time("--resume-timeout", "30s", "Keep a lost client's interface so long for its return.")],
+    "Status and metrics": monitor_options,
     "Process and log": _process,
 }
 
@@ -244,6 +246,7 @@ client_sections: Sections = {
         _time("--max-retry-interval", "30s", "Wait no longer than this between attempts."),
         *_pings,
     ],
+    "Status and metrics": monitor_options,
     "Process and log": [
         _option(
             "--wait",

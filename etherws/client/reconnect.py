@@ -223,7 +223,7 @@ class Client:
                 raise refusal
             if isinstance(refusal, NotAdmitted) and self._refusal != str(refusal):
                 self._servers.refused(server, refusal)
-            self.link.failed(str(refusal))
+            self.link.failed(refusal)
             return self._note_failure(refusal)
         self._refusal = ""
         code = reason.code if isinstance(reason, ConnectionClosed) else CloseCode.INTERNAL_ERROR

@@ -7,8 +7,9 @@ back meanwhile is in gate.py. Read next: gate.py, port.py.
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 
 import gevent
@@ -87,14 +88,13 @@ class Dismissal:
         told: set[tuple[Port, float]] = set()
         while left := self._left(told):
             self._sleep(max(0.0, end - monotonic()) / left)
-            port = next(self._in_use(told), None)
-            if port is not None:
+            for port in itertools.islice(self._in_use(told), 1):
                 told.add((port, port.since))
                 port.fail(ConnectionClosed(DRAINING, CloseCode.SERVICE_RESTART, tell=DRAINING))
                 gevent.spawn(self._make_sure, port, port.since)
         log.info("drained: all tunnels have been told to end; stop the server now", extra=event(DRAIN, count=0))
 
-    def _in_use(self, told: Iterable[tuple[Port, float]]) -> Iterable[Port]:
+    def _in_use(self, told: Iterable[tuple[Port, float]]) -> Iterator[Port]:
         return (port for port in self._ports if port.state is State.IN_USE and (port, port.since) not in told)
 
     def _left(self, told: Iterable[tuple[Port, float]]) -> int:
