@@ -27,8 +27,7 @@ def client_lines(status: Values) -> Iterator[str]:
     link, now = status["link"], status["now"]
     yield f"client {_word(status['name'])}: {_state(status)}"
     if link.get("last_error"):
-        ago = now - link["last_error_at"] if link.get("last_error_at") else None
-        yield _line("last error", f"{_word(link['last_error'])} ({units.duration(ago)} ago)")
+        yield _line("last error", f"{_word(link['last_error'])} ({units.duration(now - link['last_error_at'])} ago)")
     if status["state"] != "connected":
         wait = link.get("next_attempt")
         soon = "" if wait is None else f"; the next one in {units.duration(wait)}"
