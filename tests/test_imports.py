@@ -81,6 +81,7 @@ PURE = {
     *("file_names", "values", "monitoring", "counters", "events", "check/findings"),
     *("observe/access", "observe/logins", "observe/status", "observe/subject", "observe/history", "observe/page"),
     *("check/said", "check/interception", "check/hops", "check/lost_headers", "check/answers"),
+    *("check/files", "check/bridges", "check/kernel_values", "check/managers", "check/surroundings"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("cli/cells", "cli/examples", "cli/habits", "cli/status_details", "cli/status_table", "cli/troubles", "cli/units"),
     *(
@@ -136,6 +137,7 @@ DOORS = {
     "pyroute2": {
         "kernel/bridge_use",
         "kernel/device_errors",
+        "kernel/forward_chains",
         "kernel/interfaces",
         "kernel/links",
         "kernel/netns",

@@ -246,7 +246,7 @@ def demo(seconds: float) -> None:
     demonstration.run(seconds)
 
 
-for command in (admin.passwd, admin.check_policy, check, *control_commands.COMMANDS, stage):
+for command in (admin.passwd, check, *control_commands.COMMANDS, stage):
     main.add_command(command)
 
 
