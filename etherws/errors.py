@@ -161,20 +161,32 @@ class Refused(EtherwsError):
     """The opening handshake is refused before the 101.
 
     `status` is the HTTP status line without the version ("400 Bad Request"), `headers` are the headers to send with it.
+    `kind` is what refusals are counted by: a few words of ours, and none of a peer's. `warning` is what the log
+    says, if the operator should know of it: it may tell more than the client is told.
     """
 
-    def __init__(self, status: str, message: str, headers: Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self,
+        status: str,
+        message: str,
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        kind: str = "",
+        warning: str = "",
+    ) -> None:
+        """`kind` is by default the status in words."""
         super().__init__(message)
         self.status = status
         self.headers = list(headers)
+        self.kind = kind or status[4:].lower()
+        self.warning = warning
 
 
 class ForeignPage(Refused):
-    """A web page that may not connect. `kind` is for the limit of log lines, `explanation` for the log."""
+    """A web page that may not connect."""
 
     def __init__(self, kind: str, explanation: str, message: str) -> None:
-        super().__init__("403 Forbidden", message)
-        self.kind, self.explanation = kind, explanation
+        super().__init__("403 Forbidden", message, kind=kind, warning=explanation)
 
 
 class ClientGone(Refused):

@@ -32,7 +32,8 @@ ROOMS: dict[str, set[str]] = {
     "reloadable": {"file_names"},
     "values": set(),
     "kernel": {"log_limit", "small_files", "values", "events"},
-    "settings": {"addresses", "file_names", "values"},
+    "monitoring": {"addresses", "file_names"},
+    "settings": {"addresses", "file_names", "values", "monitoring"},
     "features": {"settings"},
     "access": {"settings", "log_limit", "small_files", "file_names"},
     "tunnel": {
@@ -43,14 +44,18 @@ ROOMS: dict[str, set[str]] = {
         *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),
         *("kernel/port_tables", "kernel/rules", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
         *("kernel/link_claim", "kernel/loop_watch", "kernel/store", "kernel/state_file", "kernel/interfaces"),
-        *("kernel/behind_port", "small_files", "features", "counters", "events"),
+        *("kernel/bridge_tables", "small_files", "features", "counters", "events"),
         "access/certificate_facts",
     },
     "server": {
         *("tunnel", "kernel", "access", "settings", "addresses", "close_codes", "features", "log_limit", "reloadable"),
         *("file_names", "counters", "events"),
     },
-    "observe": {"counters", "events", "values", "log_limit", "small_files", "file_names", "addresses", "settings"},
+    "observe": {
+        *("counters", "events", "values", "log_limit", "small_files", "file_names", "addresses", "settings"),
+        *("monitoring", "reloadable", "tunnel/scheduling", "server/accepting", "server/front_door", "server/http"),
+        *("server/listen", "server/login_queue", "server/taken_port"),
+    },
     "check": {
         *("client", "kernel", "access", "tunnel", "settings", "addresses", "close_codes", "features", "values"),
         *("small_files", "file_names", "counters"),
@@ -73,9 +78,10 @@ ROOMS: dict[str, set[str]] = {
 #: Modules that know bytes, settings and small files only: no event loop, no device, no socket.
 PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
-    *("file_names", "values", "counters", "events", "observe/subject", "check/findings"),
+    *("file_names", "values", "monitoring", "counters", "events", "check/findings"),
+    *("observe/access", "observe/logins", "observe/status", "observe/subject", "observe/history", "observe/page"),
     *("check/said", "check/interception", "check/hops", "check/lost_headers", "check/answers"),
-    *("observe/history", "observe/page"),
+    *("check/files", "check/bridges", "check/kernel_values", "check/managers", "check/surroundings"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("cli/examples", "cli/habits"),
     *(
@@ -117,6 +123,7 @@ DOORS = {
         "cli/demo",
         "cli/file_options",
         "cli/login",
+        "cli/monitor_options",
         "cli/number_options",
         "cli/options",
         "cli/sections",
@@ -127,6 +134,7 @@ DOORS = {
     "pyroute2": {
         "kernel/bridge_use",
         "kernel/device_errors",
+        "kernel/forward_chains",
         "kernel/interfaces",
         "kernel/links",
         "kernel/netns",
@@ -142,6 +150,7 @@ DOORS = {
     "cryptography": {"access/certificates", "access/certificate_facts"},
     "OpenSSL": {"access/client_certificates"},
     "setproctitle": {"client/credentials"},
+    "prometheus_client": {"observe/metrics", "observe/metric_families", "observe/client_metrics"},
     "tomllib": {"access/toml_lines"},
     "tomli": {"access/toml_lines"},
 }

@@ -74,8 +74,8 @@ BOTH = _table(
         "a systemd unit takes rights away, as those in contrib/ do; see --help for the options",
     ),
     (
-        "--status --management --monitor --metrics --json",
-        "a session's counters are logged at its end, and at kill -USR1, with --log-level LEVEL up to info",
+        "--status --management --metrics --metrics-address --stats --admin-socket --prometheus --json",
+        "status and metrics are on the control socket, --control FILE, and served over TCP by --monitor ADDRESS:PORT",
     ),
     ("--option -o", "each option has a name of its own; see --help"),
     ("--client --server --tls-client --tls-server --mode", "the command is etherws client or etherws server"),

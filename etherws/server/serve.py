@@ -26,6 +26,7 @@ from gevent.socket import socket as GeventSocket
 from etherws.access import certificates
 from etherws.addresses import authority
 from etherws.errors import NoSuchAddress, printable, some_of
+from etherws.events import STOP, event
 from etherws.file_names import absolute
 from etherws.kernel.store import Store
 from etherws.reloadable import Reloadable
@@ -172,6 +173,7 @@ def serve(
             log.warning("%s", warning)
         hooks.ready(f"{name} is up, listening on {uri}{more}")
         stop.wait()
+        log.info("the server stops: its tunnels end now", extra=event(STOP))
     finally:
         # Who watches sees nothing of the end: the interfaces go one after another.
         watchers.close()
