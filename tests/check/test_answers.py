@@ -79,6 +79,12 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...], str, str]] = {
         "policy",
         "connect = false",
     ),
+    "a certificate without a name": (
+        {"body": b"the client's certificate has no name"},
+        ("403 Forbidden",),
+        "login",
+        "use a certificate",
+    ),
     "a failed login after others": (
         {"body": b"too many wrong passwords or tokens from this address"},
         ("429 Too Many Requests",),
@@ -116,6 +122,16 @@ def test_each_refusal_names_the_cause_and_the_mend(case: str) -> None:
     found = judged(*head, **given_)
     assert (found.topic, found.verdict) == (topic, Verdict.FAILED)
     assert words in f"{found.found} {found.hint}"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [("403 x", b"this server has checks turned off (--no-check)"), ("503 x", b"another check is running")],
+)
+def test_a_server_that_answers_no_check_lets_the_client_in(status: str, body: bytes) -> None:
+    found = judged(status, body=body)
+    assert (found.topic, found.verdict) == ("measuring", Verdict.SKIPPED)
+    assert "the client is let in" in found.hint
 
 
 def shown(found: HttpAnswer, body: bytes = b"") -> tuple[Finding, list[Hop]]:
@@ -160,4 +176,4 @@ def test_whatever_is_answered_is_a_finding(head: bytes, body: bytes, sent: bool)
     finding, known = shown(found, body)
     assert finding.found.isprintable()
     error = refusal(found, uri, body=body) if found.status != 101 else ConnectError("x")
-    assert refused(error, found, body, known, secure=True, sent=sent).verdict is Verdict.FAILED
+    assert refused(error, found, body, known, secure=True, sent=sent).verdict in (Verdict.FAILED, Verdict.SKIPPED)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from etherws.check.lost_headers import is_etherws, lost, lost_authorization
+from etherws.check.own_words import is_etherws, lost, lost_authorization, no_check
 from etherws.errors import Refused
 from etherws.server import handshake
 from etherws.server.authenticate import Authenticator
@@ -65,6 +65,12 @@ def test_lost_credentials(tmp_path: Any) -> None:
         )
     assert is_etherws(str(caught.value).encode())
     assert not lost_authorization(401, str(caught.value).encode(), True)
+
+
+def test_a_check_that_is_not_answered() -> None:
+    assert no_check(b"this server has checks turned off (--no-check)")
+    assert is_etherws(b"this server has checks turned off (--no-check)")
+    assert not no_check(b"no port is free")
 
 
 def test_others_lose_nothing() -> None:
