@@ -1,6 +1,6 @@
 """What etherws itself says in a refusal: which header of the request has not reached it, and whether it has no check.
 
-Pure. The words are those of server/handshake.py, server/authenticate.py, server/responder.py and so on; the tests
+Pure. The words are those of server/handshake.py, server/authenticate.py and others of the server; the tests
 compare them. Read next: hops.py, which knows who may have lost a header; answers.py, the caller.
 """
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import socket
 import ssl
 import struct
@@ -23,10 +24,10 @@ import pytest
 
 from etherws.access import passwd
 from etherws.check import names
-from etherws.check.findings import Verdict
+from etherws.check.findings import Finding, Verdict
 from etherws.client.proxy_choice import ProxyChoice
 from etherws.settings import Trust
-from tests.lab.checking import check
+from tests.lab.checking import Found, check
 from tests.lab.hosts import PATIENCE, Host, Process, cable
 from tests.lab.offloads import without_offloads
 from tests.lab.peer import Peer, request
@@ -269,10 +270,17 @@ def real(machines: tuple[Host, Host], tmp_path_factory: pytest.TempPathFactory) 
     return RealServer(machines[0], tmp_path_factory.mktemp("server"))
 
 
-def test_nothing_is_wrong(client: Host, real: RealServer) -> None:
-    found = check(real.uri, client.namespace, token=real.tokens["branch1"])
-    assert not [each for each in found.findings if each.verdict in (Verdict.FAILED, Verdict.WARNING)], str(found)
+def test_nothing_is_wrong(client: Host, real: RealServer, tmp_path: Path) -> None:
+    """As users type it, in a process of its own."""
+    (tmp_path / "token").write_text(real.tokens["branch1"])
+    process = client.etherws("check", real.uri, "--token-file", str(tmp_path / "token"), "--json")
+    assert process.ends() == 0, process.output
+    document = json.loads(process.output)
+    findings = [Finding(each["topic"], each["found"], Verdict(each["verdict"])) for each in document["findings"]]
+    found = Found(findings)
+    assert not {Verdict.FAILED, Verdict.WARNING} & {each.verdict for each in findings}, str(found)
     found.names("http", Verdict.OK, "answered 101")
+    found.names("login", Verdict.OK, "taken the credentials")
     found.names("features", Verdict.OK, "version 2")
     found.names("clock", Verdict.OK, "agree")
 
