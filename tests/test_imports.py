@@ -80,7 +80,7 @@ PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
     *("file_names", "values", "monitoring", "counters", "events", "check/findings"),
     *("observe/access", "observe/logins", "observe/status", "observe/subject", "observe/history", "observe/page"),
-    *("check/said", "check/interception", "check/hops", "check/lost_headers", "check/answers"),
+    *("check/said", "check/interception", "check/hops", "check/own_words", "check/answers"),
     *("check/files", "check/bridges", "check/kernel_values", "check/managers", "check/surroundings"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("cli/cells", "cli/examples", "cli/habits", "cli/status_details", "cli/status_table", "cli/troubles", "cli/units"),
