@@ -144,7 +144,7 @@ server_sections: Sections = {
         _file("--token-file", "Demand a token that this file knows; etherws passwd --token adds one.  [default: none]"),
         _file("--htpasswd", "Demand a user and password in this file; etherws passwd adds them.  [default: none]"),
         _file("--client-ca", "Demand a client certificate signed by an authority in this file.  [default: none]"),
-        _file("--policy", "Apply the rules in this file to each client; see etherws check-policy.  [default: none]"),
+        _file("--policy", "Apply the rules in this file to each client; see etherws check.  [default: none]"),
         _option(
             "--allow-origin",
             multiple=True,

@@ -99,6 +99,7 @@ class ObservedServer:
         totals = Totals(drops=Counter(self._rules.total))
         totals.merge(counted.totals.values())
         first = self._ports.first.tap
+        states = Counter(port.state for port in self._ports)
         return {
             "schema": 1,
             "role": self.role,
@@ -111,6 +112,7 @@ class ObservedServer:
             "listen": self._about.listen,
             "device": first.present_name(),
             "bridge": self._tables.look().get(first.index, _NOTHING).bridge,
+            "ports": {"in_use": states[State.IN_USE], "parked": states[State.PARKED]},
             "workers": counted.workers,
             "refusals": dict(counted.refusals),
             "totals": totals.values(),
