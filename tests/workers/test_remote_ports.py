@@ -291,10 +291,10 @@ def test_stop_is_told_to_each_worker_once(lender: Lender) -> None:
 
 
 def test_another_release_is_an_error_at_the_start(lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_ports, "VERSION", 2)
+    monkeypatch.setattr(remote_ports, "VERSION", 3)
     ours, theirs = pair()
     lender.server.attach(ours)
-    with pytest.raises(ChannelError, match="speaks version 1 to its workers, and this worker 2: two releases"):
+    with pytest.raises(ChannelError, match="speaks version 2 to its workers, and this worker 3: two releases"):
         RemotePorts(theirs, lambda reason: None)
 
 
