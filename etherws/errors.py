@@ -13,6 +13,7 @@ those below.
     |   +-- DeviceLost         the TAP was deleted while it was in use
     +-- AlreadyLinked          another process links the same bridge to the same server
     +-- NoPort                 the server has no TAP for another client (HTTP 503)
+    +-- CheckRefused           no check can run now (HTTP 503)
     +-- WorkerError            none of the server's workers can be started
     +-- ChannelError           the port process, and a worker, cannot talk to each other
     +-- ListenError            the server cannot listen, or cannot use its certificate
@@ -101,6 +102,14 @@ class AlreadyLinked(EtherwsError):
 
 class NoPort(EtherwsError):
     """The server has no TAP for another client; it answers 503."""
+
+
+class CheckRefused(EtherwsError):
+    """No check can run now; the server answers 503. `wait` is after how many seconds to try again."""
+
+    def __init__(self, message: str, wait: int) -> None:
+        super().__init__(message)
+        self.wait = wait
 
 
 class WorkerError(EtherwsError):

@@ -51,11 +51,14 @@ ROOMS: dict[str, set[str]] = {
         *("file_names", "counters", "events"),
     },
     "observe": {"counters", "events", "values", "log_limit", "small_files", "file_names", "addresses", "settings"},
-    "check": {"settings", "addresses", "features", "values", "small_files", "file_names", "counters"},
+    "check": {
+        *("settings", "addresses", "features", "values", "small_files", "file_names", "counters"),
+        *("client", "tunnel", "close_codes"),
+    },
     "gunicorn": {"workers", "server", "settings", "log_limit", "counters", "events", "observe"},
     "workers": {
         *("server", "tunnel", "kernel", "access", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
-        *("file_names", "counters", "events"),
+        *("file_names", "counters", "events", "features"),
     },
     "wsgi": {"server", "gunicorn", "settings"},
     "worker": {"server", "gunicorn", "wsgi"},
@@ -96,7 +99,7 @@ PURE = {
     ),
     *("workers/balance", "workers/start_message"),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
-    "tunnel/shared_rates",
+    *("tunnel/shared_rates", "tunnel/check_frames", "server/checks"),
 }
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}

@@ -24,7 +24,8 @@ from etherws.tunnel.wire import Version1, Version2
 
 @dataclass(frozen=True)
 class Agreement:
-    """What a 101 agrees on: the version of the wire, and the MTU of the server's interface in bytes, if it told it.
+    """What a 101 agrees on: the version of the wire; the MTU of the server's interface in bytes, if it told it; and
+    the kind of check (features.CHECK or features.IDLE) that this is in place of a tunnel, None if it is one.
 
     With a `doubt`, which is a sentence for the log, the server may mean another version than the client understands.
     """
@@ -32,16 +33,19 @@ class Agreement:
     version: Version1 | Version2
     mtu: int | None = None
     doubt: str = ""
+    check: str | None = None
 
 
 class Upgrade:
     """One upgrade request, and what its answer means."""
 
     def __init__(self, uri: WebSocketURI, offer: Features | None) -> None:
-        """`offer` has the features to offer together with version 2; None to offer nothing."""
+        """`offer` has the features to offer, version 2 among them unless it is a check by version 1; None to offer
+        nothing."""
         self._offer = offer
         # An empty list would be an empty header, which RFC 6455, section 11.3.4, forbids.
-        self._protocol = ClientProtocol(uri, subprotocols=[Subprotocol(Version2.name)] if offer else None)
+        named = [Subprotocol(Version2.name)] if offer and VERSION_2 in offer else None
+        self._protocol = ClientProtocol(uri, subprotocols=named)
 
     def ask(self, stream: Stream, own: Sequence[tuple[str, str]], users: Sequence[tuple[str, str]]) -> HttpAnswer:
         """Send the request and read the answer. The request has our `own` headers and the user's, who may replace ours.
@@ -76,9 +80,12 @@ class Upgrade:
         lists = answer.values(features.HEADER)
         found = features.proved(protocol.key, ", ".join(lists)) or {}
         named, proved = protocol.subprotocol == Version2.name, VERSION_2 in found
+        # A server lists only what it was offered. One that lists more does not mean this request.
+        check = features.check_of(found) if features.CHECK in self._offer else None
         if named and proved:
-            return Agreement(Version2(), features.mtu_of(found))
-        return Agreement(Version1(), doubt=_doubt(named, lists) if named or proved else "")
+            return Agreement(Version2(), features.mtu_of(found), check=check)
+        doubt = _doubt(named, lists) if named or proved else ""
+        return Agreement(Version1(), features.mtu_of(found) if check else None, doubt, check)
 
 
 def _doubt(named: bool, lists: list[str]) -> str:

@@ -15,6 +15,7 @@ from etherws.errors import DeviceError, NoPort
 from etherws.kernel.rules import Rules
 from etherws.kernel.store import Store
 from etherws.server import kept_owners
+from etherws.server.checks import Check, Checks
 from etherws.server.port import ClientKey, Port, State, rules_of
 from etherws.server.port_maker import PortMaker
 from etherws.server.presence import UNKNOWN, Presence
@@ -52,6 +53,7 @@ class Ports:
         #: All that are not gone.
         self._ports = [self._first]
         self._take_over()
+        self._checks = Checks()
         self._maker.watch_loops(lambda: {port.tap.index: port.client.label for port in self._ports})
 
     def __iter__(self) -> Iterator[Port]:
@@ -125,6 +127,11 @@ class Ports:
             raise
         if port.state is State.GONE:
             raise NoPort("the server is stopping")
+
+    def check(self, client: ClientKey, kind: str) -> Check:
+        """Let the client check the path, for which it needs no port; `kind` is features.CHECK or features.IDLE. The
+        caller calls end(). Raises CheckRefused."""
+        return self._checks.begin(kind, self._owners.of(client.identity, client.address))
 
     def apply(self, port: Port, profile: Profile) -> None:
         """The profile of the port's client has changed, but not where the port is (bridge, device, MTU): have the new

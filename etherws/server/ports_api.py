@@ -58,6 +58,16 @@ class PortApi(Protocol):
         """Where a session puts what the client sends. One for each session."""
 
 
+class CheckApi(Protocol):
+    """A check, as checks.py: Check."""
+
+    def pacer(self, rate: int) -> Pacer:
+        """As Check.pacer(). Raises DeviceError."""
+
+    def end(self) -> None:
+        """As Check.end()."""
+
+
 class PortsApi(Protocol):
     """All of them, as ports.py: Ports."""
 
@@ -69,6 +79,9 @@ class PortsApi(Protocol):
         self, client: ClientKey, profile: Profile, evict: Callable[[], None], presence: Presence = UNKNOWN
     ) -> PortApi:
         """As Ports.take(). Raises NoPort or DeviceError, with a hint, and ClientGone."""
+
+    def check(self, client: ClientKey, kind: str) -> CheckApi:
+        """As Ports.check(). Raises CheckRefused, NoPort and Refused."""
 
     def apply(self, port: Any, profile: Profile) -> None:
         """As Ports.apply(). Raises DeviceError."""

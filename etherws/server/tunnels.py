@@ -20,7 +20,7 @@ from etherws.close_codes import CloseCode
 from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, NoPort, Refused
 from etherws.kernel.store import Store
 from etherws.log_limit import LogLimit
-from etherws.server import authenticate, handshake, negotiation, takeover
+from etherws.server import authenticate, handshake, negotiation, responder, takeover
 from etherws.server.authenticate import Admission
 from etherws.server.http import PRESENCE, UPGRADE
 from etherws.server.port import ClientKey
@@ -55,6 +55,7 @@ class Tunnels:
         self._starting = BoundedSemaphore(1)
         #: Set when a tunnel is over: its session, None before it runs.
         self._sessions: dict[Event, Session | None] = {}
+        self._responder = responder.Responder(settings)
         self._stopping = self._handing_over = False
         #: Whether the last client that came got no port.
         self._full = False
@@ -92,7 +93,7 @@ class Tunnels:
         self._review.stop()
         for session in filter(None, self._sessions.values()):
             session.restart() if handing_over else session.stop()
-        gevent.wait(list(self._sessions), timeout=timeout)
+        gevent.wait([*self._sessions, *self._responder.stop()], timeout=timeout)
         if self._ports is not None and handing_over:
             # Something must still have them: else their descriptors would be closed before the other process comes.
             self._ports.hand_over()
@@ -110,8 +111,13 @@ class Tunnels:
             raise Refused("503 Service Unavailable", "this server is stopping")
 
     def run(self, environ: Environ, headers: Headers, admission: Admission, profile: Profile) -> None:
-        """Run one client's tunnel. `headers` are those of the 101. Raises Refused if there is no port for the client;
-        then no 101 was sent."""
+        """Run one client's tunnel, or its check. `headers` are those of the 101. Raises Refused if there is no port for
+        the client; then no 101 was sent."""
+        if kind := responder.wanted(environ):
+            self.check()
+            self.start()
+            self._responder.run(environ, headers, admission, profile, self.ports, kind)
+            return
         key = ClientKey(admission.identity, _resume(environ), authenticate.address(environ))
         session: Session | None = None
 

@@ -19,6 +19,7 @@ from etherws.access.policy import Profile
 from etherws.access.profile_values import from_values
 from etherws.errors import (
     ChannelError,
+    CheckRefused,
     ClientGone,
     ConnectionClosed,
     DeviceError,
@@ -35,7 +36,7 @@ from etherws.workers.datagrams import DATAGRAM_MAX
 Message: TypeAlias = dict[str, Any]
 
 #: What both ends must speak. Another number for each change that the other end would not understand.
-VERSION = 1
+VERSION = 2
 
 #: Bytes of a message that is longer, and goes in a memfd. The longest is a profile with as many MAC addresses as fit
 #: into a policy file of 1 MiB (access/policy.py).
@@ -172,13 +173,13 @@ def profile_of(message: Mapping[str, Any]) -> Profile:
 
 
 #: Errors that reach the other process as what they are.
-_ERRORS: tuple[type[EtherwsError], ...] = (DeviceLost, DeviceError, NoPort, ClientGone, ConnectionClosed)
+_ERRORS: tuple[type[EtherwsError], ...] = (DeviceLost, DeviceError, NoPort, ClientGone, ConnectionClosed, CheckRefused)
 
 
 def error_values(error: EtherwsError) -> Message:
     """What tells the other process of an error."""
     kind = next((kind.__name__ for kind in _ERRORS if isinstance(error, kind)), ChannelError.__name__)
-    return {"error": kind, "text": str(error), "code": getattr(error, "code", None)}
+    return {"error": kind, "text": str(error), "code": getattr(error, "code", None), "wait": getattr(error, "wait", 0)}
 
 
 def error_of(message: Mapping[str, Any]) -> EtherwsError:
@@ -189,6 +190,8 @@ def error_of(message: Mapping[str, Any]) -> EtherwsError:
         return ClientGone()
     if kind == ConnectionClosed.__name__:
         return ConnectionClosed(said, None if message.get("code") is None else number(message, "code"))
+    if kind == CheckRefused.__name__:
+        return CheckRefused(said, number(message, "wait"))
     return next((each for each in _ERRORS if each.__name__ == kind), ChannelError)(said)
 
 

@@ -34,7 +34,7 @@ from etherws.workers.messages import (
     seconds,
     text,
 )
-from etherws.workers.remote_port import CALL_TIMEOUT, RemotePort
+from etherws.workers.remote_port import CALL_TIMEOUT, RemoteCheck, RemotePort
 
 #: Seconds that a client waits for a port at most. etherws's client gives up after ten (settings.py, Retry).
 TAKE_TIMEOUT = 30.0
@@ -94,6 +94,15 @@ class RemotePorts:
         port.slot = answer.values.get("slot")
         self._ports[lent] = port
         return port
+
+    def check(self, client: ClientKey, kind: str) -> RemoteCheck:
+        """As Ports.check(). Raises Refused if the other process is gone."""
+        try:
+            answer = self._channel.call("check", {**client_values(client), "kind": kind}, CALL_TIMEOUT, self._end_check)
+            return RemoteCheck(self._channel, number(answer.values, "check"), self._rates)
+        except ChannelError as exc:
+            _refuse_at_end(self._channel, exc)
+            raise NoPort(str(exc)) from exc
 
     def apply(self, port: RemotePort, profile: Profile) -> None:
         """As Ports.apply()."""
@@ -157,6 +166,11 @@ class RemotePorts:
         """The client hung up while its port was on its way."""
         with contextlib.suppress(ChannelError):
             self._channel.tell("park", {"port": number(answer.values, "port")})
+
+    def _end_check(self, answer: Answer) -> None:
+        """Nobody waits for a check any more that the other process has let begin."""
+        with contextlib.suppress(ChannelError):
+            self._channel.tell("check_over", {"check": number(answer.values, "check")})
 
     def _serve(self, verb: str, message: Message, request: Request) -> Answer:
         """Answer what the other process asks."""
