@@ -100,6 +100,7 @@ PURE = {
     *("workers/balance", "workers/start_message"),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
     *("tunnel/shared_rates", "tunnel/check_frames", "server/checks"),
+    *("check/agreed", "check/idle_findings", "check/path_findings"),
 }
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}

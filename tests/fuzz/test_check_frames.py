@@ -18,10 +18,13 @@ reports = st.builds(
     st.text("abz_09", max_size=16),
 )
 messages = st.builds(
-    lambda kind, number, values, report: Message(kind, number, *values, report=report if kind is Kind.REPORT else None),
+    lambda kind, number, sent, value, report: Message(
+        kind, number, sent, sent // 2, sent // 3, value, 9, report if kind is Kind.REPORT else None
+    ),
     st.sampled_from(list(Kind)),
     st.integers(0, (1 << 32) - 1),
-    st.tuples(*[numbers] * 4),
+    numbers,
+    numbers,
     reports,
 )
 
