@@ -97,10 +97,10 @@ def _idle(measuring: Measuring) -> list[float]:
 
 def _up(measuring: Measuring, connection: Connection, before: TcpFacts) -> tuple[Load, Report]:
     """Fill the way to the server."""
-    measuring.samples.clear()
     began, computed = monotonic(), process_time()
     over = measuring.send_bulk(LOAD_SECONDS)
     _probe_for(measuring, START_SECONDS)
+    measuring.samples.clear()
     measuring.ask()
     # A path that takes nothing more ends it late, or never.
     while not over() and monotonic() < began + LOAD_SECONDS + REPORT_SECONDS:
@@ -116,10 +116,10 @@ def _up(measuring: Measuring, connection: Connection, before: TcpFacts) -> tuple
 
 def _down(measuring: Measuring, before: Message | None) -> tuple[Load, Report]:
     """Fill the way from the server."""
-    measuring.samples.clear()
     began, computed = monotonic(), process_time()
     number = measuring.receive_bulk(LOAD_SECONDS)
     _probe_for(measuring, START_SECONDS)
+    measuring.samples.clear()
     measuring.count.taken()
     until = began + LOAD_SECONDS + REPORT_SECONDS
     while number not in measuring.reports and monotonic() < until:

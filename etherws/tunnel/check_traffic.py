@@ -67,7 +67,8 @@ class Bulk:
 
 
 class Count:
-    """Bulk that came: bytes of its frames, and when the first and the last came, in nanoseconds."""
+    """Bulk that came: when the first and the last frames came, in nanoseconds, and the bytes of those that came after
+    the first. So `size` is what came in the time between, also if much had waited and came at once."""
 
     def __init__(self) -> None:
         self.size = self.first = self.last = 0
@@ -83,8 +84,9 @@ class Count:
         before it is counted. Raises ProtocolError at the first packet that is of no check."""
         for packet in packets:
             if packet[: len(DATA_HEAD)] == DATA_HEAD:
-                self.size += len(packet) - VNET_BYTES
                 self.first, self.last = self.first or now, now
+                if now > self.first:
+                    self.size += len(packet) - VNET_BYTES
             else:
                 yield read(packet)
 
@@ -143,8 +145,9 @@ class CheckSender:
                     self._wake.wait(wait)
                     resting = True
                     continue
+                taken = connection.send_queued(packets)
                 self.sent += sum(map(len, packets))
-                if connection.send_queued(packets):
+                if taken:
                     connection.congestion.update(monotonic(), FREE)
                 else:
                     connection.congestion.update(monotonic(), FULL)
