@@ -19,7 +19,7 @@ setup(
     # modules, and each start of Python takes twice the time, also of the thousand starts in the tests.
     package_dir={"": "."},
     packages=find_packages(include=["etherws", "etherws.*"]),
-    package_data={"etherws": ["py.typed"]},
+    package_data={"etherws": ["py.typed"], "etherws.observe": ["page/*"]},
     install_requires=[
         "bcrypt>=4.0.1",
         # The first whose types of parameters name their values: ParamType[float].

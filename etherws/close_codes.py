@@ -17,3 +17,7 @@ class CloseCode(IntEnum):
     INTERNAL_ERROR = 1011
     SERVICE_RESTART = 1012
     TRY_AGAIN_LATER = 1013
+
+
+#: The reason of a Close 1012 by a server that drains: it takes nobody back, so the client tries its next server first.
+DRAINING = "draining"

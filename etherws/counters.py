@@ -78,6 +78,8 @@ class Totals:
     joins: int = 0
     leaves: int = 0
     round_trip: Histogram = field(default_factory=lambda: Histogram(ROUND_TRIP_BOUNDS))
+    #: Those during which packets waited in the backlog; they are in `round_trip`, too.
+    loaded_round_trip: Histogram = field(default_factory=lambda: Histogram(ROUND_TRIP_BOUNDS))
     queue_delay: Histogram = field(default_factory=lambda: Histogram(QUEUE_DELAY_BOUNDS))
 
     def values(self) -> Values:
@@ -89,6 +91,7 @@ class Totals:
             "joins": self.joins,
             "leaves": self.leaves,
             "round_trip": self.round_trip.values(),
+            "loaded_round_trip": self.loaded_round_trip.values(),
             "queue_delay": self.queue_delay.values(),
         }
 
@@ -100,5 +103,9 @@ class Totals:
         self.drops.update(values["drops"])
         self.joins += values["joins"]
         self.leaves += values["leaves"]
-        for ours, theirs in ((self.round_trip, values["round_trip"]), (self.queue_delay, values["queue_delay"])):
-            ours.merge(theirs["counts"], theirs["sum"])
+        for ours, name in (
+            (self.round_trip, "round_trip"),
+            (self.loaded_round_trip, "loaded_round_trip"),
+            (self.queue_delay, "queue_delay"),
+        ):
+            ours.merge(values[name]["counts"], values[name]["sum"])

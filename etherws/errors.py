@@ -13,7 +13,6 @@ those below.
     |   +-- DeviceLost         the TAP was deleted while it was in use
     +-- AlreadyLinked          another process links the same bridge to the same server
     +-- NoPort                 the server has no TAP for another client (HTTP 503)
-    +-- CheckRefused           no check can run now (HTTP 503)
     +-- WorkerError            none of the server's workers can be started
     +-- ChannelError           the port process, and a worker, cannot talk to each other
     +-- ListenError            the server cannot listen, or cannot use its certificate
@@ -104,14 +103,6 @@ class NoPort(EtherwsError):
     """The server has no TAP for another client; it answers 503."""
 
 
-class CheckRefused(EtherwsError):
-    """No check can run now; the server answers 503. `wait` is after how many seconds to try again."""
-
-    def __init__(self, message: str, wait: int) -> None:
-        super().__init__(message)
-        self.wait = wait
-
-
 class WorkerError(EtherwsError):
     """None of the server's workers can be started."""
 
@@ -170,20 +161,32 @@ class Refused(EtherwsError):
     """The opening handshake is refused before the 101.
 
     `status` is the HTTP status line without the version ("400 Bad Request"), `headers` are the headers to send with it.
+    `kind` is what refusals are counted by: a few words of ours, and none of a peer's. `warning` is what the log
+    says, if the operator should know of it: it may tell more than the client is told.
     """
 
-    def __init__(self, status: str, message: str, headers: Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self,
+        status: str,
+        message: str,
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        kind: str = "",
+        warning: str = "",
+    ) -> None:
+        """`kind` is by default the status in words."""
         super().__init__(message)
         self.status = status
         self.headers = list(headers)
+        self.kind = kind or status[4:].lower()
+        self.warning = warning
 
 
 class ForeignPage(Refused):
-    """A web page that may not connect. `kind` is for the limit of log lines, `explanation` for the log."""
+    """A web page that may not connect."""
 
     def __init__(self, kind: str, explanation: str, message: str) -> None:
-        super().__init__("403 Forbidden", message)
-        self.kind, self.explanation = kind, explanation
+        super().__init__("403 Forbidden", message, kind=kind, warning=explanation)
 
 
 class ClientGone(Refused):
@@ -205,12 +208,12 @@ class ConnectionClosed(EtherwsError):
     """The WebSocket has ended.
 
     `code` is the peer's close code; None if it sent none, or if TCP ended without a Close frame. `reason` is what it
-    said with it.
+    said with it. If this side ends the connection, `code` is what the peer is to be told, and `tell` the words with it.
     """
 
-    def __init__(self, message: str, code: int | None = None, reason: str = "") -> None:
+    def __init__(self, message: str, code: int | None = None, reason: str = "", *, tell: str = "") -> None:
         super().__init__(message)
-        self.code, self.reason = code, reason
+        self.code, self.reason, self.tell = code, reason, tell
 
 
 class NetworkChanged(ConnectionClosed):

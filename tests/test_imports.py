@@ -32,7 +32,8 @@ ROOMS: dict[str, set[str]] = {
     "reloadable": {"file_names"},
     "values": set(),
     "kernel": {"log_limit", "small_files", "values", "events"},
-    "settings": {"addresses", "file_names", "values"},
+    "monitoring": {"addresses", "file_names"},
+    "settings": {"addresses", "file_names", "values", "monitoring"},
     "features": {"settings"},
     "access": {"settings", "log_limit", "small_files", "file_names"},
     "tunnel": {
@@ -43,17 +44,21 @@ ROOMS: dict[str, set[str]] = {
         *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),
         *("kernel/port_tables", "kernel/rules", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
         *("kernel/link_claim", "kernel/loop_watch", "kernel/store", "kernel/state_file", "kernel/interfaces"),
-        *("small_files", "features", "counters", "events"),
+        *("kernel/bridge_tables", "small_files", "features", "counters", "events"),
         "access/certificate_facts",
     },
     "server": {
         *("tunnel", "kernel", "access", "settings", "addresses", "close_codes", "features", "log_limit", "reloadable"),
         *("file_names", "counters", "events"),
     },
-    "observe": {"counters", "events", "values", "log_limit", "small_files", "file_names", "addresses", "settings"},
+    "observe": {
+        *("counters", "events", "values", "log_limit", "small_files", "file_names", "addresses", "settings"),
+        *("monitoring", "reloadable", "tunnel/scheduling", "server/accepting", "server/front_door", "server/http"),
+        *("server/listen", "server/login_queue", "server/taken_port"),
+    },
     "check": {
-        *("settings", "addresses", "features", "values", "small_files", "file_names", "counters"),
-        *("client", "tunnel", "close_codes"),
+        *("client", "kernel", "access", "tunnel", "settings", "addresses", "close_codes", "features", "values"),
+        *("small_files", "file_names", "counters"),
     },
     "gunicorn": {"workers", "server", "settings", "log_limit", "counters", "events", "observe"},
     "workers": {
@@ -65,7 +70,7 @@ ROOMS: dict[str, set[str]] = {
     "handler": {"server"},
     "cli": {
         *("access", "client", "kernel", "server", "workers", "settings", "log_limit", "small_files", "file_names"),
-        *("values", "observe", "check", "counters", "events"),
+        *("values", "observe", "check", "counters", "events", "addresses"),
     },
     "__main__": {"cli"},
 }
@@ -73,7 +78,10 @@ ROOMS: dict[str, set[str]] = {
 #: Modules that know bytes, settings and small files only: no event loop, no device, no socket.
 PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
-    *("file_names", "values", "counters", "events", "observe/subject", "check/findings"),
+    *("file_names", "values", "monitoring", "counters", "events", "check/findings"),
+    *("observe/access", "observe/logins", "observe/status", "observe/subject", "observe/history", "observe/page"),
+    *("check/said", "check/interception", "check/hops", "check/lost_headers", "check/answers"),
+    *("check/files", "check/bridges", "check/kernel_values", "check/managers", "check/surroundings"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("cli/examples", "cli/habits"),
     *(
@@ -85,7 +93,7 @@ PURE = {
         "client/proxy_choice",
     ),
     *("client/answer_text", "client/network_errors", "client/refusals", "client/uris", "client/failures"),
-    "client/upgrade",
+    *("client/link_state", "client/upgrade"),
     *("access/profile_values", "kernel/bridge_members", "kernel/sealed_memory", "server/port_state"),
     *("kernel/bridge_warnings", "kernel/learned", "kernel/link_changes", "kernel/loops", "kernel/membership"),
     *("kernel/netlink", "kernel/network_changes", "kernel/known_links", "kernel/rule_changes"),
@@ -99,8 +107,8 @@ PURE = {
     ),
     *("workers/balance", "workers/start_message"),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
-    *("tunnel/shared_rates", "tunnel/check_frames", "server/checks"),
-    *("check/agreed", "check/idle_findings", "check/path_findings"),
+    *("tunnel/shared_rates", "tunnel/delays", "tunnel/history", "tunnel/check_frames", "server/checks"),
+    *("check/idle_findings", "check/path_findings"),
 }
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}
@@ -110,19 +118,24 @@ DOORS = {
     "pytun": {"tunnel/tap_device"},
     "click": {
         "cli/admin",
+        "cli/check",
+        "cli/check_options",
         "cli/commands",
         "cli/demo",
         "cli/file_options",
         "cli/login",
+        "cli/monitor_options",
         "cli/number_options",
         "cli/options",
         "cli/sections",
         "cli/stage",
         "cli/user_option",
+        "cli/way",
     },
     "pyroute2": {
         "kernel/bridge_use",
         "kernel/device_errors",
+        "kernel/forward_chains",
         "kernel/interfaces",
         "kernel/links",
         "kernel/netns",
@@ -138,6 +151,7 @@ DOORS = {
     "cryptography": {"access/certificates", "access/certificate_facts"},
     "OpenSSL": {"access/client_certificates"},
     "setproctitle": {"client/credentials"},
+    "prometheus_client": {"observe/metrics", "observe/metric_families", "observe/client_metrics"},
     "tomllib": {"access/toml_lines"},
     "tomli": {"access/toml_lines"},
 }

@@ -1,7 +1,7 @@
 """A session that carries no LAN's frames: how fast is the path, how long is the round trip, and what passes?
 
 Says what is sent when, for about ten seconds, and never longer than a check may take. Read next: measuring.py, which
-sends and notes; path_findings.py, which judges; agreed.py, what the two ends agreed on before.
+sends and notes; path_findings.py, which judges.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 Anything that listens on syslog's socket counts. That may be journald, which takes syslog's messages there; in a
 container that has only journald's own folder, they go to its socket in that folder. log_writer.py sends them.
+With --log-format journal they go to the socket that takes journald's own form (log_formats.py).
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+
+from etherws.cli.log_formats import JOURNAL, SOCKET, TEXT
 
 #: Where journald's sockets are, also by the link at /dev/log, and its own for syslog's messages
 #: (systemd-journald.service(8)).
@@ -24,9 +27,9 @@ def socket_path(syslog: str) -> str | None:
     return next((path for path in (syslog, _JOURNAL_SOCKET) if _listens(path)), None)
 
 
-def how_to_read(syslog: str) -> str:
-    """How to see the log of a process in the background, as part of a sentence."""
-    path = socket_path(syslog)
+def how_to_read(syslog: str, form: str = TEXT) -> str:
+    """How to see the log of a process in the background, as part of a sentence. `form` is that of --log-format."""
+    path = SOCKET if form == JOURNAL else socket_path(syslog)
     if path is None:
         return f"nothing is logged: no syslog daemon listens on {syslog}; start one, or etherws with --foreground"
     if os.path.realpath(path).startswith(_JOURNAL):

@@ -6,6 +6,7 @@ server/serve.py and client/reconnect.py, which run.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -16,21 +17,33 @@ from typing import Any
 import click
 
 from etherws import __version__
-from etherws.cli import admin, background_log, daemon, inherited, log_writer, login, process_image, rehearsal, sections
+from etherws.cli import (
+    admin,
+    background_log,
+    daemon,
+    inherited,
+    log_formats,
+    log_writer,
+    login,
+    process_image,
+    rehearsal,
+    sections,
+)
+from etherws.cli.check import check
 from etherws.cli.examples import client_notes, main_notes, server_notes
 from etherws.cli.file_options import files_read
+from etherws.cli.observing import Observing
 from etherws.cli.options import client_sections, demo_sections, server_sections
 from etherws.cli.run_as import VARIABLE, Privileges
 from etherws.cli.stage import stage
 from etherws.cli.user_option import User
 from etherws.cli.waiting import Start, spelled_out
-from etherws.client.credentials import read_headers
-from etherws.client.proxy_choice import ProxyChoice, parse_connect_to
+from etherws.cli.way import way_of
 from etherws.errors import EtherwsError, SettingsError
 from etherws.file_names import use_copies
 from etherws.kernel import packet_sockets
 from etherws.kernel.store import Store
-from etherws.settings import ClientSettings, Retry, ServerSettings, Trust, parse_header
+from etherws.settings import ClientSettings, Retry, ServerSettings
 from etherws.small_files import is_open_to_all
 
 log = logging.getLogger("etherws")
@@ -115,12 +128,13 @@ def server(
     count = workers or len(os.sched_getaffinity(0))
     tls = (certfile, keyfile, client_ca) if certfile and keyfile else None
     endpoint = serving.Endpoint(address, port, chosen, daemon.is_supervised())
+    observing = Observing(settings, run_as, process_image.this())
 
     def run(ready: Any, stop: Any) -> None:
         # It runs a second time if a new image could not be executed.
         application = prepared.pop() if prepared else Application(settings, store)
         process_image.this().before_rehearsal = application.keep
-        hooks = serving.Hooks(ready, keeps.give_up, keeps.reload)
+        hooks = serving.Hooks(observing.before(ready), keeps.give_up, keeps.reload, observing.doors)
 
         def make(sock: Any) -> serving.Service:
             if count == 1:
@@ -150,15 +164,14 @@ def client(
     retry_interval: float,
     max_retry_interval: float,
     retry_on_auth_failure: bool,
-    pinnedpubkey: str | None,
     header: tuple[str, ...],
     wait: float | None,
     run_as: User | None,
     **options: Any,
 ) -> None:
     """Connect ethws0 to a server, and again after each loss. Runs in the background."""
-    from etherws.access.certificates import parse_pins
     from etherws.client import attempt, kept_port, reconnect
+    from etherws.client.observed import ObservedClient
     from etherws.client.uris import split_uri
 
     inherited.need_proc()
@@ -170,9 +183,7 @@ def client(
         raise click.UsageError("no server is named; give --uri ws://HOST/")
     settings = ClientSettings(**_fields_of(ClientSettings, options))
     retry = Retry(retry_interval, max_retry_interval, connect_timeout, retry_on_auth_failure)
-    trust = Trust(**_fields_of(Trust, options), pins=parse_pins(pinnedpubkey) if pinnedpubkey else frozenset())
-    proxy_choice = _proxy_choice(**options)
-    headers = [parse_header(line) for text in header for line in read_headers(text)]
+    way = way_of({**options, "header": header})
     servers = []
     for text in uris:
         server_uri, user, password = split_uri(text)
@@ -180,15 +191,15 @@ def client(
             attempt.RemoteServer(
                 server_uri,
                 settings,
-                proxy_choice=proxy_choice,
-                trust=trust,
+                proxy_choice=way.proxy_choice,
+                trust=way.trust,
                 credentials=login.credentials(options, user, password),
-                headers=headers,
+                headers=way.headers,
                 timeout=connect_timeout,
             )
         )
     settings = replace(settings, link=servers[0].target)
-    if trust.insecure and not trust.pins:
+    if way.trust.insecure and not way.trust.pins:
         _tell("warning: --insecure: the server is not verified; anyone on the path can read and change all", err=True)
     for path in (
         options["password_file"],
@@ -203,6 +214,7 @@ def client(
     store, waits = process_image.this().store, not process_image.this().before
     needs = packet_sockets.CLIENT_NEEDS
     keeps = Privileges(run_as, files_read(), packet_sockets=needs, pidfile=options["pidfile"])
+    observing = Observing(settings, run_as, process_image.this())
 
     def run(ready: daemon.Ready, stop: Any) -> None:
         nonlocal waits
@@ -210,19 +222,16 @@ def client(
         start = Start(ready, wait) if wait is not None and waits else None
         waits = False
         connection = reconnect.Client(servers, settings, retry, start.failed if start else None, store=store)
-        connection.run(start.connected if start else ready, stop, keeps.give_up, keeps.reload)
+        with contextlib.ExitStack() as doors:
+
+            def opened() -> None:
+                doors.enter_context(observing.doors(ObservedClient(connection)))
+                keeps.give_up()
+                observing.start()
+
+            connection.run(start.connected if start else ready, stop, opened, keeps.reload)
 
     _run(run, kept_port.check, **options)
-
-
-def _proxy_choice(
-    *, proxy: str | None, noproxy: str | None, connect_to: str | None, ipv4: bool, ipv6: bool, **_: Any
-) -> ProxyChoice:
-    """How the client reaches its servers, from the options and the environment."""
-    if ipv4 and ipv6:
-        raise click.UsageError("give --ipv4 or --ipv6, not both")
-    target = parse_connect_to(connect_to) if connect_to else None
-    return ProxyChoice(proxy, noproxy, target, 4 if ipv4 else 6 if ipv6 else 0, os.environ)
 
 
 @main.command(cls=sections.Command, sections=demo_sections)
@@ -237,7 +246,7 @@ def demo(seconds: float) -> None:
 
 
 main.add_command(admin.passwd)
-main.add_command(admin.check_policy)
+main.add_command(check)
 main.add_command(stage)
 
 
@@ -255,6 +264,7 @@ def _run(
     pidfile: str | None,
     debug: bool,
     log_level: str,
+    log_format: str,
     **_: Any,
 ) -> None:
     """Run the server or the client, in the foreground or in the background. `check` raises DeviceError if what the last
@@ -264,16 +274,19 @@ def _run(
         check(this.store)
         _tell(rehearsal.answer())
         return
-    # Only our own logger: at the debug level pyroute2 logs very much.
-    log.setLevel(logging.DEBUG if debug else log_level.upper())
+    log_formats.check(log_format)
+    # Only our own logger: at the debug level pyroute2 logs very much. Events are complete whatever is written.
+    level = logging.DEBUG if debug else logging.getLevelName(log_level.upper())
+    log.setLevel(min(level, logging.INFO))
+    log_writer.write_from(level)
     if not this.background and (foreground or daemon.is_supervised()):
-        daemon.run_in_foreground(service, this, pidfile)
+        daemon.run_in_foreground(service, this, pidfile, log_format)
         daemon.leave(0)
     else:
-        started = daemon.run_in_background(service, this, pidfile)
+        started = daemon.run_in_background(service, this, pidfile, log_format)
         # It runs from here on, whether these lines can be written or not.
         _tell(started.message)
-        _tell(f"stop it: kill {started.pid}; {background_log.how_to_read(log_writer.SYSLOG)}")
+        _tell(f"stop it: kill {started.pid}; {background_log.how_to_read(log_writer.SYSLOG, log_format)}")
         sys.exit(started.status)
 
 

@@ -14,7 +14,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 import gevent
@@ -39,9 +40,9 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 class Ready(Protocol):
     """What the service calls when its start is over, and again when that has become better."""
 
-    def __call__(self, message: str, status: int = 0, /) -> None:
+    def __call__(self, message: str, status: int = 0, extra: Mapping[str, object] = MappingProxyType({}), /) -> None:
         """`message` is for the user. `status` is not 0 if the service runs, but does not work yet: the exit status of
-        the start."""
+        the start. `extra` is what its record in the log is about (events.py)."""
 
 
 #: What runs in the process: a function of `ready` and of `stop`, an event after which it returns.
@@ -62,16 +63,18 @@ def is_supervised() -> bool:
     return bool(os.environ.get("NOTIFY_SOCKET")) or os.getpid() == 1
 
 
-def run_in_foreground(service: Service, image: ProcessImage, pidfile: str | None = None) -> None:
+def run_in_foreground(
+    service: Service, image: ProcessImage, pidfile: str | None = None, log_format: str = "text"
+) -> None:
     """Run the service in this process until it returns. Raises what it raises."""
 
-    def ready(message: str, status: int = 0) -> None:
+    def ready(message: str, status: int = 0, extra: Mapping[str, object] = MappingProxyType({})) -> None:
         _tell_of_takeover(image)
-        log.log(logging.WARNING if status else logging.INFO, "%s", message)
+        log.log(logging.WARNING if status else logging.INFO, "%s", message, extra=dict(extra))
         # systemctl status shows it.
         service_manager.notify(*([] if status else ["READY=1"]), f"STATUS={message.splitlines()[0]}")
 
-    log_writer.log_to_standard_error()
+    log_writer.log_to_standard_error(log_format)
     log_unexpected_errors()
     try:
         if interval := service_manager.watchdog_interval():
@@ -115,7 +118,9 @@ def _tell_of_takeover(image: ProcessImage) -> None:
     image.before = ""
 
 
-def run_in_background(service: Service, image: ProcessImage, pidfile: str | None = None) -> Started:
+def run_in_background(
+    service: Service, image: ProcessImage, pidfile: str | None = None, log_format: str = "text"
+) -> Started:
     """Run the service in a process of its own; return what it says as soon as it is ready. If an image before this one
     did that, the process is there already, and this function does not return.
 
@@ -123,7 +128,7 @@ def run_in_background(service: Service, image: ProcessImage, pidfile: str | None
     """
     make_variables_absolute(os.environ)
     if image.background:
-        _run_daemon(service, image, pidfile, None)
+        _run_daemon(service, image, pidfile, None, log_format)
     ours, daemons = socket.socketpair()
     child = os.fork()
     if child == 0:
@@ -131,7 +136,7 @@ def run_in_background(service: Service, image: ProcessImage, pidfile: str | None
         # A session of its own, and not as its leader: so the process can never get a controlling terminal (setsid(2)).
         os.setsid()
         if os.fork() == 0:
-            _run_daemon(service, image, pidfile, daemons)
+            _run_daemon(service, image, pidfile, daemons, log_format)
         os._exit(0)
     daemons.close()
     os.waitpid(child, 0)
@@ -171,23 +176,24 @@ class _Starter:
 
 
 def _run_daemon(
-    service: Service, image: ProcessImage, pidfile: str | None, connection: socket.socket | None
+    service: Service, image: ProcessImage, pidfile: str | None, connection: socket.socket | None, log_format: str
 ) -> NoReturn:
-    """All that the daemon does; ends the process. `connection` is to the starter; None if that has ended before."""
+    """All that the daemon does; ends the process. `connection` is to the starter; None if that has ended before. The
+    lines that the starter's terminal shows are text, whatever `log_format` is: somebody reads them."""
     status = 0
     starter: _Starter | None = None
 
-    def ready(message: str, status: int = 0) -> None:
+    def ready(message: str, status: int = 0, extra: Mapping[str, object] = MappingProxyType({})) -> None:
         nonlocal starter
         _tell_of_takeover(image)
         if starter is None:
-            log.info("%s", message)
+            log.info("%s", message, extra=dict(extra))
             return
         log_writer.flush()
         logging.getLogger().removeHandler(to_standard_error)
         # A program that reads the output of the start until its end must not wait for the daemon.
         inherited.close_standard_descriptors()
-        log.log(logging.WARNING if status else logging.INFO, "%s", message)
+        log.log(logging.WARNING if status else logging.INFO, "%s", message, extra=dict(extra))
         starter.tell(message, status, os.getpid())
         starter = None
         handover.started = True
@@ -202,7 +208,7 @@ def _run_daemon(
         if connection is not None:
             to_standard_error = log_writer.log_to_standard_error()
             starter = _Starter(connection, stop)
-        log_writer.log_to_syslog()
+        log_writer.log_to_syslog(log_format)
         log_unexpected_errors()
         _run_images(service, ready, stop, handover, pidfile)
     except EtherwsError as exc:

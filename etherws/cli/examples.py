@@ -21,6 +21,16 @@ etherws passwd --token --out branch1.token tokens branch1
 etherws server --token-file tokens""",
 }
 
+check_notes = {
+    "Examples": """\
+etherws check            this machine: can it carry a tunnel?
+etherws check wss://host.example/ --token-file branch1.token
+etherws check policy.toml""",
+    "Environment": """\
+The options of etherws client have their variables here too: ETHERWS_CLIENT_
+and the name in capitals, with _ for -.""",
+}
+
 server_notes = {
     "Examples": """\
 etherws server --bridge br0

@@ -56,8 +56,8 @@ BOTH = _table(
         "how much is logged is given by --log-level LEVEL",
     ),
     (
-        "--log --log-append --logfile --log-file --logconf --log-format --syslog --stderr",
-        "the log goes to syslog, with --foreground to standard error",
+        "--log --log-append --logfile --log-file --logconf --syslog --stderr",
+        "the log goes to syslog, with --foreground to standard error; its form is given by --log-format FORMAT",
     ),
     (
         "--daemon --daemonize --background --no-daemon --nodaemon --detach -d -D -f",
@@ -74,8 +74,8 @@ BOTH = _table(
         "a systemd unit takes rights away, as those in contrib/ do; see --help for the options",
     ),
     (
-        "--status --management --monitor --metrics --json",
-        "a session's counters are logged at its end, and at kill -USR1, with --log-level LEVEL up to info",
+        "--status --management --metrics --metrics-address --stats --admin-socket --prometheus --json",
+        "status and metrics are on the control socket, --control FILE, and served over TCP by --monitor ADDRESS:PORT",
     ),
     ("--option -o", "each option has a name of its own; see --help"),
     ("--client --server --tls-client --tls-server --mode", "the command is etherws client or etherws server"),
@@ -201,7 +201,10 @@ COMMANDS = _table(
     ),
     ("version -V -v", "the version is printed by etherws --version"),
     ("help", "help is shown by etherws --help, and for each command, as by etherws client --help"),
-    ("check test configtest", "a policy is checked by etherws check-policy FILE"),
+    (
+        "test configtest doctor diag diagnose diagnostics netcheck ping",
+        "a path is checked by etherws check URI, this machine by etherws check, a policy by etherws check FILE",
+    ),
     ("password token htpasswd useradd adduser", "users and tokens are added by etherws passwd FILE NAME"),
 )
 

@@ -1,8 +1,8 @@
-"""The log's way out of the process: a thread of its own writes it to standard error or to syslog.
+"""The log's way out of the process: a thread of its own writes it to standard error, to syslog or to the journal.
 
 Nobody may read what is written: a pager that waits for a key, a journald that has stalled. Then the thread waits, and
 not the event loop with all tunnels in it. Records queue up meanwhile; of those that find no room the number is said as
-soon as there is room again. daemon.py uses this.
+soon as there is room again. daemon.py uses this; log_formats.py has the forms of a record.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ import threading
 from collections.abc import Callable
 
 from etherws.cli import background_log
+from etherws.cli.log_formats import JOURNAL, JSON, TEXT, Journal, JsonLines, LeveledLines
 
 log = logging.getLogger("etherws")
 
 #: syslog's socket (syslog(3)); most containers have none.
 SYSLOG = "/dev/log"
 
-#: syslog's levels (sys/syslog.h), by the least level of logging that has them.
-_SYSLOG_LEVELS = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
-
 #: Records that wait for the thread, a few hundred bytes each. A start with a thousand clients logs as many.
 RECORDS_MAX = 2000
+
+#: Records of lower levels are not written.
+_level = logging.NOTSET
 
 #: Seconds that flush() waits, and so the end of the process. Written at once is what somebody reads; of the others'
 #: last lines as much as the pipe or the socket has room for.
@@ -107,16 +108,6 @@ class LogWriter(logging.handlers.QueueHandler):
         return logging.makeLogRecord(values)
 
 
-class JournalLines(logging.Formatter):
-    """Lines for journald: it notes the time itself, and takes the level of each line from the number before it
-    (sd-daemon(3), syslog(3))."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record's lines."""
-        level = next(number for least, number in _SYSLOG_LEVELS if record.levelno >= least)
-        return "\n".join(f"<{level}>{line}" for line in super().format(record).splitlines() or [""])
-
-
 class StandardError(logging.Handler):
     """Writes to descriptor 2. sys.stderr has a lock that the interpreter waits for at its end."""
 
@@ -136,12 +127,16 @@ class StandardError(logging.Handler):
             self.handleError(record)
 
 
-def log_to_standard_error() -> LogWriter:
-    """Log to standard error from now on."""
+def log_to_standard_error(form: str = TEXT) -> LogWriter:
+    """Log to standard error from now on; with the form "journal" to the journal itself."""
+    if form == JOURNAL:
+        return _add(Journal())
     target = StandardError()
-    target.setFormatter(
-        JournalLines() if _journald_reads() else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-    )
+    if _journald_reads():
+        target.setFormatter(LeveledLines(JsonLines() if form == JSON else logging.Formatter("%(message)s")))
+    else:
+        text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+        target.setFormatter(JsonLines() if form == JSON else text)
     return _add(target)
 
 
@@ -154,12 +149,23 @@ def _journald_reads() -> bool:
     return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
-def log_to_syslog() -> None:
-    """Log to syslog from now on. If there is none, each record looks for it again."""
+def log_to_syslog(form: str = TEXT) -> None:
+    """Log to syslog from now on; with the form "journal" to the journal itself. If there is none, each record looks for
+    it again."""
+    if form == JOURNAL:
+        _add(Journal())
+        return
     # syslog notes the time itself, and the level comes before the text.
     target = logging.handlers.SysLogHandler(background_log.socket_path(SYSLOG) or SYSLOG)
-    target.setFormatter(logging.Formatter(f"etherws[{os.getpid()}]: %(message)s"))
+    target.ident = f"etherws[{os.getpid()}]: "
+    target.setFormatter(JsonLines() if form == JSON else logging.Formatter("%(message)s"))
     _add(target)
+
+
+def write_from(level: int) -> None:
+    """Write records of this level of logging and above, by each way that is begun from now on."""
+    global _level
+    _level = level
 
 
 def flush() -> None:
@@ -177,5 +183,6 @@ def in_threads(call: Callable[[], object]) -> None:
 
 def _add(target: logging.Handler) -> LogWriter:
     writer = LogWriter(target)
+    writer.setLevel(_level)
     logging.getLogger().addHandler(writer)
     return writer

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import gevent
 
@@ -34,20 +35,22 @@ class Start:
         if wait < math.inf:
             gevent.spawn_later(wait, self._time_over)
 
-    def connected(self, message: str) -> None:
-        """The client is connected for the first time. This is reported also after the start: systemd waits for it."""
+    def connected(self, message: str, status: int = 0, extra: Mapping[str, object] = MappingProxyType({})) -> None:
+        """The client is connected for the first time. This is reported also after the start: systemd waits for it. The
+        values are those of daemon.Ready."""
         self._over = True
-        self._ready(message)
+        self._ready(message, status, extra)
 
-    def failed(self, message: str, error: EtherwsError) -> None:
-        """An attempt has failed. A refusal ends the start: most likely the next attempt is refused as well."""
+    def failed(self, message: str, error: EtherwsError, extra: Mapping[str, object] = MappingProxyType({})) -> None:
+        """An attempt has failed; `extra` is as in daemon.Ready. A refusal ends the start: most likely the next attempt
+        is refused as well."""
         if self._over:
             return
         if isinstance(error, NotAdmitted):
-            self._end(message, error.exit_status)
+            self._end(message, error.exit_status, extra)
             return
         if not self._failure:
-            log.warning("%s", message)
+            log.warning("%s", message, extra=dict(extra))
         self._failure = message
 
     def _time_over(self) -> None:
@@ -55,9 +58,9 @@ class Start:
             failure = self._failure or "the first attempt to connect has no result yet"
             self._end(f"not connected within {self._wait:g} s: {failure}", NOT_CONNECTED_STATUS)
 
-    def _end(self, message: str, status: int) -> None:
+    def _end(self, message: str, status: int, extra: Mapping[str, object] = MappingProxyType({})) -> None:
         self._over = True
-        self._ready(message, status)
+        self._ready(message, status, extra)
 
 
 def spelled_out(arguments: Sequence[str]) -> list[str]:

@@ -6,10 +6,11 @@ connection; upgrade.py, the opening handshake; reconnect.py, which says when to 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from time import monotonic
 
 import gevent
@@ -24,11 +25,13 @@ from etherws.client.let_in import first_bytes
 from etherws.client.network_errors import described
 from etherws.client.proxy_choice import ProxyChoice
 from etherws.client.refusals import refusal
+from etherws.client.steps import Steps
 from etherws.client.tls_refusals import certificate_error, tls_error
 from etherws.client.upgrade import Agreement, Upgrade
 from etherws.client.uris import ServerUri, tls_name
 from etherws.close_codes import CloseCode
 from etherws.errors import ConnectError, SettingsError
+from etherws.features import Features
 from etherws.reloadable import Reloadable
 from etherws.settings import DeviceSettings, Trust
 from etherws.tunnel.connection import Connection
@@ -48,6 +51,8 @@ class RemoteServer:
 
     #: What connect() makes of the stream.
     connection = Connection
+    #: The proxy on the way to it, http://HOST:PORT without a password; empty if there is none.
+    proxy = ""
 
     def __init__(
         self,
@@ -59,17 +64,24 @@ class RemoteServer:
         credentials: Credentials,
         headers: Sequence[tuple[str, str]] = (),
         timeout: float = 10.0,
+        dialer: Dialer | None = None,
+        also_offer: Features | None = None,
+        steps: Steps | None = None,
     ) -> None:
         """`headers` are sent with the upgrade request. `timeout` is in seconds, for one whole attempt: from the look-up
-        of the name to the 101.
+        of the name to the 101. `dialer` makes the TCP connections in place of one by `proxy_choice`. `also_offer` are
+        features beside those that every client has; an answer in doubt is then not followed by a request without an
+        offer. `steps` is told what happens.
 
         Raises SettingsError if a file of `trust`, or the chosen proxy, cannot be used.
         """
         self._uri, self._settings, self._trust, self._credentials = uri, settings, trust, credentials
         self._headers, self._timeout = headers, timeout
-        # For its errors: a proxy that cannot be used is reported at the start.
-        proxy_choice.proxy_for(uri.host, uri.secure)
-        self._dialer = Dialer(proxy_choice)
+        # A proxy that cannot be used is reported at the start.
+        proxy, _ = proxy_choice.proxy_for(uri.host, uri.secure)
+        self.proxy = str(proxy or "")
+        self._dialer = dialer or Dialer(proxy_choice)
+        self._also_offer, self._steps = also_offer or {}, steps or Steps()
         self.name = f"{'wss' if uri.secure else 'ws'}://{authority(uri.host, uri.port)}"
         #: The same for all URIs that certainly name the same server.
         # A server of ours does not count a slash at the end of the path.
@@ -80,11 +92,18 @@ class RemoteServer:
         self._tls_context = Reloadable(lambda: certificates.client_context(trust), trust.files) if uri.secure else None
         #: A secret between the server and us. With it we get our port back after a lost connection.
         self.resume = secrets.token_urlsafe(16)
+        # The last TLS of this attempt.
+        self._tls: TlsStream | None = None
         #: From when on to offer version 2, by monotonic().
         self._offer_again = 0.0
         # What was logged already: a lost connection comes again, with the same server.
         self._warned_of_doubt = False
         self._warned_of_mtus: tuple[int, int] | None = None
+
+    @property
+    def address(self) -> str:
+        """The IP address at which it was reached last; empty if none was, or if only a proxy knows it."""
+        return self._dialer.address
 
     @property
     def sends_secrets_in_clear(self) -> bool:
@@ -97,22 +116,31 @@ class RemoteServer:
 
         Raises ConnectError; NotAdmitted if the server refuses our credentials.
         """
-        deadline = gevent.Timeout.start_new(self._timeout)
-        stream: Stream | None = None
-        tls: TlsStream | None = None
-        try:
+        with self._explained() as deadline:
             while True:
-                stream = self._dialer.dial(self._uri.host, self._uri.port, self._uri.secure, self._uri.zone)
-                if self._tls_context:
-                    stream = tls = TlsStream(stream, self._tls_context.get(), server_hostname=self._server_name)
-                    tls.do_handshake()
-                    self._check_pin(tls)
-                connection, sure = self._upgrade(stream, tap, deadline)
-                # The connection closes it from now on.
-                stream = None
-                if sure:
+                stream = self._reach()
+                try:
+                    connection, sure = self._upgrade(stream, tap, deadline)
+                except BaseException:
+                    stream.close()
+                    raise
+                # The connection closes the stream from now on.
+                if sure or self._also_offer:
                     return connection
                 connection.close(CloseCode.NORMAL)
+
+    def reach(self) -> Stream:
+        """The first half of an attempt: a stream to the server, in TLS for a wss:// URI. Raises ConnectError."""
+        with self._explained():
+            return self._reach()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[gevent.Timeout]:
+        """A block that has the time of one attempt, and whose errors become ConnectError."""
+        self._tls = None
+        deadline = gevent.Timeout.start_new(self._timeout)
+        try:
+            yield deadline
         except gevent.Timeout as exc:
             if exc is not deadline:
                 raise
@@ -120,9 +148,10 @@ class RemoteServer:
             source = f" from the proxy {proxy}" if proxy else ""
             raise ConnectError(f"no answer{source} within {self._timeout:g} s") from None
         except ssl.SSLCertVerificationError as exc:
-            raise certificate_error(exc, tls.peer_chain() if tls else []) from exc
+            raise certificate_error(exc, self._tls.peer_chain() if self._tls else []) from exc
         except ssl.SSLError as exc:
-            raise tls_error(exc, self._server_name, cipher_agreed=tls is not None and tls.cipher() is not None) from exc
+            agreed = self._tls is not None and self._tls.cipher() is not None
+            raise tls_error(exc, self._server_name, cipher_agreed=agreed) from exc
         except (OSError, UnicodeError) as exc:
             raise ConnectError(described(exc)) from exc
         except SettingsError as exc:
@@ -130,8 +159,19 @@ class RemoteServer:
             raise ConnectError(str(exc)) from exc
         finally:
             deadline.close()
-            if stream is not None:
-                stream.close()
+
+    def _reach(self) -> Stream:
+        stream = self._dialer.dial(self._uri.host, self._uri.port, self._uri.secure, self._uri.zone)
+        try:
+            if self._tls_context:
+                stream = self._tls = TlsStream(stream, self._tls_context.get(), server_hostname=self._server_name)
+                self._steps.tls(self._tls)
+                self._tls.do_handshake()
+                self._check_pin(self._tls)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
 
     def _check_pin(self, tls: TlsStream) -> None:
         if not self._trust.pins:
@@ -159,10 +199,12 @@ class RemoteServer:
         if answer.status != 101:
             # Not shown if its body repeats it. The URI's query may be a token.
             sent = (self.resume, self._uri.query or "", *(value for _, value in self._headers))
-            raise refusal(
-                answer, self._uri, body=error_body(stream, answer), authorization=authorization or "", secrets=sent
-            )
+            body = error_body(stream, answer)
+            self._steps.answered(answer, body)
+            raise refusal(answer, self._uri, body=body, authorization=authorization or "", secrets=sent)
+        self._steps.answered(answer, b"")
         agreed, congestion = upgrade.agreed(answer), self._settings.congestion
+        self._steps.agreed(agreed)
         early = answer.rest
         if agreed.version.number == 1 and not agreed.doubt:
             # Version 2 was agreed on by a server that had looked at the whole request.
@@ -177,6 +219,7 @@ class RemoteServer:
             early=early,
             name=self.name,
             mtu=tap.mtu if tap else None,
+            agreed=tuple(agreed.features),
         )
         return connection, not agreed.doubt
 
@@ -184,7 +227,7 @@ class RemoteServer:
         """The features to offer, None for nothing. `mtu` is the TAP's in bytes."""
         if self._settings.wire < 2 or monotonic() < self._offer_again:
             return None
-        return {features.VERSION_2: "", **({features.MTU: f"={mtu}"} if mtu else {})}
+        return {features.VERSION_2: "", **({features.MTU: f"={mtu}"} if mtu else {}), **self._also_offer}
 
     def _note(self, agreed: Agreement, name: str, mtu: int | None) -> None:
         """Remember and log what the answer says. `name` and `mtu` are the TAP's."""

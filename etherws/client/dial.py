@@ -46,6 +46,8 @@ class Dialer:
         self._logged = ""
         #: The proxy that has not given its last answer yet, for the error after a time-out.
         self.pending_proxy: Proxy | None = None
+        #: The IP address that the last connection was made to; empty behind a proxy.
+        self.address = ""
 
     def dial(self, host: str, port: int, secure: bool, zone: str = "") -> Stream:
         """A connection to the host and port of a ws:// URI, or of a wss:// URI if `secure`; to `connect_to` instead if
@@ -53,7 +55,7 @@ class Dialer:
 
         Raises ConnectError; the message names the proxy if the proxy failed.
         """
-        self.pending_proxy = None
+        self.pending_proxy, self.address = None, ""
         proxy, reason = self._choice.proxy_for(host, secure)
         if reason != self._logged:
             self._logged = reason
@@ -73,7 +75,8 @@ class Dialer:
             raise ConnectError(f"the proxy {proxy}: {exc}", kind=f"the proxy {proxy}: {exc.kind}") from exc
         except OSError as exc:
             raise ConnectError(f"the proxy {proxy}: {described(exc)}") from exc
-        self.pending_proxy = None
+        # The address was the proxy's.
+        self.pending_proxy, self.address = None, ""
         return stream
 
     def _connect_through(self, proxy: Proxy, host: str, port: int) -> Stream:
@@ -101,14 +104,22 @@ class Dialer:
         return tls
 
     def _connect(self, host: str, port: int) -> Stream:
-        try:
-            # gevent looks the name up in a thread, so that the event loop does not block.
-            addresses = socket.getaddrinfo(host, port, _FAMILIES[self._choice.family], socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as exc:
-            zone = host.partition("%")[2]
-            missing = f"there is no interface {zone}, which its address names" if zone else ""
-            raise ConnectError(missing or described(exc)) from exc
-        return PlainStream(connect_first(addresses))
+        sock = connect_first(look_up(host, port, self._choice.family))
+        # The peer may be gone already.
+        with contextlib.suppress(OSError):
+            self.address = str(sock.getpeername()[0])
+        return PlainStream(sock)
+
+
+def look_up(host: str, port: int, family: int = 0) -> list[Any]:
+    """All addresses of a host, in getaddrinfo()'s form; `family` as in ProxyChoice. Raises ConnectError."""
+    try:
+        # gevent looks the name up in a thread, so that the event loop does not block.
+        return list(socket.getaddrinfo(host, port, _FAMILIES[family], socket.SOCK_STREAM))
+    except (OSError, UnicodeError) as exc:
+        zone = host.partition("%")[2]
+        missing = f"there is no interface {zone}, which its address names" if zone else ""
+        raise ConnectError(missing or described(exc)) from exc
 
 
 def interleave(addresses: list[Any]) -> list[Any]:

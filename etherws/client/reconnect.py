@@ -10,7 +10,7 @@ import contextlib
 import logging
 import signal
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 
 import gevent
@@ -21,8 +21,10 @@ from etherws.client.backoff import Backoff
 from etherws.client.late_refusal import late_refusal
 from etherws.client.local_end import LocalEnd
 from etherws.client.servers import Servers
-from etherws.close_codes import CloseCode
-from etherws.errors import ConnectError, ConnectionClosed, EtherwsError, NetworkChanged, NotAdmitted
+from etherws.close_codes import DRAINING, CloseCode
+from etherws.counters import Totals
+from etherws.errors import ConnectError, ConnectionClosed, EtherwsError, NetworkChanged, NotAdmitted, ProtocolError
+from etherws.events import CONNECT, FAILED, LOST, STOP, event
 from etherws.kernel.store import Store
 from etherws.log_limit import LogLimit
 from etherws.settings import ClientSettings, Retry
@@ -48,14 +50,20 @@ class Client:
         servers: Sequence[RemoteServer],
         settings: ClientSettings,
         retry: Retry,
-        on_failure: Callable[[str, ConnectError], None] | None = None,
+        on_failure: Callable[[str, ConnectError, Mapping[str, object]], None] | None = None,
         *,
         store: Store | None = None,
     ) -> None:
         """`servers` are tried in their order, starting with the first after each loss. `on_failure` is told of each
-        failed attempt before the first connection; the text is for the user. `store` keeps the TAP."""
+        failed attempt before the first connection: a text for the user, the error, and the `extra` of a record in the
+        log about it. `store` keeps the TAP."""
         self._store = store or Store()
         self._servers, self._settings, self._retry, self._on_failure = Servers(servers), settings, retry, on_failure
+        #: How the link is, for observed.py; and what is there now: the session, and this machine's side.
+        self.link = self._servers.link
+        self.local: LocalEnd | None = None
+        #: What all sessions have counted.
+        self.totals = Totals()
         self._session: Session | None = None
         # Where it runs, and what returns the frames that the far LAN's filters have dropped since it began.
         self._server = ""
@@ -77,6 +85,16 @@ class Client:
         elif by_user or (urgent and not self._refusal):
             self._retry_now.set()
 
+    @property
+    def address(self) -> str:
+        """The address of the server that was tried last; empty if it is not known, as behind a proxy."""
+        return self._servers.address
+
+    @property
+    def session(self) -> Session | None:
+        """The one that carries frames now, if any."""
+        return self._session
+
     def log_counters(self) -> None:
         """Log what the session has carried and dropped."""
         if self._session:
@@ -87,15 +105,15 @@ class Client:
 
     def run(
         self,
-        ready: Callable[[str], None],
+        ready: Callable[..., object],
         stop: Event,
         opened: Callable[[], object] = lambda: None,
         reload: Callable[[Callable[[], object]], object] = lambda read_again: read_again(),
     ) -> None:
         """Keep the tunnel up until `stop` is set. `ready` is called once: with the result of the first attempt, or at
-        the first connection if there is `on_failure`; and before the first attempt, `opened`, when all is open that may
-        need root. SIGHUP, by way of `reload`, and changes of the machine's network do what retry() does; SIGUSR1 logs
-        counters.
+        the first connection if there is `on_failure`; as text, 0, and the `extra` of a record in the log. Before the
+        first attempt, `opened` is called, when all is open that may need root. SIGHUP, by way of `reload`, and changes
+        of the machine's network do what retry() does; SIGUSR1 logs counters.
 
         Raises AlreadyLinked if another client links the same bridge to one of the servers; DeviceError if the TAP or
         its filters cannot be made, at the start or after the TAP was deleted; SettingsError if the kernel does not have
@@ -113,10 +131,12 @@ class Client:
         )
         self._servers.go_on_with(local_end.tokens)
         with contextlib.closing(local_end) as local:
+            self.local = local
             opened()
             loop: gevent.Greenlet[..., Exception | None] = gevent.spawn(self._loop, local, ready)
             gevent.wait((loop, stop), count=1)
             self._stopping = True
+            self.link.stopping()
             local.leave()
             if self._session:
                 outlives = self._store.outlives
@@ -127,7 +147,7 @@ class Client:
             if isinstance(loop.value, Exception):
                 raise loop.value
 
-    def _loop(self, local: LocalEnd, ready: Callable[[str], None]) -> Exception | None:
+    def _loop(self, local: LocalEnd, ready: Callable[..., object]) -> Exception | None:
         """As _keep_connected(), but return the error: gevent prints a traceback of one that leaves a greenlet."""
         try:
             self._keep_connected(local, ready)
@@ -135,7 +155,7 @@ class Client:
             return exc
         return None
 
-    def _keep_connected(self, local: LocalEnd, ready: Callable[[str], None]) -> None:
+    def _keep_connected(self, local: LocalEnd, ready: Callable[..., object]) -> None:
         """Connect, carry frames, wait, and again, until run() stops it. Raises the error that ends the client.
 
         The log has one line when the connection is lost, one when it is there again, and between them one for each
@@ -151,15 +171,21 @@ class Client:
                 if isinstance(exc, NotAdmitted) and not self._retry.after_refusal:
                     raise
                 text = f"{local.tap.present_name()} is up, but cannot connect to {exc}; retrying"
+                about = event(FAILED, **self.link.failure(str(exc)))
                 if not told and self._on_failure:
-                    self._on_failure(text, exc)
+                    self._on_failure(text, exc, about)
                 elif not told:
-                    ready(text)
+                    ready(text, 0, about)
                     told = True
                 extra_wait = self._note_failure(exc)
             else:
                 after = self._servers.failures.connected()
-                (log.info if told else ready)(f"{local.tap.present_name()} is up, connected to {server}{after}")
+                text = f"{local.tap.present_name()} is up, connected to {server}{after}"
+                about = event(CONNECT, **self.link.connected())
+                if told:
+                    log.info("%s", text, extra=about)
+                else:
+                    ready(text, 0, about)
                 told = True
                 extra_wait = self._carry(local, server, connection, backoff)
                 self._servers.failures.begin()
@@ -190,18 +216,22 @@ class Client:
             raise
         except Exception as exc:
             reason = ConnectionClosed(self._log_limit.unexpected(exc))
-            log.warning("lost %s: %s; trying again", server, reason)
+            about = event(LOST, **self.link.lost(str(reason), None, monotonic() - began))
+            log.warning("lost %s: %s; trying again", server, reason, extra=about)
         if refusal := late_refusal(server, reason):
             if isinstance(refusal, NotAdmitted) and not self._retry.after_refusal:
                 raise refusal
             if isinstance(refusal, NotAdmitted) and self._refusal != str(refusal):
                 self._servers.refused(server, refusal)
+            self.link.failed(refusal)
             return self._note_failure(refusal)
         self._refusal = ""
         code = reason.code if isinstance(reason, ConnectionClosed) else CloseCode.INTERNAL_ERROR
         backoff.session_ended(code, monotonic() - began)
         if isinstance(reason, NetworkChanged):
             self._retry_now.set()
+        if code == CloseCode.SERVICE_RESTART and isinstance(reason, ConnectionClosed) and reason.reason == DRAINING:
+            self._servers.drains()
         if isinstance(reason, ConnectionClosed) and reason.code == CloseCode.POLICY_VIOLATION:
             # Another client has our name. If we came back at once, we would end its connection, and it then ours.
             self._refusal = str(reason)
@@ -211,16 +241,20 @@ class Client:
     def _run_session(self, local: LocalEnd, server: str, connection: Connection) -> EtherwsError:
         """Run one session to its end; return why it ended. The TAP is there again afterwards, with its filters, or
         DeviceError comes."""
-        self._session = session = Session(local.tap, connection, self._settings, local.sink())
+        self._session = session = Session(local.tap, connection, self._settings, local.sink(), self.totals)
         self._server, self._drops = server, local.drops
         reason: EtherwsError | None = None
         try:
             reason = session.run()
+            code = reason.code if isinstance(reason, ConnectionClosed | ProtocolError) else None
+            about = self.link.lost(str(reason), code, session.age)
             if self._stopping:
-                log.info("left %s after %.0f s%s", server, session.age, session.counters(self._drops()))
+                counters = session.counters(self._drops())
+                log.info("left %s after %.0f s%s", server, session.age, counters, extra=event(STOP, **about))
             # A refusal is logged as a failure to connect, and only once.
             elif not isinstance(late_refusal(server, reason), NotAdmitted):
-                log.warning("lost %s: %s%s; trying again", server, reason, session.summary(self._drops()))
+                summary = session.summary(self._drops())
+                log.warning("lost %s: %s%s; trying again", server, reason, summary, extra=event(LOST, **about))
             return reason
         finally:
             session.close(reason)
@@ -229,6 +263,8 @@ class Client:
 
     def _wait(self, backoff: Backoff, extra: float) -> None:
         """Wait before the next attempt. A call of retry() ends the wait, and the next one is the shortest again."""
-        if self._retry_now.wait(backoff.next(extra)):
+        wait = backoff.next(extra)
+        self.link.waiting(wait)
+        if self._retry_now.wait(wait):
             backoff.reset()
         self._retry_now.clear()

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from etherws.client.attempt import RemoteServer
 from etherws.client.failures import Failures
+from etherws.client.link_state import LinkState
+from etherws.counters import Values
 from etherws.errors import ConnectError, NotAdmitted
+from etherws.events import FAILED, event
 from etherws.log_limit import LogLimit
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.tap import Tap
@@ -22,10 +26,15 @@ class Servers:
     """The servers, and what was logged of each since the connection was lost."""
 
     def __init__(self, servers: Sequence[RemoteServer]) -> None:
-        """They are tried in this order, starting with the first each time."""
+        """They are tried in this order, starting with the first each time, unless that one drains."""
         self._servers = servers
         self._log = LogLimit(log)
         self.failures = Failures()
+        self.link = LinkState(servers[0].name if servers else "")
+        #: The server that was tried last, or that we are connected to.
+        self._current = 0
+        # With which one to begin the next time.
+        self._first = 0
 
     def tokens(self) -> dict[str, str]:
         """The resume token of each, by RemoteServer.target."""
@@ -36,6 +45,15 @@ class Servers:
         for server in self._servers:
             server.resume = tokens[server.target]
 
+    @property
+    def address(self) -> str:
+        """The address of the server that was tried last; empty if it is not known."""
+        return self._servers[self._current].address if self._servers else ""
+
+    def drains(self) -> None:
+        """The server that we were connected to lets nobody in any more: begin with the one behind it, once."""
+        self._first = (self._current + 1) % len(self._servers)
+
     def connect(self, tap: Tap, *, log_failure: bool) -> tuple[str, Connection]:
         """The name of the first server that lets us in, and the connection to it. Without `log_failure` the caller says
         why none does.
@@ -43,8 +61,13 @@ class Servers:
         Raises ConnectError with the reason of each server; NotAdmitted if all of them refuse us.
         """
         failures: list[tuple[str, ConnectError]] = []
-        lines: list[tuple[str, str]] = []
-        for server in self._servers:
+        lines: list[_Line] = []
+        self.link.attempt()
+        first, self._first = self._first, 0
+        for number in range(len(self._servers)):
+            self._current = (first + number) % len(self._servers)
+            server = self._servers[self._current]
+            self.link.trying(server.name, server.proxy)
             try:
                 connection = server.connect(tap)
             except ConnectError as exc:
@@ -56,21 +79,43 @@ class Servers:
             else:
                 self._say(lines)
                 return server.name, connection
-            lines.append((server.name, self.failures.line(*failures[-1])))
+            fields = self.link.failure(str(failures[-1][1]))
+            lines.append(_Line(server.name, self.failures.line(*failures[-1]), fields))
         self.failures.failed()
         if log_failure:
             self._say(lines)
         kind = NotAdmitted if all(isinstance(exc, NotAdmitted) for _, exc in failures) else ConnectError
         failure = kind("; nor to ".join(f"{name}: {exc}" for name, exc in failures))
         failure.wait = min(exc.wait for _, exc in failures)
+        self.link.failed(failure)
         raise failure
 
     def refused(self, server: str, refusal: NotAdmitted) -> None:
         """Log that this server has refused us after its 101."""
-        self._log.log(logging.WARNING, f"cannot connect to {server}", "cannot connect to %s", refusal)
+        self._log.log(
+            logging.WARNING,
+            f"cannot connect to {server}",
+            "cannot connect to %s",
+            refusal,
+            extra=event(FAILED, **self.link.failure(str(refusal))),
+        )
 
-    def _say(self, lines: Iterable[tuple[str, str]]) -> None:
+    def _say(self, lines: Iterable[_Line]) -> None:
         """Log the lines about these servers."""
-        for name, line in lines:
-            if line:
-                self._log.log(logging.WARNING, f"cannot connect to {name}", "%s; trying again", line)
+        for line in lines:
+            if line.text:
+                self._log.log(
+                    logging.WARNING,
+                    f"cannot connect to {line.server}",
+                    "%s; trying again",
+                    line.text,
+                    extra=event(FAILED, **line.fields),
+                )
+
+
+class _Line(NamedTuple):
+    """What the log says of a failure with a server; empty if it says nothing. The fields are the event's."""
+
+    server: str
+    text: str
+    fields: Values

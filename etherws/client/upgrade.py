@@ -8,7 +8,7 @@ tries again without an offer; server/negotiation.py, which is the other side.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from websockets.client import ClientProtocol
 from websockets.typing import Subprotocol
@@ -24,8 +24,8 @@ from etherws.tunnel.wire import Version1, Version2
 
 @dataclass(frozen=True)
 class Agreement:
-    """What a 101 agrees on: the version of the wire; the MTU of the server's interface in bytes, if it told it; and
-    the kind of check (features.CHECK or features.IDLE) that this is in place of a tunnel, None if it is one.
+    """What a 101 agrees on: the version of the wire, the MTU of the server's interface in bytes, if it told it, and the
+    list of features.
 
     With a `doubt`, which is a sentence for the log, the server may mean another version than the client understands.
     """
@@ -33,7 +33,7 @@ class Agreement:
     version: Version1 | Version2
     mtu: int | None = None
     doubt: str = ""
-    check: str | None = None
+    features: Features = field(default_factory=dict)
 
 
 class Upgrade:
@@ -80,12 +80,11 @@ class Upgrade:
         lists = answer.values(features.HEADER)
         found = features.proved(protocol.key, ", ".join(lists)) or {}
         named, proved = protocol.subprotocol == Version2.name, VERSION_2 in found
-        # A server lists only what it was offered. One that lists more does not mean this request.
-        check = features.check_of(found) if features.CHECK in self._offer else None
         if named and proved:
-            return Agreement(Version2(), features.mtu_of(found), check=check)
+            return Agreement(Version2(), features.mtu_of(found), features=found)
         doubt = _doubt(named, lists) if named or proved else ""
-        return Agreement(Version1(), features.mtu_of(found) if check else None, doubt, check)
+        mtu = features.mtu_of(found) if features.CHECK in found else None
+        return Agreement(Version1(), mtu, doubt, found)
 
 
 def _doubt(named: bool, lists: list[str]) -> str:

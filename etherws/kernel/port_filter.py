@@ -16,7 +16,7 @@ import gevent
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
-from etherws.errors import DeviceError
+from etherws.errors import DeviceError, EtherwsError
 from etherws.kernel import address_sets, nftables
 from etherws.kernel.device_errors import device_errors
 from etherws.kernel.filter_state import Applied, FilterState
@@ -53,7 +53,7 @@ class PortFilter:
         self.learned: LearnedAddresses | None = None
         #: Why rules of the present client could not be put back, if so; and who is called with the reason.
         self.failure: DeviceError | None = None
-        self.on_failure: Callable[[DeviceError], None] | None = None
+        self.on_failure: Callable[[EtherwsError], None] | None = None
         #: Called when others take the rules away: no frame may pass before the next arm().
         self._hold: Callable[[], None] | None = None
         #: Whether frames wait for lost rules.

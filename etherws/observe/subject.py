@@ -27,6 +27,12 @@ class Subject(Protocol):
     def parked(self) -> Iterator[Values]:
         """Each port that is kept for a client that was lost."""
 
+    def history(self, index: int) -> Values:
+        """The last ten minutes of the session on the interface with this index: "step" (seconds from one sample to the
+        next), "end" (the time of the last one, in seconds since 1970), and lists, oldest sample first, of equal length:
+        "sent" and "received" (bit/s), "round_trip" and "queue_delay" (seconds, or None if none was measured), "drops"
+        (frames in this step). Raises NoSuchClient."""
+
     def not_ready(self) -> str:
         """Why /readyz says 503, in words; empty if it says 200."""
 

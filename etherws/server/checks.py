@@ -12,8 +12,9 @@ from collections.abc import Callable
 from time import monotonic
 
 from etherws import features
-from etherws.errors import CheckRefused
-from etherws.server.owners import Owner
+from etherws.errors import Refused
+from etherws.server.gate import Gate
+from etherws.server.owners import Owner, Owners
 from etherws.tunnel.rate_limit import Pacer
 
 #: Seconds of a check that measures: it takes about ten, and more on a path of long round trips. Others wait for it.
@@ -55,28 +56,31 @@ class Check:
 class Checks:
     """All of one server."""
 
-    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        """`clock` gives seconds."""
-        self._clock = clock
+    def __init__(self, owners: Owners, gate: Gate, clock: Callable[[], float] = monotonic) -> None:
+        """`owners` finds whose a check is, `gate` knows who may not join now. `clock` gives seconds."""
+        self._owners, self._gate, self._clock = owners, gate, clock
         #: Since when one measures; None if none does.
         self._since: float | None = None
         self._idle: Counter[tuple[str, str]] = Counter()
         # Until when each owner has paid for what it has measured.
         self._paid: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    def begin(self, kind: str, owner: Owner) -> Check:
-        """Let a check begin, of the kind features.CHECK or features.IDLE. Raises CheckRefused."""
+    def begin(self, kind: str, identity: str | None, address: str) -> Check:
+        """Let a client's check begin, of the kind features.CHECK or features.IDLE. The caller calls end(). Raises
+        Refused, which says when to try again."""
+        self._gate.check(identity, address)
+        owner = self._owners.of(identity, address)
         if kind == features.IDLE:
-            if self._idle.total() >= IDLE_MAX or self._idle[owner.key] >= IDLE_OWNER_MAX:
-                raise CheckRefused("too many silent connections of checks are open; try again later", 60)
+            if self._idle.total() >= IDLE_MAX or self._idle.get(owner.key, 0) >= IDLE_OWNER_MAX:
+                raise _refused("too many silent connections of checks are open; try again later", 60)
             self._idle[owner.key] += 1
             return Check(owner, lambda: self._was_idle(owner.key))
         now = self._clock()
         if self._since is not None:
             left = math.ceil(max(1.0, self._since + SECONDS_MAX - now))
-            raise CheckRefused(f"another check is running, and one runs at a time; it ends within {left} s", left)
+            raise _refused(f"another check is running, and one runs at a time; it ends within {left} s", left)
         if (left := math.ceil(self._paid.get(owner.key, now) - now - CREDIT)) > 0:
-            raise CheckRefused(f"you have measured for a long time; others are next. Try again in {left} s", left)
+            raise _refused(f"this client has measured for a long time; try again in {left} s", left)
         self._since = now
         return Check(owner, lambda: self._measured(owner.key))
 
@@ -92,3 +96,7 @@ class Checks:
         self._since = None
         if len(self._paid) > OWNERS_MAX:
             self._paid.popitem(last=False)
+
+
+def _refused(text: str, wait: int) -> Refused:
+    return Refused("503 Service Unavailable", text, [("Retry-After", str(wait))], kind="check")

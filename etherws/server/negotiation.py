@@ -19,12 +19,14 @@ from etherws.tunnel.wire import Version1, Version2
 @dataclass(frozen=True)
 class Agreement:
     """What the two ends agree on: the version of the wire; the headers of the 101 that say so; the MTU of the client's
-    interface in bytes, if it told it; and in `doubt` why the client, which offers version 2, does not get it."""
+    interface in bytes, if it told it; in `doubt` why the client, which offers version 2, does not get it; and the names
+    of the features that this end has answered with."""
 
     version: Version1 | Version2
     headers: list[tuple[str, str]] = field(default_factory=list)
     mtu: int | None = None
     doubt: str = ""
+    features: tuple[str, ...] = ()
 
 
 def check_wanted(environ: Mapping[str, Any]) -> str | None:
@@ -56,7 +58,7 @@ def negotiate(
     chosen = Version1.name if Version1.name in offered else bearer
     headers = [("Sec-WebSocket-Protocol", chosen)] if chosen else []
     if told:
-        if features.MTU in (theirs or {}) and mtu is not None:
+        if mtu is not None:
             told[features.MTU] = f"={mtu}"
         headers.append((features.HEADER, features.answer(handshake.key(environ), told)))
     return Agreement(Version1(), headers, features.mtu_of(theirs or {}) if told else None, doubt)
@@ -70,13 +72,13 @@ def _listed(environ: Mapping[str, Any]) -> dict[str, str] | None:
 
 def _version_2(environ: Mapping[str, Any], theirs: Features, mtu: int | None, told: Features) -> Agreement:
     ours = {features.VERSION_2: "", **told}
-    if features.MTU in theirs and mtu is not None:
+    if (features.MTU in theirs or told) and mtu is not None:
         ours[features.MTU] = f"={mtu}"
     headers = [
         ("Sec-WebSocket-Protocol", Version2.name),
         (features.HEADER, features.answer(handshake.key(environ), ours)),
     ]
-    return Agreement(Version2(), headers, features.mtu_of(theirs))
+    return Agreement(Version2(), headers, features.mtu_of(theirs), features=tuple(ours))
 
 
 def _doubt(text: str | None, theirs: Features | None) -> str:

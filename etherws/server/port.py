@@ -19,7 +19,8 @@ from gevent.event import Event
 
 from etherws.access.policy import Profile
 from etherws.addresses import source_key
-from etherws.errors import DeviceError, NoPort, printable
+from etherws.errors import DeviceError, EtherwsError, NoPort, printable
+from etherws.events import PORT, event
 from etherws.kernel.port_filter import PortFilter
 from etherws.kernel.rules import Rules
 from etherws.server.owners import Owner
@@ -65,11 +66,13 @@ class ClientKey:
 
     `identity`: its user name or its certificate's name; None where the server asks for none. `resume`: the token that
     this client has chosen; None if it sends none. `address` is where it comes from; it may come from elsewhere again.
+    `proxy` is the trusted reverse proxy that has said so, if any: its address, or "unix".
     """
 
     identity: str | None = None
     resume: str | None = None
     address: str = field(default="", compare=False)
+    proxy: str = field(default="", compare=False)
 
     @property
     def source(self) -> str:
@@ -118,8 +121,13 @@ class Port:
         self.unused.set()
         #: Whether it was parked because the process of its session has ended, with all of that one's.
         self.taken_over = False
-        #: Ends the state PARKED.
+        #: Ends the state PARKED, at `kept_until` by monotonic().
         self.timer: gevent.Greenlet[..., None] | None = None
+        self.kept_until = 0.0
+        #: How often the present client has got this port back.
+        self.reconnects = 0
+        #: Why its session is to end, if it was told so before it could hear.
+        self._failure: EtherwsError | None = None
         #: When other clients of the same identity took the port over.
         self.changes: deque[float] = deque(maxlen=CHANGES)
 
@@ -130,6 +138,7 @@ class Port:
             self.timer.kill(block=False)
             self.timer = None
         self.state, self.since, self.leaving, self.taken_over = state, monotonic(), False, False
+        self._failure = None
         if state is State.IN_USE:
             self.unused.clear()
         else:
@@ -139,7 +148,24 @@ class Port:
     def park(self, timeout: float, expire: Callable[[Port], None]) -> None:
         """Keep it for its client; `expire` is called with it if that does not come within `timeout` seconds."""
         self.become(State.PARKED)
+        self.kept_until = self.since + timeout
         self.timer = gevent.spawn_later(timeout, expire, self)
+
+    def tell_expiry(self) -> None:
+        """Its client has not come back in time."""
+        log.info(
+            "%s did not come back within %.0f s: %s is free",
+            self.client.label,
+            monotonic() - self.since,
+            self.tap.name,
+            extra=event(
+                PORT,
+                identity=self.client.identity and printable(self.client.identity),
+                address=self.client.address,
+                device=self.tap.name,
+                what="expired",
+            ),
+        )
 
     def take_over(self, owner: Owner, timeout: float, expire: Callable[[Port], None]) -> None:
         """Another process had it in use, for a client with this owner: as park()."""
@@ -170,6 +196,11 @@ class Port:
         if not self.unused.wait(EVICT_TIMEOUT):
             raise NoPort(f"{self.tap.name} is still in use by a session that was told to end")
 
+    def count_return(self, client: ClientKey, *, ended_for_it: bool) -> None:
+        """The port is about to be this client's. `ended_for_it`: its session was ended for it, so it was not parked."""
+        back = (ended_for_it or self.state is State.PARKED) and client == self.client
+        self.reconnects = self.reconnects + 1 if back else 0
+
     def count_change(self) -> None:
         """A client takes the port from another of its identity. Raises NoPort if that has happened too often."""
         now = monotonic()
@@ -185,11 +216,20 @@ class Port:
         assert self.owner is not None
         return self.owner.pacer(rate)
 
-    def on_failure(self, call: Callable[[DeviceError], None]) -> None:
-        """`call` ends the client's session, when others have removed its rules and they cannot be put back."""
+    def on_failure(self, call: Callable[[EtherwsError], None]) -> None:
+        """`call` ends the client's session: when others have removed its rules and they cannot be put back, and at
+        fail()."""
         self.filter.on_failure = call
-        if self.filter.failure is not None:
-            call(self.filter.failure)
+        if failure := self._failure or self.filter.failure:
+            call(failure)
+
+    def fail(self, reason: EtherwsError) -> None:
+        """End the session that uses the port, for this reason. Does not wait for that."""
+        if self.filter.on_failure is not None:
+            self.filter.on_failure(reason)
+        elif self.state is State.IN_USE:
+            # Its session has not begun yet.
+            self._failure = reason
 
     def sink(self) -> FilteredSink:
         """Where a session puts what the client sends. One for each session."""

@@ -15,7 +15,8 @@ from etherws.errors import DeviceError, NoPort
 from etherws.kernel.rules import Rules
 from etherws.kernel.store import Store
 from etherws.server import kept_owners
-from etherws.server.checks import Check, Checks
+from etherws.server.checks import Checks
+from etherws.server.gate import Gate
 from etherws.server.port import ClientKey, Port, State, rules_of
 from etherws.server.port_maker import PortMaker
 from etherws.server.presence import UNKNOWN, Presence
@@ -47,13 +48,15 @@ class Ports:
         A lost client's port is kept for `resume_timeout` seconds. Raises DeviceError."""
         self._resume_timeout, self._carrier_timeout = resume_timeout, settings.carrier_timeout
         self._store = store or Store()
+        #: Who may not join now.
+        self.gate = Gate()
         self._maker = PortMaker(settings, self._store)
         self._owners = kept_owners.restore(self._store)
-        self._first = self._maker.first
-        #: All that are not gone.
-        self._ports = [self._first]
+        self.checks = Checks(self._owners, self.gate)
+        #: The one that is always there; and all that are not gone.
+        self.first = self._maker.first
+        self._ports = [self.first]
         self._take_over()
-        self._checks = Checks()
         self._maker.watch_loops(lambda: {port.tap.index: port.client.label for port in self._ports})
 
     def __iter__(self) -> Iterator[Port]:
@@ -76,18 +79,21 @@ class Ports:
 
         A client that comes again gets its port, even if the server has not noticed yet that it was lost. If its
         identity has as many ports as the profile allows, it gets one of those. Else it gets the first port if that is
-        free, or a new one. Raises NoPort or DeviceError, with a hint.
+        free, or a new one. Raises NoPort or DeviceError, with a hint, and Refused if the gate is closed for it.
         """
         promised: Port | None = None
         try:
             while True:
                 # One at a time: without that, two clients that come at once could get the same port.
                 with presence.turn(client.source):
-                    if self._first.state is State.GONE:
+                    if self.first.state is State.GONE:
                         raise NoPort("the server is stopping")
+                    # Each time: the operator may have ended it while it waited.
+                    self.gate.check(client.identity, client.address)
                     rules = self._maker.rules(profile)
-                    promised, found = None, self._choose(client, profile, promised)
+                    was, promised, found = promised, None, self._choose(client, profile, promised)
                     if found.state is not State.IN_USE:
+                        found.count_return(client, ended_for_it=found is was)
                         self._give(found, client, profile, evict, rules)
                         return found
                     # Its session ends outside of the turn: others need not wait for that.
@@ -128,11 +134,6 @@ class Ports:
         if port.state is State.GONE:
             raise NoPort("the server is stopping")
 
-    def check(self, client: ClientKey, kind: str) -> Check:
-        """Let the client check the path, for which it needs no port; `kind` is features.CHECK or features.IDLE. The
-        caller calls end(). Raises CheckRefused."""
-        return self._checks.begin(kind, self._owners.of(client.identity, client.address))
-
     def apply(self, port: Port, profile: Profile) -> None:
         """The profile of the port's client has changed, but not where the port is (bridge, device, MTU): have the new
         rules in force, for a session that runs as well. Raises DeviceError; then no frame may pass."""
@@ -149,8 +150,9 @@ class Ports:
         """
         if port.state is State.GONE:
             return
-        # A client that cannot be recognised gets no port back.
-        if not self._resume_timeout or port.client == ClientKey() or not port.tap.alive():
+        # A client that cannot be recognised gets no port back, and while the server drains nobody does.
+        keeps = self._resume_timeout and not self.gate.draining
+        if not keeps or port.client == ClientKey() or not port.tap.alive():
             self.free(port)
             return
         port.park(self._resume_timeout, self._expire)
@@ -181,7 +183,7 @@ class Ports:
         with low_priority.turn(port.client.source):
             if port.state is not State.FREE or port.heir is not None:
                 return
-            if port is self._first:
+            if port is self.first:
                 self._renew_first()
                 return
             self._strike(port)
@@ -190,12 +192,12 @@ class Ports:
 
     def close(self) -> None:
         """Remove what was made: the TAPs, and the bridge unless others use it."""
-        self._first.become(State.GONE)
-        self._ports.remove(self._first)
+        self.first.become(State.GONE)
+        self._ports.remove(self.first)
         # Closing a TAP takes a moment, in which a session may end and its port go.
         while self._ports:
             self._remove(self._ports[0])
-        self._first.withdraw()
+        self.first.withdraw()
         self._maker.close()
 
     def keep(self) -> None:
@@ -227,29 +229,29 @@ class Ports:
 
     def _other(self, profile: Profile) -> Port:
         """A free port for a client that has none: the first port if it is free and fits the profile, else a new one."""
-        if self._first.state in (State.FREE, State.PARKED) and not self._first.tap.alive():
+        if self.first.state in (State.FREE, State.PARKED) and not self.first.tap.alive():
             # Somebody has deleted it. A further port needs it as well: it tells the bridge and the MTU.
-            self._release(self._first)
+            self._release(self.first)
             self._renew_first()
-        refusal = self._first.filter.refusal(rules_of(profile))
+        refusal = self.first.filter.refusal(rules_of(profile))
         if not (profile.device or profile.bridge or profile.mtu or refusal):
             # Without a bridge there is no other: this client gets it rather than one that may never come back.
-            if self._first.state is State.PARKED and self._maker.is_only_port():
-                self._first.become(State.FREE)
+            if self.first.state is State.PARKED and self._maker.is_only_port():
+                self.first.become(State.FREE)
             # It is worth the wait of a few milliseconds.
-            if self._first.leaving and self._first.state is State.IN_USE and self._first.heir is None:
-                return self._first
-            if self._first.state is State.FREE and self._first.heir is None:
+            if self.first.leaving and self.first.state is State.IN_USE and self.first.heir is None:
+                return self.first
+            if self.first.state is State.FREE and self.first.heir is None:
                 self._renew_first()
-                self._first.changes.clear()
-                return self._first
+                self.first.changes.clear()
+                return self.first
         self._ports.append(self._maker.new(profile, {port.tap.name for port in self._ports}, refusal))
         return self._ports[-1]
 
     def _take_over(self) -> None:
         """Park the ports that the last process has left, each for its client, with the rules of that."""
         for port, state in self._maker.found:
-            self._ports += [port] if port is not self._first else []
+            self._ports += [port] if port is not self.first else []
             if state.in_use:
                 owner = self._owners.of(port.client.identity, port.client.address)
                 port.take_over(owner, self._resume_timeout, self._expire)
@@ -260,6 +262,7 @@ class Ports:
         """The port was parked for too long."""
         # This is the timer: it must not be stopped in the middle of this.
         port.timer = None
+        port.tell_expiry()
         try:
             self.free(port)
         except DeviceError as exc:
@@ -270,7 +273,7 @@ class Ports:
         self._leave(port)
         if port.state in (State.IN_USE, State.PARKED):
             port.become(State.FREE)
-        if port is not self._first and port.state is State.FREE:
+        if port is not self.first and port.state is State.FREE:
             self._remove(port)
 
     def _leave(self, port: Port) -> None:
@@ -292,6 +295,6 @@ class Ports:
     def _renew_first(self) -> None:
         """If somebody has deleted the first port's TAP, make a new first port. Raises DeviceError if that fails."""
         if self._maker.renew_first():
-            self._strike(self._first)
-            self._first = self._maker.first
-            self._ports.append(self._first)
+            self._strike(self.first)
+            self.first = self._maker.first
+            self._ports.append(self.first)

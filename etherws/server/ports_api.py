@@ -68,6 +68,13 @@ class CheckApi(Protocol):
         """As Check.end()."""
 
 
+class ChecksApi(Protocol):
+    """All checks, as checks.py: Checks."""
+
+    def begin(self, kind: str, identity: str | None, address: str) -> CheckApi:
+        """As Checks.begin(). Raises Refused, and NoPort if the process that has the ports does not answer."""
+
+
 class PortsApi(Protocol):
     """All of them, as ports.py: Ports."""
 
@@ -75,13 +82,14 @@ class PortsApi(Protocol):
     def name(self) -> str:
         """The name of the first port's interface."""
 
+    @property
+    def checks(self) -> ChecksApi:
+        """Who may check the path, which needs no port."""
+
     def take(
         self, client: ClientKey, profile: Profile, evict: Callable[[], None], presence: Presence = UNKNOWN
     ) -> PortApi:
         """As Ports.take(). Raises NoPort or DeviceError, with a hint, and ClientGone."""
-
-    def check(self, client: ClientKey, kind: str) -> CheckApi:
-        """As Ports.check(). Raises CheckRefused, NoPort and Refused."""
 
     def apply(self, port: Any, profile: Profile) -> None:
         """As Ports.apply(). Raises DeviceError."""

@@ -18,10 +18,9 @@ from gevent.event import AsyncResult, Event
 from etherws import events, features
 from etherws.access.policy import Profile
 from etherws.close_codes import CloseCode
-from etherws.errors import CheckRefused, ConnectionClosed, DeviceError, EtherwsError, NoPort, ProtocolError, Refused
+from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, NoPort, ProtocolError, Refused
 from etherws.kernel import links
 from etherws.server import authenticate, handshake, negotiation, takeover
-from etherws.server.authenticate import Admission
 from etherws.server.checks import IDLE_SECONDS_MAX, SECONDS_MAX
 from etherws.server.http import UPGRADE
 from etherws.server.port import ClientKey
@@ -74,19 +73,16 @@ class Responder:
         return list(self._sessions)
 
     def run(
-        self, environ: Environ, headers: Headers, admission: Admission, profile: Profile, ports: PortsApi, kind: str
+        self, environ: Environ, headers: Headers, client: ClientKey, profile: Profile, ports: PortsApi, kind: str
     ) -> None:
         """Run one client's check of this kind. `headers` are those of the 101. Raises Refused if none may begin now;
         then no 101 was sent."""
         if not self._settings.check:
-            raise Refused("403 Forbidden", "this server has checks turned off (--no-check)")
-        client = ClientKey(admission.identity, None, authenticate.address(environ))
+            raise Refused("403 Forbidden", "this server has checks turned off (--no-check)", kind="check")
         try:
-            check = ports.check(client, kind)
-        except CheckRefused as exc:
-            raise Refused("503 Service Unavailable", str(exc), [("Retry-After", str(exc.wait))]) from exc
+            check = ports.checks.begin(kind, client.identity, client.address)
         except NoPort as exc:
-            raise Refused("503 Service Unavailable", "no check can begin now", [("Retry-After", "10")]) from exc
+            raise _cannot_begin() from exc
         try:
             self._run(environ, headers, client, profile, ports, check, kind)
         finally:
@@ -105,7 +101,7 @@ class Responder:
         try:
             pacer = check.pacer(profile.rate_up) if profile.rate_up else None
         except DeviceError as exc:
-            raise Refused("503 Service Unavailable", "no check can begin now", [("Retry-After", "10")]) from exc
+            raise _cannot_begin() from exc
         found = links.find(ports.name)
         bearer = authenticate.bearer(handshake.subprotocols(environ))
         mtu = profile.mtu or (found.mtu if found else None)
@@ -281,6 +277,10 @@ class CheckSession:
             slow_start=slow_start_after_idle(),
             congestion=facts.congestion,
         )
+
+
+def _cannot_begin() -> Refused:
+    return Refused("503 Service Unavailable", "no check can begin now", [("Retry-After", "10")], kind="check")
 
 
 def _wrong(text: str) -> ProtocolError:

@@ -6,12 +6,14 @@ listen.py. Read next: front_door.py, which each new connection passes.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -24,6 +26,7 @@ from gevent.socket import socket as GeventSocket
 from etherws.access import certificates
 from etherws.addresses import authority
 from etherws.errors import NoSuchAddress, printable, some_of
+from etherws.events import STOP, event
 from etherws.file_names import absolute
 from etherws.kernel.store import Store
 from etherws.reloadable import Reloadable
@@ -33,7 +36,10 @@ from etherws.server.front_door import Address, FrontDoor, TlsContexts
 from etherws.server.http import Handler, speak_http
 from etherws.server.kept_listener import KeptListener
 from etherws.server.listen import name_of
+from etherws.server.observed import About, ObservedServer
+from etherws.server.own_sessions import OwnSessions
 from etherws.server.passed_sockets import UnitListener
+from etherws.server.ports import Ports
 from etherws.server.takeover import Environ, StartResponse
 from etherws.settings import ServerSettings
 
@@ -89,11 +95,13 @@ class Endpoint:
 @dataclass(frozen=True)
 class Hooks:
     """What serve() calls: `opened` once, before the first client, when all is open that may need root; `ready` once,
-    with a text that names the TAP and where the server listens; `reload` at SIGHUP, with what reads all files again."""
+    with a text that names the TAP and where the server listens; `reload` at SIGHUP, with what reads all files again;
+    `observed` once, before `opened`, with what the server shows of itself: the block is left when the server ends."""
 
     ready: Callable[[str], None]
     opened: Callable[[], object]
     reload: Callable[[Callable[[], object]], object]
+    observed: Callable[[ObservedServer], AbstractContextManager[object]] = contextlib.nullcontext
 
 
 class Service(Protocol):
@@ -111,6 +119,9 @@ class Service(Protocol):
 
     def log_counters(self) -> None:
         """Log a line for each session."""
+
+    def observed(self, about: About) -> ObservedServer:
+        """What the service shows of itself, after open()."""
 
     def stop(self) -> None:
         """End what open() and start() have begun, as far as they came, and close the socket. Raises DeviceError."""
@@ -146,8 +157,13 @@ def serve(
         return
     sock = listener.socket
     service = make(sock)
+    address = None if isinstance(listener, UnitListener) else endpoint.address
+    uri = listening(sock, address, application.settings.path, tls=verify_mode is not None)
+    watchers = contextlib.ExitStack()
     try:
         name = service.open()
+        about = About(name, uri, lambda: hooks.reload(service.reload), stop.set)
+        watchers.enter_context(hooks.observed(service.observed(about)))
         hooks.opened()
         close_rest(application.store)
         more = service.start()
@@ -155,10 +171,12 @@ def serve(
         gevent.signal_handler(signal.SIGUSR1, service.log_counters)
         if warning := exposure(sock, application, verify_mode):
             log.warning("%s", warning)
-        address = None if isinstance(listener, UnitListener) else endpoint.address
-        hooks.ready(started(name, sock, address, application.settings.path, tls=verify_mode is not None) + more)
+        hooks.ready(f"{name} is up, listening on {uri}{more}")
         stop.wait()
+        log.info("the server stops: its tunnels end now", extra=event(STOP))
     finally:
+        # Who watches sees nothing of the end: the interfaces go one after another.
+        watchers.close()
         listener.close()
         service.stop()
 
@@ -186,6 +204,12 @@ class OneProcess:
     def log_counters(self) -> None:
         """As Service.log_counters()."""
         self._application.log_counters()
+
+    def observed(self, about: About) -> ObservedServer:
+        """As Service.observed()."""
+        ports = self._application.ports
+        assert isinstance(ports, Ports)
+        return ObservedServer(ports, OwnSessions(self._application), about)
 
     def stop(self) -> None:
         """As Service.stop()."""
@@ -220,15 +244,14 @@ def close_rest(store: Store) -> None:
         log.warning("the process before has left what is not needed here: %s", printable(some_of(rest, NAMED)))
 
 
-def started(name: str, sock: Any, address: str | None, path: str, *, tls: bool) -> str:
-    """What to say when all is up: `name` is the first TAP's, `address` the option, None for the socket's own; `path`
-    the tunnel's."""
+def listening(sock: Any, address: str | None, path: str, *, tls: bool) -> str:
+    """Where a server listens: `address` is the option, None for the socket's own; `path` is the tunnel's."""
     scheme = "wss" if tls else "ws"
     if sock.family == socket.AF_UNIX:
-        return f"{name} is up, listening on {name_of(sock)} for {scheme}, path {path}"
+        return f"{name_of(sock)} for {scheme}, path {path}"
     host, port = sock.getsockname()[:2]
     where = authority("*" if host in ("::", "0.0.0.0") else address or host, port)
-    return f"{name} is up, listening on {scheme}://{where}{path}"
+    return f"{scheme}://{where}{path}"
 
 
 def read_again(application: Application, contexts: TlsContexts | None) -> None:

@@ -12,7 +12,7 @@ from time import monotonic
 
 from etherws.errors import DeviceLost
 from etherws.tunnel.connection import Connection
-from etherws.tunnel.fq_codel import FlowQueue
+from etherws.tunnel.fq_codel import FlowQueue, Waiting
 from etherws.tunnel.tap import Tap
 from etherws.tunnel.wire import Batch
 
@@ -30,6 +30,10 @@ class Backlog:
     def drops(self) -> Counter[str]:
         """How many packets were dropped from the queue, by reason."""
         return self._queue.drops
+
+    def waiting(self, now: float) -> Waiting:
+        """What is in the queue at `now`, by monotonic()."""
+        return self._queue.waiting(now)
 
     def drain(self) -> None:
         """Block this greenlet, from a full socket until every packet that was queued is sent.
@@ -62,4 +66,7 @@ class Backlog:
         while size > 0 and (packet := self._queue.pop(now)):
             packets.append(packet)
             size -= len(packet)
+        if packets:
+            # That of the last one: the first of a turn are of flows with few packets, which never wait.
+            self._connection.delays.waited(now - self._queue.came, now)
         return packets

@@ -142,6 +142,11 @@ class CongestionControl:
         elif self._long:
             self._choose(BBR)
 
+    @property
+    def current(self) -> str:
+        """The name of the one in use now; empty if the socket is not TCP."""
+        return self._current
+
     def update(self, now: float, state: SocketState) -> None:
         """Adapt to the network, after a batch was sent at `now` (seconds of a monotonic clock); ten times a second at
         most.

@@ -9,7 +9,6 @@ next: sender.py, receiver.py.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 import struct
@@ -22,12 +21,13 @@ import gevent
 from etherws.errors import ConnectionClosed, printable
 from etherws.tunnel import tcp_facts
 from etherws.tunnel.congestion import AUTO, BLOCKED, FREE, FULL, CongestionControl
+from etherws.tunnel.delays import Delays
 from etherws.tunnel.frames import Decoder, Encoder, Opcode, parse_close
 from etherws.tunnel.peer_warnings import PeerWarnings
 from etherws.tunnel.rate_limit import Pacer
 from etherws.tunnel.receiver import Receiver
 from etherws.tunnel.sender import Sender
-from etherws.tunnel.stream import Stream
+from etherws.tunnel.stream import Stream, local_address, local_address_gone
 from etherws.tunnel.tcp_facts import TcpFacts
 from etherws.tunnel.turns import Account, Turn, account
 from etherws.tunnel.wire import Batch, Buffer, Version1, Version2
@@ -61,6 +61,7 @@ class Connection:
         source: str = "",
         name: str = "the peer",
         mtu: Callable[[], int | None] | None = None,
+        agreed: Sequence[str] = (),
         payer: Account | None = None,
         encoder: Encoder | None = None,
         decoder: Decoder | None = None,
@@ -68,13 +69,14 @@ class Connection:
         """`server` is whether this end is the server. `congestion` is the name of a congestion control, or AUTO;
         `early` are bytes that were received together with the handshake. The connections of one `source` share its
         part of this process's time; `payer` is another account for it. `name` is the peer's in the log. `mtu` returns
-        that of the interface here, in bytes: a peer of version 1 that sends larger frames is warned of. `encoder` and
-        `decoder` replace the usual framing."""
+        that of the interface here, in bytes: a peer of version 1 that sends larger frames is warned of. `agreed` are
+        the names of the features that both ends have. `encoder` and `decoder` replace the usual framing."""
         self.wire = wire
         self.congestion = CongestionControl(stream.tcp, congestion)
         self.drops: Counter[str] = Counter()
-        #: Seconds from the last ping that was answered to its pong; None before the first.
-        self.round_trip: float | None = None
+        self.features = tuple(agreed)
+        #: Round trips by ping, and how long packets waited in the backlog.
+        self.delays = Delays()
         self._stream = stream
         self._sender = Sender(stream, encoder or Encoder(server=server))
         #: The turns of the greenlet in recv(). What other greenlets send is counted there too.
@@ -193,7 +195,7 @@ class Connection:
             self._warnings.text()
             self.drops["text"] += 1
         elif self._pinged and payload == self._pinged[0]:
-            self.round_trip = monotonic() - self._pinged[1]
+            self.delays.answered(self._pinged[1], monotonic())
             self._pinged = None
 
     def _more_came(self) -> bool:
@@ -209,7 +211,7 @@ class Connection:
         self._receiver.limit_rate(pacer)
 
     def ping(self) -> None:
-        """Send a ping, ahead of the next message. Its pong sets `round_trip`."""
+        """Send a ping, ahead of the next message. Its pong tells the round trip: see `delays`."""
         payload = os.urandom(8)
         if not self._ended and self._sender.ping(payload):
             self._pinged = payload, monotonic()
@@ -222,27 +224,27 @@ class Connection:
         """How many bytes from the peer wait in the kernel."""
         return self._stream.unread()
 
+    def carried(self) -> tuple[int, int]:
+        """Bytes that the peer's kernel has acknowledged, and that have come from it, headers and TLS included.
+
+        Where the kernel does not count them, as on a UNIX socket: bytes that it has taken, and that came without TLS.
+        """
+        sent, received = self.congestion.carried()
+        return (sent, received) if sent or received else (self._sender.written, self._receiver.read)
+
+    @property
+    def tls(self) -> tuple[str, str] | None:
+        """The version of TLS and the cipher; None without TLS on this side of a proxy."""
+        return self._stream.tls_version()
+
     @property
     def local_address(self) -> str:
         """The IP address that it has on this machine; empty if it has none, or no more."""
-        tcp = self._stream.tcp
-        with contextlib.suppress(OSError):
-            if tcp.family in (socket.AF_INET, socket.AF_INET6):
-                return str(tcp.getsockname()[0])
-        return ""
+        return local_address(self._stream.tcp)
 
     def local_address_gone(self) -> bool:
         """Whether this machine no longer has the connection's local address, so that nothing can come any more."""
-        tcp = self._stream.tcp
-        if tcp.family not in (socket.AF_INET, socket.AF_INET6):
-            return False
-        address, _, *scope = tcp.getsockname()
-        with socket.socket(tcp.family, socket.SOCK_DGRAM) as other:
-            try:
-                other.bind((address, 0, *scope))
-            except OSError as exc:
-                return exc.errno == errno.EADDRNOTAVAIL
-        return False
+        return local_address_gone(self._stream.tcp)
 
     def lost(self, reason: ConnectionClosed) -> ConnectionClosed:
         """Declare the peer lost; return the error to raise. close() then does not wait for the peer."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
 from math import sqrt
+from typing import NamedTuple
 
 from etherws.tunnel.wire import VNET_BYTES
 
@@ -71,6 +72,14 @@ def flow_of(packet: bytes) -> tuple[object, ...]:
     return tags, addresses, protocol, packet[at : at + 4]
 
 
+class Waiting(NamedTuple):
+    """What is in a queue: how many packets and bytes, and for how many seconds the oldest one."""
+
+    packets: int
+    bytes: int
+    seconds: float
+
+
 class _Flow:
     """One flow's packets with the time of each, its credit, and the state of its CoDel (RFC 8289, section 5)."""
 
@@ -88,10 +97,11 @@ class _Flow:
 
 class FlowQueue:
     """Packets of all flows. `bytes` is the memory that they take. `drops` counts packets that were dropped, by reason:
-    CoDel ("queue late") or CAP ("queue full")."""
+    CoDel ("queue late") or CAP ("queue full"). `came` is when the packet came that pop() has returned last."""
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.came = 0.0
         self.drops: Counter[str] = Counter()
         # Flows that have sent nothing lately go first. An OrderedDict is a list from whose middle one can remove.
         self._new: OrderedDict[int, _Flow] = OrderedDict()
@@ -132,6 +142,12 @@ class FlowQueue:
             else:
                 self.bytes -= FLOW_OVERHEAD
         return None
+
+    def waiting(self, now: float) -> Waiting:
+        """What waits at `now`, in seconds. This looks at each flow: it is for who asks, not for each packet."""
+        flows = [flow for flows in (self._new, self._old) for flow in flows.values() if flow.packets]
+        oldest = min((flow.packets[0][0] for flow in flows), default=now)
+        return Waiting(sum(len(flow.packets) for flow in flows), sum(flow.bytes for flow in flows), now - oldest)
 
     def _codel(self, flow: _Flow, now: float) -> bytes | None:
         """The flow's next packet after CoDel's drops (RFC 8289, section 5.5)."""
@@ -182,7 +198,7 @@ class FlowQueue:
                     self._drop(flow, "queue full")
 
     def _take(self, flow: _Flow) -> bytes:
-        _, packet = flow.packets.popleft()
+        self.came, packet = flow.packets.popleft()
         flow.bytes -= len(packet)
         self.bytes -= len(packet) + PACKET_OVERHEAD
         return packet

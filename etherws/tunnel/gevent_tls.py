@@ -18,7 +18,7 @@ from gevent.socket import wait_read, wait_write
 from gevent.ssl import SSLSocket
 
 from etherws.tunnel.stream import PlainStream, Stream
-from etherws.tunnel.tls import RECORDS_AT_ONCE, TLS_RECORD_BYTES
+from etherws.tunnel.tls import RECORDS_AT_ONCE, TLS_RECORD_BYTES, tls_version
 from etherws.tunnel.wire import Buffer
 
 
@@ -36,6 +36,10 @@ class GeventTlsStream:
         sock.settimeout(0.0)
         #: Whether OpenSSL has no more plain text: only the kernel can have more.
         self.drained = not sock.pending()
+
+    def tls_version(self) -> tuple[str, str] | None:
+        """As Stream.tls_version()."""
+        return tls_version(self.tcp)
 
     def encode(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
         """The same buffers; small ones as one, so that they fit into one record."""

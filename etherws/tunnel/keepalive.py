@@ -60,7 +60,7 @@ class Keepalive:
                 ping_at = now
             if probe and self._urgent:
                 self._urgent, probed = False, now
-                round_trip = max(connection.round_trip or 0, connection.congestion.path()[1])
+                round_trip = max(connection.delays.round_trip or 0, connection.congestion.path()[1])
                 probe_timeout = min(self._timeout, PROBE_TIMEOUT + PROBE_ROUND_TRIPS * round_trip)
             heard = max(connection.heard, unread_at)
             if heard > probed:

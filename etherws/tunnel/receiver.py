@@ -24,6 +24,8 @@ class Receiver:
         """`turn` is the receiving greenlet's; this ends it while nothing comes. `early` are bytes of the WebSocket that
         were received together with the handshake. The connections of one `source` share the room for long messages."""
         self.heard = monotonic()
+        #: Bytes that came, without those of TLS.
+        self.read = 0
         self._stream, self._decoder, self._turn, self._source = stream, decoder, turn, source
         self._excess = 0
         self._early = memoryview(early)
@@ -61,6 +63,7 @@ class Receiver:
             self._hold(self._decoder.excess)
         size = self._read(space)
         self._turn.received += size
+        self.read += size
         if self._pacer:
             # Counted are bytes, not packets: messages without any would be free otherwise. And at once: a connection
             # that ends now owes them as well.

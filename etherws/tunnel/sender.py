@@ -31,6 +31,8 @@ class Sender:
 
     def __init__(self, stream: Stream, encoder: Encoder) -> None:
         self.error: ConnectionClosed | None = None
+        #: Bytes that the kernel has taken.
+        self.written = 0
         self._stream, self._encoder = stream, encoder
         self._unsent: list[memoryview] = []
         # Set while nothing is unsent.
@@ -109,6 +111,7 @@ class Sender:
         try:
             while unsent:
                 size = self._stream.write(unsent[:WRITE_BUFFERS])
+                self.written += size
                 while unsent and size >= len(unsent[0]):
                     size -= len(unsent.pop(0))
                 if size:

@@ -5,14 +5,13 @@
 
 No frame waits between them while the socket takes everything. If it does not, the backlog queues frames by flow. A
 third greenlet watches whether the peer is still there. Read next: tap.py, wire.py, frames.py, connection.py;
-backlog.py, keepalive.py.
+backlog.py, keepalive.py; session_status.py, what it counts and shows.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from time import monotonic
 from types import MappingProxyType
 from typing import NoReturn, Protocol
 
@@ -20,12 +19,15 @@ import gevent
 from gevent.event import AsyncResult
 
 from etherws.close_codes import CloseCode
+from etherws.counters import Totals, Values
 from etherws.errors import ConnectionClosed, DeviceLost, EtherwsError, ProtocolError
 from etherws.settings import DeviceSettings
 from etherws.tunnel.backlog import Backlog
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.keepalive import Keepalive
 from etherws.tunnel.rate_limit import Pacer
+from etherws.tunnel.sampling import sampler
+from etherws.tunnel.session_status import SessionStatus
 from etherws.tunnel.tap import Tap
 from etherws.tunnel.wire import Batch, Buffer
 
@@ -62,8 +64,16 @@ class Sink(Protocol):
 class Session:
     """One tunnel, from the opening handshake to its end."""
 
-    def __init__(self, tap: Tap, connection: Connection, settings: DeviceSettings, sink: Sink | None = None) -> None:
-        """The peer's packets go to `sink`, by default to the TAP."""
+    def __init__(
+        self,
+        tap: Tap,
+        connection: Connection,
+        settings: DeviceSettings,
+        sink: Sink | None = None,
+        totals: Totals | None = None,
+    ) -> None:
+        """The peer's packets go to `sink`, by default to the TAP. What the session counts is counted in `totals`, too:
+        see totals_now()."""
         self._tap = tap
         self._sink = sink or tap
         self._connection = connection
@@ -71,7 +81,7 @@ class Session:
         self._keepalive = Keepalive(connection, settings.ping_interval, settings.ping_timeout)
         self._backlog = Backlog(tap, connection)
         self._end: AsyncResult[EtherwsError] = AsyncResult()
-        self._began = monotonic()
+        self._status = SessionStatus(connection, self._backlog, tap, totals or Totals())
 
     def run(self) -> EtherwsError:
         """Carry frames until either side ends, or stop() or evict() is called. Return the reason, for close().
@@ -79,6 +89,7 @@ class Session:
         When this returns, the session uses the TAP no longer.
         """
         self._tap.begin(offload=self._connection.wire.offload)
+        sampler.begin(self._status)
         greenlets = [
             self._spawn(self._uplink),
             self._spawn(lambda: downlink(self._connection, self._sink)),
@@ -91,6 +102,8 @@ class Session:
         finally:
             # Also if this greenlet is killed.
             gevent.killall(greenlets)
+            # Before the TAP has another session, whose drops are not of this one.
+            sampler.end(self._status)
             self._tap.start_carrier_timeout(self._settings.carrier_timeout)
         # A traceback would keep all of this in memory, and this would keep the traceback; see Connection.close().
         reason.__cause__ = reason.__context__ = None
@@ -98,9 +111,10 @@ class Session:
 
     def close(self, reason: EtherwsError | None = None) -> None:
         """End the connection, in 1.5 s at most. The peer is told the close code for `reason`, and its mistake if it
-        made one."""
+        made one, or what `reason` has to tell it."""
         code = _close_code(reason) if reason else None
-        self._connection.close(code, str(reason) if isinstance(reason, ProtocolError) else "")
+        words = str(reason) if isinstance(reason, ProtocolError) else getattr(reason, "tell", "")
+        self._connection.close(code, words)
 
     def stop(self) -> None:
         """End run(); the peer will be told that this side is going away (1001)."""
@@ -137,18 +151,26 @@ class Session:
     def summary(self, more: Mapping[str, int] = MappingProxyType({})) -> str:
         """What was dropped, here and, as `more` says, elsewhere: the end of a log line; empty if nothing was
         dropped."""
-        drops = self._connection.all_drops() + self._tap.drops + self._backlog.drops + Counter(more)
+        drops = self._status.drops() + Counter(more)
         return "; dropped " + ", ".join(f"{count} {why}" for why, count in sorted(drops.items())) if drops else ""
 
     def counters(self, more: Mapping[str, int] = MappingProxyType({})) -> str:
         """What the connection has carried so far, and the summary: the end of a log line."""
-        sent, received = self._connection.congestion.carried()
+        sent, received = self._connection.carried()
         return (f"; sent {sent} bytes, received {received}" if sent or received else "") + self.summary(more)
 
     @property
     def age(self) -> float:
         """For how many seconds it has been there."""
-        return monotonic() - self._began
+        return self._status.age
+
+    def status(self) -> Values:
+        """The session's own part of docs/status.rst."""
+        return self._status.values()
+
+    def history(self) -> Values:
+        """The last ten minutes, as tunnel/history.py has them."""
+        return self._status.history()
 
     def _uplink(self) -> None:
         try:
@@ -168,6 +190,12 @@ class Session:
         except Exception as exc:
             self.end(EtherwsError(f"unexpected {type(exc).__name__}: {exc}"))
             raise
+
+
+def totals_now(totals: Totals) -> Totals:
+    """Bring `totals` up to date: add what the sessions that run now have counted. Return it. Others have their turns
+    meanwhile."""
+    return sampler.count_live(totals)
 
 
 def _close_code(reason: EtherwsError) -> int | None:

@@ -6,8 +6,11 @@ kind, which needs no kernel: tests/lab/streams.py. sender.py and receiver.py use
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
+import socket
 import struct
 import termios
 from collections.abc import Callable, Sequence
@@ -39,6 +42,9 @@ class Stream(Protocol):
     @property
     def drained(self) -> bool:
         """Whether all bytes that the kernel delivered so far have been received: only the kernel can have more."""
+
+    def tls_version(self) -> tuple[str, str] | None:
+        """The version of TLS and the cipher that both ends have agreed on; None without TLS."""
 
     def readable(self) -> Watcher:
         """A new watcher for bytes to read from the kernel."""
@@ -87,6 +93,9 @@ class PlainStream:
         # Called for each batch, so without a Python function around it.
         self.write: Callable[[Sequence[Buffer]], int] = partial(os.writev, sock.fileno())
 
+    def tls_version(self) -> None:
+        """There is none."""
+
     def readable(self) -> Watcher:
         """A new watcher for bytes to read."""
         return gevent.get_hub().loop.io(self.tcp.fileno(), _READ)
@@ -114,6 +123,27 @@ class PlainStream:
     def __getattr__(self, name: str) -> Any:
         # An HTTP server needs more of a socket: makefile, settimeout, getpeername and so on.
         return getattr(self.tcp, name)
+
+
+def local_address(sock: GeventSocket) -> str:
+    """The IP address that a connection has on this machine; empty if it has none, or no more."""
+    with contextlib.suppress(OSError):
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            return str(sock.getsockname()[0])
+    return ""
+
+
+def local_address_gone(sock: GeventSocket) -> bool:
+    """Whether this machine no longer has the connection's local address, so that nothing can come any more."""
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    address, _, *scope = sock.getsockname()
+    with socket.socket(sock.family, socket.SOCK_DGRAM) as other:
+        try:
+            other.bind((address, 0, *scope))
+        except OSError as exc:
+            return exc.errno == errno.EADDRNOTAVAIL
+    return False
 
 
 def read_exactly(stream: Stream | GeventSocket, size: int) -> bytes:

@@ -113,6 +113,14 @@ class TlsStream:
         """As ssl.SSLSocket.cipher(): None until both ends have agreed on one."""
         return self._tls.cipher()
 
+    def tls_version(self) -> tuple[str, str] | None:
+        """As Stream.tls_version(); None also before both ends have agreed."""
+        return tls_version(self._tls)
+
+    def alpn(self) -> str | None:
+        """The protocol that both ends have agreed on by ALPN (RFC 7301); None if the peer knows no ALPN."""
+        return self._tls.selected_alpn_protocol()
+
     def encode(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
         """The records that carry `buffers`. TLS's own records come first: its answer to a key update (RFC 8446,
         section 4.6.3) goes with the next data."""
@@ -215,6 +223,13 @@ class TlsStream:
         data = self._outgoing.read()
         if data:
             self._below.sendall(data)
+
+
+def tls_version(tls: Any) -> tuple[str, str] | None:
+    """The version and the cipher of an ssl.SSLObject or SSLSocket; None before both ends have agreed on them."""
+    # The version in cipher() is the first one that had the cipher.
+    version, cipher = tls.version(), tls.cipher()
+    return (str(version), str(cipher[0])) if version and cipher else None
 
 
 def der_chain(tls: Any) -> list[bytes]:

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 from etherws.access.policy import Profile
-from etherws.errors import ChannelError, DeviceError, EtherwsError, NoPort
+from etherws.errors import ChannelError, DeviceError, EtherwsError
 from etherws.server.port import ClientKey, State
 from etherws.tunnel.filtered_sink import FilteredSink
 from etherws.tunnel.rate_limit import Pacer
@@ -112,23 +112,3 @@ class RemoteFilter:
         except EtherwsError:
             return {}
         return found if isinstance(found, dict) else {}
-
-
-class RemoteCheck:
-    """As server/checks.py: Check."""
-
-    def __init__(self, channel: Channel, number: int, rates: Rates) -> None:
-        """`number` is its name between the processes."""
-        self._channel, self._number, self._rates = channel, number, rates
-
-    def pacer(self, rate: int) -> Pacer:
-        """As Check.pacer(). Raises DeviceError."""
-        try:
-            answer = self._channel.call("check_slot", {"check": self._number}, CALL_TIMEOUT)
-            return self._rates.pacer(number(answer.values, "slot"), rate)
-        except (ChannelError, NoPort, ValueError) as exc:
-            raise DeviceError(f"the rate of this client is not known: {exc}") from exc
-
-    def end(self) -> None:
-        """As Check.end()."""
-        self._channel.tell("check_over", {"check": self._number})

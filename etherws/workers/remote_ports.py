@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import gevent
 
@@ -34,13 +35,24 @@ from etherws.workers.messages import (
     seconds,
     text,
 )
-from etherws.workers.remote_port import CALL_TIMEOUT, RemoteCheck, RemotePort
+from etherws.workers.remote_checks import RemoteChecks
+from etherws.workers.remote_port import CALL_TIMEOUT, RemotePort
 
 #: Seconds that a client waits for a port at most. etherws's client gives up after ten (settings.py, Retry).
 TAKE_TIMEOUT = 30.0
 
 #: Seconds for the answer whether others go on, of the two that a worker has for its end.
 STAYS_TIMEOUT = 0.3
+
+
+class Shown(Protocol):
+    """What a worker has to show: worker_status.py."""
+
+    def answer(self, verb: str, message: Message) -> Message:
+        """Answer a call. Raises DeviceError, and ChannelError if nobody knows the verb."""
+
+    def counted(self) -> Message:
+        """What was counted here so far."""
 
 
 class RemotePorts:
@@ -59,6 +71,10 @@ class RemotePorts:
         #: Those in use, by number.
         self._ports: dict[int, RemotePort] = {}
         self._ended = False
+        #: What the other process may ask of this one; None as long as there is nothing to tell.
+        self.shown: Shown | None = None
+        #: Called when this process is to read its files again.
+        self.on_reload: Callable[[], object] = lambda: None
         self._channel = Channel(sock)
         self._channel.start(self._serve, self._told, self._lost, lambda: self._lost(""))
         try:
@@ -71,6 +87,7 @@ class RemotePorts:
             self._ended = True
             self._channel.close()
             raise ChannelError(str(exc)) from exc
+        self.checks = RemoteChecks(self._channel, self._rates)
         self.limiter = RemoteLimiter(self._channel)
 
     def take(
@@ -94,15 +111,6 @@ class RemotePorts:
         port.slot = answer.values.get("slot")
         self._ports[lent] = port
         return port
-
-    def check(self, client: ClientKey, kind: str) -> RemoteCheck:
-        """As Ports.check(). Raises Refused if the other process is gone."""
-        try:
-            answer = self._channel.call("check", {**client_values(client), "kind": kind}, CALL_TIMEOUT, self._end_check)
-            return RemoteCheck(self._channel, number(answer.values, "check"), self._rates)
-        except ChannelError as exc:
-            _refuse_at_end(self._channel, exc)
-            raise NoPort(str(exc)) from exc
 
     def apply(self, port: RemotePort, profile: Profile) -> None:
         """As Ports.apply()."""
@@ -145,8 +153,18 @@ class RemotePorts:
         """As Ports.hand_over(): the other process has them anyway."""
         self.close()
 
+    def offer(self, verb: str, values: Message) -> bool:
+        """Tell the other process what it can do without, if there is room: return whether there was."""
+        return self._channel.offer(verb, values)
+
+    def lent(self) -> Mapping[int, RemotePort]:
+        """The ports that this process has now, by number."""
+        return self._ports
+
     def close(self) -> None:
         """This process ends: the other one parks the ports that it still has."""
+        if self.shown is not None:
+            self._channel.tell("counted", self.shown.counted())
         self._ended = True
         for port in self._ports.values():
             port.tap.close()
@@ -167,15 +185,12 @@ class RemotePorts:
         with contextlib.suppress(ChannelError):
             self._channel.tell("park", {"port": number(answer.values, "port")})
 
-    def _end_check(self, answer: Answer) -> None:
-        """Nobody waits for a check any more that the other process has let begin."""
-        with contextlib.suppress(ChannelError):
-            self._channel.tell("check_over", {"check": number(answer.values, "check")})
-
     def _serve(self, verb: str, message: Message, request: Request) -> Answer:
         """Answer what the other process asks."""
         if verb != "evict":
-            raise ChannelError(f"it asks for {verb!r}, which nobody knows")
+            if self.shown is None:
+                raise NoPort("it has not started yet")
+            return Answer(self.shown.answer(verb, message))
         if (port := self._port(message)) is not None:
             port.evict()
         return Answer({})
@@ -189,6 +204,9 @@ class RemotePorts:
             case "failure":
                 if (port := self._port(message)) is not None:
                     port.fail(error_of(message))
+            case "reload":
+                # Not in the greenlet that reads.
+                gevent.spawn(self.on_reload)
             case "stop":
                 self.handing_over = bool(message.get("handing_over"))
                 self._end("the server is stopping")

@@ -7,6 +7,7 @@ supervisor.py, which reads; cli/log_writer.py, which writes the log of the whole
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -18,6 +19,8 @@ from time import monotonic
 import gevent
 from gevent.os import make_nonblocking, nb_read
 
+from etherws.events import OTHER, Event, event, event_of
+
 #: Bytes of a line; the rest is cut off. A pipe that has room at all has room for so many (PIPE_BUF of pipe(7)).
 LINE_MAX = 4096
 
@@ -27,7 +30,13 @@ SAME_WITHIN = 10.0
 #: Warnings that are remembered for that.
 SAME_MAX = 100
 
-_PREFIX = re.compile(r"<([0-9]{1,2})>")
+#: Bytes of what a record is about; with more, only its kind is told. The rest of the line is for the text.
+ABOUT_MAX = 2048
+
+#: Stands on both sides of what a record is about, and nowhere else: a control character, which JSON writes otherwise.
+_MARK = "\x1f"
+
+_PREFIX = re.compile(r"<([0-9]{1,2})>(?:\x1f(.*?)\x1f)?")
 
 
 class StderrHandler(logging.Handler):
@@ -64,11 +73,19 @@ class StderrHandler(logging.Handler):
 
 
 class LevelPrefix(logging.Formatter):
-    """The number of the level before each line, for read_lines()."""
+    """The number of the level before each line, for read_lines(), and in the first line what the record is about."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record's lines."""
-        return "\n".join(f"<{record.levelno}>{line}" for line in super().format(record).splitlines() or [""])
+        text = super().format(record).replace(_MARK, "?")
+        lines = [f"<{record.levelno}>{line}" for line in text.splitlines() or [""]]
+        found = event_of(record)
+        if found.kind != OTHER:
+            about = json.dumps([found.kind, dict(found.fields)], default=str)
+            if len(about) > ABOUT_MAX:
+                about = json.dumps([found.kind, {}])
+            lines[0] = f"<{record.levelno}>{_MARK}{about}{_MARK}{lines[0].partition('>')[2]}"
+        return "\n".join(lines)
 
 
 class Repeated:
@@ -119,6 +136,7 @@ def _log_line(line: bytes, name: str, log: logging.Logger, repeated: Repeated, h
     # What has no level was not logged: Python's own words about a crash.
     found = _PREFIX.match(text)
     level = int(found[1]) if found else logging.ERROR
+    about = _about(found[2]) if found and found[2] else {}
     text = "".join(char if char.isprintable() else "?" for char in (text[found.end() :] if found else text))
     if not text:
         return
@@ -126,4 +144,13 @@ def _log_line(line: bytes, name: str, log: logging.Logger, repeated: Repeated, h
         heard(text)
         if repeated(name, text):
             return
-    log.log(level, "%s: %s", name, text)
+    log.log(level, "%s: %s", name, text, extra=about)
+
+
+def _about(text: str) -> dict[str, Event]:
+    """What a record is about, for `extra`; nothing if the text is none of LevelPrefix's."""
+    try:
+        kind, fields = json.loads(text)
+        return event(str(kind), **fields)
+    except (ValueError, TypeError, RecursionError):
+        return {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import logging
 import os
 import signal
@@ -17,7 +18,9 @@ from pathlib import Path
 import pytest
 
 from etherws.cli import log_writer
+from etherws.cli.log_formats import Journal
 from etherws.cli.log_writer import RECORDS_MAX, LogWriter, StandardError
+from etherws.events import event
 from tests.lab.hosts import PATIENCE, Host, until
 from tests.lab.peer import asked
 
@@ -315,3 +318,41 @@ def test_a_line_for_syslog_has_no_time_of_its_own(tmp_path: Path, monkeypatch: p
             assert syslog.recv(1000).rstrip(b"\0") == f"<12>etherws[{os.getpid()}]: a line".encode()
         finally:
             logging.getLogger().removeHandler(handler)
+
+
+def test_journald_gets_the_level_before_an_object() -> None:
+    code = (
+        "import logging, os; from etherws.cli import log_writer;"
+        "found = os.fstat(2); os.environ['JOURNAL_STREAM'] = f'{found.st_dev}:{found.st_ino}';"
+        "log_writer.log_to_standard_error('json'); logging.warning('two\\nlines'); log_writer.flush()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.startswith("<4>{")
+    assert json.loads(done.stderr[3:])["text"] == "two\nlines"
+
+
+@pytest.mark.parametrize("form", ["json", "text", "journal"])
+def test_syslog_gets_objects_and_the_journal_records(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_writer, "SYSLOG", str(tmp_path / "log"))
+    monkeypatch.setattr(log_writer, "Journal", lambda: Journal(str(tmp_path / "log")))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
+        syslog.bind(str(tmp_path / "log"))
+        syslog.settimeout(PATIENCE)
+        log_writer.log_to_syslog(form)
+        handler = logging.getLogger().handlers[-1]
+        try:
+            log.warning("a line", extra=event("join", identity="alice"))
+            received = syslog.recv(1000)
+        finally:
+            logging.getLogger().removeHandler(handler)
+            assert isinstance(handler, LogWriter)
+            handler._target.close()
+    begin = f"<12>etherws[{os.getpid()}]: ".encode()
+    if form == "journal":
+        assert b"\nETHERWS_CLIENT=alice\n" in received
+    elif form == "json":
+        assert json.loads(received.removeprefix(begin).rstrip(b"\0"))["identity"] == "alice"
+    else:
+        assert received.rstrip(b"\0") == begin + b"a line"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import gevent
 import pytest
@@ -17,7 +19,7 @@ from etherws.errors import NOT_CONNECTED_STATUS, ConnectError, NotAdmitted
 class Told(list[tuple[str, int]]):
     """What was reported."""
 
-    def __call__(self, message: str, status: int = 0) -> None:
+    def __call__(self, message: str, status: int = 0, extra: Mapping[str, object] = MappingProxyType({}), /) -> None:
         """Note it."""
         self.append((message, status))
 

@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from unittest.mock import Mock
 
 import gevent
@@ -22,6 +22,7 @@ from etherws.client.proxy_choice import ProxyChoice
 from etherws.client.reconnect import HAND_OVER_TIMEOUT, STOP_TIMEOUT, Client
 from etherws.client.uris import split_uri
 from etherws.errors import ConnectError, ConnectionClosed, EtherwsError
+from etherws.events import Event as EtherwsEvent
 from etherws.kernel.store import Store
 from etherws.settings import ClientSettings, Retry, Trust
 from etherws.tunnel.connection import Connection
@@ -239,6 +240,16 @@ def test_a_relay_that_echoes_what_it_is_offered_gets_plain_frames(host: Host) ->
         client.stop()
 
 
+def into(said: list[str]) -> Callable[..., None]:
+    """What run() calls with the result of the start: keep its text."""
+
+    def ready(text: str, status: int, extra: Mapping[str, object]) -> None:
+        assert (status, isinstance(extra["event"], EtherwsEvent)) == (0, True)
+        said.append(text)
+
+    return ready
+
+
 class Scripted(RemoteServer):
     """A server whose attempts end as the test says, one after the other; then the test's turn is over."""
 
@@ -263,6 +274,7 @@ def test_after_a_loss_the_log_has_the_first_reason_and_each_new_one(
     caplog.set_level("INFO")
     over, said, link = Event(), list[str](), object.__new__(Connection)
     monkeypatch.setattr(Session, "__init__", lambda *_: None)
+    monkeypatch.setattr(Session, "age", 0.0)
     monkeypatch.setattr(Session, "run", lambda *_: ConnectionClosed("closed"))
     for name in ("close", "stop"):
         monkeypatch.setattr(Session, name, lambda *_: None)
@@ -274,7 +286,7 @@ def test_after_a_loss_the_log_has_the_first_reason_and_each_new_one(
     first = Scripted("ws://a", [last, link, gone, gone, *busy, gone, link, gone, gone], over)
     second = Scripted("ws://b", [ConnectError("down")] * 14, Event())
     with host.namespace.inside(), gevent.Timeout(PATIENCE):
-        Client([first, second], ClientSettings(), Retry(0.001, 0.001)).run(said.append, over)
+        Client([first, second], ClientSettings(), Retry(0.001, 0.001)).run(into(said), over)
     assert said == ["ethws0 is up, but cannot connect to ws://a: no answer; nor to ws://b: down; retrying"]
     lines = [record.getMessage() for record in caplog.records if record.levelname in ("INFO", "WARNING")]
     assert lines[:6] == [
@@ -293,6 +305,7 @@ def test_the_reason_why_the_first_server_is_left_out_is_logged(
 ) -> None:
     over, said = Event(), list[str]()
     monkeypatch.setattr(Session, "__init__", lambda *_: None)
+    monkeypatch.setattr(Session, "age", 0.0)
     monkeypatch.setattr(Session, "run", lambda *_: over.wait())
     for name in ("close", "stop"):
         monkeypatch.setattr(Session, name, lambda *_: None)
@@ -302,7 +315,7 @@ def test_the_reason_why_the_first_server_is_left_out_is_logged(
         Scripted("ws://b", [object.__new__(Connection)], over),
     ]
     with host.namespace.inside(), gevent.Timeout(PATIENCE):
-        Client(servers, ClientSettings(), Retry(0.001, 0.001)).run(said.append, over)
+        Client(servers, ClientSettings(), Retry(0.001, 0.001)).run(into(said), over)
     assert caplog.messages[0] == "cannot connect to ws://a: Connection refused; trying again"
     assert said == ["ethws0 is up, connected to ws://b"]
 
@@ -327,7 +340,7 @@ def test_an_unexpected_error_is_logged_and_tried_again(host: Host, caplog: pytes
     over, said = Event(), list[str]()
     server = Fault(over)
     with host.namespace.inside(), gevent.Timeout(PATIENCE):
-        Client([server], ClientSettings(), Retry(0.01, 0.01)).run(said.append, over)
+        Client([server], ClientSettings(), Retry(0.01, 0.01)).run(into(said), over)
     assert server.attempts > 2
     words = "ethws0 is up, but cannot connect to ws://fault: unexpected KeyError: 'no such\\x1bkey'; retrying"
     assert said == [words]
@@ -354,7 +367,7 @@ def test_an_unexpected_end_of_a_session_is_logged_and_tried_again(
         server = RemoteServer(
             uri, ClientSettings(), proxy_choice=ProxyChoice(), trust=Trust(), credentials=Credentials()
         )
-        Client([server], ClientSettings(), Retry(0.01, 0.01)).run(print, over)
+        Client([server], ClientSettings(), Retry(0.01, 0.01)).run(into([]), over)
     assert len(sessions) == 2
     assert "lost ws://127.0.0.1" in caplog.text
     assert "unexpected RecursionError: too deep; trying again" in caplog.text
@@ -405,3 +418,31 @@ def test_a_server_that_does_not_answer_does_not_hold_up_the_next_process(
     client._session = Mock()
     client.run(Mock(), Event())
     loop.join.assert_called_once_with(timeout=longest)
+
+
+def test_a_server_that_drains_sends_the_client_to_the_next(host: Host) -> None:
+    """A Close 1012 with this reason; with any other, the client comes back to the same server at once."""
+    reasons = [b"draining", b""]
+
+    def closes(connection: socket.socket, request: bytes) -> None:
+        # The second time it would let the client in, and keep it.
+        connection.sendall(switching(request))
+        if not reasons:
+            connection.recv(1)
+            return
+        payload = (1012).to_bytes(2, "big") + reasons.pop(0)
+        connection.sendall(bytes([0x88, len(payload)]) + payload)
+        while connection.recv(4096):
+            pass
+
+    with serve(host, closes) as first, serve(host, keep) as second:
+        uris = [f"ws://127.0.0.1:{port}" for port in (first, second)]
+        client = host.etherws("client", "--foreground", "--uri", f"{uris[0]}/", "--uri", f"{uris[1]}/")
+        output = client.says(f"connected to {uris[1]}")
+        assert f"lost {uris[0]}: closed by the peer, code 1012: draining; trying again" in output
+        assert output.count(f"connected to {uris[0]}") == 1
+        client.stop()
+        client = host.etherws("client", "--foreground", "--uri", f"{uris[0]}/", "--uri", f"{uris[1]}/")
+        client.says(f"connected to {uris[0]}", times=2)
+        assert f"connected to {uris[1]}" not in client.output
+        client.stop()

@@ -7,6 +7,7 @@ import pytest
 from etherws.client.attempt import RemoteServer
 from etherws.client.servers import Servers
 from etherws.errors import ConnectError, NotAdmitted
+from etherws.events import event_of
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.tap import Tap
 
@@ -40,6 +41,39 @@ def test_the_first_that_lets_us_in_is_used(caplog: pytest.LogCaptureFixture) -> 
         assert servers.connect(TAP, log_failure=False) == ("b", LINK)
     # Why the first one is left out, once.
     assert caplog.messages == ["cannot connect to a: down; trying again"]
+
+
+def test_a_server_that_drains_comes_last_once() -> None:
+    first, second, third = (Answers(name, LINK) for name in "abc")
+    servers = Servers([first, second, third])
+    assert servers.connect(TAP, log_failure=False)[0] == "a"
+    servers.drains()
+    second.answer = ConnectError("down")
+    assert servers.connect(TAP, log_failure=False)[0] == "c"
+    # The last one drains: the one behind it is the first.
+    servers.drains()
+    assert servers.connect(TAP, log_failure=False)[0] == "a"
+    # A loss that is not a drain begins with the first, as ever.
+    second.answer = LINK
+    servers.drains()
+    assert servers.connect(TAP, log_failure=False)[0] == "b"
+    assert servers.connect(TAP, log_failure=False)[0] == "a"
+    # It is used if no other is there; the state says where we are.
+    third.answer = second.answer = ConnectError("down")
+    servers.drains()
+    assert servers.connect(TAP, log_failure=False)[0] == servers.link.server == "a"
+
+
+def test_a_failure_is_an_event(caplog: pytest.LogCaptureFixture) -> None:
+    broken = Answers("a", ConnectError("down"))
+    broken.proxy = "http://proxy:3128"
+    servers = Servers([broken, Answers("b", LINK)])
+    servers.connect(TAP, log_failure=True)
+    fields = {"server": "a", "reason": "down", "proxy": "http://proxy:3128", "attempts": 1}
+    assert event_of(caplog.records[0]) == ("failed", fields)
+    servers.refused("b", NotAdmitted("b: wrong password"))
+    refused = {"server": "b", "reason": "b: wrong password", "proxy": None, "attempts": 1}
+    assert event_of(caplog.records[1]) == ("failed", refused)
 
 
 def test_without_any_the_error_has_the_reason_of_each(caplog: pytest.LogCaptureFixture) -> None:

@@ -119,8 +119,9 @@ def test_a_check_is_agreed_on_by_proof(
     protocol: str, listed: str | dict[str, str], version: int, check: str | None, mtu: int | None
 ) -> None:
     found = agreed(protocol, listed, {**OFFER, "check": ""})
-    assert (found.version.number, found.check, found.mtu, found.doubt) == (version, check, mtu, "")
-
-
-def test_who_asked_for_no_check_gets_none() -> None:
-    assert agreed("etherws.v2", {"v2": "", "check": ""}).check is None
+    assert (found.version.number, features.check_of(found.features), found.mtu, found.doubt) == (
+        version,
+        check,
+        mtu,
+        "",
+    )

@@ -156,6 +156,9 @@ class Peer:
         memoryview(space)[: len(piece)] = piece
         return len(piece)
 
+    def tls_version(self) -> None:
+        """There is none below."""
+
     def unread(self) -> int:
         """See Stream."""
         return sum(map(len, self._wire))

@@ -20,6 +20,9 @@ INSIDE = "/root/etherws"
 
 _CERTIFICATES = "etc/pip-cert.pem"
 
+#: The certificate authorities that this machine trusts: its package index may have one of its own.
+_TRUSTED = os.environ.get("PIP_CERT", "/etc/ssl/certs/ca-certificates.crt")
+
 #: The machine's own network namespace, where packages are fetched: tests may have put this process into one of theirs.
 _MACHINE = os.open("/proc/self/ns/net", os.O_RDONLY)
 
@@ -34,8 +37,8 @@ def bootstrap(root: Path) -> None:
     """Make a bare Debian that reaches what this machine reaches. Raises SubprocessError."""
     _fetch(["debootstrap", "--variant=minbase", RELEASE, str(root)])
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
-    if "PIP_CERT" in os.environ:
-        shutil.copy(os.environ["PIP_CERT"], root / _CERTIFICATES)
+    if os.path.exists(_TRUSTED):
+        shutil.copy(_TRUSTED, root / _CERTIFICATES)
 
 
 def copy_checkout(target: Path, *, changes: bool = False) -> None:

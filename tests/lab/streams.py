@@ -129,6 +129,9 @@ class FakeStream:
         """Whether every watcher was closed."""
         return all(watcher.closed for watcher in self._watchers)
 
+    def tls_version(self) -> None:
+        """See Stream."""
+
     def unread(self) -> int:
         """See Stream."""
         return sum(len(piece) for piece in self._pieces if isinstance(piece, bytes))

@@ -33,6 +33,7 @@ class FakeServer:
         for value in (0.0004, 0.012, 0.3):
             totals.round_trip.add(value)
             totals.queue_delay.add(value)
+        totals.loaded_round_trip.add(0.3)
         return {
             "schema": 1,
             "role": self.role,
@@ -45,6 +46,7 @@ class FakeServer:
             "listen": "wss://*:443/",
             "device": "ethws0",
             "bridge": "br0",
+            "ports": {"in_use": self.count - len(self.gone), "parked": self.kept},
             "workers": [],
             "refusals": {"wrong password": 2},
             "totals": totals.values(),
@@ -73,6 +75,7 @@ class FakeServer:
             "since": self.began,
             "heard": 0.4,
             "round_trip": 0.012 * (number % 9 + 1),
+            "loaded_round_trip": 0.03 if number % 4 else None,
             "sent": {"bytes": 2 * carried, "frames": carried // 1000, "super_frames": 3},
             "received": {"bytes": carried, "frames": carried // 1000, "super_frames": 1},
             "rates": {"sent": 160_000.0 * (number % 7 + 1), "received": 80_000.0 * (number % 7 + 1)},
@@ -97,6 +100,21 @@ class FakeServer:
                 "policy": {"bridge": None, "isolated": False},
             }
 
+    def history(self, index: int) -> Values:
+        number = index - 10
+        if number not in range(self.count) or number in self.gone:
+            raise NoSuchClient(f"no client is on the interface with the index {index}; see 'etherws status'")
+        rate, samples = 80_000.0 * (number % 7 + 1), range(120)
+        return {
+            "step": 5.0,
+            "end": time.time(),
+            "sent": [2 * rate * (1 + sample % 10 / 20) for sample in samples],
+            "received": [rate * (1 + sample % 7 / 20) for sample in samples],
+            "round_trip": [None if sample % 40 == 7 else 0.012 * (number % 9 + 1) for sample in samples],
+            "queue_delay": [0.001 * (sample % 5) for sample in samples],
+            "drops": [number % 4 if sample % 30 == 0 else 0 for sample in samples],
+        }
+
     def not_ready(self) -> str:
         return self.reason
 
@@ -117,3 +135,39 @@ class FakeServer:
     def drain(self, seconds: float) -> None:
         self.reason = "it is draining"
         self.told.append(("drain", seconds))
+
+
+class FakeClient(FakeServer):
+    """A Subject that is connected, until it loses its server."""
+
+    role = "client"
+
+    def __init__(self) -> None:
+        super().__init__(sessions=1, parked=0)
+        self.link: Values = {
+            "server": "wss://vpn.example/",
+            "proxy": None,
+            "last_error": None,
+            "last_error_at": None,
+            "last_error_kind": None,
+            "next_attempt": None,
+            "attempts": 0,
+            "reconnects": 2,
+        }
+
+    def lose(self, kind: str) -> None:
+        """Lose the server, by an error of this kind; it waits for its fourth attempt."""
+        error = {"last_error": "no answer", "last_error_at": time.time(), "last_error_kind": kind}
+        self.link |= {**error, "next_attempt": 4.5, "attempts": 3}
+        self.gone, self.reason = {0}, "not connected: no answer"
+
+    def overview(self) -> Values:
+        values = super().overview()
+        for key in ("listen", "ports", "workers", "refusals"):
+            del values[key]
+        return {**values, "state": "waiting" if self.gone else "connected", "link": dict(self.link)}
+
+    def session(self, number: int) -> Values:
+        values = super().session(number)
+        del values["identity"]
+        return {**values, "server": self.link["server"], "policy": None}

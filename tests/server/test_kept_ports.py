@@ -470,7 +470,7 @@ def test_of_two_first_ports_one_is_a_further_one(lives: Lives) -> None:
     lives.crash()
     assert [port.tap.name for port in lives.ports] == ["x0", "ethws0"] or lives.ports.name in ("x0", "ethws0")
     assert len(list(lives.ports)) == 2
-    assert sum(port is lives.ports._first for port in lives.ports) == 1
+    assert sum(port is lives.ports.first for port in lives.ports) == 1
 
 
 @pytest.mark.parametrize("name", ["ethws0", "e"])

@@ -96,9 +96,9 @@ def test_a_client_asks_for_a_kind_of_check(listed: str | None, kind: str | None)
 @pytest.mark.parametrize(
     ("offered", "listed", "newest", "told", "protocol"),
     [
-        ("etherws.v2", "v2, mtu=9000, check", 2, {"v2": "", "check": "", "mtu": "=1500"}, "etherws.v2"),
+        ("etherws.v2", "v2, check", 2, {"v2": "", "check": "", "mtu": "=1500"}, "etherws.v2"),
         ("etherws.v2", "v2, mtu=9000, check", 1, {"check": "", "mtu": "=1500"}, None),
-        (None, "check", 2, {"check": ""}, None),
+        (None, "check", 2, {"check": "", "mtu": "=1500"}, None),
         ("etherws.v1", "check, mtu=1400", 2, {"check": "", "mtu": "=1500"}, "etherws.v1"),
     ],
 )

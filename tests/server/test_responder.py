@@ -11,10 +11,9 @@ import pytest
 
 from etherws import events
 from etherws.access.policy import Profile
-from etherws.errors import CheckRefused, ConnectionClosed, DeviceError, NoPort, ProtocolError, Refused
+from etherws.errors import ConnectionClosed, DeviceError, NoPort, ProtocolError, Refused
 from etherws.features import CHECK, IDLE
 from etherws.server import responder, takeover
-from etherws.server.authenticate import Admission
 from etherws.server.port import ClientKey
 from etherws.server.responder import RATE_MAX, CheckSession, Responder
 from etherws.settings import ServerSettings
@@ -188,9 +187,11 @@ class FakePorts:
     def __init__(self, error: Exception | None = None) -> None:
         self.error, self.ended = error, 0
         self.slot_error: Exception | None = None
+        self.checks = self
 
-    def check(self, client: object, kind: str) -> FakePorts:
-        """As Ports.check()."""
+    def begin(self, kind: str, identity: str, address: str) -> FakePorts:
+        """As Checks.begin()."""
+        assert (kind, identity, address) == (CHECK, "alice", "192.0.2.1")
         if self.error:
             raise self.error
         return self
@@ -206,8 +207,9 @@ class FakePorts:
 
 
 def run(ports: Any, settings: ServerSettings, profile: Profile = Profile(rate_up=1)) -> Refused:  # noqa: B008
+    client = ClientKey("alice", None, "192.0.2.1")
     with pytest.raises(Refused) as refused:
-        Responder(settings).run(environ(REMOTE_ADDR="192.0.2.1"), [], Admission("alice"), profile, ports, CHECK)
+        Responder(settings).run(environ(), [], client, profile, ports, CHECK)
     return refused.value
 
 
@@ -217,12 +219,8 @@ def test_a_server_can_have_checks_turned_off() -> None:
 
 
 def test_a_refusal_says_when_to_try_again() -> None:
-    refused = run(FakePorts(CheckRefused("another check is running", 17)), ServerSettings())
-    assert (refused.status[:3], refused.headers, str(refused)) == (
-        "503",
-        [("Retry-After", "17")],
-        "another check is running",
-    )
+    busy = Refused("503 Service Unavailable", "another check is running", [("Retry-After", "17")])
+    assert run(FakePorts(busy), ServerSettings()) is busy
     refused = run(FakePorts(NoPort("the port process is gone")), ServerSettings())
     assert (refused.status[:3], refused.headers) == ("503", [("Retry-After", "10")])
     ports = FakePorts()

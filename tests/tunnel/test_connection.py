@@ -137,7 +137,7 @@ def test_pings_are_answered_and_text_and_short_messages_are_dropped() -> None:
     assert packets(one) == [COMPLETE + FRAME]
     assert sent(stream) == [(Opcode.PONG, b"?")]
     assert one.all_drops() == {"text": 1, "runt": 1}
-    assert one.round_trip is None
+    assert one.delays.round_trip is None
 
 
 def test_a_pong_tells_the_round_trip_and_a_wrong_one_does_not() -> None:
@@ -148,16 +148,16 @@ def test_a_pong_tells_the_round_trip_and_a_wrong_one_does_not() -> None:
     assert opcode == Opcode.PING
     stream.feed(from_peer(0x8A, b"another") + from_peer(0x82, FRAME))
     packets(one)
-    assert one.round_trip is None
+    assert one.delays.round_trip is None
     stream.feed(from_peer(0x8A, payload) + from_peer(0x82, FRAME))
     packets(one)
-    assert one.round_trip is not None
-    assert 0 < one.round_trip < PATIENCE
+    assert one.delays.round_trip is not None
+    assert 0 < one.delays.round_trip < PATIENCE
     # The same pong again tells nothing.
-    before = one.round_trip
+    before = one.delays.round_trip
     stream.feed(from_peer(0x8A, payload) + from_peer(0x82, FRAME))
     packets(one)
-    assert one.round_trip == before
+    assert one.delays.round_trip == before
 
 
 @pytest.mark.parametrize(

@@ -259,7 +259,7 @@ def test_what_is_said_of_a_port_that_is_anothers_by_now_changes_nothing(lender: 
     lender.one.ports.free(first)
     gevent.sleep(0.005)
     assert states(lender) == {"alice": State.IN_USE}
-    assert lender.ports._first.profile == Profile()
+    assert lender.ports.first.profile == Profile()
     with pytest.raises(DeviceError, match="another client now"):
         first.ask("drops", {})
 
@@ -282,7 +282,7 @@ def test_a_parked_port_is_judged_by_the_worker_that_parked_it(lender: Lender) ->
     port = lender.one.join(key("alice"))
     lender.one.ports.park(port)
     lender.one.ports.apply(port, Profile(macs=1))
-    assert lender.ports._first.profile == Profile(macs=1)
+    assert lender.ports.first.profile == Profile(macs=1)
     assert states(lender) == {"alice": State.PARKED}
     lender.one.ports.free(port)
     soon(lambda: states(lender) == {"alice": State.FREE})
@@ -312,7 +312,7 @@ def test_the_carrier_goes_when_no_worker_has_the_port(host: Host) -> None:
         again = lender.other.join(key("alice"))
         again.tap.begin(offload=False)
         # The time of before does not run any more.
-        tap = lender.ports._first.tap
+        tap = lender.ports.first.tap
         assert tap._carrier_timer is None
         assert lower_up()
         # Nor does it count when the client is lost once more: the whole time begins anew.

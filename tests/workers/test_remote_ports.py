@@ -63,10 +63,10 @@ def test_names_never_clash(lender: Lender) -> None:
 def test_errors_come_back_as_what_they_are_with_their_hints(lender: Lender) -> None:
     with pytest.raises(DeviceError, match="cannot create lo"):
         lender.one.join(key("alice"), Profile(device="lo"))
-    lender.ports._first.state = State.GONE
+    lender.ports.first.state = State.GONE
     with pytest.raises(NoPort, match="the server is stopping"):
         lender.one.join(key("alice"))
-    lender.ports._first.state = State.FREE
+    lender.ports.first.state = State.FREE
 
 
 def test_a_name_that_is_too_long_for_a_message_gets_no_port(lender: Lender) -> None:
@@ -144,7 +144,7 @@ def test_rules_that_are_lost_while_the_answer_is_on_its_way_are_asked_for_again(
 
 def test_rules_that_cannot_be_put_back_end_the_session(lender: Lender) -> None:
     port = lender.one.join(key("alice"))
-    lent = lender.ports._first
+    lent = lender.ports.first
     soon(lambda: lent.filter.on_failure is not None)
     lent.filter.on_failure(DeviceError("cannot filter"))  # type: ignore[misc]
     soon(lambda: port._failure)
@@ -162,8 +162,8 @@ def test_a_new_profile_is_in_force_when_apply_returns(lender: Lender) -> None:
     sink.write_batch([])
     direct = sink.write_batch
     lender.one.ports.apply(port, Profile(macs=7))
-    assert (port.profile, lender.ports._first.profile) == (Profile(macs=7), Profile(macs=7))
-    assert lender.ports._first.filter.applied.rules.macs == 7  # type: ignore[union-attr]
+    assert (port.profile, lender.ports.first.profile) == (Profile(macs=7), Profile(macs=7))
+    assert lender.ports.first.filter.applied.rules.macs == 7  # type: ignore[union-attr]
     # Frames that came meanwhile waited for it.
     assert sink.write_batch != direct
 
@@ -253,7 +253,7 @@ def test_a_port_that_comes_when_its_client_is_gone_is_parked(lender: Lender, mon
     before = taps()
     with pytest.raises(NoPort, match="no answer"):
         lender.one.join(key("alice", "a"))
-    soon(lambda: lender.ports._first.state is State.PARKED)
+    soon(lambda: lender.ports.first.state is State.PARKED)
     assert taps() == before
 
 
@@ -306,7 +306,7 @@ def test_a_parked_port_is_free_here_when_it_is_there(host: Host) -> None:
         lender.one.ports.park(port)
         assert port.state is State.PARKED
         soon(lambda: str(port.state) == str(State.FREE))
-        soon(lambda: lender.ports._first.state is State.FREE)
+        soon(lambda: lender.ports.first.state is State.FREE)
         # One that cannot be known again is not parked at all.
         nobody = lender.one.join(key(None))
         lender.one.ports.park(nobody)

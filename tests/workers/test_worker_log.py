@@ -10,7 +10,8 @@ import sys
 import gevent
 import pytest
 
-from etherws.workers.worker_log import LINE_MAX, SAME_MAX, SAME_WITHIN, LevelPrefix, Repeated, read_lines
+from etherws.events import Event, event, event_of
+from etherws.workers.worker_log import ABOUT_MAX, LINE_MAX, SAME_MAX, SAME_WITHIN, LevelPrefix, Repeated, read_lines
 
 log = logging.getLogger("etherws.test")
 
@@ -119,3 +120,27 @@ def test_a_closed_standard_error_is_no_error() -> None:
 
 def test_an_empty_record_is_a_line() -> None:
     assert LevelPrefix("%(message)s").format(logging.makeLogRecord({"msg": "", "levelno": 20})) == "<20>"
+
+
+def test_what_a_record_is_about_comes_along(caplog: pytest.LogCaptureFixture) -> None:
+    record = logging.makeLogRecord({"msg": "joined\x1f[]\nmore", "levelno": 20, **event("join", identity="a\x1f\n<>")})
+    assert logged(caplog, LevelPrefix("%(message)s").format(record).encode() + b"\n") == [
+        ("INFO", "worker 1: joined?[]"),
+        ("INFO", "worker 1: more"),
+    ]
+    assert [event_of(record) for record in caplog.records] == [
+        Event("join", {"identity": "a\x1f\n<>"}),
+        Event("other", {}),
+    ]
+
+
+def test_of_very_much_only_the_kind_comes_along(caplog: pytest.LogCaptureFixture) -> None:
+    record = logging.makeLogRecord({"msg": "x", "levelno": 20, **event("refused", reason="y" * ABOUT_MAX)})
+    assert logged(caplog, LevelPrefix("%(message)s").format(record).encode()) == [("INFO", "worker 1: x")]
+    assert event_of(caplog.records[0]) == Event("refused", {})
+
+
+@pytest.mark.parametrize("about", ["", "[", "[1]", '["join", {"kind": 1}]', '["join", []]', "[" * 100_000, "{}"])
+def test_what_is_no_event_is_left_out(caplog: pytest.LogCaptureFixture, about: str) -> None:
+    assert logged(caplog, f"<20>\x1f{about[:2000]}\x1fx".encode()) == [("INFO", "worker 1: x")]
+    assert event_of(caplog.records[0]) == Event("other", {})

@@ -1,0 +1,137 @@
+// Small charts of the last ten minutes: lines for rates and times, bars for drops. Each says in words what it shows.
+
+import { element, drawn, setText, setAttribute, rate, delay, whole } from "./format.js";
+
+/** Samples across a chart: ten minutes in steps of five seconds. */
+const SAMPLES = 120;
+
+/** The kinds of charts; `lines` are keys of observe/history.py, with the word for each. */
+const KINDS = [
+  { title: "Traffic", show: rate, least: 1000, lines: [["sent", "sent"], ["received", "received"]] },
+  { title: "Round trip", show: delay, least: 0.002, lines: [["round_trip", "median"], ["round_trip_95", "95th percentile"]] },
+  { title: "Wait in the queue", show: delay, least: 0.002, lines: [["queue_delay", "median"], ["queue_delay_95", "95th percentile"]] },
+  { title: "Frames dropped", show: whole, least: 4, bars: true, lines: [["drops", "each 5 s"]] },
+];
+
+/** A row of the charts, in `place`. */
+export class Charts {
+  constructor(place) {
+    this.charts = KINDS.map((kind) => new Chart(kind));
+    place.append(...this.charts.map((chart) => chart.figure));
+  }
+
+  /** Show a history as observe/history.py has it, or nothing. */
+  update(history) {
+    for (const chart of this.charts) chart.update(history);
+  }
+}
+
+class Chart {
+  constructor(kind) {
+    this.kind = kind;
+    this.values = {};
+    this.at = null;
+    this.now = element("span", { class: "now" }, "–");
+    this.top = element("span", { class: "axis top", "aria-hidden": "true" });
+    this.paths = kind.lines.map((_, number) => drawn("path", { class: `line line-${number}${kind.bars ? " bars" : ""}` }));
+    this.area = drawn("path", { class: "area" });
+    this.cursor = drawn("path", { class: "cursor" });
+    const grid = drawn("path", { class: "grid", d: "M0 50H119M0 99.5H119" });
+    this.svg = drawn("svg", { viewBox: "0 0 119 100", preserveAspectRatio: "none", role: "img" });
+    this.svg.append(grid, this.area, ...this.paths, this.cursor);
+    const legend = kind.lines.length < 2 ? [] : kind.lines.map(([, word], number) => element("span", { class: `key key-${number}` }, word));
+    this.figure = element("figure", { class: "chart panel" },
+      element("figcaption", {}, element("span", { class: "name" }, kind.title), this.now),
+      element("div", { class: "plot" }, this.svg, this.top),
+      element("div", { class: "axis", "aria-hidden": "true" }, element("span", {}, "−10 min"), element("span", { class: "keys" }, ...legend), element("span", {}, "now")));
+    this.svg.addEventListener("pointermove", (event) => this.point(event));
+    this.svg.addEventListener("pointerleave", () => this.point(null));
+  }
+
+  update(history) {
+    this.values = {};
+    for (const [key] of this.kind.lines) {
+      const found = (history?.[key] ?? []).slice(-SAMPLES);
+      if (found.length) this.values[key] = [...Array(SAMPLES - found.length).fill(null), ...found];
+    }
+    const all = Object.values(this.values).flat().filter((value) => value != null);
+    const most = round(Math.max(this.kind.least, ...all));
+    setText(this.top, all.length ? this.kind.show(most) : "");
+    this.kind.lines.forEach(([key], number) => {
+      const values = this.values[key] ?? [];
+      setAttribute(this.paths[number], "d", this.kind.bars ? bars(values, most) : line(values, most));
+    });
+    if (!this.kind.bars) setAttribute(this.area, "d", area(this.values[this.kind.lines[0][0]] ?? [], most));
+    setAttribute(this.svg, "aria-label", this.words());
+    this.read();
+  }
+
+  /** What the chart shows, for whoever does not see it. */
+  words() {
+    const parts = this.kind.lines.map(([key, word]) => {
+      const values = (this.values[key] ?? []).filter((value) => value != null);
+      if (!values.length) return "";
+      const { show } = this.kind;
+      if (this.kind.bars) return `${show(values.reduce((one, other) => one + other, 0))} in all`;
+      return `${word} ${show(values.at(-1))} now, lowest ${show(Math.min(...values))}, highest ${show(Math.max(...values))}`;
+    });
+    return `${this.kind.title}, last ten minutes: ${parts.filter(Boolean).join("; ") || "no values yet"}`;
+  }
+
+  /** The numbers beside the title: the newest, or those under the pointer. */
+  read() {
+    const parts = this.kind.lines.map(([key]) => {
+      const values = this.values[key] ?? [];
+      if (this.at != null) return values[this.at];
+      if (this.kind.bars) return values.length ? values.reduce((one, other) => one + (other ?? 0), 0) : null;
+      return values.findLast((value) => value != null);
+    });
+    const shown = parts.filter((value, number) => number === 0 || value != null).map((value) => this.kind.show(value)).join(" · ");
+    const ago = this.at == null ? "" : `, ${Math.round(((SAMPLES - 1 - this.at) * 5) / 6) / 10} min ago`;
+    setText(this.now, shown + ago);
+  }
+
+  point(event) {
+    const box = this.svg.getBoundingClientRect();
+    this.at = event && Math.max(0, Math.min(SAMPLES - 1, Math.round(((event.clientX - box.left) / box.width) * (SAMPLES - 1))));
+    setAttribute(this.cursor, "d", this.at == null ? "" : `M${this.at} 0V100`);
+    this.read();
+  }
+}
+
+/** The next 1, 2 or 5 with zeros. */
+function round(value) {
+  const power = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 5, 10].find((step) => step * power >= value * 0.9999) * power;
+}
+
+const height = (value, most) => (99.5 - (98 * value) / most).toFixed(1);
+
+/** A line through the values; a value that is missing leaves a gap, and one alone is a short dash. */
+function line(values, most) {
+  let path = "";
+  values.forEach((value, at) => {
+    if (value == null) return;
+    const first = at === 0 || values[at - 1] == null;
+    path += first ? `M${Math.max(0, at - 0.5)} ${height(value, most)}L${at} ${height(value, most)}` : `L${at} ${height(value, most)}`;
+  });
+  return path;
+}
+
+function area(values, most) {
+  let path = "", began = null;
+  for (let at = 0; at <= values.length; at += 1) {
+    if (values[at] != null) {
+      path += began == null ? `M${at} 99.5V${height(values[at], most)}` : `L${at} ${height(values[at], most)}`;
+      began ??= at;
+    } else if (began != null) {
+      path += `V99.5Z`;
+      began = null;
+    }
+  }
+  return path;
+}
+
+function bars(values, most) {
+  return values.map((value, at) => (value ? `M${at} 99.5V${height(value, most)}` : "")).join("");
+}

@@ -1,0 +1,148 @@
+"""What an operator does to clients: ends those that he names, or all of them one after another.
+
+Works on the ports alone, in the process that has them, and so for the sessions of any worker as well. Who may not come
+back meanwhile is in gate.py. Read next: gate.py, port.py.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from time import monotonic
+
+import gevent
+
+from etherws.addresses import canonical
+from etherws.close_codes import DRAINING, CloseCode
+from etherws.errors import ConnectionClosed, EtherwsError, NoSuchClient, printable, some_of
+from etherws.events import DRAIN, KICK, event
+from etherws.server.port import EVICT_TIMEOUT, Port, State
+from etherws.server.ports import Ports
+
+log = logging.getLogger(__name__)
+
+#: What a session's end is called in the log, and what the client is told.
+KICKED = "ended by the operator"
+
+#: How many clients a line of the log names.
+NAMED = 5
+
+
+class Dismissal:
+    """Of one server."""
+
+    def __init__(self, ports: Ports, sleep: Callable[[float], object] = gevent.sleep) -> None:
+        """`sleep` waits for so many seconds."""
+        self._ports, self._sleep = ports, sleep
+        self._draining: gevent.Greenlet[..., None] | None = None
+
+    def kick(self, client: str, seconds: float) -> list[str]:
+        """As Subject.kick()."""
+        found = [port for port in self._ports if port.state in (State.IN_USE, State.PARKED)]
+        named = [port for port in found if _is(port, client)]
+        # To ask each interface for its present name takes two milliseconds for a thousand.
+        named = named or [port for port in found if port.tap.present_name() == client]
+        if not named:
+            raise NoSuchClient(
+                f"no client has the identity, the address or the interface {printable(client)!r}; see 'etherws status'"
+            )
+        if seconds > 0:
+            self._ports.gate.shut_out(*_keys(named, client), seconds)
+        labels = [port.client.label for port in named]
+        more = f", and refuses it for {seconds:g} s" if seconds > 0 else ""
+        log.info(
+            "the operator ends the tunnel of %s%s",
+            some_of(labels, NAMED),
+            more,
+            extra=event(KICK, client=printable(client), seconds=seconds, ended=labels[:NAMED], count=len(labels)),
+        )
+        for port in named:
+            # Before others go on: none of them is another's by then.
+            since = port.since
+            if port.state is State.IN_USE:
+                port.fail(ConnectionClosed(KICKED, CloseCode.POLICY_VIOLATION, tell=KICKED))
+            gevent.spawn(self._make_sure, port, since)
+        return labels
+
+    def drain(self, seconds: float) -> None:
+        """As Subject.drain(). Another call sets another time."""
+        self._ports.gate.draining = True
+        count = sum(port.state is State.IN_USE for port in self._ports)
+        log.info(
+            "draining: nobody may join any more, and %d tunnels end within %g s",
+            count,
+            seconds,
+            extra=event(DRAIN, seconds=seconds, count=count),
+        )
+        if self._draining is not None:
+            self._draining.kill(block=False)
+        self._draining = gevent.spawn(self._drain, seconds)
+
+    def _drain(self, seconds: float) -> None:
+        end = monotonic() + seconds
+        for port in [port for port in self._ports if port.state is State.PARKED]:
+            # Its client is elsewhere by now, or goes there.
+            self._make_sure(port, port.since)
+        told: set[tuple[Port, float]] = set()
+        while left := self._left(told):
+            self._sleep(max(0.0, end - monotonic()) / left)
+            for port in itertools.islice(self._in_use(told), 1):
+                told.add((port, port.since))
+                port.fail(ConnectionClosed(DRAINING, CloseCode.SERVICE_RESTART, tell=DRAINING))
+                gevent.spawn(self._make_sure, port, port.since)
+        log.info("drained: all tunnels have been told to end; stop the server now", extra=event(DRAIN, count=0))
+
+    def _in_use(self, told: Iterable[tuple[Port, float]]) -> Iterator[Port]:
+        return (port for port in self._ports if port.state is State.IN_USE and (port, port.since) not in told)
+
+    def _left(self, told: Iterable[tuple[Port, float]]) -> int:
+        return sum(1 for _ in self._in_use(told))
+
+    def _make_sure(self, port: Port, since: float) -> None:
+        """The port's session was told to end: see to it that the port is not in use, nor kept for its client."""
+        client = port.client
+        if port.state is State.IN_USE and not port.unused.wait(EVICT_TIMEOUT) and port.since == since and port.evict:
+            # Its worker hangs: one that does not answer to this is ended.
+            port.evict()
+            port.unused.wait()
+        if port.state is State.PARKED and port.client is client:
+            try:
+                self._ports.free(port)
+            except EtherwsError as exc:
+                log.error("%s", exc)
+
+
+def _is(port: Port, client: str) -> bool:
+    return client in (port.client.identity, port.client.address, port.tap.name) or (
+        ":" in client and _canonical(client) == _canonical(port.client.address)
+    )
+
+
+def _canonical(address: str) -> str:
+    try:
+        return canonical(address)
+    except ValueError:
+        return address
+
+
+def _keys(ports: Iterable[Port], client: str) -> tuple[set[str], set[str]]:
+    """The identities and the addresses that are to stay out: what the operator has named. Who has named an interface
+    means its client: by its identity, or where there is none by its address."""
+    identities, addresses = set[str](), set[str]()
+    for port in ports:
+        who = port.client
+        if who.identity is not None and (who.identity == client or not _is_address(client)):
+            identities.add(who.identity)
+        else:
+            addresses.add(who.address)
+    return identities, addresses
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
