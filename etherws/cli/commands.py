@@ -258,6 +258,7 @@ def _fields_of(settings: Any, options: dict[str, Any]) -> dict[str, Any]:
 def _run(
     service: daemon.Service,
     check: Callable[[Store], None],
+    /,
     *,
     foreground: bool,
     pidfile: str | None,

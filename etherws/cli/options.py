@@ -151,6 +151,11 @@ server_sections: Sections = {
             metavar="ORIGIN",
             help="Let in web pages of this origin; * for all. Repeatable.  [default: none of other sites]",
         ),
+        click.Option(
+            ["--check/--no-check"],
+            default=True,
+            help="Let who may join measure the path by etherws check URI, or nobody.  [default: who may join]",
+        ),
     ],
     "Proxy": [
         _option(
