@@ -12,6 +12,9 @@ from statistics import median
 from etherws.check.findings import Finding, Verdict
 from etherws.tunnel.check_frames import Report
 
+#: Bytes: the MTU that the kernel gives a new interface (ETH_DATA_LEN of linux/if_ether.h).
+MTU_USUAL = 1500
+
 #: Seconds by which a round trip may grow under load: below the first nobody notices, above the second calls and games
 #: suffer (grades A and C of the usual tests of bufferbloat).
 GROWTH_GOOD, GROWTH_BAD = 0.03, 0.1
@@ -63,6 +66,18 @@ def jitter(round_trips: Sequence[float]) -> float:
     """The mean difference between a round trip and the one before, in seconds (as RFC 3550, section 6.4.1)."""
     steps = [abs(one - other) for one, other in zip(round_trips[1:], round_trips, strict=False)]
     return sum(steps) / len(steps) if steps else 0.0
+
+
+def mtus(theirs: int, ours: int | None) -> Finding:
+    """The MTUs of the two interfaces in bytes; `ours` is None if nobody said what this end's is to be."""
+    data = {"server_bytes": theirs, "bytes": ours}
+    if theirs == (ours or MTU_USUAL):
+        return Finding("MTU", f"{theirs} bytes at the server{', and here' if ours else ''}", data=data)
+    if ours is None:
+        text = f"{theirs} bytes at the server; an interface here gets {MTU_USUAL} unless it is told another one"
+        return Finding("MTU", text, Verdict.NOTE, f"give the client --mtu {theirs}, or the server a lower one", data)
+    text = f"{ours} bytes here, {theirs} at the server: larger frames can be lost without an error"
+    return Finding("MTU", text, Verdict.WARNING, f"give both the lower one: --mtu {min(ours, theirs)}", data)
 
 
 def sizes(

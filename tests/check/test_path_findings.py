@@ -165,3 +165,25 @@ def test_tcp_that_is_all_right() -> None:
     assert path_findings.tcp("bbr", 0.0, False, REPORT, 0.0, 0.04).found == "bbr here, bbr at the server"
     assert path_findings.tcp("bbr", 0.02, False, REPORT, 0.0, 0.04).found.endswith("; 2.00% sent again")
     assert path_findings.tcp("", 0.0, True, Report(), 0.0, 0.04).found == "unknown here, unknown at the server"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "verdict", "words", "hint"),
+    [
+        (1500, None, Verdict.OK, "1500 bytes at the server", ""),
+        (9000, 9000, Verdict.OK, "9000 bytes at the server, and here", ""),
+        (
+            9000,
+            None,
+            Verdict.NOTE,
+            "9000 bytes at the server; an interface here gets 1500",
+            "give the client --mtu 9000",
+        ),
+        (1400, 9000, Verdict.WARNING, "9000 bytes here, 1400 at the server", "give both the lower one: --mtu 1400"),
+    ],
+)
+def test_mtus_are_compared(theirs: int, ours: int | None, verdict: Verdict, words: str, hint: str) -> None:
+    found = path_findings.mtus(theirs, ours)
+    assert (found.topic, found.verdict, found.data) == ("MTU", verdict, {"server_bytes": theirs, "bytes": ours})
+    assert found.found.startswith(words)
+    assert found.hint.startswith(hint)
