@@ -163,7 +163,12 @@ def test_what_was_agreed_on() -> None:
     login, features = agreed(Agreement(Version2()), {"v2": ""}, [], sent=False)
     assert "asks for no login" in login.found
     assert features.found == "version 2 of the wire"
-    assert agreed(Agreement(Version1()), {}, [], sent=False)[1].verdict is Verdict.NOTE
+    _, full, _ = agreed(Agreement(Version2()), {"v2": "", "check": ";full"}, [], sent=False)
+    assert (full.topic, full.verdict) == ("server", Verdict.FAILED)
+    assert "only interface" in full.hint
+    for newest, listed in ((1, {}), (2, {"check": ""}), (2, {})):
+        _, features = agreed(Agreement(Version1()), listed, [], sent=False, newest=newest)
+        assert features.verdict is Verdict.NOTE
     doubt = Agreement(Version1(), doubt="a proxy removed it")
     assert agreed(doubt, {}, [], sent=False)[1].verdict is Verdict.WARNING
     assert "nginx: in the location" in agreed(doubt, {}, nginx, sent=False)[1].hint
