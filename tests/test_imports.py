@@ -54,7 +54,7 @@ ROOMS: dict[str, set[str]] = {
     "observe": {
         *("counters", "events", "values", "log_limit", "small_files", "file_names", "addresses", "settings"),
         *("monitoring", "reloadable", "tunnel/scheduling", "server/accepting", "server/front_door", "server/http"),
-        *("server/listen", "server/login_queue", "server/taken_port"),
+        *("server/listen", "server/login_queue", "server/presence", "server/taken_port"),
     },
     "check": {
         *("client", "kernel", "access", "tunnel", "settings", "addresses", "close_codes", "features", "values"),
@@ -83,7 +83,7 @@ PURE = {
     *("check/said", "check/interception", "check/hops", "check/own_words", "check/answers"),
     *("check/files", "check/bridges", "check/kernel_values", "check/managers", "check/surroundings"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
-    *("cli/examples", "cli/habits"),
+    *("cli/cells", "cli/examples", "cli/habits", "cli/status_details", "cli/status_table", "cli/troubles", "cli/units"),
     *(
         "client/backoff",
         "client/credentials",
@@ -99,6 +99,7 @@ PURE = {
     *("kernel/netlink", "kernel/network_changes", "kernel/known_links", "kernel/rule_changes"),
     *(
         "server/forwarded",
+        "server/gate",
         "server/handshake",
         "server/negotiation",
         "server/origins",
@@ -121,15 +122,18 @@ DOORS = {
         "cli/check",
         "cli/check_options",
         "cli/commands",
+        "cli/control_commands",
         "cli/demo",
         "cli/file_options",
         "cli/login",
         "cli/monitor_options",
         "cli/number_options",
+        "cli/operating",
         "cli/options",
         "cli/sections",
         "cli/stage",
         "cli/user_option",
+        "cli/watching",
         "cli/way",
     },
     "pyroute2": {
@@ -151,6 +155,7 @@ DOORS = {
     "cryptography": {"access/certificates", "access/certificate_facts"},
     "OpenSSL": {"access/client_certificates"},
     "setproctitle": {"client/credentials"},
+    "wcwidth": {"cli/cells"},
     "prometheus_client": {"observe/metrics", "observe/metric_families", "observe/client_metrics"},
     "tomllib": {"access/toml_lines"},
     "tomli": {"access/toml_lines"},
