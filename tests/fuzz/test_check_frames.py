@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etherws.access.policy import Profile
+from etherws.check.measuring import Measuring
 from etherws.errors import ProtocolError
-from etherws.tunnel.check_frames import Kind, Message, Report, read, write
+from etherws.server.responder import CheckSession
+from etherws.tunnel.check_frames import UNANSWERED_MAX, Kind, Message, Report, read, write
 from etherws.tunnel.check_traffic import Count
+from etherws.tunnel.tcp_facts import TcpFacts
+from etherws.tunnel.turns import LastAccount, Turn
 
 numbers = st.integers(0, (1 << 64) - 1)
 reports = st.builds(
@@ -66,3 +74,46 @@ def test_whatever_comes_is_counted_read_or_refused(packets: list[bytes]) -> None
         pass
     assert count.size <= sum(map(len, packets))
     assert read_so_far <= len(packets)
+
+
+class Quiet:
+    """A connection on which nothing is sent, and that has no facts."""
+
+    def tcp_facts(self) -> TcpFacts:
+        """None."""
+        return TcpFacts()
+
+
+@given(st.lists(messages, max_size=80), st.none() | st.integers(0, 1000))
+def test_a_server_answers_or_refuses_and_keeps_little(said: list[Message], size: int | None) -> None:
+    connection: Any = Quiet()
+    session = CheckSession(connection, Turn(LastAccount("x")), Profile(), size)
+    try:
+        for at, message in enumerate(said):
+            session._answer(read(write(message)), at)
+    except ProtocolError as exc:
+        assert exc.code == 1002
+    assert session._sender.waiting <= UNANSWERED_MAX
+    while session._sender._urgent:
+        found = read(session._sender._urgent.popleft()(1))
+        assert found.kind in (Kind.ANSWER, Kind.REPORT)
+        assert found.number in {message.number for message in said}
+
+
+@given(st.lists(messages, max_size=80), st.integers(0, 5))
+def test_a_client_keeps_what_it_asked_for(said: list[Message], asked: int) -> None:
+    connection: Any = Quiet()
+    measuring = Measuring(connection)
+    for _ in range(asked):
+        measuring.probe()
+        measuring.ask()
+    numbers = set(range(1, 2 * asked + 1))
+    try:
+        for at, message in enumerate(said):
+            # Some numbers are right.
+            number = at + 1 if message.number % 2 else message.number
+            measuring._note(read(write(replace(message, number=number))), 1.0)
+    except ProtocolError as exc:
+        assert exc.code == 1002
+    assert len(measuring.samples) <= asked
+    assert set(measuring.reports) <= numbers
