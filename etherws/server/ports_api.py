@@ -61,6 +61,9 @@ class PortApi(Protocol):
 class CheckApi(Protocol):
     """A check, as checks.py: Check."""
 
+    #: Whether its client would get no port for a tunnel now.
+    full: bool
+
     def pacer(self, rate: int) -> Pacer:
         """As Check.pacer(). Raises DeviceError."""
 

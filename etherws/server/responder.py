@@ -105,7 +105,8 @@ class Responder:
         found = links.find(ports.name)
         bearer = authenticate.bearer(handshake.subprotocols(environ))
         mtu = profile.mtu or (found.mtu if found else None)
-        agreed = negotiation.negotiate(environ, self._settings.wire, bearer, mtu, kind)
+        full = check.full and not profile.bridge
+        agreed = negotiation.negotiate(environ, self._settings.wire, bearer, mtu, kind, full=full)
         stream, early = environ[UPGRADE](headers + agreed.headers)
         payer = LastAccount(f"check of {client.source}")
         connection = Connection(

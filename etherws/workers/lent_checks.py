@@ -21,8 +21,9 @@ class LentChecks:
         self._running: dict[int, Check] = {}
         self._numbers = 0
 
-    def begin(self, message: Message) -> int:
-        """Let a client's check begin; return its number. Raises Refused, and ChannelError."""
+    def begin(self, message: Message) -> dict[str, int]:
+        """Let a client's check begin; return its number, and whether the server is full. Raises Refused, and
+        ChannelError."""
         kind = text(message, "kind")
         if kind not in (features.CHECK, features.IDLE):
             raise ChannelError("'kind' is no kind of check")
@@ -30,7 +31,7 @@ class LentChecks:
         check = self._checks.begin(kind, client.identity, client.address)
         self._numbers += 1
         self._running[self._numbers] = check
-        return self._numbers
+        return {"check": self._numbers, "full": int(check.full)}
 
     def find(self, message: Message) -> Check:
         """The check that a message names. Raises NoPort if it has ended."""

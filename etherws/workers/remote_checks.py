@@ -27,7 +27,8 @@ class RemoteChecks:
         values = {**client_values(ClientKey(identity, None, address)), "kind": kind}
         try:
             answer = self._channel.call("check", values, CALL_TIMEOUT, self._late)
-            return RemoteCheck(self._channel, number(answer.values, "check"), self._rates)
+            full = bool(number(answer.values, "full"))
+            return RemoteCheck(self._channel, number(answer.values, "check"), self._rates, full)
         except ChannelError as exc:
             raise NoPort(str(exc)) from exc
 
@@ -40,8 +41,9 @@ class RemoteChecks:
 class RemoteCheck:
     """As Check."""
 
-    def __init__(self, channel: Channel, number: int, rates: Rates) -> None:
+    def __init__(self, channel: Channel, number: int, rates: Rates, full: bool) -> None:
         """`number` is its name between the processes."""
+        self.full = full
         self._channel, self._number, self._rates = channel, number, rates
 
     def pacer(self, rate: int) -> Pacer:
