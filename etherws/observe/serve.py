@@ -99,12 +99,11 @@ class Observation:
             tokens = Reloadable(lambda: read_tokens(file), [file]) if file else None
             host, port = listen_address("--monitor", self._settings.monitor or "")[0], self._monitor.getsockname()[1]
             monitor = MonitorAccess(self.address, [host], Logins(f"etherws-{port}", tokens))
-            self._serve(self._monitor, Monitor(self._subject, self._events, monitor, self._live, self.streams))
+            self._serve(self._monitor, monitor)
             if warning := _exposure(self._monitor):
                 log.warning("%s", warning)
         if self._control is not None:
-            application = Monitor(self._subject, self._events, ControlAccess(monitor), self._live, self.streams)
-            self._serve(self._control.listener, application)
+            self._serve(self._control.listener, ControlAccess(monitor))
 
     def close(self) -> None:
         """End all, and remove the control socket. May be called again."""
@@ -119,7 +118,9 @@ class Observation:
             server.stop(timeout=STOP_TIMEOUT)
         self.servers, self._control, self._monitor = [], None, None
 
-    def _serve(self, listener: GeventSocket, application: Monitor) -> None:
+    def _serve(self, listener: GeventSocket, access: Access) -> None:
+        clients = self._settings.monitor_clients
+        application = Monitor(self._subject, self._events, access, self._live, self.streams, clients=clients)
         server = Server(listener, application)
         server.start()
         self.servers.append(server)

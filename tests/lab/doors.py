@@ -63,13 +63,14 @@ def request(what: str, body: bytes | None = None, **headers: str) -> bytes:
 class Doors:
     """An Observation that runs in this process, and connections to it."""
 
-    def __init__(self, folder: Path, subject: FakeServer | None = None, **settings: str) -> None:
+    def __init__(self, folder: Path, subject: FakeServer | None = None, **settings: Any) -> None:
         self.subject = subject or FakeServer()
         self.events = Events()
         self.log = logging.getLogger("etherws.test_doors")
         logging.getLogger("etherws").setLevel(logging.INFO)
         logging.getLogger("etherws").addHandler(self.events)
-        found = Monitoring(**{"control": str(folder / "control"), "monitor": "0", **settings})
+        given: dict[str, Any] = {"control": str(folder / "control"), "monitor": "0", **settings}
+        found = Monitoring(**given)
         self.observation = Observation(self.subject, self.events, found, "server", "ethws0")
         self.observation.open()
         self.observation.start()
@@ -132,7 +133,7 @@ def read_until(sock: Any, what: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def doors(folder: Path, subject: FakeServer | None = None, **settings: str) -> Iterator[Doors]:
+def doors(folder: Path, subject: FakeServer | None = None, **settings: Any) -> Iterator[Doors]:
     """Open doors for the block; the control socket's is in the folder."""
     with contextlib.closing(Doors(folder, subject, **settings)) as found:
         yield found
