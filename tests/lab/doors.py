@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import socket as std_socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,6 +59,22 @@ def request(what: str, body: bytes | None = None, **headers: str) -> bytes:
         lines.setdefault("Content-Length", str(len(body)))
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value)
     return f"{what} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + (body or b"")
+
+
+def ask(where: Path | std_socket.socket, what: str, body: bytes | None = None, **headers: str) -> Reply:
+    """The answer at a control socket, or on a connection."""
+    if isinstance(where, Path):
+        sock = std_socket.socket(std_socket.AF_UNIX)
+        sock.settimeout(PATIENCE)
+        sock.connect(str(where))
+    else:
+        sock = where
+    with sock:
+        sock.sendall(request(what, body, **headers))
+        data = b""
+        while more := sock.recv(65536):
+            data += more
+    return parse(data)
 
 
 class Doors:

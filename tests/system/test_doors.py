@@ -17,26 +17,10 @@ from typing import Any
 import pytest
 
 from etherws.small_files import cannot_read
-from tests.lab.doors import Reply, parse, request
+from tests.lab.doors import ask
 from tests.lab.hosts import PATIENCE, Host, until
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "monitoring.rst"
-
-
-def ask(where: Path | socket.socket, what: str, body: bytes | None = None, **headers: str) -> Reply:
-    """The answer at a control socket, or on a connection."""
-    if isinstance(where, Path):
-        sock = socket.socket(socket.AF_UNIX)
-        sock.settimeout(PATIENCE)
-        sock.connect(str(where))
-    else:
-        sock = where
-    with sock:
-        sock.sendall(request(what, body, **headers))
-        data = b""
-        while more := sock.recv(65536):
-            data += more
-    return parse(data)
 
 
 def monitor_of(host: Host, port: int) -> socket.socket:
