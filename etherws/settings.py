@@ -221,6 +221,7 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "resume_timeout": values.seconds,
     "trusted_proxy": values.words,
     "proxy_protocol": values.switch,
+    "monitor_clients": values.switch,
     "ping_interval": values.seconds,
     "ping_timeout": values.seconds,
     "carrier_timeout": values.seconds,

@@ -97,12 +97,11 @@ class Observation:
             tokens = Reloadable(lambda: read_tokens(file), [file]) if file else None
             host, port = listen_address("--monitor", self._settings.monitor or "")[0], self._monitor.getsockname()[1]
             monitor = MonitorAccess(self.address, [host], Logins(f"etherws-{port}", tokens))
-            self._serve(self._monitor, Monitor(self._subject, self._events, monitor, self._live, streams))
+            self._serve(self._monitor, self._application(monitor, streams))
             if warning := _exposure(self._monitor):
                 log.warning("%s", warning)
         if self._control is not None:
-            application = Monitor(self._subject, self._events, ControlAccess(monitor), self._live, streams)
-            self._serve(self._control.listener, application)
+            self._serve(self._control.listener, self._application(ControlAccess(monitor), streams))
 
     def close(self) -> None:
         """End all, and remove the control socket. May be called again."""
@@ -116,6 +115,10 @@ class Observation:
         for server in self._servers:
             server.stop(timeout=STOP_TIMEOUT)
         self._servers, self._control, self._monitor = [], None, None
+
+    def _application(self, access: Access, streams: Streams) -> Monitor:
+        clients = self._settings.monitor_clients
+        return Monitor(self._subject, self._events, access, self._live, streams, clients=clients)
 
     def _serve(self, listener: GeventSocket, application: Monitor) -> None:
         server = Server(listener, application)

@@ -96,12 +96,14 @@ class Endpoint:
 class Hooks:
     """What serve() calls: `opened` once, before the first client, when all is open that may need root; `ready` once,
     with a text that names the TAP and where the server listens; `reload` at SIGHUP, with what reads all files again;
-    `observed` once, before `opened`, with what the server shows of itself: the block is left when the server ends."""
+    `observed` once, before `opened`, with what the server shows of itself: the block is left when the server ends.
+    `certificate` is the file of its certificate, None without TLS: when that expires is shown, too."""
 
     ready: Callable[[str], None]
     opened: Callable[[], object]
     reload: Callable[[Callable[[], object]], object]
     observed: Callable[[ObservedServer], AbstractContextManager[object]] = contextlib.nullcontext
+    certificate: str | None = None
 
 
 class Service(Protocol):
@@ -162,7 +164,7 @@ def serve(
     watchers = contextlib.ExitStack()
     try:
         name = service.open()
-        about = About(name, uri, lambda: hooks.reload(service.reload), stop.set)
+        about = About(name, uri, lambda: hooks.reload(service.reload), stop.set, hooks.certificate)
         watchers.enter_context(hooks.observed(service.observed(about)))
         hooks.opened()
         close_rest(application.store)
