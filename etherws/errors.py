@@ -20,6 +20,10 @@ those below.
     +-- ProxyError             what a trusted reverse proxy says about its client cannot be used
     +-- ConnectError           the client's attempt to reach the server failed
     |   +-- NotAdmitted        the server refused the client's credentials
+    +-- ControlError           a process cannot be asked by its control socket
+    |   +-- NotRunning         nobody listens there, or nothing runs on this machine
+    |   +-- NotAllowed         this user may not ask it
+    |   +-- NoAnswer           it does not answer in time
     +-- NoSuchClient           nobody has the name that an operator has given
     +-- DaemonError            the process cannot go on in the background
     +-- DemoError              a step of the demo failed
@@ -147,6 +151,31 @@ class NotAdmitted(ConnectError):
 
 class NoSuchClient(EtherwsError):
     """No session, and no port that is kept, is of the client that was named."""
+
+
+class ControlError(EtherwsError):
+    """A process of etherws cannot be asked by its control socket, or what it answers is no answer."""
+
+
+class NotRunning(ControlError):
+    """Nobody listens at the control socket, or no process of etherws runs on this machine."""
+
+    #: EX_UNAVAILABLE of sysexits.h.
+    exit_status = 69
+
+
+class NotAllowed(ControlError):
+    """This user may not open the control socket."""
+
+    #: EX_NOPERM of sysexits.h.
+    exit_status = 77
+
+
+class NoAnswer(ControlError):
+    """The process has the control socket open, but does not answer in time."""
+
+    #: EX_TEMPFAIL of sysexits.h.
+    exit_status = 75
 
 
 class DaemonError(EtherwsError):

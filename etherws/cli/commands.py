@@ -20,6 +20,7 @@ from etherws import __version__
 from etherws.cli import (
     admin,
     background_log,
+    control_commands,
     daemon,
     inherited,
     log_formats,
@@ -245,9 +246,8 @@ def demo(seconds: float) -> None:
     demonstration.run(seconds)
 
 
-main.add_command(admin.passwd)
-main.add_command(check)
-main.add_command(stage)
+for command in (admin.passwd, check, *control_commands.COMMANDS, stage):
+    main.add_command(command)
 
 
 def _fields_of(settings: Any, options: dict[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class ObservedClient:
     def __init__(self, client: Client, name: str = "") -> None:
         """`name` is the unit's instance; empty for the interface's name."""
         self._client, self._name = client, name
-        self._tables = BridgeTables()
+        self._tables = BridgeTables(lambda: [client.local.tap.index] if client.local else [])
         self._began = time.time()
 
     def overview(self) -> Values:
@@ -128,5 +128,5 @@ class ObservedClient:
         tap = self._client.local.tap
         with contextlib.suppress(DeviceError):
             if index := tap.locate():
-                return tap.name, index, self._tables.look([index]).get(index, _NOTHING)
+                return tap.name, index, self._tables.look().get(index, _NOTHING)
         return "", tap.index, _NOTHING

@@ -68,7 +68,7 @@ class Events(logging.Handler):
         number, self._next = self._next, self._next + 1
         kind = values.get("kind")
         self.counts[kind if kind in KINDS else OTHER] += 1
-        self._ring.append({"number": number, **values, "text": str(values.get("text", ""))[:TEXT_MAX]})
+        self._ring.append({**values, "number": number, "text": str(values.get("text", ""))[:TEXT_MAX]})
         if self._awaited:
             self._awaited = False
             more, self._more = self._more, Event()

@@ -60,7 +60,7 @@ def test_a_client_before_its_first_connection() -> None:
 
 def test_a_client_that_is_connected(monkeypatch: pytest.MonkeyPatch) -> None:
     behind = Behind("br0", ["02:00:00:00:00:01"], 3)
-    monkeypatch.setattr(BridgeTables, "look", lambda _, ports: dict.fromkeys(ports, behind))
+    monkeypatch.setattr(BridgeTables, "look", lambda _: {7: behind})
     client = connected()
     subject: Subject = ObservedClient(client)
     found = subject.overview()
