@@ -156,7 +156,8 @@ def test_a_socket_that_was_left_and_what_is_none(short_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "who"), [(0, "only root"), (os.getuid() or 1, "only root and "), (4_000_000, "only root and the user 4000000")]
+    ("owner", "who"),
+    [(0, "only root"), (os.getuid() or 1, "only root and "), (4_000_000, "only root and the user 4000000")],
 )
 def test_who_may_ask_is_said(short_folder: Path, monkeypatch: pytest.MonkeyPatch, owner: int, who: str) -> None:
     def refuse(*_: object) -> None:
