@@ -54,7 +54,7 @@ ROOMS: dict[str, set[str]] = {
     "observe": {
         *("counters", "events", "values", "log_limit", "small_files", "file_names", "addresses", "settings"),
         *("monitoring", "reloadable", "tunnel/scheduling", "server/accepting", "server/front_door", "server/http"),
-        *("server/listen", "server/login_queue", "server/taken_port"),
+        *("server/listen", "server/login_queue", "server/presence", "server/taken_port"),
     },
     "check": {
         *("client", "kernel", "access", "tunnel", "settings", "addresses", "close_codes", "features", "values"),
@@ -80,7 +80,7 @@ PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
     *("file_names", "values", "monitoring", "counters", "events", "check/findings"),
     *("observe/access", "observe/logins", "observe/status", "observe/subject", "observe/history", "observe/page"),
-    *("check/said", "check/interception", "check/hops", "check/lost_headers", "check/answers"),
+    *("check/said", "check/interception", "check/hops", "check/own_words", "check/answers"),
     *("check/files", "check/bridges", "check/kernel_values", "check/managers", "check/surroundings"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("cli/cells", "cli/examples", "cli/habits", "cli/status_details", "cli/status_table", "cli/troubles", "cli/units"),
@@ -99,6 +99,7 @@ PURE = {
     *("kernel/netlink", "kernel/network_changes", "kernel/known_links", "kernel/rule_changes"),
     *(
         "server/forwarded",
+        "server/gate",
         "server/handshake",
         "server/negotiation",
         "server/origins",

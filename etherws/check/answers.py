@@ -1,7 +1,7 @@
 """The server's answer to the upgrade request: who has answered, what was lost on the way, who was let in.
 
 The error's words are the client's (client/refusals.py). Here is added which hop is between, by its answer, which header
-it has lost, and how that is mended. Pure. Read next: hops.py, lost_headers.py; network.py, the caller.
+it has lost, and how that is mended. Pure. Read next: hops.py, own_words.py; network.py, the caller.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 from etherws import features
 from etherws.check.findings import Finding, Verdict
 from etherws.check.hops import Hop, hops, marks
-from etherws.check.lost_headers import is_etherws, lost, lost_authorization
+from etherws.check.own_words import POLICY, is_etherws, lost, lost_authorization, no_check
 from etherws.check.said import failed
 from etherws.client.http_answer import HttpAnswer
 from etherws.client.upgrade import Agreement
-from etherws.errors import ConnectError, NotAdmitted
+from etherws.errors import ConnectError
 
 _PLAIN_HOP = (
     "something between changes plain HTTP and does not name itself, such as a transparent proxy: use wss://, which it"
@@ -67,11 +67,14 @@ def refused(
         return Finding("login", text, Verdict.FAILED, hint, {**data, "lost": "Authorization"})
     if answer.status == 401:
         return _login(error, body, known, data, sent=sent)
-    if answer.status == 403 and is_etherws(body):
+    if answer.status in (403, 503) and no_check(body):
+        hint = "the client is let in; measure another time" if answer.status == 503 else "the client is let in"
+        return failed("measuring", error, hint=hint, verdict=Verdict.SKIPPED, data=data)
+    if body.startswith(POLICY):
         hint = "the server's policy says connect = false for this client, or for all that it does not name (--policy)"
         return failed("policy", error, hint=hint, data=data)
-    if isinstance(error, NotAdmitted) and is_etherws(body):
-        return failed("login", error, data=data)
+    if answer.status == 403 and is_etherws(body):
+        return failed("login", error, hint="use a certificate that holds, and has a name", data=data)
     for hop in known:
         mend = hop.statuses.get(answer.status or 0)
         if mend and not is_etherws(body):

@@ -1,7 +1,7 @@
 """Reverse proxies, load balancers and services between, known by their answers: what each is, and how it is mended.
 
 Pure: looks at one answer's headers and at the beginning of its body. Whoever wants to know which header a hop has lost
-asks lost_headers.py. Read next: answers.py, the caller; docs/reverse-proxies.rst, which has the configurations.
+asks own_words.py. Read next: answers.py, the caller; docs/reverse-proxies.rst, which has the configurations.
 """
 
 from __future__ import annotations

@@ -30,6 +30,8 @@ SLOW = 1.0
 #: Bytes of /etc/hosts that are read. Lists of what to block have some megabytes.
 _HOSTS_MAX = 8 << 20
 
+_NO_DNS = "does the name server answer that /etc/resolv.conf names?"
+
 _ONLY = {4: "IPv4", 6: "IPv6"}
 
 
@@ -43,7 +45,7 @@ def names(host: str, port: int, family: int, timeout: float, what: str) -> Gener
     source = "/etc/hosts" if hosts else "the name server"
     data: dict[str, Any] = {"host": host, "hosts_file": hosts}
     try:
-        with gevent.Timeout(timeout, ConnectError(f"no answer within {timeout:g} s; is its name server reachable?")):
+        with gevent.Timeout(timeout, ConnectError(f"no answer within {timeout:g} s; {_NO_DNS}")):
             found = interleave(look_up(host, port, family))
     except ConnectError as exc:
         hint = ""

@@ -32,6 +32,9 @@ ENDS_SOON = 14
 #: Names of a certificate that a line shows.
 _NAMES_MAX = 4
 
+#: Seconds to wait for an alert after the handshake: more than one round trip of most paths.
+LISTEN = 0.5
+
 _BLACK_HOLE = (
     "large packets are lost on the way, and nobody tells the sender (a path MTU black hole): let the firewalls pass"
     " ICMP type 3 (IPv6: type 2), or lower the MTU of the interface towards the server: ip link set dev eth0 mtu 1400"
@@ -89,7 +92,7 @@ def _secure(target: Target, address: Any) -> Secured:
 def _attempt(target: Target, address: Any, segment: int | None) -> Secured:
     found = Secured(address, segment=segment)
     try:
-        server(target, address, found.seen, segment=segment).reach().close()
+        server(target, address, found.seen, segment=segment).try_to_reach(LISTEN)
     except ConnectError as exc:
         found.error = exc
     return found

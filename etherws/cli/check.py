@@ -154,10 +154,14 @@ def _wrapped(begin: str, margin: str, text: str) -> list[str]:
     a pipe."""
     # Strangers' words are in it: they must not control the terminal.
     text = "".join(char if char.isprintable() else "?" for char in text)
-    if sys.stdout is None or not sys.stdout.isatty():
+    if not _is_terminal():
         return [begin + text]
-    width = max(_WIDTH_MIN, min(_WIDTH_MAX, shutil.get_terminal_size().columns))
+    width = max(_WIDTH_MIN, min(_WIDTH_MAX, shutil.get_terminal_size()[0]))
     return click.wrap_text(text, width, begin, margin).splitlines()
+
+
+def _is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _summary(found: list[Finding]) -> str:

@@ -21,6 +21,7 @@ from etherws.server.application import Application
 from etherws.server.login_queue import Limiter, LoginLimiter
 from etherws.server.ports import Ports
 from etherws.server.ports_api import PortsApi
+from etherws.server.serve import listening
 from etherws.server.waiting_list import WaitingList
 from etherws.settings import ServerSettings
 from etherws.workers.balance import Balance
@@ -104,9 +105,9 @@ class _Limiter:
 
 
 def _listen(worker: Any, settings: ServerSettings) -> str:
-    """Where gunicorn listens, as URIs of tunnels. It writes its sockets as URLs, and a UNIX socket as unix:PATH."""
-    urls = [str(sock) for sock in worker.sockets]
-    return ", ".join(f"ws{url.removeprefix('http')}{settings.path}" if url.startswith("http") else url for url in urls)
+    """Where gunicorn listens, for who wants to see it."""
+    tls = bool(worker.cfg.is_ssl)
+    return ", ".join(listening(sock, None, settings.path, tls=tls) for sock in worker.sockets)
 
 
 def _masters(parent: int) -> tuple[int, ...]:

@@ -29,6 +29,9 @@ OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
 #: Where who has a one-time token logs in.
 LOGIN = "/login"
 
+#: Where an address of the page is made.
+NEW_PAGE = "/page"
+
 #: Methods that change nothing.
 READING = frozenset({"GET", "HEAD"})
 
@@ -103,6 +106,8 @@ class MonitorAccess:
         if reading and (path == LOGIN or (path in OPEN and _is_local(environ))):
             return
         if self._logins.knows(environ.get("HTTP_COOKIE", "")):
+            if path == NEW_PAGE and not reading:
+                raise Refused("403 Forbidden", "only the control socket gives addresses of the page")
             if not reading:
                 _check_origin(environ)
             return

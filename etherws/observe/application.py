@@ -16,12 +16,12 @@ from urllib.parse import parse_qs
 from etherws.counters import Values
 from etherws.errors import ClientGone, NoSuchClient, Refused
 from etherws.observe import metrics, orders, page, status
-from etherws.observe.access import LOGIN, READING, Access, Environ, Headers
+from etherws.observe.access import LOGIN, NEW_PAGE, READING, Access, Environ, Headers
 from etherws.observe.events import Events
+from etherws.observe.http import THERE
 from etherws.observe.pieces import in_pieces
 from etherws.observe.stream import LivePage
 from etherws.observe.subject import Subject
-from etherws.server.http import PRESENCE
 
 StartResponse = Callable[[str, Headers], object]
 
@@ -112,8 +112,7 @@ class Monitor:
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
         read, order = self._reads.get(path), orders.ORDERS.get(path)
         if method == "POST":
-            # The page's address is for who can open the control socket: access.py refuses it elsewhere.
-            if path == "/page":
+            if path == NEW_PAGE:
                 return Answer(JSON, _json({"address": self._access.new_page()}))
             if order:
                 return Answer(JSON, _json(order(self._subject, orders.read(environ), self._access.name)))
@@ -122,7 +121,7 @@ class Monitor:
                 return read(environ)
             if found := page.asset(path):
                 return _file(environ, *found)
-        allowed = [*(("GET", "HEAD") if read else ()), *(("POST",) if order or path == "/page" else ())]
+        allowed = [*(("GET", "HEAD") if read else ()), *(("POST",) if order or path == NEW_PAGE else ())]
         if allowed:
             text = f"{path} takes {' and '.join(allowed)}"
             raise Refused("405 Method Not Allowed", text, [("Allow", ", ".join(allowed))])
@@ -167,7 +166,7 @@ class Monitor:
         try:
             while True:
                 # It may be silent for a long time: who hangs up meanwhile makes room for others at once.
-                with environ[PRESENCE].required():
+                with environ[THERE].required():
                     piece = next(pieces, None)
                 if piece is None:
                     return

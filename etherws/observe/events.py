@@ -64,7 +64,7 @@ class Events(logging.Handler):
     def add(self, values: Mapping[str, Any]) -> None:
         """Keep an event of another process, which has all but its number: "time", "level", "kind", "text" and more."""
         number, self._next = self._next, self._next + 1
-        self._ring.append({"number": number, **values, "text": str(values.get("text", ""))[:TEXT_MAX]})
+        self._ring.append({**values, "number": number, "text": str(values.get("text", ""))[:TEXT_MAX]})
         if self._awaited:
             self._awaited = False
             more, self._more = self._more, Event()

@@ -22,6 +22,7 @@ from etherws.addresses import peer
 from etherws.server.accepting import Accepting
 from etherws.server.front_door import FrontDoor, let_rest_arrive, remote_source
 from etherws.server.http import Handler, speak_http
+from etherws.server.presence import UNKNOWN
 from etherws.settings import ServerSettings
 
 #: Connections at once, in all and of one address that is not this machine's. A page takes two, and a browser opens six.
@@ -29,6 +30,9 @@ CONNECTIONS_MAX, OF_ADDRESS_MAX = 64, 8
 
 #: Seconds within which a reader must take what is sent to it at once (pieces.py, PIECE).
 SEND_TIMEOUT = 10.0
+
+#: environ[THERE] is the client's Presence: it is gone when it ends its sending.
+THERE = "etherws.there"
 
 _TOO_MANY = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 44\r\nRetry-After: 1\r\n"
@@ -38,6 +42,18 @@ _TOO_MANY = (
 
 class _Handler(Handler):
     """One connection."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._there = self._visitor.presence
+        # Some programs, such as socat, end their sending with the request, and wait for the answer.
+        self._visitor.presence = UNKNOWN
+
+    def get_environ(self) -> Any:
+        """As the server's, with THERE."""
+        environ = super().get_environ()
+        environ[THERE] = self._there
+        return environ
 
     def handle_one_request(self) -> Any:
         """As the server's. To close a socket with unread bytes would take the answer from the client."""
@@ -68,7 +84,7 @@ class Server(Accepting, WSGIServer):
         super().__init__(listener, application, log=None, handler_class=_Handler, spawn=Pool(CONNECTIONS_MAX))
         self.front_door = FrontDoor(ServerSettings(), None)
         #: Connections of other machines, by the key of their address.
-        self._of: Counter[str] = Counter()
+        self.of_address: Counter[str] = Counter()
 
     def handle(self, sock: GeventSocket, address: Any) -> None:
         """Serve one connection, in a greenlet of its own."""
@@ -77,15 +93,15 @@ class Server(Accepting, WSGIServer):
         if not source:
             self.front_door.admit(sock, address, partial(speak_http, self))
             return
-        self._of[source] += 1
+        self.of_address[source] += 1
         try:
-            if self._of[source] <= OF_ADDRESS_MAX:
+            if self.of_address[source] <= OF_ADDRESS_MAX:
                 self.front_door.admit(sock, address, partial(speak_http, self))
             else:
                 with sock, contextlib.suppress(OSError):
                     sock.send(_TOO_MANY)
                     let_rest_arrive(sock)
         finally:
-            self._of[source] -= 1
-            if not self._of[source]:
-                del self._of[source]
+            self.of_address[source] -= 1
+            if not self.of_address[source]:
+                del self.of_address[source]

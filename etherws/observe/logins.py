@@ -62,17 +62,17 @@ class Logins:
     def new_token(self, now: float) -> str:
         """A new one-time token, at a time in seconds."""
         token = self._random()
-        self._once[_digest(token)] = now + TOKEN_SECONDS
+        self._once[digest(token)] = now + TOKEN_SECONDS
         _shorten(self._once, TOKENS_MAX)
         return token
 
     def log_in(self, token: str, now: float) -> str:
         """The cookie, as NAME=VALUE, for a one-time token, which counts no more; empty if it does not count."""
-        digest = _found(_digest(token), self._once)
-        if digest is None or now > self._once.pop(digest):
+        found = _found(digest(token), self._once)
+        if found is None or now > self._once.pop(found):
             return ""
         value = self._random()
-        self._cookies[_digest(value)] = None
+        self._cookies[digest(value)] = None
         _shorten(self._cookies, COOKIES_MAX)
         return f"{self._cookie}={value}"
 
@@ -80,14 +80,14 @@ class Logins:
         """Whether a Cookie header has a cookie that was given."""
         for each in header.split(";", LOOK_MAX)[:LOOK_MAX]:
             name, _, value = each.strip().partition("=")
-            if name == self._cookie and (digest := _found(_digest(value), self._cookies)) is not None:
-                self._cookies.move_to_end(digest)
+            if name == self._cookie and (found := _found(digest(value), self._cookies)) is not None:
+                self._cookies.move_to_end(found)
                 return True
         return False
 
     def is_token(self, token: str) -> bool:
         """Whether this is a program's token, by the file as it is now."""
-        return self._tokens is not None and _found(_digest(token), self._tokens.get()) is not None
+        return self._tokens is not None and _found(digest(token), self._tokens.get()) is not None
 
     def wait(self, source: str, now: float) -> float:
         """Seconds until an address may try another token; 0 if it may now."""
@@ -96,6 +96,11 @@ class Logins:
     def failed(self, source: str, now: float) -> None:
         """Count a wrong token from an address."""
         self._limiter.failed(source, now)
+
+
+def digest(text: str) -> bytes:
+    """What is kept of a token or a cookie."""
+    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
 
 
 def read_tokens(path: str) -> Digests:
@@ -117,21 +122,17 @@ def read_tokens(path: str) -> Digests:
                 f"{path}:{number}: is not a token: it needs {TOKEN_MIN} to {TOKEN_MAX} printable ASCII characters"
                 " without blanks; make one by: openssl rand -hex 32"
             )
-        found.append(_digest(token))
+        found.append(digest(token))
     if not 1 <= len(found) <= LINES_MAX:
         raise CredentialsError(f"{path}: has {len(found)} tokens; write 1 to {LINES_MAX}, each in a line of its own")
     return tuple(found)
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
-
-
-def _found(digest: bytes, among: Iterable[bytes]) -> bytes | None:
+def _found(wanted: bytes, among: Iterable[bytes]) -> bytes | None:
     """The one that is the same. All are compared: the time does not tell where it is."""
     found = None
     for each in among:
-        if hmac.compare_digest(each, digest):
+        if hmac.compare_digest(each, wanted):
             found = each
     return found
 

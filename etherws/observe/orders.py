@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -99,15 +98,14 @@ ORDERS: dict[str, Callable[[Subject, Values, str], Values]] = {
 
 def _only(said: Values, *names: str) -> None:
     if unknown := set(said) - set(names):
-        raise Refused(
-            "400 Bad Request", f"{printable(min(unknown))!r} is not known; it takes {', '.join(names) or 'nothing'}"
-        )
+        known = " and ".join(names) or "nothing"
+        raise Refused("400 Bad Request", f"{printable(min(unknown))!r} is not known; write {known}")
 
 
 def _seconds(said: Values) -> float:
     value: Any = said.get("seconds", 0)
     # True is a number to Python.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise Refused("400 Bad Request", "seconds is not a number")
     if not 0 <= value <= SECONDS_MAX:
         raise Refused("400 Bad Request", f"seconds is out of range; write 0 to {SECONDS_MAX:g}")

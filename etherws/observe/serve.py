@@ -52,7 +52,9 @@ class Observation:
         self._control: ControlSocket | None = None
         self._monitor: GeventSocket | None = None
         self._live = LivePage(subject, events)
-        self._servers: list[Server] = []
+        #: Answers without end at both doors.
+        self.streams = Streams()
+        self.servers: list[Server] = []
 
     @property
     def path(self) -> str:
@@ -90,37 +92,37 @@ class Observation:
         if self._control is None and self._monitor is None:
             return
         self._live.start()
-        streams = Streams()
+
         monitor: Access | None = None
         if self._monitor is not None:
             file = self._settings.monitor_token_file
             tokens = Reloadable(lambda: read_tokens(file), [file]) if file else None
             host, port = listen_address("--monitor", self._settings.monitor or "")[0], self._monitor.getsockname()[1]
             monitor = MonitorAccess(self.address, [host], Logins(f"etherws-{port}", tokens))
-            self._serve(self._monitor, Monitor(self._subject, self._events, monitor, self._live, streams))
+            self._serve(self._monitor, Monitor(self._subject, self._events, monitor, self._live, self.streams))
             if warning := _exposure(self._monitor):
                 log.warning("%s", warning)
         if self._control is not None:
-            application = Monitor(self._subject, self._events, ControlAccess(monitor), self._live, streams)
+            application = Monitor(self._subject, self._events, ControlAccess(monitor), self._live, self.streams)
             self._serve(self._control.listener, application)
 
     def close(self) -> None:
         """End all, and remove the control socket. May be called again."""
-        for server in self._servers:
+        for server in self.servers:
             server.close()
         if self._control is not None:
             self._control.close()
         if self._monitor is not None:
             self._monitor.close()
         self._live.close()
-        for server in self._servers:
+        for server in self.servers:
             server.stop(timeout=STOP_TIMEOUT)
-        self._servers, self._control, self._monitor = [], None, None
+        self.servers, self._control, self._monitor = [], None, None
 
     def _serve(self, listener: GeventSocket, application: Monitor) -> None:
         server = Server(listener, application)
         server.start()
-        self._servers.append(server)
+        self.servers.append(server)
 
 
 def _listen(text: str) -> GeventSocket:

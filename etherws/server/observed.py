@@ -1,7 +1,7 @@
 """What is shown of a server, and what it can be told: its ports, with the sessions on them, whoever runs these.
 
 Fits observe/subject.py: Subject, which reads it; docs/status.rst describes the values. The ports are of this process;
-where the sessions are, `inside` knows: own_sessions.py, or workers/workers_sessions.py. Read next: dismissal.py.
+where the sessions are, `inside` knows: own_sessions.py, or workers/workers_status.py. Read next: dismissal.py.
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ def error_values(error: EtherwsError) -> Message:
     kind = next((kind.__name__ for kind in _ERRORS if isinstance(error, kind)), ChannelError.__name__)
     values = {"error": kind, "text": str(error), "code": getattr(error, "code", None)}
     if isinstance(error, ConnectionClosed):
-        values["tell"] = error.tell
+        values["words"] = error.tell
     elif kind == Refused.__name__ and isinstance(error, Refused):
         values |= {"status": error.status, "headers": error.headers, "kind": error.kind}
     return values
@@ -204,7 +204,7 @@ def error_of(message: Mapping[str, Any]) -> EtherwsError:
         return ClientGone()
     if kind == ConnectionClosed.__name__:
         code = None if message.get("code") is None else number(message, "code")
-        return ConnectionClosed(said, code, tell=text(message, "tell"))
+        return ConnectionClosed(said, code, tell=text({"words": "", **message}, "words"))
     if kind == Refused.__name__:
         return _refused_of(message, said)
     return next((each for each in _ERRORS if each.__name__ == kind), ChannelError)(said)

@@ -8,6 +8,7 @@ from etherws.check.findings import Finding, Verdict
 from etherws.check.network import network
 from etherws.check.trace import Target
 from etherws.client.credentials import Credentials
+from etherws.client.http_answer import HttpAnswer
 from etherws.client.proxy_choice import ProxyChoice
 from etherws.client.uris import split_uri
 from etherws.kernel.netns import Namespace
@@ -33,6 +34,11 @@ def check(
     )
     with namespace.inside():
         return Found(list(network(target)))
+
+
+def answer(*headers: str, status: str = "502 Bad Gateway") -> HttpAnswer:
+    """An HTTP answer with these headers."""
+    return HttpAnswer("\r\n".join([f"HTTP/1.1 {status}", *headers]).encode(errors="surrogateescape"))
 
 
 class Found:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import socket
 import ssl
 import struct
+import threading
+import warnings
 from collections.abc import Callable, Iterator
 from email.utils import format_datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +24,10 @@ import pytest
 
 from etherws.access import passwd
 from etherws.check import names
-from etherws.check.findings import Verdict
+from etherws.check.findings import Finding, Verdict
 from etherws.client.proxy_choice import ProxyChoice
 from etherws.settings import Trust
-from tests.lab.checking import check
+from tests.lab.checking import Found, check
 from tests.lab.hosts import PATIENCE, Host, Process, cable
 from tests.lab.offloads import without_offloads
 from tests.lab.peer import Peer, request
@@ -183,6 +187,31 @@ def test_tls_that_is_intercepted(client: Host, tmp_path: Path, monkeypatch: pyte
     found.names("interception", Verdict.NOTE, "'Example Corp Proxy CA'", "none of the usual", "--pinnedpubkey sha256//")
 
 
+def test_a_client_certificate_that_is_missing(client: Host, authority: Authority) -> None:
+    pair = authority.issue()
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pair.cert, pair.key)
+        context.verify_mode, context.maximum_version = ssl.CERT_REQUIRED, version
+        with serve(client, refusing(), partial(context.wrap_socket, server_side=True)) as port:
+            found = check(f"wss://127.0.0.1:{port}/", client.namespace, trust=Trust(cacert=str(authority.cert)))
+        found.fails("login", "it wants a certificate from this client", "--certfile")
+
+
+def test_tls_that_is_too_old(client: Host, authority: Authority) -> None:
+    pair = authority.issue()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.load_cert_chain(pair.cert, pair.key)
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with serve(client, refusing(), partial(context.wrap_socket, server_side=True)) as port:
+        found = check(f"wss://127.0.0.1:{port}/", client.namespace, trust=Trust(cacert=str(authority.cert)))
+    found.fails("tls", "the server speaks TLSv1.1 at most", "update the server's TLS")
+
+
 def test_a_clock_that_is_wrong(client: Host, authority: Authority) -> None:
     ahead = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=3)
     said = (
@@ -223,7 +252,7 @@ class RealServer:
     def __init__(self, host: Host, folder: Path) -> None:
         self.tokens: dict[str, str] = {}
         for name in ("branch1", "branch2", "mallory"):
-            passwd.add_token(str(folder / "tokens"), name, lambda token, name=name: self.tokens.update({name: token}))
+            passwd.add_token(str(folder / "tokens"), name, partial(self.tokens.__setitem__, name))
         (folder / "policy.toml").write_text('[client."mallory"]\nconnect = false\n')
         self.host = host
         self.process: Process = host.etherws(
@@ -241,10 +270,17 @@ def real(machines: tuple[Host, Host], tmp_path_factory: pytest.TempPathFactory) 
     return RealServer(machines[0], tmp_path_factory.mktemp("server"))
 
 
-def test_nothing_is_wrong(client: Host, real: RealServer) -> None:
-    found = check(real.uri, client.namespace, token=real.tokens["branch1"])
-    assert not [each for each in found.findings if each.verdict in (Verdict.FAILED, Verdict.WARNING)], str(found)
+def test_nothing_is_wrong(client: Host, real: RealServer, tmp_path: Path) -> None:
+    """As users type it, in a process of its own."""
+    (tmp_path / "token").write_text(real.tokens["branch1"])
+    process = client.etherws("check", real.uri, "--token-file", str(tmp_path / "token"), "--json")
+    assert process.ends() == 0, process.output
+    document = json.loads(process.output)
+    findings = [Finding(each["topic"], each["found"], Verdict(each["verdict"])) for each in document["findings"]]
+    found = Found(findings)
+    assert not {Verdict.FAILED, Verdict.WARNING} & {each.verdict for each in findings}, str(found)
     found.names("http", Verdict.OK, "answered 101")
+    found.names("login", Verdict.OK, "taken the credentials")
     found.names("features", Verdict.OK, "version 2")
     found.names("clock", Verdict.OK, "agree")
 
@@ -303,6 +339,37 @@ def test_an_upgrade_that_was_stripped(client: Host, real: RealServer) -> None:
     with serve(client, relay(real, client, without(b"authorization:"), nginx)) as port:
         found = check(f"ws://127.0.0.1:{port}/", client.namespace, token=token)
     found.fails("login", "got no credentials, though they were sent: nginx", "pass Authorization on")
+
+
+def endless(head: bytes, piece: bytes) -> Talk:
+    """A server whose answer begins like this, and never ends. It sends a piece each 10 ms."""
+
+    def talk(connection: socket.socket, asked: bytes) -> None:
+        connection.sendall(head)
+        while asked:
+            connection.sendall(piece)
+            threading.Event().wait(0.01)
+
+    return talk
+
+
+@pytest.mark.parametrize(
+    ("talk", "words"),
+    [
+        (endless(b"HTTP/1.1 101 x\r\n", b"A: " + b"b" * 4000), "headers of over 16384 bytes"),
+        (endless(b"HTTP/1.1 101 x\r\n", b"A"), "no answer within 0.3 s"),
+        (endless(b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n"), "interim answers"),
+        (endless(b"\x00\xff\r\n", b"\x1b[31m"), "that is not HTTP"),
+        (hang, "no answer within 0.3 s"),
+    ],
+)
+def test_a_hostile_server_costs_bounded_time_and_words(client: Host, talk: Talk, words: str) -> None:
+    with serve(client, talk) as port:
+        found = check(f"ws://127.0.0.1:{port}/", client.namespace, timeout=SHORT)
+        failures = [each for each in found.findings if each.verdict is Verdict.FAILED]
+    assert len(failures) == 1
+    assert words in f"{failures[0].found} {failures[0].hint}"
+    assert all(len(each.found) < 1000 for each in found.findings)
 
 
 def test_a_reset_after_the_101(client: Host) -> None:

@@ -36,7 +36,7 @@ class Chart {
     this.paths = kind.lines.map((_, number) => drawn("path", { class: `line line-${number}${kind.bars ? " bars" : ""}` }));
     this.area = drawn("path", { class: "area" });
     this.cursor = drawn("path", { class: "cursor" });
-    const grid = drawn("path", { class: "grid", d: "M0 50H119M0 99.5H119" });
+    const grid = drawn("path", { class: "guide", d: "M0 50H119M0 99.5H119" });
     this.svg = drawn("svg", { viewBox: "0 0 119 100", preserveAspectRatio: "none", role: "img" });
     this.svg.append(grid, this.area, ...this.paths, this.cursor);
     const legend = kind.lines.length < 2 ? [] : kind.lines.map(([, word], number) => element("span", { class: `key key-${number}` }, word));

@@ -5,7 +5,7 @@
 const SILENCE = 9000;
 
 /** Milliseconds between two attempts, and between two while the login is not valid. */
-const AGAIN = 2000, LOGIN_AGAIN = 10000;
+const AGAIN = 2000, LOGIN_AGAIN = 5000;
 
 /** Milliseconds for which a page that nobody sees keeps its connection. */
 const HIDDEN = 60000;
