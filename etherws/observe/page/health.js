@@ -11,8 +11,8 @@ const DROP_TIME = 60;
 /** The part of the clients in trouble from which on the server is. One client's bad line is not the server's. */
 const GRAVE = 0.1;
 
-/** Levels, best first, and what each is called. */
-export const LEVELS = ["fine", "slow", "bad"];
+/** Levels, best first, as classes of CSS and in words. */
+export const LEVELS = ["fine", "slow", "bad"], STATES = ["fine", "slow", "in trouble"];
 
 /** Note in `row` what its new values say of the time before: drops that were added, and how long it is silent usually. */
 export function remember(row, before, now) {
@@ -65,7 +65,7 @@ export function verdict(overview, rows, parked) {
   if (!rows.length) words.push("No clients.");
   else if (count[0] === rows.length) words.push(rows.length === 1 ? "1 client, and it is fine." : `${plural(rows.length, "client")}, all fine.`);
   else {
-    const parts = ["fine", "slow", "in trouble"].map((word, level) => count[level] && `${whole(count[level])} ${word}`);
+    const parts = STATES.map((word, level) => count[level] && `${whole(count[level])} ${word}`);
     words.push(`${plural(rows.length, "client")}: ${parts.filter(Boolean).join(", ")}.`);
   }
   if (parked.length) words.push(`${plural(parked.length, "client")} lost, and awaited.`);

@@ -219,7 +219,7 @@ function connection(state) {
   const notices = {
     live: "",
     lost: `No connection to etherws. ${since}This page tries again all the time.`,
-    login: `You are not logged in any more: the login ends when etherws ends. ${since}Type “etherws page” on that machine, and open the address that it prints.`,
+    login: `This browser is not logged in any more. ${since}Type “etherws page” on that machine, and open the address that it prints.`,
   };
   find("notice").hidden = state === "live";
   setText(find("notice"), notices[state]);

@@ -195,7 +195,7 @@ export class Picture {
     const kind = !row ? "words" : row.lost ? "lost" : LEVELS[row.health.level];
     setAttribute(node, "class", `client ${kind}${row && row.index === this.chosen && !row.lost ? " chosen" : ""}`);
     const [title, back, mark, name, more, machines] = node.children;
-    setAttribute(back, "width", this.width - x - 1);
+    setAttribute(back, "width", this.width - x + 11);
     setAttribute(mark, "d", MARKS[kind]);
     const room = this.width - x;
     // Beside the name: what is slow about it, or how busy it is; at the end the machines behind it.

@@ -1,7 +1,7 @@
 // The clients as a table. Only the rows that are seen exist, so it takes a thousand clients like ten.
 
 import { element, setText, setAttribute, rate, delay, whole, lasted, nameOf, clean } from "./format.js";
-import { LEVELS } from "./health.js";
+import { LEVELS, STATES } from "./health.js";
 
 const compareNames = new Intl.Collator("en", { numeric: true }).compare;
 
@@ -179,7 +179,7 @@ export class Clients {
 }
 
 /** All words that a client can be found by. */
-const hay = (row) => `${row.names} ${LEVELS[row.health.level]} ${row.health.why}`;
+const hay = (row) => `${row.names} ${STATES[row.health.level]} ${row.health.why}`;
 
 function emptyRow() {
   const line = element("tr");
