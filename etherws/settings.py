@@ -15,6 +15,7 @@ from etherws import values
 from etherws.addresses import Networks
 from etherws.errors import SettingsError
 from etherws.file_names import absolute
+from etherws.monitoring import Monitoring
 
 #: Bytes of an interface's name: IFNAMSIZ of linux/if.h is 16, with the zero byte at the end.
 NAME_MAX = 15
@@ -65,8 +66,8 @@ def parse_header(text: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True)
-class DeviceSettings:
-    """What server and client share: the TAP and the connection.
+class DeviceSettings(Monitoring):
+    """What server and client share: the TAP, the connection, and what is shown of them (Monitoring).
 
     `device` is the TAP's name, or a pattern in which %d stands for the first free number. `bridge` is the bridge that
     the TAP joins; it is made if it does not exist. `mtu` is in bytes; None leaves the kernel's 1,500. With `accept_ra`,
@@ -99,6 +100,7 @@ class DeviceSettings:
     carrier_timeout: float = 30.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_name("--device", self.device.replace("%d", "0", 1))
         if self.bridge is not None:
             check_name("--bridge", self.bridge)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 
-from etherws.access.certificates import pin_of
-from etherws.errors import printable
+from etherws.access.certificates import pin_of, pin_of_key
+from etherws.errors import SettingsError, printable
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,22 @@ def facts_of(der: bytes) -> Facts | None:
     except Exception:
         # The library has many errors for what it does not take, not all of them ValueError. The facts are only a help.
         return None
+
+
+def pin_of_private_key(data: bytes) -> str:
+    """The pin of the public key that belongs to the private key in a PEM file. Raises SettingsError, which shows
+    nothing of the key."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+    try:
+        key = load_pem_private_key(data, None)
+        der = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    except TypeError:
+        raise SettingsError("the key is encrypted; decrypt it first ('openssl pkey')") from None
+    except Exception:
+        # As for facts_of(). "from None": an error may hold some of the key.
+        raise SettingsError("this is no private key that can be read; make a new one") from None
+    return pin_of_key(der)
 
 
 def _names(certificate: object) -> list[str]:

@@ -129,7 +129,7 @@ def pin_of(der: bytes) -> str:
         fields = _der_element(fields, 0xA0)[2]
     for tag in (0x02, 0x30, 0x30, 0x30, 0x30):
         fields = _der_element(fields, tag)[2]
-    return _pin(_der_element(fields, 0x30)[0])
+    return pin_of_key(_der_element(fields, 0x30)[0])
 
 
 def _der_element(data: bytes, tag: int) -> tuple[bytes, bytes, bytes]:
@@ -161,10 +161,11 @@ def _pin_of_key_file(data: bytes, path: str) -> str:
 def _pin_of_key(key: Any) -> str:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-    return _pin(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    return pin_of_key(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
-def _pin(spki: bytes) -> str:
+def pin_of_key(spki: bytes) -> str:
+    """The pin of a public key in DER form (SubjectPublicKeyInfo)."""
     return "sha256//" + base64.b64encode(hashlib.sha256(spki).digest()).decode()
 
 

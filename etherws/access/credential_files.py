@@ -106,6 +106,10 @@ class Passwords:
             )
         return cls(bcrypts, sha1s, warnings)
 
+    def __len__(self) -> int:
+        """How many names there are."""
+        return len(self._bcrypts) + len(self._sha1s)
+
     def entry(self, name: str) -> bytes | None:
         """A value that tells the name's entry from any other, and from a later one with another password; None if the
         file does not have the name. It is no secret: nobody can compute the hash from it."""
@@ -155,6 +159,10 @@ class Tokens:
                 raise CredentialsError(f"{entry.where}: this token has an entry already; delete one of the two")
             names[digest] = entry.name
         return cls(names, warnings)
+
+    def __len__(self) -> int:
+        """How many tokens there are."""
+        return len(self._names)
 
     def name_of(self, token: str) -> str | None:
         """The name that the token belongs to; None if the file does not have it."""

@@ -1,6 +1,6 @@
-"""The commands for a server's administrator: ``etherws passwd`` and ``etherws check-policy``.
+"""The command for a server's administrator: ``etherws passwd``.
 
-commands.py adds them to ``etherws``. They only print; the work is in access/passwd.py and access/policy.py.
+commands.py adds it to ``etherws``. It only prints; the work is in access/passwd.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import click
 from etherws.cli.examples import passwd_notes
 from etherws.cli.options import passwd_sections
 from etherws.cli.sections import Command
-from etherws.errors import SettingsError, printable
+from etherws.errors import SettingsError
 
 
 @click.command("passwd", cls=Command, sections=passwd_sections, notes=passwd_notes)
@@ -105,18 +105,3 @@ def _new_password() -> str:
         return line.decode()
     except UnicodeDecodeError:
         raise SettingsError("the password is not UTF-8; choose another") from None
-
-
-@click.command("check-policy", cls=Command, sections={"Options": []})
-@click.argument("file", metavar="FILE")
-def check_policy(file: str) -> None:
-    """Check a policy file, and print what applies to whom.
-
-    FILE is what etherws server --policy FILE reads.
-    """
-    from etherws.access import policy
-
-    loaded = policy.load(file)
-    for name, profile in loaded.clients.items():
-        click.echo(f"{printable(name)}: {profile.summary()}")
-    click.echo(f"everyone{' else' if loaded.clients else ''}: {loaded.default.summary()}")

@@ -120,7 +120,7 @@ def etherws(hypervisor: Namespace, *arguments: str) -> str:
     env = {key: value for key, value in env.items() if not key.lower().endswith("_proxy")}
     # A file and not a pipe: a process that hangs in the background would keep the pipe open.
     with open(os.memfd_create("output"), "w+", encoding="utf-8", errors="replace") as output:
-        argv = [sys.executable, "-m", "etherws", *arguments, "--state-dir", ""]
+        argv = [sys.executable, "-m", "etherws", *arguments, "--state-dir", "", "--control", ""]
         with hypervisor.inside():
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env)
         status = None

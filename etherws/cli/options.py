@@ -14,6 +14,7 @@ import click
 
 from etherws.cli.file_options import Address, FileName, Header, Pins, WrittenFile
 from etherws.cli.log_formats import FORMATS
+from etherws.cli.monitor_options import monitor_options
 from etherws.cli.number_options import Duration, Wait, Within
 from etherws.cli.sections import Sections
 from etherws.cli.user_option import UserName
@@ -143,7 +144,7 @@ server_sections: Sections = {
         _file("--token-file", "Demand a token that this file knows; etherws passwd --token adds one.  [default: none]"),
         _file("--htpasswd", "Demand a user and password in this file; etherws passwd adds them.  [default: none]"),
         _file("--client-ca", "Demand a client certificate signed by an authority in this file.  [default: none]"),
-        _file("--policy", "Apply the rules in this file to each client; see etherws check-policy.  [default: none]"),
+        _file("--policy", "Apply the rules in this file to each client; see etherws check.  [default: none]"),
         _option(
             "--allow-origin",
             multiple=True,
@@ -163,6 +164,7 @@ server_sections: Sections = {
     ],
     "Interface": _interface,
     TIMING: [*_pings, _time("--resume-timeout", "30s", "Keep a lost client's interface so long for its return.")],
+    "Status and metrics": monitor_options,
     "Process and log": _process,
 }
 
@@ -244,6 +246,7 @@ client_sections: Sections = {
         _time("--max-retry-interval", "30s", "Wait no longer than this between attempts."),
         *_pings,
     ],
+    "Status and metrics": monitor_options,
     "Process and log": [
         _option(
             "--wait",

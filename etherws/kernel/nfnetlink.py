@@ -36,10 +36,12 @@ NETDEV = 5
 _ANSWER = 1 << 18
 
 
-def message(kind: int, form: Any, flags: int = NLM_F_CREATE | NLM_F_APPEND, **values: Any) -> bytes:
-    """One request of the netdev family: NFT_MSG_..., pyroute2's class for it, and its attributes."""
+def message(
+    kind: int, form: Any, flags: int = NLM_F_CREATE | NLM_F_APPEND, family: int = NETDEV, **values: Any
+) -> bytes:
+    """One request of a family: NFT_MSG_..., pyroute2's class for it, and its attributes."""
     made = form()
-    made["nfgen_family"] = NETDEV
+    made["nfgen_family"] = family
     made["attrs"] = [(form.prefix + name, value) for name, value in values.items()]
     return _encoded(made, kind | NFNL_SUBSYS_NFTABLES << 8, flags)
 
@@ -63,9 +65,9 @@ def transact(messages: Iterable[bytes]) -> None:
     _ask(b"".join([ends[0], *messages, ends[1]]))
 
 
-def dump(kind: int, form: Any, **values: Any) -> Iterator[Any]:
-    """Everything that NFT_MSG_GET... finds, decoded by pyroute2."""
-    for got, data in _ask(message(kind, form, NLM_F_DUMP, **values)):
+def dump(kind: int, form: Any, *, family: int = NETDEV, **values: Any) -> Iterator[Any]:
+    """Everything that NFT_MSG_GET... finds in a family, decoded by pyroute2; in all families if that is 0."""
+    for got, data in _ask(message(kind, form, NLM_F_DUMP, family, **values)):
         # NFT_MSG_NEW... answers NFT_MSG_GET..., and its number is one less.
         if got == kind - 1 | NFNL_SUBSYS_NFTABLES << 8:
             answer = form(data)
@@ -83,19 +85,25 @@ def answers(kind: int, request: bytes) -> Iterator[memoryview]:
 def _ask(request: bytes) -> list[tuple[int, bytes]]:
     """Send the request; return the type and the whole of each message of the answer. Raises OSError if one is an
     error."""
-    # Open the socket in this thread: another thread may be in another network namespace.
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
-    # The kernel may take tens of milliseconds to put rules in force, and some more to close the socket. In a thread, so
-    # that the other clients' frames go on meanwhile.
-    received: list[bytes] = gevent.get_hub().threadpool.apply(_exchange, (sock, request))
     answers = []
-    for data in received:
+    for data in parts(request):
         while len(data) >= netlink.HEADER.size:
             size, kind, _, _, _ = netlink.HEADER.unpack_from(data)
             netlink.check(kind, data)
             answers.append((kind, data[:size]))
             data = data[size + 3 & ~3 :]
     return answers
+
+
+def parts(request: bytes) -> list[bytes]:
+    """The answer to a request, as the kernel gives it: parts of several messages, of which some may be errors. Raises
+    OSError."""
+    # Open the socket in this thread: another thread may be in another network namespace.
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+    # The kernel may take tens of milliseconds to put rules in force, and some more to close the socket. In a thread, so
+    # that the other clients' frames go on meanwhile.
+    received: list[bytes] = gevent.get_hub().threadpool.apply(_exchange, (sock, request))
+    return received
 
 
 def _exchange(sock: socket.socket, request: bytes) -> list[bytes]:

@@ -28,7 +28,7 @@ TEXT_MAX = 4000
 #: 30 s and more.
 QUIET = 15.0
 
-#: Seconds between two looks of a follower: in a flood, it takes what has come meanwhile at once.
+#: Seconds between two looks of a follower. At 10,000 events a second it misses none if it is as quick as they come.
 PACE = 0.1
 
 #: The kind of what stands for events that a follower has missed.
@@ -64,7 +64,7 @@ class Events(logging.Handler):
     def add(self, values: Mapping[str, Any]) -> None:
         """Keep an event of another process, which has all but its number: "time", "level", "kind", "text" and more."""
         number, self._next = self._next, self._next + 1
-        self._ring.append({"number": number, **values, "text": str(values.get("text", ""))[:TEXT_MAX]})
+        self._ring.append({**values, "number": number, "text": str(values.get("text", ""))[:TEXT_MAX]})
         if self._awaited:
             self._awaited = False
             more, self._more = self._more, Event()
@@ -91,21 +91,25 @@ class Events(logging.Handler):
     def follow(self, number: int) -> Iterator[Values | None]:
         """The events of this number and above as since() has them, and then each as it comes, without end; None each
         QUIET seconds in which there was none. An event of kind "gap" stands for those that have gone meanwhile."""
+        for found in self.batches(number):
+            yield from found or (None,)
+
+    def batches(self, number: int) -> Iterator[list[Values]]:
+        """As follow(), but all that there are at once; none for None."""
         while True:
             missed = self.left_out(number)
-            found, following = self.since(number)
+            found, number = self.since(number)
             if missed:
-                yield self._gap(following - len(found) - 1, missed)
-            yield from found
-            number = following
-            if number != self._next:
-                self._sleep(PACE)
-                continue
-            self._awaited = True
-            if self._more.wait(QUIET):
-                self._sleep(PACE)
-            else:
-                yield None
+                found.insert(0, self._gap(number - len(found) - 1, missed))
+            if found:
+                yield found
+            if number == self._next:
+                self._awaited = True
+                if not self._more.wait(QUIET):
+                    yield []
+                    continue
+            # In a flood, what comes meanwhile goes with the next one.
+            self._sleep(PACE)
 
     def _gap(self, number: int, count: int) -> Values:
         text = f"{count} events were left out: they came faster than they were read"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 
 from etherws.access.policy import Profile
 from etherws.errors import DeviceError, NoPort, some_of
+from etherws.events import PORT, event
 from etherws.kernel import interfaces
 from etherws.kernel.kept_filters import KeptFilter
 from etherws.kernel.kernel_filters import KernelFilters
@@ -121,7 +122,8 @@ class PortMaker:
         self._kernel_filters.take_over(kept)
         if kept:
             names = some_of([port.tap.name for port, _ in self.found], NAMED)
-            log.info("%s: used on as the last process has left them", names)
+            about = event(PORT, what="taken over", count=len(kept))
+            log.info("%s: used on as the last process has left them", names, extra=about)
         for port, _ in self.found:
             self._kept.note(port)
         self.found = []

@@ -261,6 +261,7 @@ class Ports:
         """The port was parked for too long."""
         # This is the timer: it must not be stopped in the middle of this.
         port.timer = None
+        port.tell_expiry()
         try:
             self.free(port)
         except DeviceError as exc:

@@ -22,6 +22,7 @@ from etherws.server.port import Port, State
 from etherws.server.ports import Ports
 from etherws.settings import ServerSettings
 from etherws.tunnel.shared_rates import Rates
+from etherws.workers.messages import Message
 from etherws.workers.worker_link import Lease, WorkerLink
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,10 @@ class PortServer:
         self.rates = Rates()
         self.limiter = LoginLimiter()
         self.workers: set[WorkerLink] = set()
+        #: Called with what a worker tells: what it has counted, and an event; and when it has ended.
+        self.on_counted: Callable[[WorkerLink, Message], None] = lambda link, message: None
+        self.on_event: Callable[[WorkerLink, Message], None] = lambda link, message: None
+        self.on_ended: Callable[[WorkerLink], None] = lambda link: None
         #: Whether somebody goes on to listen on one of these sockets, by their inodes, when a worker ends.
         self.stays: Callable[[list[int]], bool] = lambda sockets: False
 
@@ -61,6 +66,11 @@ class PortServer:
         for link in self.workers:
             link.channel.tell("stop", {"handing_over": handing_over})
 
+    def reload(self) -> None:
+        """Have all workers read their files again."""
+        for link in self.workers:
+            link.channel.tell("reload", {})
+
     def close(self) -> None:
         """Serve nobody any more."""
         for link in list(self.workers):
@@ -70,6 +80,7 @@ class PortServer:
     def ended(self, link: WorkerLink) -> None:
         """The worker has ended: keep its ports for its clients, however many they are."""
         self.workers.discard(link)
+        self.on_ended(link)
         for lease in list(link.leases.values()):
             gevent.spawn(self.give_back, lease, partial(self.ports.park, taken_over=True))
 
@@ -106,13 +117,13 @@ class PortServer:
         ]
         same.sort(key=lambda port: (port.state is State.IN_USE, port.since))
         for port in same[: max(0, len(same) - connections)]:
-            lease = self._lease(port)
+            lease = self.lease_of(port)
             if lease is not None:
                 lease.fail(ConnectionClosed("the policy allows fewer connections", CloseCode.POLICY_VIOLATION))
             elif port.state is State.PARKED:
                 gevent.spawn(self._free, port)
 
-    def _lease(self, port: Port) -> Lease | None:
+    def lease_of(self, port: Port) -> Lease | None:
         """The lease by which a worker's session uses this port."""
         for link in self.workers:
             for lease in link.leases.values():

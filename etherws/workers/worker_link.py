@@ -38,7 +38,7 @@ class Lease:
     """A port that a worker has, or that is parked for a client of its. Numbers are never used twice."""
 
     def __init__(self, link: WorkerLink, number: int) -> None:
-        self._link, self.number = link, number
+        self.link, self.number = link, number
         self.port: Port
         #: When the port came into its present state; another time means that it is another's.
         self.since = 0.0
@@ -56,15 +56,15 @@ class Lease:
         """Another session is to have the port: have the worker end its own. Does not wait for that."""
         if not self._evicting:
             self._evicting = True
-            gevent.spawn(self._link.evict, self)
+            gevent.spawn(self.link.evict, self)
 
     def fail(self, reason: EtherwsError) -> None:
         """End the worker's session for this reason."""
-        self._link.channel.tell("failure", {"port": self.number, **error_values(reason)})
+        self.link.channel.tell("failure", {"port": self.number, **error_values(reason)})
 
     def hold(self) -> None:
         """The rules of the port are not in force: no frame may pass before the worker has asked for them again."""
-        self._link.channel.tell("hold", {"port": self.number})
+        self.link.channel.tell("hold", {"port": self.number})
 
     def evicted(self) -> None:
         """The worker knows that the session is to end."""
@@ -148,6 +148,10 @@ class WorkerLink:
                 self._give_back(number(message, "port"), self._server.ports.free)
             case "login_failed":
                 self._server.login_failed(text(message, "address"))
+            case "counted":
+                self._server.on_counted(self, message)
+            case "event":
+                self._server.on_event(self, message)
             case _:
                 raise ChannelError(f"it tells {printable(verb)!r}, which nobody knows")
 

@@ -43,9 +43,9 @@ def examples() -> list[str]:
 
 
 def check(path: Path | str) -> subprocess.CompletedProcess[str]:
-    """What `etherws check-policy` says."""
+    """What `etherws check` says."""
     return subprocess.run(
-        [sys.executable, "-m", "etherws", "check-policy", str(path)],
+        [sys.executable, "-m", "etherws", "check", str(path)],
         capture_output=True,
         text=True,
         check=False,
@@ -312,19 +312,21 @@ def test_the_command_says_what_the_reference_says(tmp_path: Path) -> None:
     file.write_text(text)
     done = check(file)
     assert (done.returncode, done.stderr) == (0, "")
-    assert session == f"$ etherws check-policy policy.toml\n{done.stdout}".rstrip()
+    assert session == f"$ etherws check policy.toml\n{done.stdout}".rstrip()
 
 
 def test_the_command_without_named_clients(tmp_path: Path) -> None:
     file = tmp_path / "policy.toml"
     file.write_text("[default]\nmacs = 1")
-    assert check(file).stdout == "everyone: 1 connection at once, at most 1 MAC address\n"
+    assert (
+        check(file).stdout == "OK      everyone      1 connection at once, at most 1 MAC address\nNothing is wrong.\n"
+    )
 
 
 def test_the_command_shows_no_control_characters(tmp_path: Path) -> None:
     file = tmp_path / "policy.toml"
     file.write_text('[client."a\\u001b[2J\\nb"]\nconnect = false\n')
-    assert check(file).stdout.startswith("a?[2J?b: refused\neveryone else: ")
+    assert check(file).stdout.startswith("OK      a?[2J?b       refused\nOK      everyone else ")
 
 
 def test_the_command_refuses_a_mistake_in_one_line(tmp_path: Path) -> None:
@@ -332,12 +334,12 @@ def test_the_command_refuses_a_mistake_in_one_line(tmp_path: Path) -> None:
     file.write_text("[default]\nmtu = 3\n")
     for path, words in (
         (file, f"{file}:2: mtu must be a number from 68 to 65521; "),
-        (tmp_path, "cannot read policy "),
+        (tmp_path, f"{tmp_path} is a folder"),
     ):
         done = check(path)
-        assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.startswith(f"Error: {words}")
-        assert done.stderr.count("\n") == 1
+        assert (done.returncode, done.stderr) == (1, "")
+        assert done.stdout.startswith(f"FAILED  file          {words}")
+        assert done.stdout.endswith("\n1 failed, 0 warnings.\n")
 
 
 # Random policies and random texts.

@@ -15,7 +15,7 @@ from etherws.cli.commands import main
 from etherws.cli.sections import Command
 from tests.lab.readme import README
 
-COMMANDS = ["server", "client", "demo", "passwd", "check-policy", "check"]
+COMMANDS = ["server", "client", "demo", "passwd", "check", "status", "events", "kick", "drain"]
 
 
 def options(name: str) -> Iterator[click.Option]:
@@ -123,10 +123,10 @@ def test_the_readme_lists_the_same_options(name: str) -> None:
         ("server 8080", "the server takes only options; write --port 8080"),
         ("client ws://h/ 8080", "write --uri ws://HOST:8080/"),
         ("client host", "--uri 'host': it has no scheme; write ws://HOST/ or wss://HOST/"),
-        ("check-policy a b", "there is an argument too many"),
+        ("demo a", "there is an argument too many"),
         ("demo --port 1", "--port is an option of etherws server"),
         ("ws://host/", "no command is named; write etherws client --uri ws://host/"),
-        ("stop", "no command stop; "),
+        ("ps", "no command ps; who is connected is shown by etherws status"),
         ("frobnicate", "No such command 'frobnicate'."),
         ("-V", "no option -V; the version is printed by etherws --version"),
         ("-z", "No such option '-z'."),

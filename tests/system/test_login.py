@@ -600,8 +600,8 @@ def test_the_set_ups_of_the_documentation(
     etherws = [sys.executable, "-m", "etherws"]
     subprocess.run([*etherws, "passwd", "--token", "--out", "branch1.token", "tokens", "branch1"], check=True)
     Path("policy.toml").write_text('[default]\nconnect = false\n[client."branch1"]\nconnect = true\nmacs = 64\n')
-    checked = subprocess.run([*etherws, "check-policy", "policy.toml"], capture_output=True, check=True, text=True)
-    assert checked.stdout.startswith("branch1: 1 connection at once, at most 64 MAC addresses\n")
+    checked = subprocess.run([*etherws, "check", "policy.toml"], capture_output=True, check=True, text=True)
+    assert checked.stdout.startswith("OK      branch1       1 connection at once, at most 64 MAC addresses\n")
     pair, alone, card = authority.issue(), authority.issue(signed=False), authority.issue(("branch1",))
     public = subprocess.run(
         ["openssl", "x509", "-in", str(alone.cert), "-noout", "-pubkey"], capture_output=True, check=True
