@@ -169,7 +169,10 @@ server_sections: Sections = {
     ],
     "Interface": _interface,
     TIMING: [*_pings, _time("--resume-timeout", "30s", "Keep a lost client's interface so long for its return.")],
-    "Status and metrics": monitor_options,
+    "Status and metrics": [
+        *monitor_options,
+        _flag("--monitor-clients", help="Give each client metrics of its own, with its name."),
+    ],
     "Process and log": _process,
 }
 
