@@ -135,7 +135,7 @@ def server(
         # It runs a second time if a new image could not be executed.
         application = prepared.pop() if prepared else Application(settings, store)
         process_image.this().before_rehearsal = application.keep
-        hooks = serving.Hooks(observing.before(ready), keeps.give_up, keeps.reload, observing.doors)
+        hooks = serving.Hooks(observing.before(ready), keeps.give_up, keeps.reload, observing.doors, certfile)
 
         def make(sock: Any) -> serving.Service:
             if count == 1:
@@ -258,6 +258,7 @@ def _fields_of(settings: Any, options: dict[str, Any]) -> dict[str, Any]:
 def _run(
     service: daemon.Service,
     check: Callable[[Store], None],
+    /,
     *,
     foreground: bool,
     pidfile: str | None,

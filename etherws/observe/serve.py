@@ -95,7 +95,6 @@ class Observation:
         if self._control is None and self._monitor is None:
             return
         self._live.start()
-
         monitor: Access | None = None
         if self._monitor is not None:
             file = self._settings.monitor_token_file

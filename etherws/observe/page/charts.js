@@ -5,11 +5,12 @@ import { element, drawn, setText, setAttribute, rate, delay, whole } from "./for
 /** Samples across a chart: ten minutes in steps of five seconds. */
 const SAMPLES = 120;
 
-/** The kinds of charts; `lines` are keys of observe/history.py, with the word for each. */
+/** The kinds of charts; `lines` are keys of observe/history.py, with what the legend calls each, and what
+    it is called where there is no legend. */
 const KINDS = [
   { title: "Traffic", show: rate, least: 1000, lines: [["sent", "sent"], ["received", "received"]] },
-  { title: "Round trip", show: delay, least: 0.002, lines: [["round_trip", "median"], ["round_trip_95", "95th percentile"]] },
-  { title: "Wait in the queue", show: delay, least: 0.002, lines: [["queue_delay", "median"], ["queue_delay_95", "95th percentile"]] },
+  { title: "Round trip", show: delay, least: 0.002, lines: [["round_trip", "median"], ["round_trip_95", "95 %", "95 of 100 below"]] },
+  { title: "Wait in the queue", show: delay, least: 0.002, lines: [["queue_delay", "median"], ["queue_delay_95", "95 %", "95 of 100 below"]] },
   { title: "Frames dropped", show: whole, least: 4, bars: true, lines: [["drops", "each 5 s"]] },
 ];
 
@@ -39,7 +40,7 @@ class Chart {
     const grid = drawn("path", { class: "guide", d: "M0 50H119M0 99.5H119" });
     this.svg = drawn("svg", { viewBox: "0 0 119 100", preserveAspectRatio: "none", role: "img" });
     this.svg.append(grid, this.area, ...this.paths, this.cursor);
-    const legend = kind.lines.length < 2 ? [] : kind.lines.map(([, word], number) => element("span", { class: `key key-${number}` }, word));
+    const legend = kind.lines.length < 2 ? [] : kind.lines.map(([, legend], number) => element("span", { class: `key key-${number}` }, legend));
     this.figure = element("figure", { class: "chart panel" },
       element("figcaption", {}, element("span", { class: "name" }, kind.title), this.now),
       element("div", { class: "plot" }, this.svg, this.top),
@@ -68,7 +69,7 @@ class Chart {
 
   /** What the chart shows, for whoever does not see it. */
   words() {
-    const parts = this.kind.lines.map(([key, word]) => {
+    const parts = this.kind.lines.map(([key, legend, word = legend]) => {
       const values = (this.values[key] ?? []).filter((value) => value != null);
       if (!values.length) return "";
       const { show } = this.kind;
