@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +10,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from etherws.counters import Values
+from etherws.events import JOIN, event
 from etherws.observe import client_metrics, metrics
 from etherws.observe.client_metrics import CLIENTS_MAX
 from etherws.observe.subject import Subject
+from tests.lab.doors import doors
 from tests.lab.subjects import FakeClient, FakeServer
 
 #: What Prometheus 2.42 asks for.
@@ -170,3 +173,15 @@ def test_nothing_of_the_question_is_in_the_answers_type(accept: str) -> None:
     assert content_type.isprintable()
     assert "9" not in content_type
     assert len(content_type) < 120
+
+
+def test_they_are_asked_for_at_a_door_with_what_the_settings_say(folder: Path) -> None:
+    with doors(folder) as opened:
+        opened.log.info("a joined", extra=event(JOIN, identity="a"))
+        found = opened.ask("GET /metrics", Accept=ACCEPT)
+        assert found.headers["content-type"].startswith("application/openmetrics-text")
+        assert b'etherws_events_total{kind="join"} 1.0\n' in found.body
+        assert b"etherws_client" not in found.body
+        assert found.body.endswith(b"\n# EOF\n")
+    with doors(folder, monitor_clients=True) as opened:
+        assert samples(opened.ask("GET /metrics").body.decode())["etherws_clients_left_out"] == 0
