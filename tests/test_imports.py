@@ -123,6 +123,7 @@ DOORS = {
         "cli/commands",
         "cli/control_commands",
         "cli/demo",
+        "cli/demo_page",
         "cli/file_options",
         "cli/login",
         "cli/monitor_options",
