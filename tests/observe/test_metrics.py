@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -171,15 +170,3 @@ def test_nothing_of_the_question_is_in_the_answers_type(accept: str) -> None:
     assert content_type.isprintable()
     assert "9" not in content_type
     assert len(content_type) < 120
-
-
-def all_names() -> Iterator[str]:
-    """The name of each metric there is, as its head has it."""
-    server, client = Named(sessions=4), FakeClient()
-    client.lose("lost")
-    overview = {**server.overview(), "certificate_expires": 1.9e9}
-    server.overview = lambda: overview  # type: ignore[method-assign]
-    for text in (text_of(server, clients=True, events={}), text_of(client, events={})):
-        for line in text.splitlines():
-            if line.startswith("# TYPE "):
-                yield line.split()[2]
