@@ -125,6 +125,7 @@ DOORS = {
         "cli/commands",
         "cli/control_commands",
         "cli/demo",
+        "cli/demo_page",
         "cli/file_options",
         "cli/login",
         "cli/monitor_options",

@@ -236,14 +236,14 @@ def client(
 
 
 @main.command(cls=sections.Command, sections=demo_sections)
-def demo(seconds: float) -> None:
+def demo(seconds: float, page: bool) -> None:
     """Show a tunnel at work, in network namespaces of its own.
 
     It builds two virtual hypervisors, each with a VM, and joins them. Nothing else on the machine changes.
     """
     from etherws.cli import demo as demonstration
 
-    demonstration.run(seconds)
+    demonstration.run(seconds, page=page)
 
 
 for command in (admin.passwd, check, *control_commands.COMMANDS, stage):

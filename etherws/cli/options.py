@@ -277,7 +277,8 @@ demo_sections: Sections = {
             metavar="SECONDS",
             default=3,
             help="Measure TCP for so long, 0.1 to 20 seconds.",
-        )
+        ),
+        _flag("--page", help="Keep the tunnel, and show its live page, until Ctrl-C."),
     ]
 }
 

@@ -199,7 +199,7 @@ export class Picture {
     setAttribute(mark, "d", MARKS[kind]);
     const room = this.width - x;
     // Beside the name: what is slow about it, or how busy it is; at the end the machines behind it.
-    const columns = this.narrow ? [0.42, 1] : [Math.min(170, room * 0.32) / room, 1];
+    const columns = this.narrow ? [0.42, 1] : [Math.min(190, room * 0.38) / room, 1];
     setAttribute(more, "x", Math.round(12 + room * columns[0]));
     setAttribute(machines, "x", room - 6);
     const letters = Math.floor((room * columns[0]) / 8.4);
@@ -246,7 +246,7 @@ const machineCount = (row) => (row.macs?.length ?? 0) + (row.macs_more ?? 0);
 function machineText(row, room) {
   const count = machineCount(row);
   if (!count) return "";
-  if (room < 300) return `${count} MAC`;
+  if (room < 360) return `${count} MAC`;
   return count > 1 || room < 460 ? plural(count, "machine") : cut(row.macs[0], 17);
 }
 
