@@ -161,7 +161,8 @@ class ServerSettings(DeviceSettings):
     (access/credential_files.py), `policy` is a file of rules (access/policy.py). `allow_origin` lists other origins
     whose web pages may connect. The port of a lost client is kept for `resume_timeout` seconds. `trusted_proxy` lists
     the reverse proxies (networks, addresses, or "unix") that may say who their client is; with `proxy_protocol` they
-    say it in the PROXY protocol. Names of files become absolute.
+    say it in the PROXY protocol. `check` is whether clients may measure the path (server/responder.py). Names of files
+    become absolute.
     """
 
     role = "server"
@@ -174,6 +175,7 @@ class ServerSettings(DeviceSettings):
     resume_timeout: float = 30.0
     trusted_proxy: tuple[str, ...] = ()
     proxy_protocol: bool = False
+    check: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -221,6 +223,8 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "resume_timeout": values.seconds,
     "trusted_proxy": values.words,
     "proxy_protocol": values.switch,
+    "check": values.switch,
+    "monitor_clients": values.switch,
     "ping_interval": values.seconds,
     "ping_timeout": values.seconds,
     "carrier_timeout": values.seconds,

@@ -55,6 +55,7 @@ ROOMS: dict[str, set[str]] = {
         *("counters", "events", "values", "log_limit", "small_files", "file_names", "addresses", "settings"),
         *("monitoring", "reloadable", "tunnel/scheduling", "server/accepting", "server/front_door", "server/http"),
         *("server/listen", "server/login_queue", "server/presence", "server/taken_port"),
+        *("kernel/store", "kernel/state_file"),
     },
     "check": {
         *("client", "kernel", "access", "tunnel", "settings", "addresses", "close_codes", "features", "values"),
@@ -63,7 +64,7 @@ ROOMS: dict[str, set[str]] = {
     "gunicorn": {"workers", "server", "settings", "log_limit", "counters", "events", "observe"},
     "workers": {
         *("server", "tunnel", "kernel", "access", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
-        *("file_names", "counters", "events"),
+        *("file_names", "counters", "events", "features"),
     },
     "wsgi": {"server", "gunicorn", "settings"},
     "worker": {"server", "gunicorn", "wsgi"},
@@ -108,7 +109,8 @@ PURE = {
     ),
     *("workers/balance", "workers/start_message"),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
-    *("tunnel/shared_rates", "tunnel/delays", "tunnel/history"),
+    *("tunnel/shared_rates", "tunnel/delays", "tunnel/history", "tunnel/check_frames", "server/checks"),
+    *("check/idle_findings", "check/path_findings"),
 }
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}
@@ -123,6 +125,7 @@ DOORS = {
         "cli/commands",
         "cli/control_commands",
         "cli/demo",
+        "cli/demo_page",
         "cli/file_options",
         "cli/login",
         "cli/monitor_options",

@@ -27,6 +27,14 @@ _HIDDEN_HOP = (
     " HAProxy, Apache and Caddy"
 )
 
+_FULL = (
+    "another client has its only interface, and it needs a bridge for more (--bridge); or end that client. Its log says"
+    " what stands in the way of one more interface"
+)
+
+#: What version 1 costs (docs/performance.rst).
+_VERSION_1_COSTS = "a message for each frame and no super-frames, so it is several times slower at high rates"
+
 
 def answered(answer: HttpAnswer, body: bytes) -> Generator[Finding, None, list[Hop]]:
     """Say what the answer is, and which hops it has passed; return those that are known."""
@@ -81,12 +89,8 @@ def refused(
             return failed("upgrade", error, before=f"{hop.name}: ", hint=mend, data=data)
     if answer.status == 101:
         return failed("upgrade", error, hint=_mends(known), data=data)
-    if answer.status == 503 and (b"no port" in body or b"no interface" in body):
-        hint = (
-            "it is full: end clients that are not needed, or see its log, which says what stands in the way of one more"
-            " interface"
-        )
-        return failed("server", error, hint=hint, data=data)
+    if answer.status == 503 and b"no port is free" in body:
+        return failed("server", error, hint=f"it is full: {_FULL}", data=data)
     return failed("server" if answer.status in (429, 503) else "upgrade", error, data=data)
 
 
@@ -108,20 +112,34 @@ def _mends(known: Sequence[Hop]) -> str:
     return "; ".join(f"{hop.name}: {hop.upgrade}" for hop in known if hop.upgrade)
 
 
-def agreed(agreement: Agreement, listed: features.Features, known: Sequence[Hop], *, sent: bool) -> list[Finding]:
+def agreed(
+    agreement: Agreement, listed: features.Features, known: Sequence[Hop], *, sent: bool, newest: int = 2
+) -> list[Finding]:
     """What a proper 101 means. `listed` are the features that the server has agreed to; `sent` is whether credentials
-    were sent."""
+    were sent; `newest` is the highest version of the wire that was offered."""
     text = "the server has taken the credentials, or asks for none" if sent else "the server asks for no login"
     found = [Finding("login", text, data={"sent": sent})]
+    if features.is_full(listed):
+        found.append(Finding("server", "it has no port for one more client: it is full", Verdict.FAILED, _FULL))
     data = {"wire": agreement.version.number, "features": dict(listed), "doubt": agreement.doubt or None}
     if agreement.doubt:
         hint = "have it pass these headers on; without them the tunnel speaks version 1, which is slower"
         found.append(Finding("features", agreement.doubt, Verdict.WARNING, _mends(known) or hint, data))
+    elif newest < 2:
+        text = f"version 1 of the wire, as --wire 1 demands: {_VERSION_1_COSTS}"
+        found.append(Finding("features", text, Verdict.NOTE, "leave out --wire 1", data))
+    elif agreement.version.number == 1 and listed:
+        # It has read our list, so no proxy has dropped that.
+        text = f"version 1 of the wire, though the server knows version 2: {_VERSION_1_COSTS}"
+        hint = (
+            "start the server without --wire 1; or a proxy on the way drops Sec-WebSocket-Protocol: have it pass it on"
+        )
+        found.append(Finding("features", text, Verdict.NOTE, hint, data))
     elif agreement.version.number == 1:
         text = "version 1 of the wire: neither Etherws-Features nor Sec-WebSocket-Protocol came back"
         hint = (
             "the server is older, or runs with --wire 1, or is another program; if it is etherws 2, then a proxy on the"
-            " way drops both headers from the request. Version 1 is slower"
+            f" way drops both headers from the request. Version 1 has {_VERSION_1_COSTS}"
         )
         found.append(Finding("features", text, Verdict.NOTE, hint, data))
     else:

@@ -15,7 +15,7 @@ from typing import Any
 import gevent
 
 from etherws import features
-from etherws.check import answers, clock, proxies, secure
+from etherws.check import answers, clock, path_findings, proxies, secure
 from etherws.check.findings import Finding, Verdict
 from etherws.check.idle import idle
 from etherws.check.measure import measure
@@ -114,7 +114,9 @@ def _upgraded(target: Target, at: Secured) -> Iterator[Finding]:
         else:
             yield answers.refused(error, seen.answer, seen.body, known, secure=target.uri.secure, sent=sent)
     elif connection and seen.agreement:
-        yield from answers.agreed(seen.agreement, seen.features(), known, sent=sent)
+        yield from answers.agreed(seen.agreement, seen.features(), known, sent=sent, newest=target.device.wire)
+        if seen.agreement.mtu is not None:
+            yield path_findings.mtus(seen.agreement.mtu, target.device.mtu)
         yield from _measured(target, at, connection, seen)
     yield from _clock(target, at.address, seen, at.segment)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from etherws import features
@@ -33,7 +33,8 @@ CHAIN_MAX = 8
 @dataclass(frozen=True)
 class Target:
     """What to check: a server, and how the client would reach it. `timeout` is in seconds, for each step. With `idle`,
-    also how long an idle connection lives, up to so many seconds."""
+    also how long an idle connection lives, up to so many seconds. `device` says how the client would speak, and has the
+    MTU of its interface."""
 
     uri: ServerUri
     proxy_choice: ProxyChoice
@@ -42,6 +43,7 @@ class Target:
     headers: Sequence[tuple[str, str]] = ()
     timeout: float = 10.0
     idle: float | None = None
+    device: DeviceSettings = field(default_factory=DeviceSettings)
 
 
 class OneAddress(Dialer):
@@ -106,7 +108,7 @@ def server(
     server: features.CHECK or features.IDLE. Raises SettingsError if a file cannot be used."""
     return RemoteServer(
         target.uri,
-        DeviceSettings(),
+        target.device,
         proxy_choice=target.proxy_choice,
         trust=target.trust,
         credentials=target.credentials,

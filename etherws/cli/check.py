@@ -109,6 +109,7 @@ def _network(text: str, options: dict[str, Any]) -> tuple[str, Iterator[Finding]
     from etherws.check.network import network
     from etherws.check.trace import Target
     from etherws.client.uris import split_uri
+    from etherws.settings import DeviceSettings
 
     login.hide_secrets((text,), options["header"], options)
     uri, user, password = split_uri(text)
@@ -121,6 +122,7 @@ def _network(text: str, options: dict[str, Any]) -> tuple[str, Iterator[Finding]
         way.headers,
         options["connect_timeout"],
         options["idle"],
+        DeviceSettings(mtu=options["mtu"], wire=options["wire"], congestion=options["congestion"]),
     )
     # Without the query: it may be a token.
     shown = f"{'wss' if uri.secure else 'ws'}://{authority(uri.host, uri.port)}{uri.path}"

@@ -151,6 +151,11 @@ server_sections: Sections = {
             metavar="ORIGIN",
             help="Let in web pages of this origin; * for all. Repeatable.  [default: none of other sites]",
         ),
+        click.Option(
+            ["--check/--no-check"],
+            default=True,
+            help="Let who may join measure the path by etherws check URI, or nobody.  [default: who may join]",
+        ),
     ],
     "Proxy": [
         _option(
@@ -164,7 +169,10 @@ server_sections: Sections = {
     ],
     "Interface": _interface,
     TIMING: [*_pings, _time("--resume-timeout", "30s", "Keep a lost client's interface so long for its return.")],
-    "Status and metrics": monitor_options,
+    "Status and metrics": [
+        *monitor_options,
+        _flag("--monitor-clients", help="Give each client metrics of its own, with its name."),
+    ],
     "Process and log": _process,
 }
 
@@ -269,7 +277,8 @@ demo_sections: Sections = {
             metavar="SECONDS",
             default=3,
             help="Measure TCP for so long, 0.1 to 20 seconds.",
-        )
+        ),
+        _flag("--page", help="Keep the tunnel, and show its live page, until Ctrl-C."),
     ]
 }
 

@@ -234,7 +234,7 @@ class RemoteServer:
     def _offer(self, mtu: int | None) -> dict[str, str] | None:
         """The features to offer, None for nothing. `mtu` is the TAP's in bytes."""
         if self._settings.wire < 2 or monotonic() < self._offer_again:
-            return None
+            return dict(self._also_offer) or None
         return {features.VERSION_2: "", **({features.MTU: f"={mtu}"} if mtu else {}), **self._also_offer}
 
     def _note(self, agreed: Agreement, name: str, mtu: int | None) -> None:

@@ -80,6 +80,13 @@ class PortMaker:
         """Whether there can be no port but the first: nobody knows a bridge for another."""
         return not self._settings.bridge and not self._bridges.belongs(self.first.tap.index)
 
+    def is_full(self, identity: str | None, address: str) -> bool:
+        """Whether there is no port for a client of this identity and address, unless its policy names a bridge: the
+        only one is another client's."""
+        client = self.first.client
+        same = client.identity == identity and (identity is not None or client.address == address)
+        return self.first.state is State.IN_USE and self.is_only_port() and not same
+
     def new(self, profile: Profile, taken: Container[str], refusal: DeviceError | None = None) -> Port:
         """A further port, whose interface has none of the names in `taken`. `refusal` is why the first port cannot be
         used, if so. Raises NoPort and DeviceError."""

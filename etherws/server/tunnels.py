@@ -21,7 +21,7 @@ from etherws.counters import Totals
 from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, NoPort, Refused
 from etherws.kernel.store import Store
 from etherws.log_limit import LogLimit
-from etherws.server import authenticate, comings, forwarded, handshake, negotiation, takeover
+from etherws.server import authenticate, comings, forwarded, handshake, negotiation, responder, takeover
 from etherws.server.authenticate import Admission
 from etherws.server.http import PRESENCE, UPGRADE
 from etherws.server.port import ClientKey
@@ -56,6 +56,7 @@ class Tunnels:
         self._starting = BoundedSemaphore(1)
         #: Set when a tunnel is over: its session, None before it runs.
         self._sessions: dict[Event, Session | None] = {}
+        self._responder = responder.Responder(settings)
         self._stopping = self._handing_over = False
         #: What all sessions have counted so far.
         self.totals = Totals()
@@ -95,7 +96,7 @@ class Tunnels:
         self._review.stop()
         for session in filter(None, self._sessions.values()):
             session.restart() if handing_over else session.stop()
-        gevent.wait(list(self._sessions), timeout=timeout)
+        gevent.wait([*self._sessions, *self._responder.stop()], timeout=timeout)
         if self._ports is not None and handing_over:
             # Something must still have them: else their descriptors would be closed before the other process comes.
             self._ports.hand_over()
@@ -113,10 +114,15 @@ class Tunnels:
             raise Refused("503 Service Unavailable", "this server is stopping", kind="stopping")
 
     def run(self, environ: Environ, headers: Headers, admission: Admission, profile: Profile) -> None:
-        """Run one client's tunnel. `headers` are those of the 101. Raises Refused if there is no port for the client;
-        then no 101 was sent."""
+        """Run one client's tunnel, or its check. `headers` are those of the 101. Raises Refused if there is no port for
+        the client; then no 101 was sent."""
         proxy = environ.get(forwarded.PROXY, "")
         key = ClientKey(admission.identity, _resume(environ), authenticate.address(environ), proxy)
+        if kind := responder.wanted(environ):
+            self.check()
+            self.start()
+            self._responder.run(environ, headers, key, profile, self.ports, kind)
+            return
         session: Session | None = None
 
         def evict() -> None:

@@ -18,6 +18,7 @@ import gevent
 from etherws.close_codes import CloseCode
 from etherws.errors import ConnectionClosed, DeviceError, EtherwsError
 from etherws.server.login_queue import LoginLimiter
+from etherws.server.owners import Owner
 from etherws.server.port import Port, State
 from etherws.server.ports import Ports
 from etherws.settings import ServerSettings
@@ -98,12 +99,12 @@ class PortServer:
         if lease.port.state is State.PARKED and lease.port.client is client:
             lease.since = lease.port.since
 
-    def slot(self, port: Port) -> int:
-        """Where the debt of the rate of the port's owner is. Raises NoPort."""
-        assert port.owner is not None
-        if port.owner.slot is None:
-            port.owner.slot = self.rates.new(port.owner.paid)
-        return port.owner.slot.number
+    def slot(self, owner: Owner | None) -> int:
+        """Where the debt of the rate of this owner is. Raises NoPort."""
+        assert owner is not None
+        if owner.slot is None:
+            owner.slot = self.rates.new(owner.paid)
+        return owner.slot.number
 
     def end_surplus(self, identity: str | None, connections: int) -> None:
         """An identity may have so many connections now: of more, end those that Ports.take() would take. A worker sees

@@ -35,6 +35,7 @@ from etherws.workers.messages import (
     seconds,
     text,
 )
+from etherws.workers.remote_checks import RemoteChecks
 from etherws.workers.remote_port import CALL_TIMEOUT, RemotePort
 
 #: Seconds that a client waits for a port at most. etherws's client gives up after ten (settings.py, Retry).
@@ -86,6 +87,7 @@ class RemotePorts:
             self._ended = True
             self._channel.close()
             raise ChannelError(str(exc)) from exc
+        self.checks = RemoteChecks(self._channel, self._rates)
         self.limiter = RemoteLimiter(self._channel)
 
     def take(

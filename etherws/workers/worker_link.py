@@ -21,6 +21,7 @@ from etherws.server.port import Port, State
 from etherws.server.ports import PARKED_MAX
 from etherws.server.presence import Presence
 from etherws.workers.channel import Answer, Channel, Request
+from etherws.workers.lent_checks import LentChecks
 from etherws.workers.messages import VERSION, Message, client_of, error_values, number, numbers, profile_of, text
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class WorkerLink:
         self.leases: dict[int, Lease] = {}
         #: Those that are parked since it gave them back; the latest last.
         self._parked: OrderedDict[int, Lease] = OrderedDict()
+        self._checks = LentChecks(server.ports.checks)
         self._numbers = 0
         self._greeted = self._hung = False
         #: Set when it has ended, and its ports are about to be parked.
@@ -110,6 +112,7 @@ class WorkerLink:
         self._server.on_hung(self, why)
 
     def _ended(self) -> None:
+        self._checks.end_all()
         self._server.ended(self)
         self.leases.clear()
         self.ended.set()
@@ -130,7 +133,11 @@ class WorkerLink:
             case "drops":
                 return Answer({"drops": self._lease(message).port.filter.drops()})
             case "slot":
-                return Answer({"slot": self._server.slot(self._lease(message).port)})
+                return Answer({"slot": self._server.slot(self._lease(message).port.owner)})
+            case "check":
+                return Answer(self._checks.begin(message))
+            case "check_slot":
+                return Answer({"slot": self._server.slot(self._checks.find(message).owner)})
             case "stays":
                 return Answer({"stays": self._server.stays(numbers(message, "sockets"))})
             case "login_wait":
@@ -146,6 +153,8 @@ class WorkerLink:
                 self._give_back(number(message, "port"), self._server.ports.park)
             case "free":
                 self._give_back(number(message, "port"), self._server.ports.free)
+            case "check_over":
+                self._checks.over(message)
             case "login_failed":
                 self._server.login_failed(text(message, "address"))
             case "counted":
@@ -180,7 +189,7 @@ class WorkerLink:
         self.leases[lease.number] = lease
         port.tap.stop_carrier_timeout()
         try:
-            slot = self._server.slot(port) if profile.rate_up else None
+            slot = self._server.slot(port.owner) if profile.rate_up else None
         except NoPort:
             self._give_back(lease.number, self._server.ports.free)
             raise
