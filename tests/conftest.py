@@ -64,7 +64,10 @@ def control_folder() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="ew") as folder:
         # Also for processes that run as other users.
         os.chmod(folder, 0o755)
-        yield folder
+        with pytest.MonkeyPatch.context() as patch:
+            for role in ("server", "client"):
+                patch.setenv(f"ETHERWS_{role.upper()}_CONTROL", f"{folder}/{role}")
+            yield folder
 
 
 @pytest.fixture(autouse=True)
