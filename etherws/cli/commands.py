@@ -28,6 +28,7 @@ from etherws.cli import (
     rehearsal,
     sections,
 )
+from etherws.cli.bundle import bundle
 from etherws.cli.check import check
 from etherws.cli.examples import client_notes, main_notes, server_notes
 from etherws.cli.file_options import files_read
@@ -234,6 +235,7 @@ def demo(seconds: float) -> None:
 
 
 main.add_command(admin.passwd)
+main.add_command(bundle)
 main.add_command(check)
 main.add_command(stage)
 
