@@ -55,6 +55,7 @@ ROOMS: dict[str, set[str]] = {
         *("client", "kernel", "access", "tunnel", "settings", "addresses", "close_codes", "features", "values"),
         *("small_files", "file_names", "counters"),
     },
+    "bundle": {"check", "kernel", "access", "small_files"},
     "gunicorn": {"workers", "server", "settings", "log_limit", "counters", "events", "observe"},
     "workers": {
         *("server", "tunnel", "kernel", "access", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
@@ -65,7 +66,7 @@ ROOMS: dict[str, set[str]] = {
     "handler": {"server"},
     "cli": {
         *("access", "client", "kernel", "server", "workers", "settings", "log_limit", "small_files", "file_names"),
-        *("values", "observe", "check", "counters", "events", "addresses"),
+        *("values", "observe", "check", "bundle", "counters", "events", "addresses"),
     },
     "__main__": {"cli"},
 }
@@ -74,6 +75,7 @@ ROOMS: dict[str, set[str]] = {
 PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
     *("file_names", "values", "counters", "events", "observe/subject", "check/findings"),
+    *("bundle/address_words", "bundle/redaction"),
     *("check/files", "check/bridges", "check/kernel_values", "check/managers", "check/surroundings"),
     *("observe/history", "observe/page"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
@@ -138,7 +140,7 @@ DOORS = {
     },
     "geventwebsocket": {"server/http"},
     "gunicorn": {"worker"},
-    "subprocess": {"cli/demo", "workers/child"},
+    "subprocess": {"bundle/log_lines", "cli/demo", "workers/child"},
     "bcrypt": {"access/credential_files", "access/passwd"},
     "cryptography": {"access/certificates", "access/certificate_facts"},
     "OpenSSL": {"access/client_certificates"},

@@ -61,13 +61,20 @@ class Gathered:
     content: Any
 
 
+def check(path: str) -> None:
+    """Raise SettingsError if there is a file of this name: before the work of gathering."""
+    if os.path.lexists(path):
+        raise SettingsError(f"{path} exists already; name a new file by --out")
+
+
 def write(path: str, members: Sequence[Member], folder: str) -> int:
     """Write the archive to a new file; return its bytes. Raises SettingsError; then there is no file."""
     try:
         # With O_EXCL a link is not followed either.
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
-        raise SettingsError(f"{path} exists already; name a new file by --out") from None
+        check(path)
+        raise
     except OSError as exc:
         raise SettingsError(f"cannot write {path}: {exc.strerror}; name a file by --out") from exc
     try:
@@ -117,7 +124,7 @@ def members(
         data = _encoded(each, redactor)
         total += len(data)
         if total > TOTAL_MAX:
-            data = b"left out: the bundle would be too large\n"
+            data = b'{"left out": "the bundle would be too large"}\n'
         made.append(Member(each.name, each.about, data))
     return [Member("contents.txt", "this list", _contents(made, redactor, notes).encode()), *made]
 
@@ -178,7 +185,7 @@ def _encoded(gathered: Gathered, redactor: Redactor) -> bytes:
         text = json.dumps(redactor.value(gathered.content), indent=1, ensure_ascii=True, default=str) + "\n"
     if redactor.holds_secret(text):
         # It cannot be, but if it is, it does not go out.
-        text = "left out: a secret was found in it\n"
+        text = '{"left out": "a secret was found in it"}\n'
     data = text.encode("utf-8", "backslashreplace")
     return data if len(data) <= MEMBER_MAX else data[:MEMBER_MAX] + b"\n(the rest was left out)\n"
 

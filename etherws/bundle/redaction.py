@@ -11,7 +11,7 @@ import base64
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -35,7 +35,7 @@ _KEY_BEGIN, _KEY_END = (
 
 #: Headers whose value logs somebody in, to the end of the line or of the quotation.
 _HEADER = re.compile(
-    r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|etherws-resume|sec-websocket-key|x-[a-z-]*(?:key|token|secret))"
+    r"(?i)\b((?:proxy-)?authorization|(?:set-)?cookie|etherws-resume|sec-websocket-key|x-[a-z-]{0,40}(?:key|token|secret))"
     r"(\"?'?[ \t]*[:=][ \t]*\"?'?)([^\r\n\"']+)"
 )
 _SCHEME = re.compile(
@@ -48,11 +48,10 @@ _HASH = re.compile(
     r"|\{S?(?:SHA|MD5)\d*\}[A-Za-z0-9+/=]{8,}|\bsha(?:1|256|512):[0-9a-fA-F]{20,}"
 )
 
-#: A name that says that its value is secret.
-_PAIR = re.compile(
-    r"(?i)([\w-]*(?:password|passwd|passphrase|secret|token|api[_-]?key|private[_-]?key|credential)[\w-]*)"
-    r"(\"?'?[ \t]*[=:][ \t]*\"?'?)([^\s\"'&;,]+)"
-)
+#: A name and its value; and what in the name says that the value is secret. One pattern for both would take the cube
+#: of a long text's time.
+_PAIR = re.compile(r"(?<![\w-])([\w-]{1,100})(\"?'?[ \t]{0,10}[=:][ \t]{0,10}\"?'?)([^\s\"'&;,]+)")
+_SECRET_NAME = re.compile(r"(?i)password|passwd|passphrase|secret|token|api[_-]?key|private[_-]?key|credential")
 
 #: Such names whose value is only the name of a file.
 _FILES = ("file", "files", "dir", "path")
@@ -65,6 +64,9 @@ _URI = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{1,20})://([^\s\"'<>]+)")
 
 #: What stands between words that may be names; a name has other characters.
 _WORD = re.compile(r"[^\s\"'<>(),;=\[\]{}|/\\@:]+")
+
+#: The names that things get here.
+_NEW = re.compile(r"(secret|client|host|mac|address)-\d+")
 
 #: Hosts that say nothing.
 _PLAIN_HOSTS = {"localhost", "*", "0.0.0.0", "::", ""}
@@ -84,10 +86,10 @@ class Redactor:
         self._awkward: dict[str, str] = {}
         self._literal: re.Pattern[str] | None = None
 
-    def secret(self, value: str) -> str:
+    def secret(self, value: str, new: str = "") -> str:
         """Learn a secret: it is replaced wherever it is, also in base64, hexadecimal, JSON's and URIs' form. Return its
-        new name."""
-        new = self._named("secret", value)
+        new name, which is `new` if it is a part of another one."""
+        new = new or self._named("secret", value)
         for form in _forms(value) if len(value) >= SECRET_MIN else ():
             self._secrets.setdefault(form, new)
         self._literal = None
@@ -99,7 +101,7 @@ class Redactor:
 
     def host(self, value: str) -> str:
         """Learn the name of a host; return its new one."""
-        if value.lower() in _PLAIN_HOSTS or re.fullmatch(r"[0-9.]+|.*:.*", value):
+        if value.lower() in _PLAIN_HOSTS or re.fullmatch(r"[0-9.]+|.*:.*", value) or _NEW.fullmatch(value):
             # An address has a new name of its own.
             return value
         return self._learned("host", value)
@@ -136,7 +138,7 @@ class Redactor:
     def _field(self, key: str, value: Any) -> Any:
         if key in ("identity", "client") and isinstance(value, str):
             return self.name(value)
-        if isinstance(value, str) and value and _PAIR.fullmatch(f"{key}=x") and not key.lower().endswith(_FILES):
+        if isinstance(value, str) and value and _says_secret(key):
             return self.secret(value)
         return self.value(value)
 
@@ -161,7 +163,7 @@ class Redactor:
         if len(value) >= NAME_MIN and len(self._words) < NAMES_MAX:
             for form in {value, printable(value), json.dumps(value)[1:-1], quote(value, safe="")}:
                 if _WORD.fullmatch(form):
-                    self._words.setdefault(form.rstrip("."), new)
+                    self._words.setdefault(form.strip("."), new)
                 elif len(self._awkward) < AWKWARD_MAX:
                     self._awkward.setdefault(form, new)
                     self._literal = None
@@ -176,7 +178,7 @@ class Redactor:
 
     def _hidden(self, found: str) -> str:
         """The new name of what looks like a secret, unless it is a new name already."""
-        return found if re.fullmatch(r"(secret|client|host|mac|address)-\d+", found) else self._named("secret", found)
+        return found if _NEW.fullmatch(found) else self._named("secret", found)
 
     def _without_keys(self, text: str) -> str:
         parts, at = [], 0
@@ -188,31 +190,32 @@ class Redactor:
 
     def _without_learned(self, text: str) -> str:
         if self._literal is None:
-            # Longer ones first: one may be in another.
-            forms = sorted({**self._awkward, **self._secrets}, key=len, reverse=True)
-            self._literal = re.compile("|".join(map(re.escape, forms)) or "(?!)")
+            # A name is a whole word; a secret may be anywhere.
+            self._literal = re.compile(f"{_any_of(self._secrets)}|(?<!\\w){_any_of(self._awkward)}(?!\\w)")
         return self._literal.sub(lambda found: self._secrets.get(found[0]) or self._awkward[found[0]], text)
 
     def _uri(self, found: re.Match[str]) -> str:
         scheme, rest = found[1], found[2]
         # All before an @ may be a password, as it may have a slash in it.
         info, at, rest = rest.rpartition("@")
-        if info:
-            self.secret(info.partition(":")[2] or info)
+        user = f"{self._user(info)}@" if at else ""
         head, question, query = rest.partition("?")
         authority, slash, path = head.partition("/")
         host, colon, port = (
             authority.rpartition(":") if re.search(r"(?<=[^:])(?<!:):\d+$", authority) else (authority, "", "")
         )
         host = self.host(host) if not host.startswith("[") else host
-        user = f"{self._named('secret', info)}@" if at else ""
         query = f"?{self._hidden(query)}" if question else ""
         return f"{scheme}://{user}{host}{colon}{port}{slash}{path}{query}"
 
+    def _user(self, info: str) -> str:
+        new = self._hidden(info)
+        if new != info:
+            self.secret(info.partition(":")[2] or info, new)
+        return new
+
     def _pair(self, found: re.Match[str]) -> str:
-        if found[1].lower().endswith(_FILES):
-            return found[0]
-        return f"{found[1]}{found[2]}{self._hidden(found[3])}"
+        return f"{found[1]}{found[2]}{self._hidden(found[3])}" if _says_secret(found[1]) else found[0]
 
     def _long(self, found: re.Match[str]) -> str:
         word = found[0]
@@ -226,8 +229,17 @@ class Redactor:
         return self._hidden(word) if kinds == 3 or _HEX.fullmatch(word) else word
 
     def _word(self, found: re.Match[str]) -> str:
-        word = found[0].rstrip(".")
-        return self._words.get(word, word) + found[0][len(word) :]
+        word = found[0].strip(".")
+        return found[0].replace(word, self._words[word], 1) if word in self._words else found[0]
+
+
+def _any_of(texts: Iterable[str]) -> str:
+    """A pattern for each of these texts. Longer ones first: one may be in another."""
+    return f"(?:{'|'.join(map(re.escape, sorted(texts, key=len, reverse=True))) or '(?!)'})"
+
+
+def _says_secret(name: str) -> bool:
+    return bool(_SECRET_NAME.search(name)) and not name.lower().endswith(_FILES)
 
 
 def _forms(secret: str) -> set[str]:

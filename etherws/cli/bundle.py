@@ -53,6 +53,7 @@ def bundle(name: str | None, out: str | None, addresses: bool) -> None:
     """
     began = time.strftime("%Y%m%d-%H%M%S")
     path = out or f"etherws-bundle-{began}.tar.gz"
+    archive.check(path)
     found = [each for each in _instances() if name is None or each.name.partition("-")[2] == name or each.name == name]
     notes = [] if found else [f"Nothing that is called {printable(name)} runs here." if name else "Nothing runs here."]
     redactor = Redactor(addresses=addresses)

@@ -13,7 +13,7 @@ from etherws.bundle.address_words import replaced, tells
 
 def shown(text: str) -> str:
     """The text with MAC and IP for what is replaced."""
-    return replaced(text, lambda mac: f"MAC<{mac}>", lambda ip: f"IP<{ip}>")
+    return replaced(text, lambda mac: f"MAC<{mac.replace(':', '')}>", lambda ip: f"IP<{ip}>")
 
 
 @pytest.mark.parametrize(
@@ -29,12 +29,12 @@ def shown(text: str) -> str:
         ("fe80::b6a0:c1ff:febe:e521", "IP<fe80::b6a0:c1ff:febe:e521>"),
         ("::ffff:8.8.4.4 ::ffff:10.0.0.1", "IP<::ffff:8.8.4.4> ::ffff:10.0.0.1"),
         ("2001:0:4136:e378:8000:63bf:3fff:fdd2", "IP<2001:0:4136:e378:8000:63bf:3fff:fdd2>"),
-        ("12:34:56 std::string a::b ::", None),
-        ("02:00:00:00:00:01", "MAC<02:00:00:00:00:01>"),
-        ("at 02-AB-00-00-00-01, 02ab.0000.0001", "at MAC<02:ab:00:00:00:01>, MAC<02:ab:00:00:00:01>"),
+        ("12:34:56 std::string x::b ::", None),
+        ("02:00:00:00:00:01", "MAC<020000000001>"),
+        ("at 02-AB-00-00-00-01, 02ab.0000.0001", "at MAC<02ab00000001>, MAC<02ab00000001>"),
         ("ff:ff:ff:ff:ff:ff 01:80:c2:00:00:00 33:33:00:00:00:01 00:00:00:00:00:00", None),
-        ("33:33:ff:00:00:01", "MAC<33:33:ff:00:00:01>"),
-        ("enx02ab00000001 wlx02ab00000001", "enx-MAC<02:ab:00:00:00:01> wlx-MAC<02:ab:00:00:00:01>"),
+        ("33:33:ff:00:00:01", "MAC<3333ff000001>"),
+        ("enx02ab00000001 wlx02ab00000001", "enx-MAC<02ab00000001> wlx-MAC<02ab00000001>"),
         ("02:00:00:00:00:01:02 002:00:00:00:00:01", None),
     ],
 )

@@ -49,7 +49,7 @@ def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[Insta
     """A server and a client that have all these secrets and names, wherever they may be."""
     password, token, header, proxy, in_uri, query = SECRETS
     alice, relay, dora = NAMES
-    ip4, ip6, mac = ADDRESSES
+    ip4, _, mac = ADDRESSES
     (tmp_path / "token").write_text(f"{token}\n")
     (tmp_path / "htpasswd").write_text(f"{alice}:{hashed(password)}\n{dora}:{hashed(password)}\n")
     os.chmod(tmp_path / "token", 0o644)
@@ -141,7 +141,7 @@ def test_no_secret_is_in_any_member(
         assert status["sessions"][0]["identity"] == policy[0]["clients"][0]["client"]
         assert status["sessions"][0]["macs"] == policy[0]["clients"][0]["macs"]
         assert "10.0.0.1/32" in policy[0]["clients"][0]["addresses"]
-    assert "left out" in texts["client-____x/status.json"]
+    assert "left out" in texts["client-_____x/status.json"]
     assert all(name in texts["contents.txt"] for name in texts if name != "contents.txt")
 
 
@@ -161,7 +161,7 @@ def test_the_time_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_size_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "TOTAL_MAX", 100)
     made = members([], Redactor(), environ={})
-    assert made[-1].data == b"left out: the bundle would be too large\n"
+    assert made[-1].data == b'{"left out": "the bundle would be too large"}\n'
     assert TOTAL_MAX > MEMBER_MAX
     monkeypatch.setattr(archive, "MEMBER_MAX", 10)
     data = archive._encoded(Gathered("x", "", "y" * 100), Redactor())
@@ -172,7 +172,7 @@ def test_what_holds_a_secret_all_the_same_is_left_out(monkeypatch: pytest.Monkey
     redactor = Redactor()
     redactor.secret("hunter2")
     monkeypatch.setattr(redactor, "text", lambda text: text)
-    assert archive._encoded(Gathered("x", "", "hunter2"), redactor) == b"left out: a secret was found in it\n"
+    assert archive._encoded(Gathered("x", "", "hunter2"), redactor) == b'{"left out": "a secret was found in it"}\n'
 
 
 def test_a_file_that_is_there_stays(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,7 @@ def no_journal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Where a program journalctl can be put; there is none yet."""
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
-    monkeypatch.setattr(
-        module.shutil, "which", lambda name: str(path) if (path := tmp_path / "bin" / name).exists() else None
-    )
+    monkeypatch.setattr(shutil, "which", lambda name: str(path) if (path := tmp_path / "bin" / name).exists() else None)
     return tmp_path / "bin" / "journalctl"
 
 
