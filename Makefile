@@ -42,6 +42,8 @@ PEER_PROGRAMS := go:golang-go /usr/share/gocode/src/golang.org/x/net:golang-gola
 
 # For the Debian systems that tests make, and for the one of them that boots. On Ubuntu, debootstrap has no keys of Debian.
 DEBIAN_PROGRAMS := debootstrap:debootstrap /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
+# It checks the metrics and the alerts of contrib/.
+PROMETHEUS_PROGRAMS := promtool:prometheus
 VM_PROGRAMS := mke2fs:e2fsprogs setpriv:util-linux qemu-system-x86_64:qemu-system-x86
 
 .PHONY: help demo test quick lint format coverage programs root acceptance vm fuzz conformance bench release clean
@@ -75,7 +77,7 @@ programs:
 	@sh contrib/apt-programs $(TEST_PROGRAMS) $(PROXY_PROGRAMS) || true
 
 acceptance: root $(VENV)/acceptance.done programs
-	@sh contrib/apt-programs $(DEBIAN_PROGRAMS) $(PEER_PROGRAMS) || true
+	@sh contrib/apt-programs $(DEBIAN_PROGRAMS) $(PEER_PROGRAMS) $(PROMETHEUS_PROGRAMS) || true
 	$(BIN)/python -m pytest -m "packages or frr" --durations 12 $(ARGS)
 	$(MAKE) vm ARGS=
 

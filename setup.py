@@ -34,6 +34,7 @@ setup(
         "setproctitle>=1.3.3",
         # The standard library has it as tomllib since 3.11.
         'tomli>=2.0.1; python_version < "3.11"',
+        "wcwidth>=0.2.13",
         "websockets>=13.1",
     ],
     extras_require={

@@ -154,6 +154,7 @@ class Comparison:
 
     def __init__(self, pythons: dict[str, Path], options: argparse.Namespace) -> None:
         self.pairs, self.congestion = Pairs(FIGURES), set[str]()
+        self.kinds: dict[str, type[Etherws]] = dict.fromkeys(SIDES, Etherws)
         self._pythons, self._options = pythons, options
         self._steps = [step for name, step in STEPS.items() if name in options.figures]
         self._taken = 0
@@ -197,7 +198,7 @@ class Comparison:
     def _tunnel(self, side: str, scheme: str, lab: Lab) -> Etherws:
         """Return a tunnel that is not started. It has its own port, interface and network."""
         number = 1 + SIDES.index(side)
-        tunnel = Etherws(f"{side} {scheme}", number, tls=scheme == "wss", python=str(self._pythons[side]))
+        tunnel = self.kinds[side](f"{side} {scheme}", number, tls=scheme == "wss", python=str(self._pythons[side]))
         tunnel.port, tunnel.device, tunnel.directory = PORT + number, f"bench{number}", lab.directory
         return tunnel
 

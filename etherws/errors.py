@@ -20,6 +20,10 @@ those below.
     +-- ProxyError             what a trusted reverse proxy says about its client cannot be used
     +-- ConnectError           the client's attempt to reach the server failed
     |   +-- NotAdmitted        the server refused the client's credentials
+    +-- ControlError           a process cannot be asked by its control socket
+    |   +-- NotRunning         nobody listens there, or nothing runs on this machine
+    |   +-- NotAllowed         this user may not ask it
+    |   +-- NoAnswer           it does not answer in time
     +-- NoSuchClient           nobody has the name that an operator has given
     +-- DaemonError            the process cannot go on in the background
     +-- DemoError              a step of the demo failed
@@ -149,6 +153,31 @@ class NoSuchClient(EtherwsError):
     """No session, and no port that is kept, is of the client that was named."""
 
 
+class ControlError(EtherwsError):
+    """A process of etherws cannot be asked by its control socket, or what it answers is no answer."""
+
+
+class NotRunning(ControlError):
+    """Nobody listens at the control socket, or no process of etherws runs on this machine."""
+
+    #: EX_UNAVAILABLE of sysexits.h.
+    exit_status = 69
+
+
+class NotAllowed(ControlError):
+    """This user may not open the control socket."""
+
+    #: EX_NOPERM of sysexits.h.
+    exit_status = 77
+
+
+class NoAnswer(ControlError):
+    """The process has the control socket open, but does not answer in time."""
+
+    #: EX_TEMPFAIL of sysexits.h.
+    exit_status = 75
+
+
 class DaemonError(EtherwsError):
     """The process cannot go on in the background, or another process has its PID file."""
 
@@ -161,20 +190,32 @@ class Refused(EtherwsError):
     """The opening handshake is refused before the 101.
 
     `status` is the HTTP status line without the version ("400 Bad Request"), `headers` are the headers to send with it.
+    `kind` is what refusals are counted by: a few words of ours, and none of a peer's. `warning` is what the log
+    says, if the operator should know of it: it may tell more than the client is told.
     """
 
-    def __init__(self, status: str, message: str, headers: Iterable[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self,
+        status: str,
+        message: str,
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        kind: str = "",
+        warning: str = "",
+    ) -> None:
+        """`kind` is by default the status in words."""
         super().__init__(message)
         self.status = status
         self.headers = list(headers)
+        self.kind = kind or status[4:].lower()
+        self.warning = warning
 
 
 class ForeignPage(Refused):
-    """A web page that may not connect. `kind` is for the limit of log lines, `explanation` for the log."""
+    """A web page that may not connect."""
 
     def __init__(self, kind: str, explanation: str, message: str) -> None:
-        super().__init__("403 Forbidden", message)
-        self.kind, self.explanation = kind, explanation
+        super().__init__("403 Forbidden", message, kind=kind, warning=explanation)
 
 
 class ClientGone(Refused):

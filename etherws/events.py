@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 #: The kinds, in the order of docs/status.rst. A client's own are "connect", "lost" and "failed".
 JOIN, LEAVE, REFUSED, CONNECT, LOST, FAILED = "join", "leave", "refused", "connect", "lost", "failed"
-PORT, LOOP, RELOAD, KICK, DRAIN, START, STOP, OTHER = (
+PORT, LOOP, RELOAD, KICK, DRAIN, START, STOP, CHECK, OTHER = (
     "port",
     "loop",
     "reload",
@@ -20,9 +20,10 @@ PORT, LOOP, RELOAD, KICK, DRAIN, START, STOP, OTHER = (
     "drain",
     "start",
     "stop",
+    "check",
     "other",
 )
-KINDS = (JOIN, LEAVE, REFUSED, CONNECT, LOST, FAILED, PORT, LOOP, RELOAD, KICK, DRAIN, START, STOP, OTHER)
+KINDS = (JOIN, LEAVE, REFUSED, CONNECT, LOST, FAILED, PORT, LOOP, RELOAD, KICK, DRAIN, START, STOP, CHECK, OTHER)
 
 
 class Event(NamedTuple):

@@ -27,8 +27,11 @@ LENGTH_MAX, COUNT_MAX = 1024, 32
 #: Names of features. Version 2 of the wire; and the interface's MTU in bytes, which is told, and not agreed on.
 VERSION_2, MTU = "v2", "mtu"
 
-#: The name of a feature: the connection is for measuring only, and joins no LAN.
-CHECK = "check"
+#: A session that measures the path, and is no tunnel; with the value IDLE, one that is silent most of the time.
+CHECK, IDLE = "check", "idle"
+
+#: The parameter of the server's CHECK if it has no port for one more client.
+_FULL = ";full"
 
 #: The name beside which the server's list has its proof.
 PROOF = "proof"
@@ -75,6 +78,21 @@ def number(features: Features, name: str, least: int, most: int) -> int | None:
 def mtu_of(features: Features) -> int | None:
     """The MTU of the interface at the end that sent this list, in bytes; None if it does not say."""
     return number(features, MTU, MTU_MIN, MTU_MAX)
+
+
+def check_of(features: Features) -> str | None:
+    """Which kind of check a list names: CHECK, or IDLE; None if it names none, or one that nobody knows."""
+    return {"": CHECK, f"={IDLE}": IDLE}.get(features.get(CHECK, "none").partition(";")[0])
+
+
+def check_value(kind: str, *, full: bool = False) -> str:
+    """The value of the feature for this kind of check. `full` is whether a tunnel of this client would get no port."""
+    return ("" if kind == CHECK else f"={kind}") + (_FULL if full else "")
+
+
+def is_full(features: Features) -> bool:
+    """Whether the server says that a tunnel of this client would get no port."""
+    return _FULL in features.get(CHECK, "")
 
 
 def proof(key: str, features: Features) -> str:

@@ -15,6 +15,7 @@ from etherws import values
 from etherws.addresses import Networks
 from etherws.errors import SettingsError
 from etherws.file_names import absolute
+from etherws.monitoring import Monitoring
 
 #: Bytes of an interface's name: IFNAMSIZ of linux/if.h is 16, with the zero byte at the end.
 NAME_MAX = 15
@@ -65,8 +66,8 @@ def parse_header(text: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True)
-class DeviceSettings:
-    """What server and client share: the TAP and the connection.
+class DeviceSettings(Monitoring):
+    """What server and client share: the TAP, the connection, and what is shown of them (Monitoring).
 
     `device` is the TAP's name, or a pattern in which %d stands for the first free number. `bridge` is the bridge that
     the TAP joins; it is made if it does not exist. `mtu` is in bytes; None leaves the kernel's 1,500. With `accept_ra`,
@@ -99,6 +100,7 @@ class DeviceSettings:
     carrier_timeout: float = 30.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_name("--device", self.device.replace("%d", "0", 1))
         if self.bridge is not None:
             check_name("--bridge", self.bridge)
@@ -159,7 +161,8 @@ class ServerSettings(DeviceSettings):
     (access/credential_files.py), `policy` is a file of rules (access/policy.py). `allow_origin` lists other origins
     whose web pages may connect. The port of a lost client is kept for `resume_timeout` seconds. `trusted_proxy` lists
     the reverse proxies (networks, addresses, or "unix") that may say who their client is; with `proxy_protocol` they
-    say it in the PROXY protocol. Names of files become absolute.
+    say it in the PROXY protocol. `check` is whether clients may measure the path (server/responder.py). Names of files
+    become absolute.
     """
 
     role = "server"
@@ -172,6 +175,7 @@ class ServerSettings(DeviceSettings):
     resume_timeout: float = 30.0
     trusted_proxy: tuple[str, ...] = ()
     proxy_protocol: bool = False
+    check: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -219,6 +223,8 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "resume_timeout": values.seconds,
     "trusted_proxy": values.words,
     "proxy_protocol": values.switch,
+    "check": values.switch,
+    "monitor_clients": values.switch,
     "ping_interval": values.seconds,
     "ping_timeout": values.seconds,
     "carrier_timeout": values.seconds,

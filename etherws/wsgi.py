@@ -36,6 +36,7 @@ class Application(server_application.Application):
         """Raises SettingsError if a file of passwords, tokens or rules cannot be used."""
         self.shared = SharedPorts(settings)
         super().__init__(settings, make_ports=self.shared.make, limiter=self.shared.limiter)
+        self.shared.application = self
 
     def stop(self, timeout: float = 1.7, *, handing_over: bool = False) -> None:
         """As that of any server. If other workers go on, the clients are told to come back (1012)."""

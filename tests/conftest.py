@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import logging
 import os
+import tempfile
 from collections.abc import Iterator
 
 import gevent
@@ -55,6 +56,22 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def own_state_folder(state_folder: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test has another one: its namespaces are other machines."""
     monkeypatch.setenv("STATE_DIRECTORY", f"{os.environ['STATE_DIRECTORY']}/{next(_numbers)}")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def control_folder() -> Iterator[str]:
+    """Where control sockets are in place of the machine's /run. Their path must be short."""
+    with tempfile.TemporaryDirectory(prefix="ew") as folder:
+        # Also for processes that run as other users.
+        os.chmod(folder, 0o755)
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def own_control_sockets(control_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test has others: its namespaces are other machines."""
+    for role in ("server", "client"):
+        monkeypatch.setenv(f"ETHERWS_{role.upper()}_CONTROL", f"{control_folder}/{next(_numbers)}-{role}")
 
 
 @pytest.fixture(autouse=True)

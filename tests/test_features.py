@@ -91,6 +91,25 @@ def test_the_warning_has_both_numbers_and_the_lower_one_to_give() -> None:
         assert text.endswith("--mtu 1500")
 
 
+@pytest.mark.parametrize(
+    ("listed", "kind"),
+    [
+        ({"check": ""}, features.CHECK),
+        ({"check": ";later=1"}, features.CHECK),
+        ({"check": "=idle"}, features.IDLE),
+        ({"check": "=idle;later=1"}, features.IDLE),
+        ({"check": "=none"}, None),
+        ({"check": "=later"}, None),
+        ({"v2": ""}, None),
+        ({}, None),
+    ],
+)
+def test_a_list_names_a_kind_of_check_or_none(listed: dict[str, str], kind: str | None) -> None:
+    assert features.check_of(listed) == kind
+    if kind:
+        assert features.check_of({"check": features.check_value(kind)}) == kind
+
+
 starts, names = st.sampled_from("az*"), st.text("az09_.*-", max_size=9)
 texts = st.text("!#$%&'()*+-./09:<=>?@AZ[]^_`az{|}~\\", min_size=1, max_size=9)
 values = st.builds(
@@ -111,3 +130,12 @@ def test_any_text_is_a_list_or_none(text: str) -> None:
     found = features.parse(text)
     assert found is None or features.parse(features.write(found)) == found
     assert features.proved(KEY, text) is None
+
+
+def test_a_server_without_a_port_for_one_more_says_so_in_its_check() -> None:
+    for kind in (features.CHECK, features.IDLE):
+        for full in (False, True):
+            listed = features.parse(f"check{features.check_value(kind, full=full)}, v2") or {}
+            assert features.check_of(listed) == kind
+            assert features.is_full(listed) is full
+    assert not features.is_full({"v2": ""})

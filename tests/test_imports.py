@@ -32,7 +32,8 @@ ROOMS: dict[str, set[str]] = {
     "reloadable": {"file_names"},
     "values": set(),
     "kernel": {"log_limit", "small_files", "values", "events"},
-    "settings": {"addresses", "file_names", "values"},
+    "monitoring": {"addresses", "file_names"},
+    "settings": {"addresses", "file_names", "values", "monitoring"},
     "features": {"settings"},
     "access": {"settings", "log_limit", "small_files", "file_names"},
     "tunnel": {
@@ -43,14 +44,19 @@ ROOMS: dict[str, set[str]] = {
         *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),
         *("kernel/port_tables", "kernel/rules", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
         *("kernel/link_claim", "kernel/loop_watch", "kernel/store", "kernel/state_file", "kernel/interfaces"),
-        *("kernel/behind_port", "small_files", "features", "counters", "events"),
+        *("kernel/bridge_tables", "small_files", "features", "counters", "events"),
         "access/certificate_facts",
     },
     "server": {
         *("tunnel", "kernel", "access", "settings", "addresses", "close_codes", "features", "log_limit", "reloadable"),
         *("file_names", "counters", "events"),
     },
-    "observe": {"counters", "events", "values", "log_limit", "small_files", "file_names", "addresses", "settings"},
+    "observe": {
+        *("counters", "events", "values", "log_limit", "small_files", "file_names", "addresses", "settings"),
+        *("monitoring", "reloadable", "tunnel/scheduling", "server/accepting", "server/front_door", "server/http"),
+        *("server/listen", "server/login_queue", "server/presence", "server/taken_port"),
+        *("kernel/store", "kernel/state_file"),
+    },
     "check": {
         *("client", "kernel", "access", "tunnel", "settings", "addresses", "close_codes", "features", "values"),
         *("small_files", "file_names", "counters"),
@@ -59,7 +65,7 @@ ROOMS: dict[str, set[str]] = {
     "gunicorn": {"workers", "server", "settings", "log_limit", "counters", "events", "observe"},
     "workers": {
         *("server", "tunnel", "kernel", "access", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
-        *("file_names", "counters", "events"),
+        *("file_names", "counters", "events", "features"),
     },
     "wsgi": {"server", "gunicorn", "settings"},
     "worker": {"server", "gunicorn", "wsgi"},
@@ -74,12 +80,13 @@ ROOMS: dict[str, set[str]] = {
 #: Modules that know bytes, settings and small files only: no event loop, no device, no socket.
 PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
-    *("file_names", "values", "counters", "events", "observe/subject", "check/findings"),
+    *("file_names", "values", "monitoring", "counters", "events", "check/findings"),
+    *("observe/access", "observe/logins", "observe/status", "observe/subject", "observe/history", "observe/page"),
+    *("check/said", "check/interception", "check/hops", "check/own_words", "check/answers"),
     *("bundle/address_words", "bundle/redaction"),
     *("check/files", "check/bridges", "check/kernel_values", "check/managers", "check/surroundings"),
-    *("observe/history", "observe/page"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
-    *("cli/examples", "cli/habits"),
+    *("cli/cells", "cli/examples", "cli/habits", "cli/status_details", "cli/status_table", "cli/troubles", "cli/units"),
     *(
         "client/backoff",
         "client/credentials",
@@ -95,6 +102,7 @@ PURE = {
     *("kernel/netlink", "kernel/network_changes", "kernel/known_links", "kernel/rule_changes"),
     *(
         "server/forwarded",
+        "server/gate",
         "server/handshake",
         "server/negotiation",
         "server/origins",
@@ -103,7 +111,8 @@ PURE = {
     ),
     *("workers/balance", "workers/start_message"),
     *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
-    *("tunnel/shared_rates", "tunnel/delays", "tunnel/history"),
+    *("tunnel/shared_rates", "tunnel/delays", "tunnel/history", "tunnel/check_frames", "server/checks"),
+    *("check/idle_findings", "check/path_findings"),
 }
 
 OUTSIDE = {"gevent", "geventwebsocket", "pytun", "click", "pyroute2", "socket", "gunicorn", "ssl", "select"}
@@ -116,14 +125,19 @@ DOORS = {
         "cli/check",
         "cli/check_options",
         "cli/commands",
+        "cli/control_commands",
         "cli/demo",
+        "cli/demo_page",
         "cli/file_options",
         "cli/login",
+        "cli/monitor_options",
         "cli/number_options",
+        "cli/operating",
         "cli/options",
         "cli/sections",
         "cli/stage",
         "cli/user_option",
+        "cli/watching",
         "cli/way",
     },
     "pyroute2": {
@@ -145,6 +159,8 @@ DOORS = {
     "cryptography": {"access/certificates", "access/certificate_facts"},
     "OpenSSL": {"access/client_certificates"},
     "setproctitle": {"client/credentials"},
+    "wcwidth": {"cli/cells"},
+    "prometheus_client": {"observe/metrics", "observe/metric_families", "observe/client_metrics"},
     "tomllib": {"access/toml_lines"},
     "tomli": {"access/toml_lines"},
 }

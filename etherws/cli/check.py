@@ -7,6 +7,7 @@ check/files.py; check_options.py.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import sys
@@ -60,6 +61,8 @@ def check(ctx: click.Context, /, target: str | None, **options: Any) -> None:
     With a URI: the path to that server, step by step; no root is needed. With a FILE: what a policy says. Without one:
     this machine. The status is 1 if something has failed, else 0.
     """
+    # What the client would log is among the findings.
+    logging.getLogger("etherws").addHandler(logging.NullHandler())
     shown, findings = _chosen(ctx, target, options)
     found: list[Finding] = []
     for finding in _all(findings):
@@ -103,8 +106,10 @@ def _chosen(ctx: click.Context, target: str | None, options: dict[str, Any]) -> 
 
 
 def _network(text: str, options: dict[str, Any]) -> tuple[str, Iterator[Finding]]:
-    from etherws.check.network import Target, network
+    from etherws.check.network import network
+    from etherws.check.trace import Target
     from etherws.client.uris import split_uri
+    from etherws.settings import DeviceSettings
 
     login.hide_secrets((text,), options["header"], options)
     uri, user, password = split_uri(text)
@@ -117,6 +122,7 @@ def _network(text: str, options: dict[str, Any]) -> tuple[str, Iterator[Finding]
         way.headers,
         options["connect_timeout"],
         options["idle"],
+        DeviceSettings(mtu=options["mtu"], wire=options["wire"], congestion=options["congestion"]),
     )
     # Without the query: it may be a token.
     shown = f"{'wss' if uri.secure else 'ws'}://{authority(uri.host, uri.port)}{uri.path}"
@@ -150,10 +156,14 @@ def _wrapped(begin: str, margin: str, text: str) -> list[str]:
     a pipe."""
     # Strangers' words are in it: they must not control the terminal.
     text = "".join(char if char.isprintable() else "?" for char in text)
-    if sys.stdout is None or not sys.stdout.isatty():
+    if not _is_terminal():
         return [begin + text]
-    width = max(_WIDTH_MIN, min(_WIDTH_MAX, shutil.get_terminal_size().columns))
+    width = max(_WIDTH_MIN, min(_WIDTH_MAX, shutil.get_terminal_size()[0]))
     return click.wrap_text(text, width, begin, margin).splitlines()
+
+
+def _is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _summary(found: list[Finding]) -> str:

@@ -32,9 +32,10 @@ check_sections: Sections = {
             "  [default: leave it out]",
         ),
     ],
-    "Connection": _of_client("Connection", "--connect-to", "--ipv4", "--ipv6", "--header"),
+    "Connection": _of_client("Connection", "--connect-to", "--ipv4", "--ipv6", "--header", "--wire", "--congestion"),
     "TLS": _of_client("TLS"),
     "Log in": _of_client("Log in", "--token-file", "--user", "--password-file"),
     "Proxy": _of_client("Proxy"),
+    "Interface": _of_client("Interface", "--mtu"),
     TIMING: _of_client(TIMING, "--connect-timeout"),
 }

@@ -6,6 +6,7 @@ server/serve.py and client/reconnect.py, which run.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -19,6 +20,7 @@ from etherws import __version__
 from etherws.cli import (
     admin,
     background_log,
+    control_commands,
     daemon,
     inherited,
     log_formats,
@@ -32,6 +34,7 @@ from etherws.cli.bundle import bundle
 from etherws.cli.check import check
 from etherws.cli.examples import client_notes, main_notes, server_notes
 from etherws.cli.file_options import files_read
+from etherws.cli.observing import Observing
 from etherws.cli.options import client_sections, demo_sections, server_sections
 from etherws.cli.run_as import VARIABLE, Privileges
 from etherws.cli.stage import stage
@@ -127,12 +130,13 @@ def server(
     count = workers or len(os.sched_getaffinity(0))
     tls = (certfile, keyfile, client_ca) if certfile and keyfile else None
     endpoint = serving.Endpoint(address, port, chosen, daemon.is_supervised())
+    observing = Observing(settings, run_as, process_image.this())
 
     def run(ready: Any, stop: Any) -> None:
         # It runs a second time if a new image could not be executed.
         application = prepared.pop() if prepared else Application(settings, store)
         process_image.this().before_rehearsal = application.keep
-        hooks = serving.Hooks(ready, keeps.give_up, keeps.reload)
+        hooks = serving.Hooks(observing.before(ready), keeps.give_up, keeps.reload, observing.doors, certfile)
 
         def make(sock: Any) -> serving.Service:
             if count == 1:
@@ -142,7 +146,7 @@ def server(
         verify_mode = contexts.get().verify_mode if contexts else None
         serving.serve(application, endpoint, make, hooks, stop, verify_mode)
 
-    _run(run, kept_ports.check, **options)
+    _run(observing.around(run), kept_ports.check, **options)
 
 
 class ClientCommand(sections.Command):
@@ -169,6 +173,7 @@ def client(
 ) -> None:
     """Connect ethws0 to a server, and again after each loss. Runs in the background."""
     from etherws.client import attempt, kept_port, reconnect
+    from etherws.client.observed import ObservedClient
     from etherws.client.uris import split_uri
 
     inherited.need_proc()
@@ -211,6 +216,7 @@ def client(
     store, waits = process_image.this().store, not process_image.this().before
     needs = packet_sockets.CLIENT_NEEDS
     keeps = Privileges(run_as, files_read(), packet_sockets=needs, pidfile=options["pidfile"])
+    observing = Observing(settings, run_as, process_image.this())
 
     def run(ready: daemon.Ready, stop: Any) -> None:
         nonlocal waits
@@ -218,26 +224,31 @@ def client(
         start = Start(ready, wait) if wait is not None and waits else None
         waits = False
         connection = reconnect.Client(servers, settings, retry, start.failed if start else None, store=store)
-        connection.run(start.connected if start else ready, stop, keeps.give_up, keeps.reload)
+        with contextlib.ExitStack() as doors:
 
-    _run(run, kept_port.check, **options)
+            def opened() -> None:
+                doors.enter_context(observing.doors(ObservedClient(connection)))
+                keeps.give_up()
+                observing.start()
+
+            connection.run(start.connected if start else ready, stop, opened, keeps.reload)
+
+    _run(observing.around(run), kept_port.check, **options)
 
 
 @main.command(cls=sections.Command, sections=demo_sections)
-def demo(seconds: float) -> None:
+def demo(seconds: float, page: bool) -> None:
     """Show a tunnel at work, in network namespaces of its own.
 
     It builds two virtual hypervisors, each with a VM, and joins them. Nothing else on the machine changes.
     """
     from etherws.cli import demo as demonstration
 
-    demonstration.run(seconds)
+    demonstration.run(seconds, page=page)
 
 
-main.add_command(admin.passwd)
-main.add_command(bundle)
-main.add_command(check)
-main.add_command(stage)
+for command in (admin.passwd, check, *control_commands.COMMANDS, bundle, stage):
+    main.add_command(command)
 
 
 def _fields_of(settings: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -248,6 +259,7 @@ def _fields_of(settings: Any, options: dict[str, Any]) -> dict[str, Any]:
 def _run(
     service: daemon.Service,
     check: Callable[[Store], None],
+    /,
     *,
     foreground: bool,
     pidfile: str | None,
@@ -264,8 +276,10 @@ def _run(
         _tell(rehearsal.answer())
         return
     log_formats.check(log_format)
-    # Only our own logger: at the debug level pyroute2 logs very much.
-    log.setLevel(logging.DEBUG if debug else log_level.upper())
+    # Only our own logger: at the debug level pyroute2 logs very much. Events are complete whatever is written.
+    level = logging.DEBUG if debug else logging.getLevelName(log_level.upper())
+    log.setLevel(min(level, logging.INFO))
+    log_writer.write_from(level)
     if not this.background and (foreground or daemon.is_supervised()):
         daemon.run_in_foreground(service, this, pidfile, log_format)
         daemon.leave(0)

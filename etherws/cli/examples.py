@@ -57,3 +57,46 @@ The option comes before the variable. These have no option of their name:
                             the proxy for wss://, for ws://, for both; hosts
                             without one""",
 }
+
+status_notes = {
+    "Examples": """\
+etherws status                     all that runs on this machine
+etherws status lan --watch         the server or client of the unit ...@lan
+etherws status --client branch1    all that is known of one client
+etherws status --json              for programs""",
+    "Exit status": """\
+69  nothing runs       75  it does not answer      77  you may not ask it""",
+}
+
+events_notes = {
+    "Examples": """\
+etherws events                     the last thousand
+etherws events lan --follow        and all that come""",
+}
+
+kick_notes = {
+    "Examples": """\
+etherws kick branch1               it may come back at once
+etherws kick lan 203.0.113.5 --for 10m""",
+}
+
+stop_notes = {
+    "Examples": """\
+etherws stop lan                   a unit is stopped by systemctl""",
+}
+
+reload_notes = {
+    "Examples": """\
+etherws reload lan                 a unit is reloaded by systemctl""",
+}
+
+drain_notes = {
+    "Examples": """\
+etherws drain lan --over 10m       then, when all have gone:
+etherws stop lan""",
+}
+
+page_notes = {
+    "Examples": """\
+etherws page lan""",
+}

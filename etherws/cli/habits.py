@@ -74,8 +74,8 @@ BOTH = _table(
         "a systemd unit takes rights away, as those in contrib/ do; see --help for the options",
     ),
     (
-        "--status --management --monitor --metrics --json",
-        "a session's counters are logged at its end, and at kill -USR1, with --log-level LEVEL up to info",
+        "--status --management --metrics --metrics-address --stats --admin-socket --prometheus --json",
+        "status and metrics are on the control socket, --control FILE, and served over TCP by --monitor ADDRESS:PORT",
     ),
     ("--option -o", "each option has a name of its own; see --help"),
     ("--client --server --tls-client --tls-server --mode", "the command is etherws client or etherws server"),
@@ -185,14 +185,23 @@ OPTIONS = {"server": {**BOTH, **SERVER}, "client": {**BOTH, **CLIENT}}
 COMMANDS = _table(
     ("start run up", "a server is started by etherws server, a client by etherws client --uri ws://HOST/"),
     (
-        "stop down kill quit restart",
-        "kill ends the process whose ID is in the file of etherws server --pidfile FILE; systemctl stop ends a unit",
+        "down kill quit exit shutdown halt terminate restart",
+        "a process is ended by etherws stop; a unit is ended by systemctl stop, and started anew by systemctl restart",
     ),
+    ("hup sighup refresh retry reconnect", "files are read again, and a client connects at once, by etherws reload"),
     (
-        "reload",
-        "kill -HUP has the process of etherws client retry, and the server's files are read again by themselves",
+        "show info list ls ps top clients sessions peers who stat stats state inspect dump",
+        "who is connected is shown by etherws status, again and again by etherws status --watch",
     ),
-    ("status show info list ps log logs", "the log is in syslog; etherws client --foreground shows it"),
+    ("watch monitor", "who is connected is shown again and again by etherws status --watch"),
+    ("metrics counters netstat json", "figures for programs are printed by etherws status --json"),
+    ("log logs journal history tail", "what has happened is shown by etherws events, what comes by etherws events -f"),
+    (
+        "disconnect drop evict ban block boot revoke",
+        "a client's sessions are ended by etherws kick CLIENT; with etherws kick --for 10m it is refused meanwhile",
+    ),
+    ("maintenance cordon quiesce evacuate failover", "all clients are sent to their next server by etherws drain"),
+    ("dashboard ui web webui gui console browser", "the address of the live page is printed by etherws page"),
     ("connect join dial open c", "a client is started by etherws client --uri ws://HOST/"),
     ("serve listen daemon bind sw s", "a server is started by etherws server"),
     (
@@ -200,9 +209,13 @@ COMMANDS = _table(
         "the kernel's bridge has taken its place: see etherws server --bridge NAME, and ip link",
     ),
     ("version -V -v", "the version is printed by etherws --version"),
+    (
+        "bugreport bug-report report support sosreport sos debug-info",
+        "an archive for a bug report is made by etherws bundle",
+    ),
     ("help", "help is shown by etherws --help, and for each command, as by etherws client --help"),
     (
-        "test configtest doctor diag diagnose diagnostics netcheck ping",
+        "test configtest doctor diag diagnose diagnostics netcheck ping probe trace traceroute speedtest bench verify",
         "a path is checked by etherws check URI, this machine by etherws check, a policy by etherws check FILE",
     ),
     ("password token htpasswd useradd adduser", "users and tokens are added by etherws passwd FILE NAME"),

@@ -26,6 +26,9 @@ SYSLOG = "/dev/log"
 #: Records that wait for the thread, a few hundred bytes each. A start with a thousand clients logs as many.
 RECORDS_MAX = 2000
 
+#: Records of lower levels are not written.
+_level = logging.NOTSET
+
 #: Seconds that flush() waits, and so the end of the process. Written at once is what somebody reads; of the others'
 #: last lines as much as the pipe or the socket has room for.
 FLUSH_TIMEOUT = 1.0
@@ -159,6 +162,12 @@ def log_to_syslog(form: str = TEXT) -> None:
     _add(target)
 
 
+def write_from(level: int) -> None:
+    """Write records of this level of logging and above, by each way that is begun from now on."""
+    global _level
+    _level = level
+
+
 def flush() -> None:
     """Wait until all is written, for FLUSH_TIMEOUT seconds for each way at most."""
     for handler in logging.getLogger().handlers:
@@ -174,5 +183,6 @@ def in_threads(call: Callable[[], object]) -> None:
 
 def _add(target: logging.Handler) -> LogWriter:
     writer = LogWriter(target)
+    writer.setLevel(_level)
     logging.getLogger().addHandler(writer)
     return writer

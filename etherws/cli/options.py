@@ -14,6 +14,7 @@ import click
 
 from etherws.cli.file_options import Address, FileName, Header, Pins, WrittenFile
 from etherws.cli.log_formats import FORMATS
+from etherws.cli.monitor_options import monitor_options
 from etherws.cli.number_options import Duration, Wait, Within
 from etherws.cli.sections import Sections
 from etherws.cli.user_option import UserName
@@ -150,6 +151,11 @@ server_sections: Sections = {
             metavar="ORIGIN",
             help="Let in web pages of this origin; * for all. Repeatable.  [default: none of other sites]",
         ),
+        click.Option(
+            ["--check/--no-check"],
+            default=True,
+            help="Let who may join measure the path by etherws check URI, or nobody.  [default: who may join]",
+        ),
     ],
     "Proxy": [
         _option(
@@ -163,6 +169,10 @@ server_sections: Sections = {
     ],
     "Interface": _interface,
     TIMING: [*_pings, _time("--resume-timeout", "30s", "Keep a lost client's interface so long for its return.")],
+    "Status and metrics": [
+        *monitor_options,
+        _flag("--monitor-clients", help="Give each client metrics of its own, with its name."),
+    ],
     "Process and log": _process,
 }
 
@@ -244,6 +254,7 @@ client_sections: Sections = {
         _time("--max-retry-interval", "30s", "Wait no longer than this between attempts."),
         *_pings,
     ],
+    "Status and metrics": monitor_options,
     "Process and log": [
         _option(
             "--wait",
@@ -266,7 +277,8 @@ demo_sections: Sections = {
             metavar="SECONDS",
             default=3,
             help="Measure TCP for so long, 0.1 to 20 seconds.",
-        )
+        ),
+        _flag("--page", help="Keep the tunnel, and show its live page, until Ctrl-C."),
     ]
 }
 

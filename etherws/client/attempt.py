@@ -134,6 +134,14 @@ class RemoteServer:
         with self._explained():
             return self._reach()
 
+    def try_to_reach(self, listen: float) -> None:
+        """reach(), and hang up. In TLS 1.3 the server looks at our certificate, or sees that there is none, after we
+        are done: wait so many seconds for its alert. A request might cross it, and then be answered by a mere RST."""
+        with self._explained(), contextlib.closing(self._reach()) as stream:
+            if self._tls:
+                with contextlib.suppress(TimeoutError), gevent.Timeout(listen, TimeoutError()):
+                    stream.recv(1)
+
     @contextlib.contextmanager
     def _explained(self) -> Iterator[gevent.Timeout]:
         """A block that has the time of one attempt, and whose errors become ConnectError."""
@@ -226,7 +234,7 @@ class RemoteServer:
     def _offer(self, mtu: int | None) -> dict[str, str] | None:
         """The features to offer, None for nothing. `mtu` is the TAP's in bytes."""
         if self._settings.wire < 2 or monotonic() < self._offer_again:
-            return None
+            return dict(self._also_offer) or None
         return {features.VERSION_2: "", **({features.MTU: f"={mtu}"} if mtu else {}), **self._also_offer}
 
     def _note(self, agreed: Agreement, name: str, mtu: int | None) -> None:

@@ -10,9 +10,13 @@ from collections.abc import Callable
 from time import monotonic
 
 from etherws.counters import Values
+from etherws.errors import ConnectError, NotAdmitted
 
 #: What the client does now: the "state" of docs/status.rst.
 CONNECTED, CONNECTING, WAITING, STOPPING = "connected", "connecting", "waiting", "stopping"
+
+#: The kinds of what failed last: no server could be reached, or none let us in, or the connection was lost.
+UNREACHABLE, REFUSED, LOST = "unreachable", "refused", "lost"
 
 
 class LinkState:
@@ -29,6 +33,7 @@ class LinkState:
         #: What failed last, in words; empty if nothing did. It stays when the link is there again.
         self.last_error = ""
         self._last_error_at: float | None = None
+        self._last_error_kind: str | None = None
         #: The attempts since the connection was lost, or since the start; each tries all servers.
         self.attempts = 0
         self._connections = 0
@@ -56,13 +61,13 @@ class LinkState:
         self._enter(CONNECTED)
         return {"server": self.server, "proxy": self.proxy or None, "attempts": took, "reconnects": self.reconnects}
 
-    def failed(self, error: str) -> None:
-        """The link was lost, or cannot be made: why, in words."""
-        self.last_error, self._last_error_at = error, self._epoch()
+    def failed(self, error: ConnectError) -> None:
+        """The link cannot be made."""
+        self._note(str(error), REFUSED if isinstance(error, NotAdmitted) else UNREACHABLE)
 
     def lost(self, reason: str, code: int | None, seconds: float) -> Values:
         """The link was lost after so many seconds, by a Close of this code or none. Return the fields of the event."""
-        self.failed(f"lost {self.server}: {reason}")
+        self._note(f"lost {self.server}: {reason}", LOST)
         return {"server": self.server, "proxy": self.proxy or None, "reason": reason, "code": code, "seconds": seconds}
 
     def failure(self, reason: str) -> Values:
@@ -77,6 +82,9 @@ class LinkState:
     def stopping(self) -> None:
         """The client ends."""
         self.state, self._next_attempt = STOPPING, None
+
+    def _note(self, error: str, kind: str) -> None:
+        self.last_error, self._last_error_at, self._last_error_kind = error, self._epoch(), kind
 
     def _enter(self, state: str) -> None:
         # The end is the last state, whatever is under way.
@@ -100,6 +108,7 @@ class LinkState:
             "proxy": self.proxy or None,
             "last_error": self.last_error or None,
             "last_error_at": self._last_error_at,
+            "last_error_kind": self._last_error_kind,
             "next_attempt": left,
             "attempts": self.attempts,
             "reconnects": self.reconnects,

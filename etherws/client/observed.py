@@ -20,11 +20,10 @@ from etherws.client.link_state import CONNECTED, CONNECTING
 from etherws.client.reconnect import Client
 from etherws.counters import Values
 from etherws.errors import DeviceError, NoSuchClient
-from etherws.kernel import interfaces
-from etherws.kernel.behind_port import addresses_behind
+from etherws.kernel.bridge_tables import Behind, BridgeTables
+from etherws.tunnel.session import totals_now
 
-#: Addresses of machines behind the interface that are shown; the others are counted.
-MACS_MAX = 64
+_NOTHING = Behind(None, [], 0)
 
 #: Seconds until the signal that ends this process: its asker gets an answer first.
 STOP_DELAY = 0.1
@@ -38,11 +37,12 @@ class ObservedClient:
     def __init__(self, client: Client, name: str = "") -> None:
         """`name` is the unit's instance; empty for the interface's name."""
         self._client, self._name = client, name
+        self._tables = BridgeTables(lambda: [client.local.tap.index] if client.local else [])
         self._began = time.time()
 
     def overview(self) -> Values:
         """All of the status but the session."""
-        device, _, bridge = self._interface()
+        device, _, behind = self._interface()
         link = self._client.link
         state = link.state
         if state == CONNECTED and self._client.session is None:
@@ -58,9 +58,9 @@ class ObservedClient:
             "now": time.time(),
             "state": state,
             "device": device,
-            "bridge": bridge or None,
+            "bridge": behind.bridge,
             "link": link.values(),
-            "totals": self._client.totals.values(),
+            "totals": totals_now(self._client.totals).values(),
         }
 
     def sessions(self) -> Iterator[Values]:
@@ -68,15 +68,11 @@ class ObservedClient:
         session, local = self._client.session, self._client.local
         if session is None or local is None:
             return
-        device, index, bridge = self._interface()
+        device, index, behind = self._interface()
         link = self._client.link
-        macs: list[str] = []
-        more = 0
-        with contextlib.suppress(OSError):
-            macs, more = addresses_behind(index, MACS_MAX)
-        values: Values = getattr(session, "status", dict)()
+        values = session.status()
         # The filters of the far LAN are in the kernel; the session does not know of them.
-        drops = Counter(values.get("drops", {})) + local.drops()
+        drops = Counter(values["drops"]) + local.drops()
         yield {
             **values,
             "server": link.server,
@@ -84,11 +80,11 @@ class ObservedClient:
             "proxy": link.proxy or None,
             "device": device,
             "index": index,
-            "bridge": bridge or None,
+            "bridge": behind.bridge,
             "worker": None,
             "reconnects": link.reconnects,
-            "macs": macs,
-            "macs_more": more,
+            "macs": behind.macs,
+            "macs_more": behind.more,
             "policy": None,
             "drops": dict(drops),
         }
@@ -96,6 +92,13 @@ class ObservedClient:
     def parked(self) -> Iterator[Values]:
         """Nothing: only a server keeps ports for others."""
         return iter(())
+
+    def history(self, index: int) -> Values:
+        """The last ten minutes of the session. Raises NoSuchClient if there is none, or not on this interface."""
+        session, local = self._client.session, self._client.local
+        if session is None or local is None or local.tap.index != index:
+            raise NoSuchClient(f"no session is on the interface with the index {index}; see 'etherws status'")
+        return session.history()
 
     def not_ready(self) -> str:
         """Why nothing passes, in words; empty while it is connected."""
@@ -117,13 +120,13 @@ class ObservedClient:
         """Raises NoSuchClient. To end its one link slowly would make no difference to a stop."""
         raise NoSuchClient("this is a client, which has no clients to drain; etherws stop ends it")
 
-    def _interface(self) -> tuple[str, int, str]:
-        """The name and index of the interface, and its bridge; the name is empty while it is in another network
-        namespace, the bridge also if it is in none."""
+    def _interface(self) -> tuple[str, int, Behind]:
+        """The name and index of the interface, and what is behind it; the name is empty while it is in another network
+        namespace."""
         if self._client.local is None:
-            return "", 0, ""
+            return "", 0, _NOTHING
         tap = self._client.local.tap
         with contextlib.suppress(DeviceError):
             if index := tap.locate():
-                return tap.name, index, interfaces.bridge_of(index)
-        return "", tap.index, ""
+                return tap.name, index, self._tables.look().get(index, _NOTHING)
+        return "", tap.index, _NOTHING

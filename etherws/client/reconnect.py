@@ -223,7 +223,7 @@ class Client:
                 raise refusal
             if isinstance(refusal, NotAdmitted) and self._refusal != str(refusal):
                 self._servers.refused(server, refusal)
-            self.link.failed(str(refusal))
+            self.link.failed(refusal)
             return self._note_failure(refusal)
         self._refusal = ""
         code = reason.code if isinstance(reason, ConnectionClosed) else CloseCode.INTERNAL_ERROR
@@ -241,7 +241,7 @@ class Client:
     def _run_session(self, local: LocalEnd, server: str, connection: Connection) -> EtherwsError:
         """Run one session to its end; return why it ended. The TAP is there again afterwards, with its filters, or
         DeviceError comes."""
-        self._session = session = Session(local.tap, connection, self._settings, local.sink())
+        self._session = session = Session(local.tap, connection, self._settings, local.sink(), self.totals)
         self._server, self._drops = server, local.drops
         reason: EtherwsError | None = None
         try:

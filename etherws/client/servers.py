@@ -87,7 +87,7 @@ class Servers:
         kind = NotAdmitted if all(isinstance(exc, NotAdmitted) for _, exc in failures) else ConnectError
         failure = kind("; nor to ".join(f"{name}: {exc}" for name, exc in failures))
         failure.wait = min(exc.wait for _, exc in failures)
-        self.link.failed(str(failure))
+        self.link.failed(failure)
         raise failure
 
     def refused(self, server: str, refusal: NotAdmitted) -> None:

@@ -40,10 +40,12 @@ class Upgrade:
     """One upgrade request, and what its answer means."""
 
     def __init__(self, uri: WebSocketURI, offer: Features | None) -> None:
-        """`offer` has the features to offer together with version 2; None to offer nothing."""
+        """`offer` has the features to offer, version 2 among them unless it is a check by version 1; None to offer
+        nothing."""
         self._offer = offer
         # An empty list would be an empty header, which RFC 6455, section 11.3.4, forbids.
-        self._protocol = ClientProtocol(uri, subprotocols=[Subprotocol(Version2.name)] if offer else None)
+        named = [Subprotocol(Version2.name)] if offer and VERSION_2 in offer else None
+        self._protocol = ClientProtocol(uri, subprotocols=named)
 
     def ask(self, stream: Stream, own: Sequence[tuple[str, str]], users: Sequence[tuple[str, str]]) -> HttpAnswer:
         """Send the request and read the answer. The request has our `own` headers and the user's, who may replace ours.
@@ -80,7 +82,9 @@ class Upgrade:
         named, proved = protocol.subprotocol == Version2.name, VERSION_2 in found
         if named and proved:
             return Agreement(Version2(), features.mtu_of(found), features=found)
-        return Agreement(Version1(), doubt=_doubt(named, lists) if named or proved else "")
+        doubt = _doubt(named, lists) if named or proved else ""
+        mtu = features.mtu_of(found) if features.CHECK in found else None
+        return Agreement(Version1(), mtu, doubt, found)
 
 
 def _doubt(named: bool, lists: list[str]) -> str:

@@ -70,17 +70,19 @@ def find(
     masters: tuple[int, ...],
     launcher: Launcher | None = None,
     *,
+    listen: str = "",
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], object] = time.sleep,
 ) -> tuple[socket.socket, int]:
     """A connection to the port process for these settings, and the descriptor of the table of loads.
 
     `masters` are the processes that start workers such as this one: hello.py. `launcher` was made while this process
-    still had the rights to make interfaces; by default one is made when it is needed. Raises WorkerError.
+    still had the rights to make interfaces; by default one is made when it is needed. `listen` is as in hello.Hello.
+    Raises WorkerError.
     """
     name = hello.socket_name(settings.device)
     level = logging.getLogger("etherws").getEffectiveLevel()
-    message = hello.Hello(__version__, masters, settings, level)
+    message = hello.Hello(__version__, masters, settings, level, listen)
     began = clock()
     try:
         while True:

@@ -65,12 +65,13 @@ def parent_of(pid: int) -> int:
 @dataclass(frozen=True)
 class Hello:
     """What a worker says first. `masters` are the processes of gunicorn that it belongs to: its parent, and the one
-    before that while gunicorn upgrades itself."""
+    before that while gunicorn upgrades itself. `listen` is where they listen, as a URI, for who wants to see it."""
 
     version: str
     masters: tuple[int, ...]
     settings: ServerSettings
     log_level: int
+    listen: str = ""
 
     def encode(self) -> bytes:
         """The message."""
@@ -82,7 +83,8 @@ def read_hello(data: bytes) -> Hello:
     try:
         values = json.loads(data)
         masters = tuple(int(pid) for pid in values["masters"])
-        return Hello(str(values["version"]), masters, settings_of(values["settings"]), int(values["log_level"]))
+        level, listen = int(values["log_level"]), str(values.get("listen", ""))
+        return Hello(str(values["version"]), masters, settings_of(values["settings"]), level, listen)
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise WorkerError(
             f"the port process is of etherws {__version__}, and this worker of another version; {RESTART}"

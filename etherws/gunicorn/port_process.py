@@ -59,6 +59,7 @@ def main(sock: int, user: int, master: int) -> int:
     from gevent.socket import socket as GeventSocket
 
     from etherws.errors import EtherwsError
+    from etherws.gunicorn.observed_ports import ObservedPorts
     from etherws.gunicorn.port_service import PortService
     from etherws.log_limit import log_unexpected_errors
     from etherws.server.accepting import allow_descriptors
@@ -69,7 +70,7 @@ def main(sock: int, user: int, master: int) -> int:
     log_unexpected_errors()
     allow_descriptors()
     try:
-        PortService(GeventSocket(fileno=sock), user, master=master).run()
+        PortService(GeventSocket(fileno=sock), user, master=master, observe=ObservedPorts).run()
     except EtherwsError as exc:
         logging.getLogger("etherws.workers").error("%s", exc)
         return exc.exit_status

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 from gevent.event import Event
@@ -46,6 +46,17 @@ PAUSE = 0.5
 OTHERS = 3.0
 
 
+class Observed(Protocol):
+    """What shows the ports."""
+
+    def close(self) -> None:
+        """Show nothing any more."""
+
+
+#: Begins to show the ports of a server with these settings: where it listens, and what ends it, come last.
+Observe = Callable[[PortServer, ServerSettings, str, Callable[[], object]], Observed]
+
+
 class PortService:
     """The ports of one gunicorn."""
 
@@ -56,12 +67,14 @@ class PortService:
         make_ports: Callable[[ServerSettings], Ports] = lambda settings: Ports(settings, settings.resume_timeout),
         idle: float = IDLE,
         master: int = 0,
+        observe: Observe | None = None,
     ) -> None:
         """`listener` has the name; `user` is whom workers run as, and `master` starts the first ones. `make_ports`
-        makes the ports with the settings of the first worker."""
+        makes the ports with the settings of the first worker, and `observe` what shows them."""
         self._listener, self._user, self._make_ports, self._idle = listener, user, make_ports, idle
         self._settings: ServerSettings | None = None
         self._server: PortServer | None = None
+        self._observe, self._observed = observe, contextlib.ExitStack()
         self._failure = ""
         self._table = LoadTable(load_table.create())
         #: The masters that run, by PID: descriptors and their watchers.
@@ -103,6 +116,7 @@ class PortService:
         for pid in list(self._masters):
             self._forget(pid)
         if self._server is not None:
+            self._observed.close()
             self._server.close()
             self._server.ports.close()
         self._table.close()
@@ -189,7 +203,10 @@ class PortService:
 
     def _begin(self, said: hello.Hello) -> None:
         """The first worker: its settings count."""
-        logging.getLogger("etherws").setLevel(said.log_level)
+        # Joins and leaves are events, whatever the log shows.
+        logging.getLogger("etherws").setLevel(min(said.log_level, logging.INFO))
+        for handler in logging.getLogger().handlers:
+            handler.setLevel(said.log_level)
         self._settings = said.settings
         try:
             ports = self._make_ports(said.settings)
@@ -199,7 +216,18 @@ class PortService:
             return
         self._server = PortServer(ports, said.settings, self._hung)
         self._server.stays = self._stays
+        if self._observe is not None:
+            observed = self._observe(self._server, said.settings, said.listen, self._stop_masters)
+            self._observed.callback(observed.close)
         self._changed.set()
+
+    def _stop_masters(self) -> None:
+        """End gunicorn: the ports then go by themselves."""
+        for fd, _ in self._masters.values():
+            try:
+                signal.pidfd_send_signal(fd, signal.SIGTERM)
+            except OSError as exc:
+                log.error("cannot end gunicorn: %s", exc.strerror)
 
     def _remember(self, pid: int) -> None:
         """Note a master, to know when it has ended."""

@@ -10,19 +10,24 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from typing import Any
 
 import gevent
 
 from etherws.gunicorn.find_port_process import Launcher, find
+from etherws.gunicorn.worker_events import tell_events
 from etherws.server import gunicorn_workers
+from etherws.server.application import Application
 from etherws.server.login_queue import Limiter, LoginLimiter
 from etherws.server.ports import Ports
 from etherws.server.ports_api import PortsApi
+from etherws.server.serve import listening
 from etherws.server.waiting_list import WaitingList
 from etherws.settings import ServerSettings
 from etherws.workers.balance import Balance
 from etherws.workers.load_table import LoadTable
 from etherws.workers.remote_ports import RemotePorts
+from etherws.workers.worker_status import WorkerStatus
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +40,8 @@ class SharedPorts:
 
     def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
+        #: Whose ports they are; the port process asks what it has to show.
+        self.application: Application | None = None
         self._table: LoadTable | None = None
         self._ports: RemotePorts | None = None
         self._sockets: list[int] = []
@@ -49,7 +56,7 @@ class SharedPorts:
         if worker is None:
             return Ports(self._settings, self._settings.resume_timeout)
         launcher, SharedPorts.launcher = SharedPorts.launcher, None
-        sock, table = find(self._settings, _masters(worker.ppid), launcher)
+        sock, table = find(self._settings, _masters(worker.ppid), launcher, listen=_listen(worker, self._settings))
         self._table = LoadTable(table)
 
         def end(reason: str) -> None:
@@ -59,6 +66,9 @@ class SharedPorts:
 
         self._ports = ports = RemotePorts(sock, end)
         self.limiter.real = ports.limiter
+        if self.application is not None:
+            ports.shown, ports.on_reload = WorkerStatus(self.application, ports), self.application.reload
+        tell_events(ports.offer, logging.getLogger("etherws"))
         # They are closed when the worker ends.
         self._sockets = [os.fstat(each.fileno()).st_ino for each in worker.sockets]
         # Then each worker has sockets of its own.
@@ -92,6 +102,12 @@ class _Limiter:
     def failed(self, address: str, now: float) -> None:
         """As Limiter.failed()."""
         self.real.failed(address, now)
+
+
+def _listen(worker: Any, settings: ServerSettings) -> str:
+    """Where gunicorn listens, for who wants to see it."""
+    tls = bool(worker.cfg.is_ssl)
+    return ", ".join(listening(sock, None, settings.path, tls=tls) for sock in worker.sockets)
 
 
 def _masters(parent: int) -> tuple[int, ...]:

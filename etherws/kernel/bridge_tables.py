@@ -12,13 +12,12 @@ import contextlib
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from socket import socket
-from time import monotonic
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import gevent
-from gevent.lock import BoundedSemaphore
 
 from etherws.kernel import links, netlink
+from etherws.kernel.shared_look import SharedLook, T, in_turns
 
 #: include/uapi/linux/rtnetlink.h
 RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
@@ -42,15 +41,9 @@ ANSWER_MAX = 16 << 20
 #: Addresses of one port that are shown.
 SHOWN = 64
 
-#: Seconds for which an answer is used; and how many times as long as it took, if that is more. Tenants can fill a
-#: bridge's table, and the kernel walks through it once for each port.
-FRESH, FRESH_TIMES = 1.0, 20.0
-
-#: Seconds for which others wait for this at most.
-TURN = 0.001
-
-
-_T = TypeVar("_T")
+#: Seconds for which an answer is used, or longer if it took long: tenants can fill a bridge's table, and the kernel
+#: walks through it once for each port.
+FRESH = 1.0
 
 
 class Behind(NamedTuple):
@@ -65,30 +58,24 @@ class Behind(NamedTuple):
 class BridgeTables:
     """The tables of all bridges that our ports are in."""
 
-    def __init__(self, sleep: Callable[[float], object] = gevent.sleep) -> None:
-        """`sleep` lets others go on."""
-        self._sleep = sleep
-        self._reading = BoundedSemaphore(1)
-        self._until = 0.0
-        self._found: dict[int, Behind] = {}
+    def __init__(self, ports: Callable[[], Collection[int]], sleep: Callable[[float], object] = gevent.sleep) -> None:
+        """`ports` are the indexes of our ports now. `sleep` lets others go on."""
+        self._ports, self._sleep = ports, sleep
+        self._shared: SharedLook[dict[int, Behind]] = SharedLook(FRESH)
         #: The bridge of each port, as the last answer said.
         self._masters: dict[int, int] = {}
 
-    def look(self, ports: Collection[int]) -> Mapping[int, Behind]:
-        """What is behind these ports, by the index of each interface; nothing of those that are gone, or in another
+    def look(self) -> Mapping[int, Behind]:
+        """What is behind each port, by the index of its interface; nothing is known of one that is gone, or in another
         network namespace. It may be some seconds old. Blocks this greenlet while the kernel is asked."""
-        with self._reading:
-            missing = [port for port in ports if port not in self._found]
-            if monotonic() >= self._until:
-                self._found = self._read(ports)
-            elif missing:
-                # They are new, and nothing was learned there yet.
-                names = self._names(self._bridges(missing))
-                self._found |= {port: Behind(names.get(self._masters[port]), [], 0) for port in missing}
-            return self._found
+        found = self._shared.get(lambda: self._read(self._ports()))
+        # Those that are new since: nothing was learned there yet.
+        if missing := [port for port in self._ports() if port not in found]:
+            names = self._names(self._bridges(missing))
+            found |= {port: Behind(names.get(self._masters[port]), [], 0) for port in missing}
+        return found
 
     def _read(self, ports: Collection[int]) -> dict[int, Behind]:
-        began = monotonic()
         bridges = self._bridges(ports)
         names, learned = self._names(bridges), {port: dict[bytes, None]() for port in ports}
         self._masters = dict.fromkeys(ports, 0)
@@ -107,8 +94,6 @@ class BridgeTables:
         for port, addresses in self._in_turns(learned.items()):
             shown = [address.hex(":") for address in sorted(addresses)[:SHOWN]]
             found[port] = Behind(names.get(self._masters[port]), shown, max(0, len(addresses) - SHOWN))
-        now = monotonic()
-        self._until = now + max(FRESH, FRESH_TIMES * (now - began))
         return found
 
     def _bridges(self, ports: Collection[int]) -> set[int]:
@@ -151,15 +136,8 @@ class BridgeTables:
                     address = bytes(dict(netlink.attributes(message.body[_NDMSG.size :])).get(NDA_LLADDR, b""))
                 yield port, address
 
-    def _in_turns(self, items: Iterable[_T]) -> Iterator[_T]:
-        """Each of them; others go on whenever this has run for TURN seconds."""
-        began = monotonic()
-        for item in items:
-            yield item
-            if monotonic() - began > TURN:
-                # Any time but 0 has the event loop look for what has come.
-                self._sleep(1e-6)
-                began = monotonic()
+    def _in_turns(self, items: Iterable[T]) -> Iterator[T]:
+        return in_turns(items, self._sleep)
 
 
 def _answer(sock: socket, request: bytes) -> list[bytes]:

@@ -17,6 +17,7 @@ from time import monotonic
 import gevent
 from gevent import socket
 
+from etherws.events import LOOP, event
 from etherws.kernel import links, socket_filter
 from etherws.kernel.loops import AF_BRIDGE, RTM_DELNEIGH, RTM_NEWNEIGH, Loop, Loops
 from etherws.kernel.netlink_watch import RECEIVE, NetlinkWatch
@@ -114,6 +115,7 @@ class LoopWatch:
             self._told[loop],
             loop.address,
             _mend(loop.bridge, bridge, " or ".join(named if len(named) > 1 else [*named, "another port of the loop"])),
+            extra=event(LOOP, bridge=bridge, ports=[first, second], address=loop.address),
         )
 
     def _own_frames_came(self, bridge: int, port: int | None) -> None:
@@ -131,6 +133,7 @@ class LoopWatch:
                 ours[bridge] or self._far_end or "the other side",
                 name,
                 _address_of(bridge),
+                extra=event(LOOP, bridge=None, ports=[name], address=_address_of(bridge)),
             )
             return
         if self._loops.is_active_in(bridge):
@@ -146,6 +149,7 @@ class LoopWatch:
             _mend(bridge, name, "the port"),
             name,
             name,
+            extra=event(LOOP, bridge=name, ports=[_described(port, ours)] if port is not None else [], address=None),
         )
 
     def _loop_goes_on(self) -> bool:
@@ -153,11 +157,14 @@ class LoopWatch:
 
     def _say_what_is_over(self, now: float) -> None:
         for loop in self._loops.ended(now):
-            self._limit.log(logging.WARNING, "over", "the loop %s is over", self._told.pop(loop))
+            about = event(LOOP, bridge=_name(loop.bridge), over=True)
+            self._limit.log(logging.WARNING, "over", "the loop %s is over", self._told.pop(loop), extra=about)
         for bridge, own in self._own.items():
             if own.has_ended(now) and bridge in self._told_of:
                 self._told_of.discard(bridge)
-                self._limit.log(logging.WARNING, "over", "%s no longer gets its own frames back", _name(bridge))
+                about = event(LOOP, bridge=_name(bridge), over=True)
+                text = "%s no longer gets its own frames back"
+                self._limit.log(logging.WARNING, "over", text, _name(bridge), extra=about)
 
     def _find_bridges(self) -> None:
         """Watch the bridges that our ports are in, and those of our ports that are in none, for their own frames."""

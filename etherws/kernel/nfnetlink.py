@@ -85,19 +85,25 @@ def answers(kind: int, request: bytes) -> Iterator[memoryview]:
 def _ask(request: bytes) -> list[tuple[int, bytes]]:
     """Send the request; return the type and the whole of each message of the answer. Raises OSError if one is an
     error."""
-    # Open the socket in this thread: another thread may be in another network namespace.
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
-    # The kernel may take tens of milliseconds to put rules in force, and some more to close the socket. In a thread, so
-    # that the other clients' frames go on meanwhile.
-    received: list[bytes] = gevent.get_hub().threadpool.apply(_exchange, (sock, request))
     answers = []
-    for data in received:
+    for data in parts(request):
         while len(data) >= netlink.HEADER.size:
             size, kind, _, _, _ = netlink.HEADER.unpack_from(data)
             netlink.check(kind, data)
             answers.append((kind, data[:size]))
             data = data[size + 3 & ~3 :]
     return answers
+
+
+def parts(request: bytes) -> list[bytes]:
+    """The answer to a request, as the kernel gives it: parts of several messages, of which some may be errors. Raises
+    OSError."""
+    # Open the socket in this thread: another thread may be in another network namespace.
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+    # The kernel may take tens of milliseconds to put rules in force, and some more to close the socket. In a thread, so
+    # that the other clients' frames go on meanwhile.
+    received: list[bytes] = gevent.get_hub().threadpool.apply(_exchange, (sock, request))
+    return received
 
 
 def _exchange(sock: socket.socket, request: bytes) -> list[bytes]:

@@ -17,7 +17,7 @@ from pyroute2.netlink import NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL
 from pyroute2.netlink.nfnetlink import nftsocket as nft
 
 from etherws.kernel import netlink
-from etherws.kernel.nfnetlink import answers, dump, message, transact
+from etherws.kernel.nfnetlink import answers, dump, message, parts, transact
 from etherws.kernel.nft_expressions import (
     ACCEPT,
     DROP,
@@ -154,6 +154,11 @@ def frame_counts(table: str) -> Counter[str]:
                 frames = step.get_attr("NFTA_EXPR_DATA").get_attr("NFTA_COUNTER_PACKETS")
                 counts[rule.get_attr("NFTA_RULE_USERDATA")] += frames
     return counts
+
+
+def rules() -> list[bytes]:
+    """All rules of all netdev tables, as nfnetlink.parts() gives them: for who reads them in turns. Raises OSError."""
+    return parts(message(nft.NFT_MSG_GETRULE, nft.nft_rule_msg, NLM_F_DUMP))
 
 
 def _table(kind: int, name: str, flags: int = NLM_F_CREATE) -> bytes:

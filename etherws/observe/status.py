@@ -17,9 +17,9 @@ def status(subject: Subject) -> Iterator[bytes]:
     # The overview is an object; the lists follow in it.
     yield encode(subject.overview())[:-1]
     yield b', "sessions": ['
-    yield from _list(subject.sessions())
+    yield from listed(subject.sessions())
     yield b'], "parked": ['
-    yield from _list(subject.parked())
+    yield from listed(subject.parked())
     yield b"]}\n"
 
 
@@ -28,6 +28,7 @@ def encode(values: Values) -> bytes:
     return json.dumps(values, default=str).encode()
 
 
-def _list(each: Iterable[Values]) -> Iterator[bytes]:
+def listed(each: Iterable[Values]) -> Iterator[bytes]:
+    """Values as what is between the brackets of a JSON list, one piece each."""
     for number, values in enumerate(each):
         yield (b",\n" if number else b"\n") + encode(values)

@@ -20,7 +20,6 @@ from etherws.access.policy import Profile
 from etherws.counters import Totals
 from etherws.errors import DeviceError, EtherwsError, Refused, printable
 from etherws.kernel.store import Store
-from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
 from etherws.server import authenticate, gunicorn_workers, handshake, takeover
 from etherws.server.http import PRESENCE, UPGRADE
@@ -71,7 +70,6 @@ class Application:
         self._host: gunicorn_workers.Host | None = None
         self._end: gevent.Greenlet[..., DeviceError | None] | None = None
         self._warned_of_server = False
-        self._log = LogLimit(log)
 
     def start(self) -> str:
         """Make the first TAP, unless that was done before; return its name. Raises DeviceError or SettingsError."""
@@ -128,6 +126,7 @@ class Application:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Run one client's tunnel. Any other request gets a 4xx or 503, and a line of text with the reason."""
         server = takeover.server_of(environ, start_response)
+        identity: str | None = None
         try:
             with _turn(environ):
                 if server.foreign:
@@ -135,10 +134,10 @@ class Application:
                 self._proxies.follow(environ)
                 headers = self._check(environ)
             admission = self.authenticator.authenticate(environ)
-            profile = self._profile(environ, admission.identity)
-            self._tunnels.run(environ, headers, admission, profile)
+            identity = admission.identity
+            self._tunnels.run(environ, headers, admission, self._profile(identity))
         except Refused as exc:
-            return server.refuse(exc)
+            return server.refuse(exc, identity)
         return server.finish()
 
     def adopt(self) -> gunicorn_workers.Host:
@@ -158,31 +157,32 @@ class Application:
         """The refusal under a server that cannot carry tunnels. The reason is logged once: it stays the same."""
         log.log(logging.DEBUG if self._warned_of_server else logging.ERROR, "%s", reason)
         self._warned_of_server = True
-        return Refused("501 Not Implemented", "this server cannot carry a tunnel; its log says why")
+        return Refused(
+            "501 Not Implemented", "this server cannot carry a tunnel; its log says why", kind="wrong server"
+        )
 
     def _check(self, environ: Environ) -> Headers:
         """The headers of the 101. Raises Refused unless this is a valid upgrade request for the tunnel's path, and this
         server can serve it."""
         if (environ.get("PATH_INFO") or "/").rstrip("/") != self._url_path:
-            raise Refused("404 Not Found", "there is no tunnel at this path")
+            raise Refused("404 Not Found", "there is no tunnel at this path", kind="wrong path")
         headers = handshake.accept(environ)
         if UPGRADE not in environ:
             raise self._cannot_serve(gunicorn_workers.unfit(environ))
         self._tunnels.check()
         return headers
 
-    def _profile(self, environ: Environ, identity: str | None) -> Profile:
+    def _profile(self, identity: str | None) -> Profile:
         """What the policy allows this client. Raises Refused if it may not connect."""
         profile = self._policy.get().profile(identity)
         if not profile.connect:
-            self._log.log(
-                logging.WARNING,
-                "refused by the policy",
-                "%s was refused: the policy does not let %s connect",
-                authenticate.address(environ),
-                repr(printable(identity)) if identity else "clients without a name",
+            who = repr(printable(identity)) if identity else "clients without a name"
+            raise Refused(
+                "403 Forbidden",
+                "the policy does not let this client connect",
+                kind="policy",
+                warning=f"was refused: the policy does not let {who} connect",
             )
-            raise Refused("403 Forbidden", "the policy does not let this client connect")
         return profile
 
 

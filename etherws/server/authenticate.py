@@ -25,8 +25,7 @@ from etherws.access.client_certificates import ClientCertificate
 from etherws.access.credential_files import Passwords, Tokens
 from etherws.addresses import plain
 from etherws.close_codes import CloseCode
-from etherws.errors import ConnectionClosed, ForeignPage, Refused
-from etherws.log_limit import LogLimit
+from etherws.errors import ConnectionClosed, Refused
 from etherws.reloadable import Reloadable
 from etherws.server import handshake
 from etherws.server.forwarded import UNTRUSTED_PROXY
@@ -79,7 +78,6 @@ class Authenticator:
         self._limiter = limiter or LoginLimiter()
         self._queue = LoginQueue()
         self._pool: ThreadPool | None = None
-        self._log = LogLimit(log)
 
     @property
     def asks_login(self) -> bool:
@@ -103,8 +101,8 @@ class Authenticator:
         for a missing or wrong password or token; 429 after too many wrong ones; 503 if too many logins wait.
         """
         certificate: ClientCertificate | None = environ.get(certificates.CERTIFICATE)
-        self._check_page(environ, login=self.asks_login or certificate is not None)
-        identity = self._check_certificate(environ, certificate) if certificate else None
+        self._origins.check(environ, login=self.asks_login or certificate is not None)
+        identity = self._check_certificate(certificate) if certificate else None
         if not self.asks_login:
             return Admission(identity, certificate)
         return replace(self._login(environ), certificate=certificate)
@@ -127,25 +125,20 @@ class Authenticator:
             return ConnectionClosed(f"its certificate does not hold: {problem}", CloseCode.POLICY_VIOLATION)
         return None
 
-    def _check_page(self, environ: Mapping[str, Any], *, login: bool) -> None:
-        """Raise Refused if a web page sent this that may not connect."""
-        try:
-            self._origins.check(environ, login=login)
-        except ForeignPage as exc:
-            self._log.log(logging.WARNING, exc.kind, "%s: %s", address(environ), exc.explanation)
-            raise
-
-    def _check_certificate(self, environ: Mapping[str, Any], certificate: ClientCertificate) -> str:
+    def _check_certificate(self, certificate: ClientCertificate) -> str:
         """The client's name in its certificate. Raises Refused."""
         # TLS has verified it, but perhaps in an earlier session, which this one went on with.
         if problem := certificate.problem():
-            self._log.log(
-                logging.WARNING, "certificate", "%s: its certificate does not hold: %s", address(environ), problem
+            raise Refused(
+                "403 Forbidden",
+                f"the client's certificate does not hold: {problem}",
+                kind="certificate",
+                warning=f"its certificate does not hold: {problem}",
             )
-            raise Refused("403 Forbidden", f"the client's certificate does not hold: {problem}")
         identity = certificate.identity()
         if identity is None:
-            raise Refused("403 Forbidden", "the client's certificate has no name: neither a SAN nor a CN")
+            text = "the client's certificate has no name: neither a SAN nor a CN"
+            raise Refused("403 Forbidden", text, kind="certificate")
         return identity
 
     def _login(self, environ: Mapping[str, Any]) -> Admission:
@@ -162,8 +155,7 @@ class Authenticator:
             admission = self._by_password(environ, credentials if usable else "")
         if admission is None:
             what = "token" if kind == "bearer" else "user or password"
-            self._log.log(logging.WARNING, "login refused", "%s: login refused: wrong %s", address(environ), what)
-            raise self._unauthorized("wrong user, password or token")
+            raise self._unauthorized("wrong user, password or token", f"wrong {what}", f"login refused: wrong {what}")
         return admission
 
     def _credentials(self, environ: Mapping[str, Any]) -> tuple[str, str]:
@@ -173,12 +165,13 @@ class Authenticator:
             return "bearer", offered.removeprefix(BEARER)
         if not scheme:
             asked = {"a user and password": self._passwords, "a token": self._tokens}
-            raise self._unauthorized(f"this server asks for {' or '.join(what for what in asked if asked[what])}")
+            what = " or ".join(what for what in asked if asked[what])
+            raise self._unauthorized(f"this server asks for {what}", "no credentials")
         kind = scheme.lower()
         if (kind == "basic" and self._passwords) or (kind == "bearer" and self._tokens):
             return kind, rest.strip(" \t")
         # Without the scheme's name: in a malformed header, a password may be in its place.
-        raise self._unauthorized("this server does not accept credentials of that kind")
+        raise self._unauthorized("this server does not accept credentials of that kind", "no credentials")
 
     def _by_token(self, token: str) -> Admission | None:
         assert self._tokens is not None
@@ -226,27 +219,22 @@ class Authenticator:
             "; it seems to be a reverse proxy: start the server with --trusted-proxy, or all clients behind it count"
             " as one"
         )
-        self._log.log(
-            logging.WARNING,
-            "too many failures",
-            "%s: login refused for %.0f s: too many wrong passwords or tokens%s",
-            address(environ),
-            wait,
-            hint if environ.get(UNTRUSTED_PROXY) else "",
-        )
+        more = hint if environ.get(UNTRUSTED_PROXY) else ""
         raise Refused(
             "429 Too Many Requests",
             "too many wrong passwords or tokens from this address",
             [("Retry-After", str(int(wait) + 1))],
+            kind="too many failures",
+            warning=f"login refused for {wait:.0f} s: too many wrong passwords or tokens{more}",
         )
 
-    def _unauthorized(self, message: str) -> Refused:
+    def _unauthorized(self, message: str, kind: str, warning: str = "") -> Refused:
         challenges = []
         if self._passwords:
             challenges.append(("WWW-Authenticate", 'Basic realm="etherws", charset="UTF-8"'))
         if self._tokens:
             challenges.append(("WWW-Authenticate", 'Bearer realm="etherws"'))
-        return Refused("401 Unauthorized", message, challenges)
+        return Refused("401 Unauthorized", message, challenges, kind=kind, warning=warning)
 
 
 def bearer(offered: Iterable[str]) -> str | None:

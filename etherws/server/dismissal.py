@@ -7,23 +7,25 @@ back meanwhile is in gate.py. Read next: gate.py, port.py.
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 
 import gevent
 
 from etherws.addresses import canonical
-from etherws.close_codes import CloseCode
+from etherws.close_codes import DRAINING, CloseCode
 from etherws.errors import ConnectionClosed, EtherwsError, NoSuchClient, printable, some_of
 from etherws.events import DRAIN, KICK, event
+from etherws.kernel.shared_look import in_turns
 from etherws.server.port import EVICT_TIMEOUT, Port, State
 from etherws.server.ports import Ports
 
 log = logging.getLogger(__name__)
 
 #: What a session's end is called in the log, and what the client is told.
-KICKED, DRAINED = "ended by the operator", "draining"
+KICKED = "ended by the operator"
 
 #: How many clients a line of the log names.
 NAMED = 5
@@ -57,12 +59,12 @@ class Dismissal:
             more,
             extra=event(KICK, client=printable(client), seconds=seconds, ended=labels[:NAMED], count=len(labels)),
         )
-        for port in named:
-            # Before others go on: none of them is another's by then.
-            since = port.since
-            if port.state is State.IN_USE:
-                port.fail(ConnectionClosed(KICKED, CloseCode.POLICY_VIOLATION, tell=KICKED))
-            gevent.spawn(self._make_sure, port, since)
+        for port, since in in_turns([(port, port.since) for port in named], self._sleep):
+            # Others may have gone on, and then it may be another client's by now.
+            if port.since == since:
+                if port.state is State.IN_USE:
+                    port.fail(ConnectionClosed(KICKED, CloseCode.POLICY_VIOLATION, tell=KICKED))
+                gevent.spawn(self._make_sure, port, since)
         return labels
 
     def drain(self, seconds: float) -> None:
@@ -87,14 +89,13 @@ class Dismissal:
         told: set[tuple[Port, float]] = set()
         while left := self._left(told):
             self._sleep(max(0.0, end - monotonic()) / left)
-            port = next(self._in_use(told), None)
-            if port is not None:
+            for port in itertools.islice(self._in_use(told), 1):
                 told.add((port, port.since))
-                port.fail(ConnectionClosed(DRAINED, CloseCode.SERVICE_RESTART, tell=DRAINED))
+                port.fail(ConnectionClosed(DRAINING, CloseCode.SERVICE_RESTART, tell=DRAINING))
                 gevent.spawn(self._make_sure, port, port.since)
         log.info("drained: all tunnels have been told to end; stop the server now", extra=event(DRAIN, count=0))
 
-    def _in_use(self, told: Iterable[tuple[Port, float]]) -> Iterable[Port]:
+    def _in_use(self, told: Iterable[tuple[Port, float]]) -> Iterator[Port]:
         return (port for port in self._ports if port.state is State.IN_USE and (port, port.since) not in told)
 
     def _left(self, told: Iterable[tuple[Port, float]]) -> int:

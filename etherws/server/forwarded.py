@@ -11,12 +11,15 @@ import re
 from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
-from etherws.addresses import Networks, canonical
+from etherws.addresses import UNIX, Networks, canonical, plain
 from etherws.errors import ProxyError
 from etherws.settings import HTTP_TOKEN
 
 #: environ[UNTRUSTED_PROXY] is true if the peer seems to be a reverse proxy that --trusted-proxy does not name.
 UNTRUSTED_PROXY = "etherws.untrusted_proxy"
+
+#: environ[PROXY] is the trusted reverse proxy that named the client, if one did: its address, or UNIX.
+PROXY = "etherws.proxy"
 
 #: Bytes of one header that are accepted. A proxy adds 50 at most; thousands are an attack.
 FIELD_MAX_BYTES = 4096
@@ -30,7 +33,7 @@ _NODE = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::\d{1,5})?|([0-9.]+)(?::\d{1,5})?|([
 
 def follow(environ: MutableMapping[str, Any], trusted: Networks) -> None:
     """Set REMOTE_ADDR and wsgi.url_scheme to the client's, if the request came from a trusted proxy that tells them.
-    Set UNTRUSTED_PROXY if it seems to come from one that is not trusted.
+    PROXY is then that proxy. Set UNTRUSTED_PROXY if it seems to come from one that is not trusted.
 
     Raises ProxyError, and changes nothing, if the headers are malformed or contradict each other.
     """
@@ -39,6 +42,7 @@ def follow(environ: MutableMapping[str, Any], trusted: Networks) -> None:
         return
     address, schemes = _client(environ, trusted)
     if address:
+        environ[PROXY] = plain(environ.get("REMOTE_ADDR", "")) or UNIX
         environ["REMOTE_ADDR"] = address
         environ.pop("REMOTE_PORT", None)
     if schemes:

@@ -24,11 +24,13 @@ import gevent
 from gevent.socket import socket as GeventSocket
 
 from etherws.access.client_certificates import ClientCertificate
-from etherws.addresses import Networks, peer, source_key
+from etherws.addresses import UNIX, Networks, peer, source_key
 from etherws.errors import ClientGone, ProxyError
+from etherws.events import REFUSED, event
 from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
 from etherws.server import presence, proxy_protocol
+from etherws.server.refusals import refusals
 from etherws.server.visitor import Visitor
 from etherws.server.waiting_list import MAX_WAITING, WaitingList
 from etherws.settings import ServerSettings
@@ -41,10 +43,7 @@ log = logging.getLogger(__name__)
 DRAIN_TIMEOUT, DRAIN_READS = 1.0, 16
 
 #: For a client that speaks HTTP without TLS. Most TLS servers answer so.
-_WANTS_TLS = (
-    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 66\r\nConnection: close\r\n\r\n"
-    b"this is an HTTP request to an HTTPS server; use wss:// or https://"
-)
+_WANTS_TLS = "this is an HTTP request to an HTTPS server; use wss:// or https://"
 
 #: An address as socket.accept() returns it: a tuple for TCP, a string for a UNIX socket.
 Address = tuple[Any, ...] | str
@@ -64,6 +63,8 @@ class Admitted:
     address: Address
     #: The client's verified certificate; None if it showed none.
     certificate: ClientCertificate | None = None
+    #: The trusted proxy whose PROXY header named the client, if one did: its address, or UNIX.
+    proxy: str = ""
 
 
 class FrontDoor:
@@ -93,7 +94,8 @@ class FrontDoor:
             if secured is None:
                 return
             stream, certificate = secured
-            speak_http(Admitted(stream, visitor, client, certificate))
+            proxy = "" if client is address else peer(address) or UNIX
+            speak_http(Admitted(stream, visitor, client, certificate, proxy))
         except ClientGone:
             pass
         finally:
@@ -103,7 +105,7 @@ class FrontDoor:
     def _source(self, address: str) -> str:
         """The key that connections of `address` are counted by. Empty for those of this machine and of trusted proxies:
         each of these brings many clients, who share a key until HTTP tells more."""
-        source = _remote_source(address) if address else ""
+        source = remote_source(address)
         return "" if not source or address in self._trusted else source
 
     def _read_proxy_header(self, sock: GeventSocket, address: Address, visitor: Visitor) -> Address | None:
@@ -121,7 +123,15 @@ class FrontDoor:
             # A port scan or a health check on the proxy's machine repeats it for ever.
             proxy = peer(address) or "on the UNIX socket"
             reason = f"no PROXY header: {exc}" if isinstance(exc, TimeoutError) else exc
-            self._log.log(logging.WARNING, "PROXY header", "closed a connection of the proxy %s: %s", proxy, reason)
+            refusals.count("PROXY header")
+            self._log.log(
+                logging.WARNING,
+                "PROXY header",
+                "closed a connection of the proxy %s: %s",
+                proxy,
+                reason,
+                extra=event(REFUSED, address=proxy, identity=None, reason=str(reason), cause="PROXY header"),
+            )
             return None
         visitor.begin_step()
         visitor.source = self._source(peer(client))
@@ -137,31 +147,48 @@ class FrontDoor:
             stream = TlsStream(PlainStream(sock), self._contexts.get())
             stream.do_handshake(visitor.working, visitor.listening)
         except OSError as exc:
-            # A certificate that does not verify needs the administrator. Other failures are port scans and the like.
-            wrong = isinstance(exc, ssl.SSLCertVerificationError)
-            level, kind = (logging.WARNING, "TLS certificate") if wrong else (logging.DEBUG, "TLS")
-            self._log.log(level, kind, "TLS with %s failed: %s", peer(address) or "a local client", _reason(exc))
+            who, why = peer(address) or "a local client", _reason(exc)
+            answer = b""
+            if getattr(exc, "reason", None) == "HTTP_REQUEST":
+                # OpenSSL sends no alert then. These bytes fit into the new connection's buffer.
+                number = refusals.add("no TLS", who, f"was refused: {_WANTS_TLS}", status=400)
+                answer = bad_request(f"{_WANTS_TLS} (refusal {number})")
+            else:
+                self._tls_failed(who, why, of_certificate=isinstance(exc, ssl.SSLCertVerificationError))
             # This is a step of its own, and so short that it needs no other end.
             with contextlib.suppress(OSError), visitor.listening():
-                if getattr(exc, "reason", None) == "HTTP_REQUEST":
-                    # OpenSSL sends no alert then. These bytes fit into the new connection's buffer.
-                    sock.send(_WANTS_TLS)
-                _let_alert_arrive(sock)
+                if answer:
+                    sock.send(answer)
+                let_rest_arrive(sock)
             return None
         visitor.begin_step()
         subject = stream.getpeercert()
         return stream, ClientCertificate(subject, stream.peer_chain(), self._contexts) if subject else None
 
+    def _tls_failed(self, who: str, why: str, *, of_certificate: bool) -> None:
+        """A client's TLS failed. A certificate that does not verify needs the administrator; other failures are port
+        scans and the like."""
+        level, kind = (logging.WARNING, "TLS certificate") if of_certificate else (logging.DEBUG, "TLS")
+        refusals.count(kind)
+        about = event(REFUSED, address=who, identity=None, reason=f"TLS failed: {why}", cause=kind)
+        self._log.log(level, kind, "TLS with %s failed: %s", who, why, extra=about)
+
+
+def bad_request(words: str, status: str = "400 Bad Request") -> bytes:
+    """The answer to what is no request that could reach the application."""
+    head = f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {len(words)}\r\nConnection: close"
+    return f"{head}\r\n\r\n{words}".encode("ascii")
+
 
 @lru_cache(MAX_WAITING)
-def _remote_source(address: str) -> str:
-    """The source key of an address; empty for an address of this machine."""
-    return "" if ipaddress.ip_address(address.partition("%")[0]).is_loopback else source_key(address)
+def remote_source(address: str) -> str:
+    """The source key of an address; empty for an address of this machine, and for the empty one of a UNIX socket."""
+    return "" if not address or ipaddress.ip_address(address.partition("%")[0]).is_loopback else source_key(address)
 
 
-def _let_alert_arrive(sock: GeventSocket) -> None:
-    """End the connection so that the TLS alert, which was sent last, arrives. To close a socket with unread bytes sends
-    a RST, and the client's kernel may then drop the alert."""
+def let_rest_arrive(sock: GeventSocket) -> None:
+    """End the connection so that what was sent last, such as a TLS alert, arrives. To close a socket with unread bytes
+    sends a RST, and the client's kernel may then drop what it has not read."""
     with contextlib.suppress(OSError), gevent.Timeout(DRAIN_TIMEOUT, TimeoutError()):
         sock.shutdown(socket.SHUT_WR)
         for _ in range(DRAIN_READS):

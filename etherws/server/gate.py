@@ -53,6 +53,7 @@ class Gate:
                 "503 Service Unavailable",
                 "this server is draining: it takes no new clients; connect to another one",
                 [("Retry-After", str(DRAINING_RETRY))],
+                kind="draining",
             )
         if not self._until:
             return
@@ -63,6 +64,7 @@ class Gate:
                 "403 Forbidden",
                 f"the operator of this server has ended this client's tunnel; it may join again in {math.ceil(left)} s",
                 [("Retry-After", str(math.ceil(left)))],
+                kind="ended by the operator",
             )
 
     @property

@@ -17,8 +17,11 @@ from gevent.pywsgi import Input, WSGIHandler
 from geventwebsocket.handler import WebSocketHandler
 
 from etherws.access.certificates import CERTIFICATE
+from etherws.addresses import peer
 from etherws.errors import ClientGone
-from etherws.server.front_door import Admitted
+from etherws.server.forwarded import PROXY
+from etherws.server.front_door import Admitted, bad_request
+from etherws.server.refusals import refusals
 from etherws.server.visitor import Visitor
 from etherws.settings import HTTP_TOKEN
 from etherws.tunnel.gevent_tls import stream_of
@@ -38,6 +41,9 @@ PRESENCE = "etherws.presence"
 #: below.
 REQUEST_HEADERS_MAX_BYTES, REQUEST_HEADERS_MAX = 16 * 1024, 100
 
+#: Characters of what is said of a request that is none.
+MISTAKE_MAX = 100
+
 #: A header line (RFC 9112, section 5): a token, a colon, and no control characters but the tab.
 _HEADER_LINE = re.compile(HTTP_TOKEN.encode() + rb":[\t\x20-\x7e\x80-\xff]*\r\n")
 
@@ -47,6 +53,12 @@ _REQUEST_LINE = re.compile(r"[A-Z]+ /[!-~]* HTTP/1\.[01]\r\n")
 
 class Handler(WebSocketHandler):  # type: ignore[misc]
     """Speaks HTTP with one client, until the connection is closed or upgraded. One request per connection."""
+
+    #: Whether clients come here for tunnels: who is refused is counted among those who were refused one.
+    is_tunnels = True
+
+    #: What is wrong with a request that is none.
+    _mistake = ""
 
     def __init__(
         self, sock: Any, address: Any, server: Any, rfile: Any = None, admitted: Admitted | None = None
@@ -61,10 +73,12 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         super().__init__(self._admitted.stream, address, server, rfile)
 
     def get_environ(self) -> Any:
-        """As gevent's, with the client's certificate if it showed one."""
+        """As gevent's, with the client's certificate if it showed one, and the proxy that named the client."""
         environ = super().get_environ()
         if self._admitted.certificate:
             environ[CERTIFICATE] = self._admitted.certificate
+        if self._admitted.proxy:
+            environ[PROXY] = self._admitted.proxy
         return environ
 
     def run_application(self) -> None:
@@ -129,9 +143,26 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         """As gevent's, but the request is read first, and then parsed as a turn of low-priority work."""
         try:
             with self._parsing:
-                return super().handle_one_request()
+                result = super().handle_one_request()
         except ClientGone:
             return None
+        return self._with_reason(result[1]) if isinstance(result, tuple) else result
+
+    def _handle_client_error(self, ex: Exception) -> Any:
+        """As gevent's: the request is none."""
+        # It may have the peer's bytes.
+        self._mistake = ascii(str(ex))[1:-1][:MISTAKE_MAX]
+        return super()._handle_client_error(ex)
+
+    def _with_reason(self, answer: bytes) -> tuple[str, bytes]:
+        """gevent's answer to a request that is none, with the reason, and the number by which the log has it."""
+        status = answer.partition(b"\r\n")[0].decode("ascii").partition(" ")[2]
+        words = self._mistake or status
+        if self.is_tunnels:
+            address = peer(self.client_address) or "a local client"
+            number = refusals.add("bad request", address, f"was refused: {status}: {words}", status=int(status[:3]))
+            words += f" (refusal {number})"
+        return status[:3], bad_request(f"{words}\n", status)
 
     def handle_one_response(self) -> None:
         """As gevent's. The request has been parsed."""

@@ -43,7 +43,7 @@ def listen(address: str | None, port: int) -> GeventSocket:
     if address and address.startswith(UNIX_PREFIX):
         return UnixListener(address)
     try:
-        sock = _listen_on_all(port) if address is None else _listen_on(address, port)
+        sock = listen_on_all(port) if address is None else listen_on(address, port)
     except (OSError, UnicodeError) as exc:
         # A name server or an interface may come later.
         later = isinstance(exc, socket.gaierror) or getattr(exc, "errno", None) in (errno.EINVAL, errno.ENODEV)
@@ -87,9 +87,9 @@ def name_of(sock: socket.socket | GeventSocket) -> str:
 class UnixListener(GeventSocket):
     """A listening UNIX socket, and its file."""
 
-    def __init__(self, address: str, listening: socket.socket | None = None) -> None:
+    def __init__(self, address: str, listening: socket.socket | None = None, *, mode: int = SOCKET_MODE) -> None:
         """Listen on `address`, for example unix:/run/etherws.sock or unix:@etherws; by a socket that does so already,
-        if there is one. Raises ListenError."""
+        if there is one. `mode` is of the file. Raises ListenError."""
         self._path = address.removeprefix(UNIX_PREFIX)
         #: The device and inode of our file, once there is one.
         self._file: tuple[int, int] | None = None
@@ -105,7 +105,7 @@ class UnixListener(GeventSocket):
                 self.bind("\0" + self._path[1:])
             else:
                 _remove_dead_socket(self._path)
-                umask = os.umask(0o777 & ~SOCKET_MODE)
+                umask = os.umask(0o777 & ~mode)
                 try:
                     self.bind(self._path)
                 finally:
@@ -127,8 +127,8 @@ class UnixListener(GeventSocket):
                 os.unlink(self._path)
 
 
-def _listen_on(address: str, port: int) -> socket.socket:
-    """A listening socket on one address, which the machine may not have yet."""
+def listen_on(address: str, port: int) -> socket.socket:
+    """A listening socket on one address, which the machine may not have yet. Raises OSError, UnicodeError."""
     family, _, _, _, target = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
     try:
         return socket.create_server(target, family=family, backlog=BACKLOG)
@@ -148,13 +148,14 @@ def _listen_on(address: str, port: int) -> socket.socket:
         raise
     log.warning(
         "no interface of this machine has the address %s yet; clients can connect as soon as one has it. If it never"
-        " will, choose another --address",
+        " will, choose another one",
         address,
     )
     return sock
 
 
-def _listen_on_all(port: int) -> socket.socket:
+def listen_on_all(port: int) -> socket.socket:
+    """A listening socket on all addresses. Raises OSError."""
     # A kernel without IPv6, or with ipv6.disable=1, has no dual-stack socket.
     if socket.has_dualstack_ipv6():
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)

@@ -29,30 +29,56 @@ class Agreement:
     features: tuple[str, ...] = ()
 
 
-def negotiate(environ: Mapping[str, Any], newest: int, bearer: str | None, mtu: int | None) -> Agreement:
+def check_wanted(environ: Mapping[str, Any]) -> str | None:
+    """Which kind of check a request asks for, features.CHECK or features.IDLE; None if it asks for a tunnel."""
+    return features.check_of(_listed(environ) or {})
+
+
+def negotiate(
+    environ: Mapping[str, Any],
+    newest: int,
+    bearer: str | None,
+    mtu: int | None,
+    check: str | None = None,
+    *,
+    full: bool = False,
+) -> Agreement:
     """Answer an upgrade request that handshake.accept() has accepted.
 
     `newest` is the highest version allowed. `bearer` is the subprotocol that carries the client's token, if there is
-    one. `mtu` is that of the client's port in bytes, if it is known.
+    one. `mtu` is that of the client's port in bytes, if it is known. `check` is the kind of check that the client gets
+    in place of a tunnel; `full` is whether a tunnel would get no port.
     """
     offered = handshake.subprotocols(environ)
     text = environ.get("HTTP_ETHERWS_FEATURES")
-    theirs = features.parse(text.strip(" \t")) if text is not None else None
+    theirs = _listed(environ)
+    told = {features.CHECK: features.check_value(check, full=full)} if check else {}
     if newest >= 2 and Version2.name in offered:
         if theirs is not None and features.VERSION_2 in theirs:
-            return _version_2(environ, theirs, mtu)
+            return _version_2(environ, theirs, mtu, told)
         doubt = _doubt(text, theirs)
     else:
         doubt = ""
     # A browser closes the connection if the 101 names a subprotocol that it did not offer, or none although it offered
     # some.
     chosen = Version1.name if Version1.name in offered else bearer
-    return Agreement(Version1(), [("Sec-WebSocket-Protocol", chosen)] if chosen else [], doubt=doubt)
+    headers = [("Sec-WebSocket-Protocol", chosen)] if chosen else []
+    if told:
+        if mtu is not None:
+            told[features.MTU] = f"={mtu}"
+        headers.append((features.HEADER, features.answer(handshake.key(environ), told)))
+    return Agreement(Version1(), headers, features.mtu_of(theirs or {}) if told else None, doubt)
 
 
-def _version_2(environ: Mapping[str, Any], theirs: Features, mtu: int | None) -> Agreement:
-    ours = {features.VERSION_2: ""}
-    if features.MTU in theirs and mtu is not None:
+def _listed(environ: Mapping[str, Any]) -> dict[str, str] | None:
+    """The client's list; None if there is none, or a malformed one."""
+    text = environ.get("HTTP_ETHERWS_FEATURES")
+    return features.parse(text.strip(" \t")) if text is not None else None
+
+
+def _version_2(environ: Mapping[str, Any], theirs: Features, mtu: int | None, told: Features) -> Agreement:
+    ours = {features.VERSION_2: "", **told}
+    if (features.MTU in theirs or told) and mtu is not None:
         ours[features.MTU] = f"={mtu}"
     headers = [
         ("Sec-WebSocket-Protocol", Version2.name),

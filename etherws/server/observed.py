@@ -1,23 +1,27 @@
 """What is shown of a server, and what it can be told: its ports, with the sessions on them, whoever runs these.
 
 Fits observe/subject.py: Subject, which reads it; docs/status.rst describes the values. The ports are of this process;
-where the sessions are, `inside` knows: own_sessions.py, or workers/workers_sessions.py. Read next: dismissal.py.
+where the sessions are, `inside` knows: own_sessions.py, or workers/workers_status.py. Read next: dismissal.py.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from time import monotonic
 from typing import Any, Protocol
 
 from etherws import __version__
+from etherws.access import certificates
 from etherws.access.policy import Profile
 from etherws.counters import Totals, Values
 from etherws.errors import NoSuchClient
 from etherws.kernel.bridge_tables import SHOWN, Behind, BridgeTables
+from etherws.kernel.rule_counts import RuleCounts
+from etherws.kernel.rules import table_name
 from etherws.server.dismissal import Dismissal
 from etherws.server.port import Port, State
 from etherws.server.ports import Ports
@@ -68,12 +72,14 @@ class Inside(Protocol):
 @dataclass(frozen=True)
 class About:
     """What is to be said of a server as a whole: `name` is the unit's instance, else the device; `listen` is where it
-    listens, as a URI. `reload` is what SIGHUP does, and `stop` what SIGTERM does."""
+    listens, as a URI. `reload` is what SIGHUP does, and `stop` what SIGTERM does. `certificate` is the file of its
+    certificate; None without TLS, or if another server has it."""
 
     name: str
     listen: str
     reload: Callable[[], object]
     stop: Callable[[], object]
+    certificate: str | None = None
 
 
 class ObservedServer:
@@ -84,14 +90,19 @@ class ObservedServer:
     def __init__(self, ports: Ports, inside: Inside, about: About) -> None:
         self._ports, self._inside, self._about = ports, inside, about
         self._dismissal = Dismissal(ports)
-        self._tables = BridgeTables()
+        self._tables = BridgeTables(lambda: [port.tap.index for port in ports])
+        self._rules = RuleCounts()
         self._started = time.time()
         self._stopping = False
 
     def overview(self) -> Values:
         """As Subject.overview()."""
         counted = self._inside.count()
+        self._rules.look()
+        totals = Totals(drops=Counter(self._rules.total))
+        totals.merge(counted.totals.values())
         first = self._ports.first.tap
+        states = Counter(port.state for port in self._ports)
         return {
             "schema": 1,
             "role": self.role,
@@ -103,25 +114,31 @@ class ObservedServer:
             "state": self._state(),
             "listen": self._about.listen,
             "device": first.present_name(),
-            "bridge": self._tables.look([first.index]).get(first.index, _NOTHING).bridge,
+            "bridge": self._tables.look().get(first.index, _NOTHING).bridge,
+            "certificate_expires": certificates.expiry(certificate)
+            if (certificate := self._about.certificate)
+            else None,
+            "ports": {"in_use": states[State.IN_USE], "parked": states[State.PARKED]},
             "workers": counted.workers,
             "refusals": dict(counted.refusals),
-            "totals": counted.totals.values(),
+            "totals": totals.values(),
         }
 
     def sessions(self) -> Iterator[Values]:
         """As Subject.sessions()."""
-        own = self._inside.look()
-        now, then = time.time(), monotonic()
+        own, counts = self._inside.look(), self._rules.look()
         for port, behind in self._with_tables(State.IN_USE):
-            yield {
+            values = {
                 **self._values_of(port, behind),
                 "proxy": port.client.proxy or None,
                 "reconnects": port.reconnects,
                 **UNKNOWN,
-                "since": now - (then - port.since),
+                "since": time.time() - (monotonic() - port.since),
                 **own(port),
             }
+            if port.filter.applied and (dropped := counts.get(table_name(port.filter.applied.name))):
+                values["drops"] = dict(Counter(values["drops"]) + Counter(dropped))
+            yield values
 
     def parked(self) -> Iterator[Values]:
         """As Subject.parked()."""
@@ -175,7 +192,7 @@ class ObservedServer:
     def _with_tables(self, state: State) -> Iterator[tuple[Port, Behind]]:
         """The ports in this state, each with what is behind it, in the order of their indexes."""
         ports = sorted((port for port in self._ports if port.state is state), key=lambda port: port.tap.index)
-        tables = self._tables.look([port.tap.index for port in ports])
+        tables = self._tables.look()
         for port in ports:
             # Others went on meanwhile.
             if port.state is state:

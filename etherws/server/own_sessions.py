@@ -12,6 +12,7 @@ from etherws.errors import NoSuchClient
 from etherws.server.application import Application
 from etherws.server.observed import Counted
 from etherws.server.ports_api import PortApi
+from etherws.server.refusals import refusals
 from etherws.tunnel.session import totals_now
 
 
@@ -23,7 +24,7 @@ class OwnSessions:
 
     def count(self) -> Counted:
         """As Inside.count()."""
-        return Counted(totals_now(self._application.totals))
+        return Counted(totals_now(self._application.totals), refusals.counts())
 
     def look(self) -> Callable[[PortApi], Values]:
         """As Inside.look()."""

@@ -19,7 +19,8 @@ from gevent.event import Event
 
 from etherws.access.policy import Profile
 from etherws.addresses import source_key
-from etherws.errors import DeviceError, NoPort, printable
+from etherws.errors import DeviceError, EtherwsError, NoPort, printable
+from etherws.events import PORT, event
 from etherws.kernel.port_filter import PortFilter
 from etherws.kernel.rules import Rules
 from etherws.server.owners import Owner
@@ -149,6 +150,22 @@ class Port:
         self.become(State.PARKED)
         self.kept_until = self.since + timeout
         self.timer = gevent.spawn_later(timeout, expire, self)
+
+    def tell_expiry(self) -> None:
+        """Its client has not come back in time."""
+        log.info(
+            "%s did not come back within %.0f s: %s is free",
+            self.client.label,
+            monotonic() - self.since,
+            self.tap.name,
+            extra=event(
+                PORT,
+                identity=self.client.identity and printable(self.client.identity),
+                address=self.client.address,
+                device=self.tap.name,
+                what="expired",
+            ),
+        )
 
     def take_over(self, owner: Owner, timeout: float, expire: Callable[[Port], None]) -> None:
         """Another process had it in use, for a client with this owner: as park()."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 
 from etherws.access.policy import Profile
 from etherws.errors import DeviceError, NoPort, some_of
+from etherws.events import PORT, event
 from etherws.kernel import interfaces
 from etherws.kernel.kept_filters import KeptFilter
 from etherws.kernel.kernel_filters import KernelFilters
@@ -79,6 +80,13 @@ class PortMaker:
         """Whether there can be no port but the first: nobody knows a bridge for another."""
         return not self._settings.bridge and not self._bridges.belongs(self.first.tap.index)
 
+    def is_full(self, identity: str | None, address: str) -> bool:
+        """Whether there is no port for a client of this identity and address, unless its policy names a bridge: the
+        only one is another client's."""
+        client = self.first.client
+        same = client.identity == identity and (identity is not None or client.address == address)
+        return self.first.state is State.IN_USE and self.is_only_port() and not same
+
     def new(self, profile: Profile, taken: Container[str], refusal: DeviceError | None = None) -> Port:
         """A further port, whose interface has none of the names in `taken`. `refusal` is why the first port cannot be
         used, if so. Raises NoPort and DeviceError."""
@@ -121,7 +129,8 @@ class PortMaker:
         self._kernel_filters.take_over(kept)
         if kept:
             names = some_of([port.tap.name for port, _ in self.found], NAMED)
-            log.info("%s: used on as the last process has left them", names)
+            about = event(PORT, what="taken over", count=len(kept))
+            log.info("%s: used on as the last process has left them", names, extra=about)
         for port, _ in self.found:
             self._kept.note(port)
         self.found = []

@@ -15,6 +15,7 @@ from etherws.errors import DeviceError, NoPort
 from etherws.kernel.rules import Rules
 from etherws.kernel.store import Store
 from etherws.server import kept_owners
+from etherws.server.checks import Checks
 from etherws.server.gate import Gate
 from etherws.server.port import ClientKey, Port, State, rules_of
 from etherws.server.port_maker import PortMaker
@@ -51,9 +52,9 @@ class Ports:
         self.gate = Gate()
         self._maker = PortMaker(settings, self._store)
         self._owners = kept_owners.restore(self._store)
-        #: The one that is always there.
+        self.checks = Checks(self._owners, self.gate, full=self._maker.is_full)
+        #: The one that is always there; and all that are not gone.
         self.first = self._maker.first
-        #: All that are not gone.
         self._ports = [self.first]
         self._take_over()
         self._maker.watch_loops(lambda: {port.tap.index: port.client.label for port in self._ports})
@@ -261,6 +262,7 @@ class Ports:
         """The port was parked for too long."""
         # This is the timer: it must not be stopped in the middle of this.
         port.timer = None
+        port.tell_expiry()
         try:
             self.free(port)
         except DeviceError as exc:

@@ -58,12 +58,36 @@ class PortApi(Protocol):
         """Where a session puts what the client sends. One for each session."""
 
 
+class CheckApi(Protocol):
+    """A check, as checks.py: Check."""
+
+    #: Whether its client would get no port for a tunnel now.
+    full: bool
+
+    def pacer(self, rate: int) -> Pacer:
+        """As Check.pacer(). Raises DeviceError."""
+
+    def end(self) -> None:
+        """As Check.end()."""
+
+
+class ChecksApi(Protocol):
+    """All checks, as checks.py: Checks."""
+
+    def begin(self, kind: str, identity: str | None, address: str) -> CheckApi:
+        """As Checks.begin(). Raises Refused, and NoPort if the process that has the ports does not answer."""
+
+
 class PortsApi(Protocol):
     """All of them, as ports.py: Ports."""
 
     @property
     def name(self) -> str:
         """The name of the first port's interface."""
+
+    @property
+    def checks(self) -> ChecksApi:
+        """Who may check the path, which needs no port."""
 
     def take(
         self, client: ClientKey, profile: Profile, evict: Callable[[], None], presence: Presence = UNKNOWN

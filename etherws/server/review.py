@@ -20,6 +20,7 @@ import gevent
 from etherws.access.policy import Policy, Profile
 from etherws.close_codes import CloseCode
 from etherws.errors import ConnectionClosed, DeviceError, EtherwsError
+from etherws.events import RELOAD, event
 from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
 from etherws.server.authenticate import Admission, Authenticator
@@ -84,7 +85,7 @@ class Review:
     def session_on(self, port: PortApi) -> Session | None:
         """The session on a port; None if there is none."""
         guest = self._guests.get(port)
-        return guest and guest.session
+        return guest.session if guest else None
 
     def stop(self) -> None:
         """Look no more."""
@@ -105,7 +106,12 @@ class Review:
                 break
             changed += self._apply(guest)
         if ended or changed:
-            log.info("the files have changed: %d clients had to go, %d have other rules", ended, changed)
+            log.info(
+                "the files have changed: %d clients had to go, %d have other rules",
+                ended,
+                changed,
+                extra=event(RELOAD, ended=ended, changed=changed),
+            )
 
     def log_counters(self) -> None:
         """Log a line for each session: how long it runs, what it has carried and dropped."""

@@ -12,7 +12,7 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,7 @@ from gevent.socket import socket as GeventSocket
 from etherws.access import certificates
 from etherws.addresses import authority
 from etherws.errors import NoSuchAddress, printable, some_of
+from etherws.events import START, STOP, event
 from etherws.file_names import absolute
 from etherws.kernel.store import Store
 from etherws.reloadable import Reloadable
@@ -94,13 +95,16 @@ class Endpoint:
 @dataclass(frozen=True)
 class Hooks:
     """What serve() calls: `opened` once, before the first client, when all is open that may need root; `ready` once,
-    with a text that names the TAP and where the server listens; `reload` at SIGHUP, with what reads all files again;
-    `observed` once, before `opened`, with what the server shows of itself: the block is left when the server ends."""
+    with a text that names the TAP and where the server listens, with 0, and with what its record in the log is about;
+    `reload` at SIGHUP, with what reads all files again; `observed` once, before `opened`, with what the server shows of
+    itself: the block is left when the server ends. `certificate` is the file of its certificate, None without TLS: when
+    that expires is shown, too."""
 
-    ready: Callable[[str], None]
+    ready: Callable[[str, int, Mapping[str, object]], None]
     opened: Callable[[], object]
     reload: Callable[[Callable[[], object]], object]
     observed: Callable[[ObservedServer], AbstractContextManager[object]] = contextlib.nullcontext
+    certificate: str | None = None
 
 
 class Service(Protocol):
@@ -161,7 +165,7 @@ def serve(
     watchers = contextlib.ExitStack()
     try:
         name = service.open()
-        about = About(name, uri, lambda: hooks.reload(service.reload), stop.set)
+        about = About(name, uri, lambda: hooks.reload(service.reload), stop.set, hooks.certificate)
         watchers.enter_context(hooks.observed(service.observed(about)))
         hooks.opened()
         close_rest(application.store)
@@ -170,8 +174,9 @@ def serve(
         gevent.signal_handler(signal.SIGUSR1, service.log_counters)
         if warning := exposure(sock, application, verify_mode):
             log.warning("%s", warning)
-        hooks.ready(f"{name} is up, listening on {uri}{more}")
+        hooks.ready(f"{name} is up, listening on {uri}{more}", 0, event(START, device=name, listen=uri))
         stop.wait()
+        log.info("the server stops: its tunnels end now", extra=event(STOP))
     finally:
         # Who watches sees nothing of the end: the interfaces go one after another.
         watchers.close()

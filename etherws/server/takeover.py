@@ -19,10 +19,11 @@ from gevent.socket import socket as GeventSocket
 from etherws.access.certificates import CERTIFICATE
 from etherws.access.client_certificates import ClientCertificate
 from etherws.close_codes import CloseCode
-from etherws.errors import Refused
+from etherws.errors import ClientGone, Refused
 from etherws.server.authenticate import address
 from etherws.server.http import PRESENCE, UPGRADE, read_early
 from etherws.server.presence import Presence
+from etherws.server.refusals import refusals
 from etherws.tunnel import wire
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.gevent_tls import stream_of
@@ -56,13 +57,19 @@ class Server:
         """Put the client's certificate into the environment, if it showed one to another server's TLS, which has
         verified it. `contexts` is as for ClientCertificate; None if clients need none."""
 
-    def refuse(self, refusal: Refused) -> Iterable[bytes]:
-        """Answer with the refusal's status, and its reason as text; return what the application is to return."""
-        log.debug("%s was refused: %s: %s", address(self.environ), refusal.status, refusal)
-        body = f"{refusal}\n".encode()
+    def refuse(self, refusal: Refused, identity: str | None = None) -> Iterable[bytes]:
+        """Answer with the refusal's status, and its reason as text; return what the application is to return.
+        `identity` is the client's name, as far as it is known."""
+        body = f"{self.words(refusal, identity)}\n".encode()
         headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
         self._start_response(refusal.status, [*headers, *refusal.headers])
         return [body]
+
+    def words(self, refusal: Refused, identity: str | None) -> str:
+        """Note the refusal; return what its client is told: the reason, and the number by which the log has it."""
+        if isinstance(refusal, ClientGone):
+            return str(refusal)
+        return f"{refusal} (refusal {refusals.note(refusal, address(self.environ), identity)})"
 
     def finish(self) -> Iterable[bytes]:
         """The tunnel has ended: return what the application is to return."""
@@ -131,10 +138,10 @@ class _Pywsgi(_Foreign):
     def _early(self) -> bytes:
         return read_early(self._sock, self._handler.rfile)
 
-    def refuse(self, refusal: Refused) -> Iterable[bytes]:
+    def refuse(self, refusal: Refused, identity: str | None = None) -> Iterable[bytes]:
         """As Server.refuse(). The handler would wait for another request without end."""
         self._handler.close_connection = True
-        return super().refuse(refusal)
+        return super().refuse(refusal, identity)
 
     def finish(self) -> Iterable[bytes]:
         """Let the handler neither answer nor look for a body and for the next request."""
@@ -157,12 +164,12 @@ class _GeventWebSocket(_Pywsgi):
         early = self._early()
         return stream_of(self._sock), early
 
-    def refuse(self, refusal: Refused) -> Iterable[bytes]:
+    def refuse(self, refusal: Refused, identity: str | None = None) -> Iterable[bytes]:
         """Close with the refusal's status in the reason. What the client has sent is not looked at."""
-        log.debug("%s was refused after the 101: %s: %s", address(self.environ), refusal.status, refusal)
+        words = self.words(refusal, identity)
         stream, early = self.upgrade([])
         with contextlib.suppress(OSError):
-            Connection(stream, server=True, wire=wire.Version1(), early=early).close(*close_of(refusal))
+            Connection(stream, server=True, wire=wire.Version1(), early=early).close(*close_of(refusal, words))
         return self.finish()
 
     def finish(self) -> Iterable[bytes]:
@@ -173,12 +180,12 @@ class _GeventWebSocket(_Pywsgi):
         return super().finish()
 
 
-def close_of(refusal: Refused) -> tuple[int, str]:
-    """The code and reason of the Close that stands for a refusal: the status, Retry-After if there is one, the text;
-    docs/wire.rst has the form."""
+def close_of(refusal: Refused, words: str = "") -> tuple[int, str]:
+    """The code and reason of the Close that stands for a refusal: the status, Retry-After if there is one, and `words`,
+    by default its text; docs/wire.rst has the form."""
     code = CloseCode.TRY_AGAIN_LATER if refusal.status[:3] in _FOR_A_WHILE else CloseCode.POLICY_VIOLATION
     waits = [f"Retry-After: {value}; " for name, value in refusal.headers if name == "Retry-After"]
-    return code, f"{refusal.status}; {''.join(waits)}{refusal}"
+    return code, f"{refusal.status}; {''.join(waits)}{words or refusal}"
 
 
 def server_of(environ: Environ, start_response: StartResponse) -> Server:

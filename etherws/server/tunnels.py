@@ -21,7 +21,7 @@ from etherws.counters import Totals
 from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, NoPort, Refused
 from etherws.kernel.store import Store
 from etherws.log_limit import LogLimit
-from etherws.server import authenticate, handshake, negotiation, takeover
+from etherws.server import authenticate, comings, forwarded, handshake, negotiation, responder, takeover
 from etherws.server.authenticate import Admission
 from etherws.server.http import PRESENCE, UPGRADE
 from etherws.server.port import ClientKey
@@ -56,6 +56,7 @@ class Tunnels:
         self._starting = BoundedSemaphore(1)
         #: Set when a tunnel is over: its session, None before it runs.
         self._sessions: dict[Event, Session | None] = {}
+        self._responder = responder.Responder(settings)
         self._stopping = self._handing_over = False
         #: What all sessions have counted so far.
         self.totals = Totals()
@@ -95,7 +96,7 @@ class Tunnels:
         self._review.stop()
         for session in filter(None, self._sessions.values()):
             session.restart() if handing_over else session.stop()
-        gevent.wait(list(self._sessions), timeout=timeout)
+        gevent.wait([*self._sessions, *self._responder.stop()], timeout=timeout)
         if self._ports is not None and handing_over:
             # Something must still have them: else their descriptors would be closed before the other process comes.
             self._ports.hand_over()
@@ -110,12 +111,18 @@ class Tunnels:
     def check(self) -> None:
         """Raises Refused when the server stops."""
         if self._stopping:
-            raise Refused("503 Service Unavailable", "this server is stopping")
+            raise Refused("503 Service Unavailable", "this server is stopping", kind="stopping")
 
     def run(self, environ: Environ, headers: Headers, admission: Admission, profile: Profile) -> None:
-        """Run one client's tunnel. `headers` are those of the 101. Raises Refused if there is no port for the client;
-        then no 101 was sent."""
-        key = ClientKey(admission.identity, _resume(environ), authenticate.address(environ))
+        """Run one client's tunnel, or its check. `headers` are those of the 101. Raises Refused if there is no port for
+        the client; then no 101 was sent."""
+        proxy = environ.get(forwarded.PROXY, "")
+        key = ClientKey(admission.identity, _resume(environ), authenticate.address(environ), proxy)
+        if kind := responder.wanted(environ):
+            self.check()
+            self.start()
+            self._responder.run(environ, headers, key, profile, self.ports, kind)
+            return
         session: Session | None = None
 
         def evict() -> None:
@@ -132,14 +139,12 @@ class Tunnels:
             connection = self._upgrade(environ, headers, key, port)
             if profile.rate_up:
                 connection.limit_rate(port.pacer(profile.rate_up))
-            session = Session(port.tap, connection, self._settings, port.sink())
+            session = Session(port.tap, connection, self._settings, port.sink(), self.totals)
             self._sessions[over] = guest.session = session
             port.on_failure(session.end)
-            name = port.tap.present_name
-            log.info("%s joined on %s, by version %d of the wire", key.label, name(), connection.wire.number)
+            comings.joined(key, port.tap.present_name(), connection.wire.number)
             reason = session.run()
-            text = f"{reason}{session.counters(port.filter.drops())}"
-            log.info("%s left %s after %.0f s: %s", key.label, name(), session.age, text)
+            comings.left(key, port.tap.present_name(), session, reason, port.filter.drops())
         finally:
             # The port may be kept, but not the buffers of its last session.
             guest.session = None
@@ -162,13 +167,14 @@ class Tunnels:
             assert self._ports is not None
             port = self._ports.take(key, profile, evict, environ.get(PRESENCE, UNKNOWN))
         except (DeviceError, NoPort) as exc:
-            # Clients retry for ever. Log it once, until a client gets a port again.
-            if not self._full:
-                # Clients that come and go at the limit can have this again and again.
-                self._log.log(logging.WARNING, "no port", "%s was refused: %s", key.label, exc)
-            self._full = True
+            # Clients retry for ever. Warn once, until a client gets a port again.
+            full, self._full = self._full, True
             raise Refused(
-                "503 Service Unavailable", "no port is free for one more client", [("Retry-After", "10")]
+                "503 Service Unavailable",
+                "no port is free for one more client",
+                [("Retry-After", "10")],
+                kind="no port",
+                warning="" if full else f"was refused: {exc}",
             ) from exc
         self._full = False
         return port

@@ -19,6 +19,7 @@ from time import monotonic
 import gevent
 
 from etherws.errors import ConnectionClosed, printable
+from etherws.tunnel import tcp_facts
 from etherws.tunnel.congestion import AUTO, BLOCKED, FREE, FULL, CongestionControl
 from etherws.tunnel.delays import Delays
 from etherws.tunnel.frames import Decoder, Encoder, Opcode, parse_close
@@ -27,7 +28,8 @@ from etherws.tunnel.rate_limit import Pacer
 from etherws.tunnel.receiver import Receiver
 from etherws.tunnel.sender import Sender
 from etherws.tunnel.stream import Stream, local_address, local_address_gone
-from etherws.tunnel.turns import Turn, account
+from etherws.tunnel.tcp_facts import TcpFacts
+from etherws.tunnel.turns import Account, Turn, account
 from etherws.tunnel.wire import Batch, Buffer, Version1, Version2
 
 #: Seconds for a full socket to become free before packets are queued. On a fast path it takes less, and to sort packets
@@ -60,14 +62,15 @@ class Connection:
         name: str = "the peer",
         mtu: Callable[[], int | None] | None = None,
         agreed: Sequence[str] = (),
+        payer: Account | None = None,
         encoder: Encoder | None = None,
         decoder: Decoder | None = None,
     ) -> None:
         """`server` is whether this end is the server. `congestion` is the name of a congestion control, or AUTO;
         `early` are bytes that were received together with the handshake. The connections of one `source` share its
-        part of this process's time. `name` is the peer's in the log. `mtu` returns that of the interface here, in
-        bytes: a peer of version 1 that sends larger frames is warned of. `agreed` are the names of the features that
-        both ends have. `encoder` and `decoder` replace the usual framing."""
+        part of this process's time; `payer` is another account for it. `name` is the peer's in the log. `mtu` returns
+        that of the interface here, in bytes: a peer of version 1 that sends larger frames is warned of. `agreed` are
+        the names of the features that both ends have. `encoder` and `decoder` replace the usual framing."""
         self.wire = wire
         self.congestion = CongestionControl(stream.tcp, congestion)
         self.drops: Counter[str] = Counter()
@@ -77,7 +80,7 @@ class Connection:
         self._stream = stream
         self._sender = Sender(stream, encoder or Encoder(server=server))
         #: The turns of the greenlet in recv(). What other greenlets send is counted there too.
-        payer = account(source)
+        payer = payer or account(source)
         self._turn = Turn(payer)
         decoder = decoder or Decoder(server=server, max_message=wire.max_message)
         self._receiver = Receiver(stream, decoder, self._turn, early, payer.source)
@@ -125,9 +128,13 @@ class Connection:
         self.congestion.update(monotonic(), BLOCKED)
         return self.congestion.chunk
 
-    def flush(self) -> None:
-        """Block this greenlet until the socket has taken everything."""
-        self._sender.flush()
+    def flush(self, timeout: float | None = None) -> bool:
+        """Block this greenlet until the socket has taken everything; return False after `timeout` seconds."""
+        return self._sender.flush(timeout)
+
+    def tcp_facts(self) -> TcpFacts:
+        """What the kernel tells of it."""
+        return tcp_facts.read(self._stream.tcp)
 
     def recv(self) -> Sequence[Buffer]:
         """Block this greenlet until packets come; return some, one at least. They are valid until the next call.

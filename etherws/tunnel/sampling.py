@@ -1,7 +1,7 @@
 """When the sessions of this process are looked at: each few seconds for their history, and when somebody asks.
 
-One greenlet for all of them, which runs only while there are any. Its work, and that for who asks, is low-priority
-work: others have their turns meanwhile. Read next: session_status.py, which has what is looked at.
+One greenlet for all of them, which runs only while there are any. It, and who asks, lets others have their turns
+meanwhile. Read next: session_status.py, which has what is looked at.
 """
 
 from __future__ import annotations
@@ -13,15 +13,12 @@ from typing import Protocol
 import gevent
 
 from etherws.counters import Totals
-from etherws.tunnel.history import INTERVAL
-from etherws.tunnel.scheduling import low_priority
+from etherws.tunnel.history import STEP
+from etherws.tunnel.scheduling import pause
 
 #: Seconds for which sessions are looked at before others have their turn. One takes 0.02 ms, or 0.2 ms if a thousand
 #: flows wait in its backlog. With that it stays below 1 ms.
 TURN_SECONDS = 0.0005
-
-#: The source of this work for LowPriority.
-SOURCE = "sampling"
 
 
 class Sampled(Protocol):
@@ -41,7 +38,7 @@ class Sampled(Protocol):
 class Sampler:
     """Looks at each session that has begun and not ended."""
 
-    def __init__(self, interval: float = INTERVAL, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, interval: float = STEP, clock: Callable[[], float] = monotonic) -> None:
         """Sample each `interval` seconds."""
         self._interval, self._clock = interval, clock
         self._sessions: dict[Sampled, None] = {}
@@ -79,18 +76,14 @@ class Sampler:
 
     def _each(self) -> Iterator[Sampled]:
         """Each session, in turns. Those that end meanwhile are left out, once they have."""
-        sessions = iter(list(self._sessions))
-        left = True
-        while left:
-            left = False
-            with low_priority.turn(SOURCE):
+        until = self._clock() + TURN_SECONDS
+        for session in list(self._sessions):
+            if session in self._sessions:
+                yield session
+            if self._clock() > until:
+                # Not a turn of low priority: whoever asks may be in one already, and then it would be one long turn.
+                pause()
                 until = self._clock() + TURN_SECONDS
-                for session in sessions:
-                    if session in self._sessions:
-                        yield session
-                    if self._clock() > until:
-                        left = True
-                        break
 
 
 #: The one of this process.

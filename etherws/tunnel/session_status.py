@@ -8,6 +8,7 @@ seconds for the history and the totals of the process. Read next: sampling.py, w
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from time import monotonic, time
 from typing import NamedTuple
 
@@ -39,6 +40,11 @@ class Moment(NamedTuple):
 class SessionStatus:
     """The counters of one session. `totals` has what they had counted at the last settle()."""
 
+    __slots__ = (
+        *("_backlog", "_before", "_began", "_connection", "_drops", "_history", "_last", "_received", "_sent"),
+        *("_since", "_tap", "totals"),
+    )
+
     def __init__(self, connection: Connection, backlog: Backlog, tap: Tap, totals: Totals) -> None:
         """`connection` adds its delays to the histograms of `totals` from now on."""
         self._connection, self._backlog, self._tap, self.totals = connection, backlog, tap, totals
@@ -47,7 +53,7 @@ class SessionStatus:
         self._since, self._began = time(), monotonic()
         # What `totals` has of this session already.
         self._sent, self._received = Traffic(), Traffic()
-        self._drops: Counter[str] = Counter()
+        self._drops: Mapping[str, int] = {}
         # The last two samples, the earlier one first.
         self._before = self._last = Moment(self._began, *connection.carried())
 
@@ -98,16 +104,19 @@ class SessionStatus:
         self.totals.received.add(_more(received, self._received))
         self._sent, self._received = sent, received
         if drops := self.drops():
-            self.totals.drops.update(drops - self._drops)
+            for reason, count in drops.items():
+                self.totals.drops[reason] += count - self._drops.get(reason, 0)
             self._drops = drops
 
     def sample(self) -> None:
         """Add a row to the history, and settle()."""
+        dropped = sum(self._drops.values())
         self.settle()
         delays = self._connection.delays
         self._before, self._last = self._last, Moment(monotonic(), self._sent.bytes, self._received.bytes)
         wait = max(delays.longest_wait(), self._backlog.waiting(self._last.at).seconds)
-        self._history.add(*_rates(self._before, self._last), delays.round_trip, wait)
+        dropped = sum(self._drops.values()) - dropped
+        self._history.add(time(), *_rates(self._before, self._last), delays.round_trip, wait, dropped)
 
     def _carried(self) -> tuple[Traffic, Traffic]:
         """What was sent and received so far. Never less than the last time: the kernel tells no more about a socket

@@ -86,6 +86,15 @@ class Account:
         return self._debt > DEBT_FREE
 
 
+class LastAccount(Account):
+    """Of work that waits until nobody else has any, whatever it costs."""
+
+    @property
+    def heavy(self) -> bool:
+        """Always."""
+        return True
+
+
 _accounts: WeakValueDictionary[str, Account] = WeakValueDictionary()
 
 

@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 #: Calls of one peer that wait for their answers. Fewer clients wait at a worker's door (server/waiting_list.py).
 CALLS_MAX = 8192
 
+#: Messages that may wait for the peer when another one is sent that it can do without. A peer that lets many more wait
+#: is broken (datagrams.py, QUEUE_MAX).
+OFFERS_MAX = 256
+
 #: Seconds between two looks at a peer that has ended its sending but is still there.
 LOOK = 0.2
 
@@ -126,6 +130,13 @@ class Channel:
         """Tell the peer, without waiting. Does nothing if the peer is gone or broken."""
         with contextlib.suppress(ChannelError):
             self._send({"tell": verb, **values})
+
+    def offer(self, verb: str, values: Message) -> bool:
+        """As tell(), but only if fewer than OFFERS_MAX messages wait for the peer: return whether it was sent."""
+        if self.failure or self._datagrams.waiting >= OFFERS_MAX:
+            return False
+        self.tell(verb, values)
+        return not self.failure
 
     def close(self) -> None:
         """End this end, and call nobody. The peer sees the end."""

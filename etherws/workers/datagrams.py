@@ -52,6 +52,11 @@ class Datagrams:
                 self._writable.start(self._flush)
         return True
 
+    @property
+    def waiting(self) -> int:
+        """How many datagrams wait for the peer."""
+        return len(self._queue)
+
     def receive(self) -> tuple[bytes, list[int]]:
         """Block this greenlet until a datagram comes; return it with its descriptors. An empty one may be the end of
         the peer: see peer_is_gone(). Raises OSError at the end of the peer, ChannelError if a datagram is too long."""

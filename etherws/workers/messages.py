@@ -25,6 +25,7 @@ from etherws.errors import (
     DeviceLost,
     EtherwsError,
     NoPort,
+    Refused,
     SettingsError,
     printable,
 )
@@ -35,7 +36,7 @@ from etherws.workers.datagrams import DATAGRAM_MAX
 Message: TypeAlias = dict[str, Any]
 
 #: What both ends must speak. Another number for each change that the other end would not understand.
-VERSION = 1
+VERSION = 2
 
 #: Bytes of a message that is longer, and goes in a memfd. The longest is a profile with as many MAC addresses as fit
 #: into a policy file of 1 MiB (access/policy.py).
@@ -142,7 +143,12 @@ def seconds(message: Mapping[str, Any], key: str) -> float:
 
 def client_values(client: ClientKey) -> Message:
     """What says who the client is. Raises NoPort if client_of() would not take it."""
-    values = {"identity": client.identity, "resume": client.resume, "address": client.address}
+    values = {
+        "identity": client.identity,
+        "resume": client.resume,
+        "address": client.address,
+        "proxy": client.proxy,
+    }
     if any(value is not None and len(value) > TEXT_MAX for value in values.values()):
         raise NoPort(f"the client's name or address is longer than {TEXT_MAX} characters")
     if not _is_address(client.address):
@@ -155,7 +161,8 @@ def client_of(message: Mapping[str, Any]) -> ClientKey:
     address = text(message, "address")
     if not _is_address(address):
         raise ChannelError("'address' is none")
-    return ClientKey(optional_text(message, "identity"), optional_text(message, "resume"), address)
+    proxy = text({"proxy": "", **message}, "proxy", ADDRESS_MAX)
+    return ClientKey(optional_text(message, "identity"), optional_text(message, "resume"), address, proxy)
 
 
 def _is_address(address: str) -> bool:
@@ -172,13 +179,21 @@ def profile_of(message: Mapping[str, Any]) -> Profile:
 
 
 #: Errors that reach the other process as what they are.
-_ERRORS: tuple[type[EtherwsError], ...] = (DeviceLost, DeviceError, NoPort, ClientGone, ConnectionClosed)
+_ERRORS: tuple[type[EtherwsError], ...] = (DeviceLost, DeviceError, NoPort, ClientGone, ConnectionClosed, Refused)
+
+#: Headers of a refusal.
+HEADERS_MAX = 10
 
 
 def error_values(error: EtherwsError) -> Message:
     """What tells the other process of an error."""
     kind = next((kind.__name__ for kind in _ERRORS if isinstance(error, kind)), ChannelError.__name__)
-    return {"error": kind, "text": str(error), "code": getattr(error, "code", None)}
+    values = {"error": kind, "text": str(error), "code": getattr(error, "code", None)}
+    if isinstance(error, ConnectionClosed):
+        values["words"] = error.tell
+    elif kind == Refused.__name__ and isinstance(error, Refused):
+        values |= {"status": error.status, "headers": error.headers, "kind": error.kind}
+    return values
 
 
 def error_of(message: Mapping[str, Any]) -> EtherwsError:
@@ -188,8 +203,26 @@ def error_of(message: Mapping[str, Any]) -> EtherwsError:
     if kind == ClientGone.__name__:
         return ClientGone()
     if kind == ConnectionClosed.__name__:
-        return ConnectionClosed(said, None if message.get("code") is None else number(message, "code"))
+        code = None if message.get("code") is None else number(message, "code")
+        return ConnectionClosed(said, code, tell=text({"words": "", **message}, "words"))
+    if kind == Refused.__name__:
+        return _refused_of(message, said)
     return next((each for each in _ERRORS if each.__name__ == kind), ChannelError)(said)
+
+
+def _refused_of(message: Mapping[str, Any], said: str) -> Refused:
+    headers = message.get("headers")
+    if not isinstance(headers, list) or len(headers) > HEADERS_MAX or not all(map(_is_header, headers)):
+        raise ChannelError("'headers' are none")
+    return Refused(
+        text(message, "status"), said, [(name, value) for name, value in headers], kind=text(message, "kind")
+    )
+
+
+def _is_header(pair: Any) -> bool:
+    return (
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(each, str) and each.isprintable() for each in pair)
+    )
 
 
 def adopted(fds: list[int], index: int) -> Tap:

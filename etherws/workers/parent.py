@@ -12,6 +12,7 @@ import signal
 from gevent.socket import socket as GeventSocket
 
 from etherws.server.application import Application
+from etherws.server.observed import About, ObservedServer
 from etherws.server.ports import Ports
 from etherws.workers import load_table
 from etherws.workers.load_table import LoadTable
@@ -19,6 +20,7 @@ from etherws.workers.port_server import PortServer
 from etherws.workers.start_message import StartMessage
 from etherws.workers.supervisor import Supervisor, Worker
 from etherws.workers.worker_link import WorkerLink
+from etherws.workers.workers_status import WorkersStatus
 
 #: The files of certificate, key and client authorities.
 Tls = tuple[str, str, str | None]
@@ -55,6 +57,11 @@ class Parent:
     def log_counters(self) -> None:
         """As Service.log_counters(): each worker does."""
         self._supervisor.signal(signal.SIGUSR1)
+
+    def observed(self, about: About) -> ObservedServer:
+        """As Service.observed()."""
+        assert self._port_server is not None
+        return ObservedServer(self._port_server.ports, WorkersStatus(self._port_server), about)
 
     def stop(self) -> None:
         """As Service.stop(). Workers are ended within 2 s, after their clients were told."""

@@ -18,10 +18,12 @@ import gevent
 from etherws.close_codes import CloseCode
 from etherws.errors import ConnectionClosed, DeviceError, EtherwsError
 from etherws.server.login_queue import LoginLimiter
+from etherws.server.owners import Owner
 from etherws.server.port import Port, State
 from etherws.server.ports import Ports
 from etherws.settings import ServerSettings
 from etherws.tunnel.shared_rates import Rates
+from etherws.workers.messages import Message
 from etherws.workers.worker_link import Lease, WorkerLink
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,10 @@ class PortServer:
         self.rates = Rates()
         self.limiter = LoginLimiter()
         self.workers: set[WorkerLink] = set()
+        #: Called with what a worker tells: what it has counted, and an event; and when it has ended.
+        self.on_counted: Callable[[WorkerLink, Message], None] = lambda link, message: None
+        self.on_event: Callable[[WorkerLink, Message], None] = lambda link, message: None
+        self.on_ended: Callable[[WorkerLink], None] = lambda link: None
         #: Whether somebody goes on to listen on one of these sockets, by their inodes, when a worker ends.
         self.stays: Callable[[list[int]], bool] = lambda sockets: False
 
@@ -61,6 +67,11 @@ class PortServer:
         for link in self.workers:
             link.channel.tell("stop", {"handing_over": handing_over})
 
+    def reload(self) -> None:
+        """Have all workers read their files again."""
+        for link in self.workers:
+            link.channel.tell("reload", {})
+
     def close(self) -> None:
         """Serve nobody any more."""
         for link in list(self.workers):
@@ -70,6 +81,7 @@ class PortServer:
     def ended(self, link: WorkerLink) -> None:
         """The worker has ended: keep its ports for its clients, however many they are."""
         self.workers.discard(link)
+        self.on_ended(link)
         for lease in list(link.leases.values()):
             gevent.spawn(self.give_back, lease, partial(self.ports.park, taken_over=True))
 
@@ -87,12 +99,12 @@ class PortServer:
         if lease.port.state is State.PARKED and lease.port.client is client:
             lease.since = lease.port.since
 
-    def slot(self, port: Port) -> int:
-        """Where the debt of the rate of the port's owner is. Raises NoPort."""
-        assert port.owner is not None
-        if port.owner.slot is None:
-            port.owner.slot = self.rates.new(port.owner.paid)
-        return port.owner.slot.number
+    def slot(self, owner: Owner | None) -> int:
+        """Where the debt of the rate of this owner is. Raises NoPort."""
+        assert owner is not None
+        if owner.slot is None:
+            owner.slot = self.rates.new(owner.paid)
+        return owner.slot.number
 
     def end_surplus(self, identity: str | None, connections: int) -> None:
         """An identity may have so many connections now: of more, end those that Ports.take() would take. A worker sees
@@ -106,13 +118,13 @@ class PortServer:
         ]
         same.sort(key=lambda port: (port.state is State.IN_USE, port.since))
         for port in same[: max(0, len(same) - connections)]:
-            lease = self._lease(port)
+            lease = self.lease_of(port)
             if lease is not None:
                 lease.fail(ConnectionClosed("the policy allows fewer connections", CloseCode.POLICY_VIOLATION))
             elif port.state is State.PARKED:
                 gevent.spawn(self._free, port)
 
-    def _lease(self, port: Port) -> Lease | None:
+    def lease_of(self, port: Port) -> Lease | None:
         """The lease by which a worker's session uses this port."""
         for link in self.workers:
             for lease in link.leases.values():

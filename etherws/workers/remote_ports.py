@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import gevent
 
@@ -34,6 +35,7 @@ from etherws.workers.messages import (
     seconds,
     text,
 )
+from etherws.workers.remote_checks import RemoteChecks
 from etherws.workers.remote_port import CALL_TIMEOUT, RemotePort
 
 #: Seconds that a client waits for a port at most. etherws's client gives up after ten (settings.py, Retry).
@@ -41,6 +43,16 @@ TAKE_TIMEOUT = 30.0
 
 #: Seconds for the answer whether others go on, of the two that a worker has for its end.
 STAYS_TIMEOUT = 0.3
+
+
+class Shown(Protocol):
+    """What a worker has to show: worker_status.py."""
+
+    def answer(self, verb: str, message: Message) -> Message:
+        """Answer a call. Raises DeviceError, and ChannelError if nobody knows the verb."""
+
+    def counted(self) -> Message:
+        """What was counted here so far."""
 
 
 class RemotePorts:
@@ -59,6 +71,10 @@ class RemotePorts:
         #: Those in use, by number.
         self._ports: dict[int, RemotePort] = {}
         self._ended = False
+        #: What the other process may ask of this one; None as long as there is nothing to tell.
+        self.shown: Shown | None = None
+        #: Called when this process is to read its files again.
+        self.on_reload: Callable[[], object] = lambda: None
         self._channel = Channel(sock)
         self._channel.start(self._serve, self._told, self._lost, lambda: self._lost(""))
         try:
@@ -71,6 +87,7 @@ class RemotePorts:
             self._ended = True
             self._channel.close()
             raise ChannelError(str(exc)) from exc
+        self.checks = RemoteChecks(self._channel, self._rates)
         self.limiter = RemoteLimiter(self._channel)
 
     def take(
@@ -136,8 +153,18 @@ class RemotePorts:
         """As Ports.hand_over(): the other process has them anyway."""
         self.close()
 
+    def offer(self, verb: str, values: Message) -> bool:
+        """Tell the other process what it can do without, if there is room: return whether there was."""
+        return self._channel.offer(verb, values)
+
+    def lent(self) -> Mapping[int, RemotePort]:
+        """The ports that this process has now, by number."""
+        return self._ports
+
     def close(self) -> None:
         """This process ends: the other one parks the ports that it still has."""
+        if self.shown is not None:
+            self._channel.tell("counted", self.shown.counted())
         self._ended = True
         for port in self._ports.values():
             port.tap.close()
@@ -161,7 +188,9 @@ class RemotePorts:
     def _serve(self, verb: str, message: Message, request: Request) -> Answer:
         """Answer what the other process asks."""
         if verb != "evict":
-            raise ChannelError(f"it asks for {verb!r}, which nobody knows")
+            if self.shown is None:
+                raise NoPort("it has not started yet")
+            return Answer(self.shown.answer(verb, message))
         if (port := self._port(message)) is not None:
             port.evict()
         return Answer({})
@@ -175,6 +204,9 @@ class RemotePorts:
             case "failure":
                 if (port := self._port(message)) is not None:
                     port.fail(error_of(message))
+            case "reload":
+                # Not in the greenlet that reads.
+                gevent.spawn(self.on_reload)
             case "stop":
                 self.handing_over = bool(message.get("handing_over"))
                 self._end("the server is stopping")

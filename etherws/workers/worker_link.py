@@ -21,6 +21,7 @@ from etherws.server.port import Port, State
 from etherws.server.ports import PARKED_MAX
 from etherws.server.presence import Presence
 from etherws.workers.channel import Answer, Channel, Request
+from etherws.workers.lent_checks import LentChecks
 from etherws.workers.messages import VERSION, Message, client_of, error_values, number, numbers, profile_of, text
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Lease:
     """A port that a worker has, or that is parked for a client of its. Numbers are never used twice."""
 
     def __init__(self, link: WorkerLink, number: int) -> None:
-        self._link, self.number = link, number
+        self.link, self.number = link, number
         self.port: Port
         #: When the port came into its present state; another time means that it is another's.
         self.since = 0.0
@@ -56,15 +57,15 @@ class Lease:
         """Another session is to have the port: have the worker end its own. Does not wait for that."""
         if not self._evicting:
             self._evicting = True
-            gevent.spawn(self._link.evict, self)
+            gevent.spawn(self.link.evict, self)
 
     def fail(self, reason: EtherwsError) -> None:
         """End the worker's session for this reason."""
-        self._link.channel.tell("failure", {"port": self.number, **error_values(reason)})
+        self.link.channel.tell("failure", {"port": self.number, **error_values(reason)})
 
     def hold(self) -> None:
         """The rules of the port are not in force: no frame may pass before the worker has asked for them again."""
-        self._link.channel.tell("hold", {"port": self.number})
+        self.link.channel.tell("hold", {"port": self.number})
 
     def evicted(self) -> None:
         """The worker knows that the session is to end."""
@@ -80,6 +81,7 @@ class WorkerLink:
         self.leases: dict[int, Lease] = {}
         #: Those that are parked since it gave them back; the latest last.
         self._parked: OrderedDict[int, Lease] = OrderedDict()
+        self._checks = LentChecks(server.ports.checks)
         self._numbers = 0
         self._greeted = self._hung = False
         #: Set when it has ended, and its ports are about to be parked.
@@ -110,6 +112,7 @@ class WorkerLink:
         self._server.on_hung(self, why)
 
     def _ended(self) -> None:
+        self._checks.end_all()
         self._server.ended(self)
         self.leases.clear()
         self.ended.set()
@@ -130,7 +133,11 @@ class WorkerLink:
             case "drops":
                 return Answer({"drops": self._lease(message).port.filter.drops()})
             case "slot":
-                return Answer({"slot": self._server.slot(self._lease(message).port)})
+                return Answer({"slot": self._server.slot(self._lease(message).port.owner)})
+            case "check":
+                return Answer(self._checks.begin(message))
+            case "check_slot":
+                return Answer({"slot": self._server.slot(self._checks.find(message).owner)})
             case "stays":
                 return Answer({"stays": self._server.stays(numbers(message, "sockets"))})
             case "login_wait":
@@ -146,8 +153,14 @@ class WorkerLink:
                 self._give_back(number(message, "port"), self._server.ports.park)
             case "free":
                 self._give_back(number(message, "port"), self._server.ports.free)
+            case "check_over":
+                self._checks.over(message)
             case "login_failed":
                 self._server.login_failed(text(message, "address"))
+            case "counted":
+                self._server.on_counted(self, message)
+            case "event":
+                self._server.on_event(self, message)
             case _:
                 raise ChannelError(f"it tells {printable(verb)!r}, which nobody knows")
 
@@ -176,7 +189,7 @@ class WorkerLink:
         self.leases[lease.number] = lease
         port.tap.stop_carrier_timeout()
         try:
-            slot = self._server.slot(port) if profile.rate_up else None
+            slot = self._server.slot(port.owner) if profile.rate_up else None
         except NoPort:
             self._give_back(lease.number, self._server.ports.free)
             raise

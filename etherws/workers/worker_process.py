@@ -29,6 +29,7 @@ from etherws.workers.child import end_with_parent
 from etherws.workers.load_table import LoadTable
 from etherws.workers.remote_ports import RemotePorts
 from etherws.workers.worker_log import LevelPrefix, StderrHandler
+from etherws.workers.worker_status import WorkerStatus
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ def _run(channel: socket.socket, listener: GeventSocket, table: LoadTable) -> No
     stopped = Event()
     ports = RemotePorts(channel, lambda reason: stopped.set())
     application = Application(told.settings, make_ports=lambda: ports, limiter=ports.limiter)
+    ports.shown = WorkerStatus(application, ports)
     server = serve.Server(listener, application, contexts)
     try:
         application.start()

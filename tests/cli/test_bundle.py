@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import stat
 import subprocess
 import sys
 import tarfile
-import threading
 from pathlib import Path
 
 import pytest
 
 from etherws.cli import bundle as command
+from etherws.cli import instances
+from etherws.cli.control import Control
+from etherws.errors import ControlError, NotAllowed
 
 
 def run(tmp_path: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -39,7 +39,7 @@ def test_it_works_when_nothing_runs(tmp_path: Path) -> None:
         names = [name.partition("/")[2] for name in found.getnames()]
     for name in names:
         assert f"  {name} " in done.stdout
-    assert "Nothing that is called nowhere runs here." in done.stdout
+    assert "nothing called nowhere runs on this machine" in done.stdout
     assert f"Written to {path.name} " in done.stdout
     assert "hunter2" not in done.stdout
     again = run(tmp_path, "--out", path.name)
@@ -47,26 +47,20 @@ def test_it_works_when_nothing_runs(tmp_path: Path) -> None:
     assert "exists already" in again.stderr
 
 
-def test_what_runs_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "etherws" / "server-lan"
-    folder.mkdir(parents=True)
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(folder / "control"))
-        listener.listen()
+def test_what_runs_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    lan = Control("/nowhere/server-lan/control", "server-lan")
+    monkeypatch.setattr(instances, "all_instances", lambda: [lan])
+    found, notes = command._running("lan")
+    assert ([each.name for each in found], notes) == (["server-lan"], [])
+    with pytest.raises(ControlError):
+        found[0].get("/status")
+    assert command._running(None)[0][0].name == "server-lan"
+    found, notes = command._running("other")
+    assert found == []
+    assert "nothing called other runs" in notes[0]
 
-        def answer() -> None:
-            for body in (b'{"role": "server"}', b"nonsense"):
-                with listener.accept()[0] as sock:
-                    sock.recv(1000)
-                    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
-                    sock.sendall(head + body if body[:1] == b"{" else body)
+    def refuse() -> list[Control]:
+        raise NotAllowed("only root may look")
 
-        thread = threading.Thread(target=answer)
-        thread.start()
-        (found,) = (each for each in command._instances() if each.name == "server-lan")
-        assert found.get("/status") == json.loads('{"role": "server"}')
-        with pytest.raises(OSError, match="does not answer by HTTP"):
-            found.get("/status")
-        thread.join()
+    monkeypatch.setattr(instances, "all_instances", refuse)
+    assert command._running(None) == ([], ["only root may look"])

@@ -26,6 +26,8 @@ NAMED = {
     "client": {
         "cacert",
         "certfile",
+        "control",
+        "monitor_token_file",
         "header",
         "keyfile",
         "password_file",
@@ -37,6 +39,8 @@ NAMED = {
     "server": {
         "address",
         "certfile",
+        "control",
+        "monitor_token_file",
         "client_ca",
         "htpasswd",
         "keyfile",

@@ -104,7 +104,7 @@ def test_a_host_or_port_in_the_place_of_a_command(word: str, written: str) -> No
 
 def test_a_word_that_nobody_knows_in_the_place_of_a_command() -> None:
     assert command_hint("frobnicate") is None
-    assert command_hint("stop") == f"no command stop; {COMMANDS['stop']}"
+    assert command_hint("restart") == f"no command restart; {COMMANDS['restart']}"
     assert command_hint("-V") == "no option -V; the version is printed by etherws --version"
     assert command_hint("--cert") == (
         "no option --cert; options stand behind the command, as in etherws client --uri ws://HOST/"

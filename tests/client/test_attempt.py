@@ -441,3 +441,25 @@ def test_an_error_of_the_network_names_the_address_and_what_to_try(network: None
     sock.close()
     with pytest.raises(ConnectError, match=r"^Connection refused; is it running there, and is the port right\?$"):
         dial.Dialer(ProxyChoice()).dial("127.0.0.1", port, secure=False)
+
+
+@pytest.mark.parametrize(
+    ("wire", "also", "offered"),
+    [
+        (2, {"check": ""}, {"v2": "", "mtu": "=1500", "check": ""}),
+        (1, {"check": "=idle"}, {"check": "=idle"}),
+        (1, None, None),
+    ],
+)
+def test_a_check_is_offered_with_each_version(
+    wire: int, also: dict[str, str] | None, offered: dict[str, str] | None
+) -> None:
+    server = RemoteServer(
+        split_uri("ws://localhost/")[0],
+        DeviceSettings(wire=wire),
+        proxy_choice=ProxyChoice(),
+        trust=Trust(),
+        credentials=Credentials(),
+        also_offer=also,
+    )
+    assert server._offer(1500) == offered

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from etherws.client.link_state import CONNECTED, CONNECTING, STOPPING, WAITING, LinkState
+from etherws.errors import ConnectError, NotAdmitted
 
 
 class Clock:
@@ -20,6 +21,7 @@ def test_a_link_from_its_start_to_its_end() -> None:
     link = LinkState("ws://a", clock=clock, epoch=lambda: 5.0)
     assert (link.state, link.not_ready()) == (CONNECTING, "not connected to ws://a yet")
     nothing = {"server": "ws://a", "proxy": None, "last_error": None, "last_error_at": None, "next_attempt": None}
+    nothing["last_error_kind"] = None
     assert link.values() == {**nothing, "attempts": 0, "reconnects": 0}
 
     link.attempt()
@@ -27,7 +29,7 @@ def test_a_link_from_its_start_to_its_end() -> None:
     assert link.failure("no answer") == {
         "server": "ws://b", "reason": "no answer", "proxy": "http://proxy:3128", "attempts": 1,
     }  # fmt: skip
-    link.failed("ws://b: no answer")
+    link.failed(ConnectError("ws://b: no answer"))
     link.waiting(4.0)
     clock.now += 1
     values = link.values()
@@ -35,6 +37,10 @@ def test_a_link_from_its_start_to_its_end() -> None:
         WAITING, 3.0, "ws://b: no answer", 5.0,
     )  # fmt: skip
     assert link.not_ready() == "not connected: ws://b: no answer"
+    assert values["last_error_kind"] == "unreachable"
+    link.failed(NotAdmitted("ws://b: no"))
+    assert link.values()["last_error_kind"] == "refused"
+    link.failed(ConnectError("ws://b: no answer"))
     clock.now += 9
     assert link.values()["next_attempt"] == 0.0
 
@@ -48,6 +54,7 @@ def test_a_link_from_its_start_to_its_end() -> None:
 
     lost = link.lost("closed", 1012, 20.0)
     assert lost == {"server": "ws://a", "proxy": None, "reason": "closed", "code": 1012, "seconds": 20.0}
+    assert link.values()["last_error_kind"] == "lost"
     link.attempt()
     assert link.connected()["reconnects"] == 1
 

@@ -13,10 +13,10 @@ import pytest
 from etherws import __version__
 from etherws.client import observed
 from etherws.client.attempt import RemoteServer
-from etherws.client.observed import MACS_MAX, ObservedClient
+from etherws.client.observed import ObservedClient
 from etherws.client.reconnect import Client
 from etherws.errors import DeviceError, NoSuchClient
-from etherws.kernel import interfaces
+from etherws.kernel.bridge_tables import Behind, BridgeTables
 from etherws.observe.subject import Subject
 from etherws.settings import ClientSettings, Retry
 
@@ -40,7 +40,9 @@ def connected() -> Client:
     client.link.connected()
     client.local = Mock(tap=Mock(index=7, locate=lambda: 7), drops=lambda: Counter({"dhcp-server": 2}))
     client.local.tap.name = "ethws3"
-    client._session = Mock(status=lambda: {"wire": 2, "drops": {"queue late": 1, "dhcp-server": 1}})
+    client._session = Mock(
+        status=lambda: {"wire": 2, "drops": {"queue late": 1, "dhcp-server": 1}}, history=lambda: {"step": 5.0}
+    )
     return client
 
 
@@ -57,9 +59,8 @@ def test_a_client_before_its_first_connection() -> None:
 
 
 def test_a_client_that_is_connected(monkeypatch: pytest.MonkeyPatch) -> None:
-    behind = Mock(return_value=(["02:00:00:00:00:01"], 3))
-    monkeypatch.setattr(observed, "addresses_behind", behind)
-    monkeypatch.setattr(interfaces, "bridge_of", lambda _: "br0")
+    behind = Behind("br0", ["02:00:00:00:00:01"], 3)
+    monkeypatch.setattr(BridgeTables, "look", lambda _: {7: behind})
     client = connected()
     subject: Subject = ObservedClient(client)
     found = subject.overview()
@@ -81,15 +82,18 @@ def test_a_client_that_is_connected(monkeypatch: pytest.MonkeyPatch) -> None:
         "macs_more": 3,
         "policy": None,
     }
-    behind.assert_called_once_with(7, MACS_MAX)
+    assert subject.history(7) == {"step": 5.0}
+    with pytest.raises(NoSuchClient, match="with the index 8"):
+        subject.history(8)
     # The session ends, and the loop has not gone on yet.
     client._session = None
     assert subject.overview()["state"] == "connecting"
     assert not list(subject.sessions())
+    with pytest.raises(NoSuchClient):
+        subject.history(7)
 
 
-def test_an_interface_that_is_elsewhere_is_shown_without_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observed, "addresses_behind", Mock(side_effect=OSError))
+def test_an_interface_that_is_elsewhere_is_shown_without_its_name() -> None:
     client = connected()
     assert client.local is not None
     for locate in (Mock(return_value=None), Mock(side_effect=DeviceError)):

@@ -100,3 +100,28 @@ def test_without_tls_a_lost_connection_may_mean_that_the_port_wants_it() -> None
     ):
         with pytest.raises(ConnectError, match=words):
             Upgrade(split_uri(uri)[0], None).ask(FakeStream(b""), [], [])
+
+
+def test_a_check_by_version_1_names_no_subprotocol() -> None:
+    assert asked({"check": ""}) == ["Etherws-Features: check"]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "listed", "version", "check", "mtu"),
+    [
+        ("etherws.v2", {"v2": "", "mtu": "=1500", "check": ""}, 2, "check", 1500),
+        ("", {"check": "", "mtu": "=1500"}, 1, "check", 1500),
+        ("etherws.v2", {"v2": ""}, 2, None, None),
+        ("", "v2, check", 1, None, None),
+    ],
+)
+def test_a_check_is_agreed_on_by_proof(
+    protocol: str, listed: str | dict[str, str], version: int, check: str | None, mtu: int | None
+) -> None:
+    found = agreed(protocol, listed, {**OFFER, "check": ""})
+    assert (found.version.number, features.check_of(found.features), found.mtu, found.doubt) == (
+        version,
+        check,
+        mtu,
+        "",
+    )

@@ -10,7 +10,7 @@ from typing import Any
 import gevent
 import pytest
 
-from etherws.errors import DeviceError
+from etherws.errors import DeviceError, EtherwsError
 from etherws.kernel import guard as guard_module
 from etherws.kernel import interfaces, netlink_watch, nftables
 from etherws.kernel.filter_state import FilterState
@@ -263,7 +263,7 @@ def test_who_cannot_be_isolated_any_more_is_told_to_end(
 ) -> None:
     monkeypatch.setattr(guard_module, "PAUSES", (0.001, 0.001))
     port = armed(guard, lan, Rules(isolated=True))
-    ends: list[DeviceError] = []
+    ends: list[EtherwsError] = []
     port.on_failure = ends.append
     lan.command("ip link set port nomaster")
     settle(lambda: ends)
@@ -327,7 +327,7 @@ def test_without_a_way_back_sessions_end_and_others_are_refused_until_there_is_o
         port = filters.port_filter(index_of(lan, "port"))
         port.need(Rules(macs=1))
         port.arm()
-        ends: list[DeviceError] = []
+        ends: list[EtherwsError] = []
         port.on_failure = ends.append
         with monkeypatch.context() as broken:
             broken.setattr(nftables.Table, "install", _refuse)

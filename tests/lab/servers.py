@@ -20,10 +20,15 @@ GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 @contextlib.contextmanager
-def serve(host: Host, talk: Talk, wrap: Callable[[socket.socket], socket.socket] | None = None) -> Iterator[int]:
+def serve(
+    host: Host,
+    talk: Talk,
+    wrap: Callable[[socket.socket], socket.socket] | None = None,
+    address: str = "127.0.0.1",
+) -> Iterator[int]:
     """A server in a thread: `talk(socket, request)` for each connection; gives the port."""
     listener = host.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.bind(("127.0.0.1", 0))
+    listener.bind((address, 0))
     listener.listen()
     over = threading.Event()
 

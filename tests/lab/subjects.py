@@ -46,6 +46,8 @@ class FakeServer:
             "listen": "wss://*:443/",
             "device": "ethws0",
             "bridge": "br0",
+            "certificate_expires": self.began + 90 * 86_400,
+            "ports": {"in_use": self.count - len(self.gone), "parked": self.kept},
             "workers": [],
             "refusals": {"wrong password": 2},
             "totals": totals.values(),
@@ -134,3 +136,39 @@ class FakeServer:
     def drain(self, seconds: float) -> None:
         self.reason = "it is draining"
         self.told.append(("drain", seconds))
+
+
+class FakeClient(FakeServer):
+    """A Subject that is connected, until it loses its server."""
+
+    role = "client"
+
+    def __init__(self) -> None:
+        super().__init__(sessions=1, parked=0)
+        self.link: Values = {
+            "server": "wss://vpn.example/",
+            "proxy": None,
+            "last_error": None,
+            "last_error_at": None,
+            "last_error_kind": None,
+            "next_attempt": None,
+            "attempts": 0,
+            "reconnects": 2,
+        }
+
+    def lose(self, kind: str) -> None:
+        """Lose the server, by an error of this kind; it waits for its fourth attempt."""
+        error = {"last_error": "no answer", "last_error_at": time.time(), "last_error_kind": kind}
+        self.link |= {**error, "next_attempt": 4.5, "attempts": 3}
+        self.gone, self.reason = {0}, "not connected: no answer"
+
+    def overview(self) -> Values:
+        values = super().overview()
+        for key in ("listen", "certificate_expires", "ports", "workers", "refusals"):
+            del values[key]
+        return {**values, "state": "waiting" if self.gone else "connected", "link": dict(self.link)}
+
+    def session(self, number: int) -> Values:
+        values = super().session(number)
+        del values["identity"]
+        return {**values, "server": self.link["server"], "policy": None}

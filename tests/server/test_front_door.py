@@ -340,4 +340,4 @@ def test_a_request_without_tls_is_told_that_the_port_has_tls(certificate: Certif
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert f"Content-Length: {len(body)}\r\n".encode() in head
-    assert body == b"this is an HTTP request to an HTTPS server; use wss:// or https://"
+    assert body.startswith(b"this is an HTTP request to an HTTPS server; use wss:// or https:// (refusal ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from etherws import features
-from etherws.server.negotiation import negotiate
+from etherws.server.negotiation import check_wanted, negotiate
 from tests.lab.environ import GOOD, environ
 
 KEY = GOOD["HTTP_SEC_WEBSOCKET_KEY"]
@@ -83,3 +83,32 @@ def test_each_end_tells_its_mtu(listed: str, mtu: int | None, told: dict[str, st
     assert features.proved(KEY, headers("etherws.v2", listed, mtu=mtu)["Etherws-Features"]) == told
     asked = environ(HTTP_SEC_WEBSOCKET_PROTOCOL="etherws.v2", HTTP_ETHERWS_FEATURES=listed)
     assert negotiate(asked, 2, None, mtu).mtu == heard
+
+
+@pytest.mark.parametrize(
+    ("listed", "kind"),
+    [("v2, check", "check"), ("check=idle", "idle"), ("check=x", None), ("check,,", None), (None, None)],
+)
+def test_a_client_asks_for_a_kind_of_check(listed: str | None, kind: str | None) -> None:
+    assert check_wanted(environ(HTTP_ETHERWS_FEATURES=listed)) == kind
+
+
+@pytest.mark.parametrize(
+    ("offered", "listed", "newest", "told", "protocol"),
+    [
+        ("etherws.v2", "v2, check", 2, {"v2": "", "check": "", "mtu": "=1500"}, "etherws.v2"),
+        ("etherws.v2", "v2, mtu=9000, check", 1, {"check": "", "mtu": "=1500"}, None),
+        (None, "check", 2, {"check": "", "mtu": "=1500"}, None),
+        ("etherws.v1", "check, mtu=1400", 2, {"check": "", "mtu": "=1500"}, "etherws.v1"),
+    ],
+)
+def test_a_check_is_agreed_on_by_proof_with_both_versions(
+    offered: str | None, listed: str, newest: int, told: dict[str, str], protocol: str | None
+) -> None:
+    asked = environ(HTTP_SEC_WEBSOCKET_PROTOCOL=offered, HTTP_ETHERWS_FEATURES=listed)
+    agreed = negotiate(asked, newest, None, 1500, features.CHECK)
+    named = dict(agreed.headers)
+    assert features.proved(KEY, named["Etherws-Features"]) == told
+    assert named.get("Sec-WebSocket-Protocol") == protocol
+    assert agreed.version.number == (2 if "v2" in told else 1)
+    assert agreed.mtu == features.mtu_of(features.parse(listed) or {})

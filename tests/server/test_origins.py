@@ -17,7 +17,7 @@ def refused(origins: Origins, origin: str | None, host: str, *, login: bool = Fa
         origins.check(request, login=login)
     except ForeignPage as exc:
         assert exc.status == "403 Forbidden"
-        assert "--allow-origin" in exc.explanation
+        assert "--allow-origin" in exc.warning
         return exc.kind
     return ""
 

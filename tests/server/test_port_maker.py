@@ -10,7 +10,7 @@ import gevent
 import pytest
 
 from etherws.access.policy import Profile
-from etherws.errors import DeviceError, NoPort
+from etherws.errors import DeviceError, EtherwsError, NoPort
 from etherws.kernel import bridges as bridges_module
 from etherws.kernel import guard as guard_module
 from etherws.kernel import interfaces, made_bridges, nftables
@@ -52,10 +52,10 @@ def take(ports: Ports, client: ClientKey, profile: Profile = USUAL) -> Port:
     return ports.take(client, profile, lambda: pytest.fail(f"the session of {client.identity} was ended"))
 
 
-def isolated(ports: Ports) -> tuple[Port, list[DeviceError]]:
+def isolated(ports: Ports) -> tuple[Port, list[EtherwsError]]:
     """The port of an isolated client that sends frames, and why its session was ended."""
     port = take(ports, ALICE, ALONE)
-    failures: list[DeviceError] = []
+    failures: list[EtherwsError] = []
     port.on_failure(failures.append)
     port.sink().write_batch([])
     return port, failures
@@ -97,7 +97,7 @@ def test_sessions_parked_ports_and_rules_outlive_a_restart_of_the_network(
             take(ports, CAROL),
             take(ports, ClientKey("dave"), Profile(bridge="br-lab")),
         )
-        failures: list[DeviceError] = []
+        failures: list[EtherwsError] = []
         for port in (used, other):
             port.on_failure(failures.append)
         sink = used.sink()

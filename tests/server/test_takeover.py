@@ -92,7 +92,11 @@ def test_a_connection_is_taken_with_what_came_behind_the_request(
 def test_a_refusal_after_the_101_is_a_close_and_other_refusals_end_the_connection(host: Host) -> None:
     for handler, expected in (
         (None, b"HTTP/1.1 404 Not Found"),
-        (WebSocketHandler, b"\x88" + bytes([2 + 46]) + b"\x03\xf0" + b"404 Not Found; there is no tunnel at this path"),
+        # Behind it is the number of the refusal.
+        (
+            WebSocketHandler,
+            b"\x88" + bytes([2 + 46 + 19]) + b"\x03\xf0" + b"404 Not Found; there is no tunnel at this path (refusal ",
+        ),
     ):
         options = {"handler_class": handler} if handler else {}
         with serving(host, Gate(ServerSettings()), **options) as port:

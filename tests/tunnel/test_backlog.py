@@ -60,6 +60,11 @@ def test_what_comes_while_the_socket_is_full_goes_when_it_has_room(host: Host, t
         stream.room = 1 << 30
         draining.get()
     assert sent(stream) == [frame(200), *(frame(1514, seed=seed) for seed in range(50))]
+    # A wait for each turn, not for each packet; the peer answers none of them with a pong.
+    delays = connection.delays
+    assert 0 < sum(delays.totals.queue_delay.counts) < 50
+    assert 0 < delays.last_wait <= delays.longest_wait() < PATIENCE
+    assert backlog.waiting(delays.waited_at).packets == 0
     # A part at a time, so that a ping could go between.
     assert len(stream.writes) > 50 * 1514 // connection.congestion.chunk
     assert not backlog.drops

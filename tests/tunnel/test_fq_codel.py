@@ -108,6 +108,21 @@ def test_a_sparse_flow_goes_ahead_of_a_long_one() -> None:
     assert ipv4(2, 2000) in (queue.pop(0.001), queue.pop(0.001))
 
 
+def test_what_waits_is_told_and_since_when() -> None:
+    queue = FlowQueue()
+    assert queue.waiting(5.0) == (0, 0, 0.0)
+    for port, now in ((1, 1.0), (1, 2.0), (2, 3.0)):
+        queue.push(ipv4(1, port, 100), now)
+    assert queue.waiting(5.0) == (3, 300, 4.0)
+    assert queue.pop(5.0) is not None
+    assert queue.came == 1.0
+    assert queue.waiting(5.0) == (2, 200, 3.0)
+    while queue.pop(5.0):
+        pass
+    # Flows that are empty may be there still.
+    assert queue.waiting(6.0) == (0, 0, 0.0)
+
+
 def test_flows_share_by_bytes() -> None:
     queue = FlowQueue()
     for _ in range(300):

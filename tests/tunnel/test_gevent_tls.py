@@ -53,6 +53,15 @@ def pair(certificate: Certificate) -> Iterator[tuple[TlsStream, GeventTlsStream]
     found.close()
 
 
+def test_both_ends_tell_the_same_version_and_cipher(pair: tuple[TlsStream, GeventTlsStream]) -> None:
+    near, far = pair
+    agreed = near.tls_version()
+    assert agreed is not None
+    assert agreed[0] == "TLSv1.3"
+    assert agreed[1].startswith("TLS_")
+    assert far.tls_version() == agreed
+
+
 def test_it_has_what_the_protocol_asks_for(pair: tuple[TlsStream, GeventTlsStream]) -> None:
     assert {name for name in vars(Stream) if not name.startswith("_")} <= set(dir(pair[1]))
     assert pair[1].tcp.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM

@@ -15,11 +15,12 @@ import pytest
 from gevent import socket
 from gevent.event import Event
 
+from etherws.counters import Totals, Traffic
 from etherws.errors import ConnectionClosed, DeviceError
 from etherws.settings import DeviceSettings
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.scheduling import pause
-from etherws.tunnel.session import Session, downlink
+from etherws.tunnel.session import Session, downlink, totals_now
 from etherws.tunnel.stream import PlainStream
 from etherws.tunnel.tap import Tap
 from etherws.tunnel.wire import COMPLETE, Batch, Buffer, Version1
@@ -180,6 +181,31 @@ def test_packets_that_came_before_the_end_are_delivered_before_it(
     assert words in str(reason)
     stream.feed(b"")
     session.close(reason)
+
+
+def test_a_session_counts_in_the_totals_while_it_runs_and_at_its_end() -> None:
+    stream, totals, sink = FakeStream(FRAMES), Totals(), SlowSink()
+    tap: Any = BusyTap()
+    connection = Connection(stream, server=True, wire=Version1())
+    session = Session(tap, connection, DeviceSettings(ping_interval=0), sink, totals)
+    sink.may.set()
+    running = gevent.spawn(session.run)
+    with gevent.Timeout(PATIENCE):
+        while not totals_now(totals).received.frames:
+            pause()
+        assert (totals.joins, totals.leaves) == (1, 0)
+        before = totals.sent.frames
+        assert session.status()["received"] == {"bytes": len(FRAMES), "frames": 3, "super_frames": 0}
+        assert session.history()["sent"] == []
+        stream.feed(frame(0x81, b"text", masked=True) + frame(0x88, b"", masked=True))
+        reason = running.get()
+    assert totals.sent.frames > before > 0
+    assert totals.received == Traffic(len(FRAMES) + 10 + 6, 3, 0)
+    assert totals.drops == {"text": 1}
+    assert (totals.joins, totals.leaves) == (1, 1)
+    session.close(reason)
+    # Nothing of it is counted again.
+    assert totals_now(totals).received.frames == 3
 
 
 def test_a_session_ends_when_only_sending_has_failed() -> None:

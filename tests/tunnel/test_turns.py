@@ -15,6 +15,7 @@ from etherws.tunnel.turns import (
     ROUND_SECONDS,
     TURN_MIN_SECONDS,
     Account,
+    LastAccount,
     Turn,
     account,
 )
@@ -204,3 +205,16 @@ def test_the_time_of_other_processes_is_not_charged() -> None:
         used += cpu
         turn.end()
         assert machine.payer.heavy is heavy
+
+
+def test_the_last_waits_behind_everybody_whatever_it_costs() -> None:
+    machine = Machine(LastAccount("check"))
+    machine.payer.charge(0.0, 1 << 20, 1 << 20, machine.now)
+    assert machine.payer.heavy
+    greenlet = gevent.spawn(machine.turn.wait)
+    gevent.sleep(0)
+    assert machine.queue.waiting() == 1
+    greenlet.join(PATIENCE)
+    assert machine.turn.over() is False
+    machine.now += 2 * LOW_PRIORITY_TURN_SECONDS
+    assert machine.turn.over()

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etherws.counters import Traffic
 from etherws.errors import ProtocolError
 from etherws.settings import MTU_MAX
 from etherws.tunnel.wire import (
@@ -84,6 +85,37 @@ GOOD = [
     *(vnet(1, gso, 74, 1428, 54, 16) + MACS + ipv6(TCP, tcp(bytes(5000))) for gso in (0x04, 0x84)),
     vnet(1, 1, 54, 8, 34, 16) + MACS + ipv4(TCP, tcp(bytes(5000))),
 ]
+
+
+def test_version_1_counts_frames_whatever_their_length() -> None:
+    wire = Version1()
+    packets = [COMPLETE + frame for frame in FRAMES]
+    wire.pack(filled([*packets, vnet(gso=1) + FRAMES[2]]))
+    wire.pack_queued([*packets, vnet(flags=1) + FRAMES[1]])
+    unpacked(wire, [*FRAMES, bytes(13)])
+    assert (wire.sent, wire.received) == (Traffic(0, 2 * len(FRAMES), 0), Traffic(0, len(FRAMES), 0))
+
+
+def test_version_2_counts_frames_and_super_frames() -> None:
+    wire = Version2()
+    long = COMPLETE + bytes(9014)
+    super_frame = vnet(1, 1, 54, 1448, 34, 16) + MACS + ipv4(TCP, tcp(bytes(5000)))
+    short = vnet(1, 1, 54, 536, 34, 16) + MACS + ipv4(TCP, tcp(bytes(600)))
+    unfinished = vnet(flags=1, start=34, offset=6) + MACS + ipv4(UDP, udp(1, 2, b""))
+    wire.pack(filled([long, super_frame, unfinished, super_frame]))
+    assert wire.sent == Traffic(0, 2, 2)
+    # One that is no longer than a full frame is not looked at.
+    wire.pack(filled([short]))
+    assert wire.sent == Traffic(0, 3, 2)
+    wire.pack_queued([short, long])
+    assert wire.sent == Traffic(0, 4, 3)
+    false = vnet(1, 1, 54, 1448, 34, 16) + MACS + ipv4(UDP, udp(1, 2, bytes(5000)))
+    assert len(unpacked(wire, [b"".join(map(record, (false, long, short, unfinished)))])) == 3
+    assert wire.received == Traffic(0, 2, 1)
+    # In slices, and before a mistake.
+    with pytest.raises(ProtocolError):
+        unpacked(wire, [record(super_frame) * 20 + record(COMPLETE + bytes(60)) * 2 * SLICE_PACKETS + b"x"])
+    assert wire.received == Traffic(0, 2 + 2 * SLICE_PACKETS, 21)
 
 
 def test_version_2_has_the_whole_batch_in_one_message() -> None:

@@ -20,6 +20,7 @@ from etherws.server.presence import Presence
 from etherws.tunnel.scheduling import low_priority
 from etherws.workers import remote_ports
 from etherws.workers.datagrams import pair
+from etherws.workers.messages import VERSION
 from etherws.workers.remote_ports import RemotePorts
 from tests.lab.hosts import Host
 from tests.lab.lent_ports import Lender, key, lending, send, soon
@@ -291,10 +292,11 @@ def test_stop_is_told_to_each_worker_once(lender: Lender) -> None:
 
 
 def test_another_release_is_an_error_at_the_start(lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_ports, "VERSION", 2)
+    monkeypatch.setattr(remote_ports, "VERSION", VERSION + 1)
+    words = f"speaks version {VERSION} to its workers, and this worker {VERSION + 1}: two releases"
     ours, theirs = pair()
     lender.server.attach(ours)
-    with pytest.raises(ChannelError, match="speaks version 1 to its workers, and this worker 2: two releases"):
+    with pytest.raises(ChannelError, match=words):
         RemotePorts(theirs, lambda reason: None)
 
 
