@@ -122,6 +122,7 @@ DOORS = {
     "pytun": {"tunnel/tap_device"},
     "click": {
         "cli/admin",
+        "cli/bundle",
         "cli/check",
         "cli/check_options",
         "cli/commands",

@@ -23,7 +23,7 @@ bundle_sections: Sections = {
             ["--out"],
             type=click.Path(),
             metavar="FILE",
-            help="Write the archive to this new file.  [default: etherws-bundle-TIME.tar.gz here]",
+            help="Write the archive to this new file.  [default: named by the time]",
         ),
         click.Option(
             ["--addresses"],

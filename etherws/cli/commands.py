@@ -23,7 +23,6 @@ from etherws.cli import (
     control_commands,
     daemon,
     inherited,
-    log_formats,
     log_writer,
     login,
     process_image,
@@ -275,7 +274,7 @@ def _run(
         check(this.store)
         _tell(rehearsal.answer())
         return
-    log_formats.check(log_format)
+    background_log.check(log_format)
     # Only our own logger: at the debug level pyroute2 logs very much. Events are complete whatever is written.
     level = logging.DEBUG if debug else logging.getLevelName(log_level.upper())
     log.setLevel(min(level, logging.INFO))
