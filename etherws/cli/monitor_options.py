@@ -28,10 +28,4 @@ monitor_options = [
         metavar="FILE",
         help="Let programs read there with a token that is a line of this file.  [default: none]",
     ),
-    click.Option(
-        ["--monitor-clients"],
-        is_flag=True,
-        show_default=True,
-        help="Give each client metrics of its own, with its identity.",
-    ),
 ]

@@ -281,23 +281,3 @@ demo_sections: Sections = {
         _flag("--page", help="Keep the tunnel, and show its live page, until Ctrl-C."),
     ]
 }
-
-passwd_sections: Sections = {
-    "Options": [
-        _flag("--token", help="Make a token and print it.  [default: set a password]"),
-        _option(
-            "--out",
-            type=click.Path(),
-            metavar="FILE",
-            help="Write the token to this new file, which only you can read.  [default: print it]",
-        ),
-        _flag("--delete", help="Delete all entries of NAME."),
-        _option(
-            "--cost",
-            type=int,
-            metavar="NUMBER",
-            default=10,
-            help="Make each check of a password so costly for bcrypt, 4 to 15; one more doubles the work.",
-        ),
-    ]
-}

@@ -52,7 +52,7 @@ class Inside:
 
 
 class Server:
-    """The ports of a server, whose sessions end as soon as they are told to, as tunnels.py has them end."""
+    """The ports of a server, whose sessions end as soon as they are told to, as server/tunnels.py has them end."""
 
     def __init__(self) -> None:
         self.ports = Ports(DeviceSettings(bridge="br0"), 1000.0)
