@@ -12,6 +12,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from etherws import features
+from etherws.access.policy import Profile
 from etherws.errors import Refused
 from etherws.server.gate import Gate
 from etherws.server.owners import Owner, Owners
@@ -30,6 +31,9 @@ IDLE_MAX, IDLE_OWNER_MAX = 32, 8
 #: An owner may measure for one part of time in so many, and for so many seconds at first: four checks one after the
 #: other, but nobody keeps the others from theirs for ever.
 PART, CREDIT = 4, 160.0
+
+#: What a client is told that would find no port.
+FULL = "no port is free for one more client"
 
 #: Owners whose checks are remembered.
 OWNERS_MAX = 1000
@@ -56,18 +60,25 @@ class Check:
 class Checks:
     """All of one server."""
 
-    def __init__(self, owners: Owners, gate: Gate, clock: Callable[[], float] = monotonic) -> None:
-        """`owners` finds whose a check is, `gate` knows who may not join now. `clock` gives seconds."""
-        self._owners, self._gate, self._clock = owners, gate, clock
+    def __init__(
+        self,
+        owners: Owners,
+        gate: Gate,
+        is_full: Callable[[str | None, Profile], bool] = lambda identity, profile: False,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        """`owners` finds whose a check is, `gate` knows who may not join now, and `is_full` whether a client of this
+        identity and profile would get no port. `clock` gives seconds."""
+        self._owners, self._gate, self._is_full, self._clock = owners, gate, is_full, clock
         #: Since when one measures; None if none does.
         self._since: float | None = None
         self._idle: Counter[tuple[str, str]] = Counter()
         # Until when each owner has paid for what it has measured.
         self._paid: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    def begin(self, kind: str, identity: str | None, address: str) -> Check:
+    def begin(self, kind: str, identity: str | None, address: str, profile: Profile) -> Check:
         """Let a client's check begin, of the kind features.CHECK or features.IDLE. The caller calls end(). Raises
-        Refused, which says when to try again."""
+        Refused, which says when to try again; also if a tunnel of this client would be refused."""
         self._gate.check(identity, address)
         owner = self._owners.of(identity, address)
         if kind == features.IDLE:
@@ -75,6 +86,8 @@ class Checks:
                 raise _refused("too many silent connections of checks are open; try again later", 60)
             self._idle[owner.key] += 1
             return Check(owner, lambda: self._was_idle(owner.key))
+        if self._is_full(identity, profile):
+            raise _refused(FULL, 10, "no port")
         now = self._clock()
         if self._since is not None:
             left = math.ceil(max(1.0, self._since + SECONDS_MAX - now))
@@ -98,5 +111,5 @@ class Checks:
             self._paid.popitem(last=False)
 
 
-def _refused(text: str, wait: int) -> Refused:
-    return Refused("503 Service Unavailable", text, [("Retry-After", str(wait))], kind="check")
+def _refused(text: str, wait: int, kind: str = "check") -> Refused:
+    return Refused("503 Service Unavailable", text, [("Retry-After", str(wait))], kind=kind)

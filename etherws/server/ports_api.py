@@ -71,7 +71,7 @@ class CheckApi(Protocol):
 class ChecksApi(Protocol):
     """All checks, as checks.py: Checks."""
 
-    def begin(self, kind: str, identity: str | None, address: str) -> CheckApi:
+    def begin(self, kind: str, identity: str | None, address: str, profile: Profile) -> CheckApi:
         """As Checks.begin(). Raises Refused, and NoPort if the process that has the ports does not answer."""
 
 

@@ -80,7 +80,7 @@ class Responder:
         if not self._settings.check:
             raise Refused("403 Forbidden", "this server has checks turned off (--no-check)", kind="check")
         try:
-            check = ports.checks.begin(kind, client.identity, client.address)
+            check = ports.checks.begin(kind, client.identity, client.address, profile)
         except NoPort as exc:
             raise _cannot_begin() from exc
         try:

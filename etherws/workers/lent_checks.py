@@ -9,7 +9,7 @@ from __future__ import annotations
 from etherws import features
 from etherws.errors import ChannelError, NoPort
 from etherws.server.checks import Check, Checks
-from etherws.workers.messages import Message, client_of, number, text
+from etherws.workers.messages import Message, client_of, number, profile_of, text
 
 
 class LentChecks:
@@ -27,7 +27,7 @@ class LentChecks:
         if kind not in (features.CHECK, features.IDLE):
             raise ChannelError("'kind' is no kind of check")
         client = client_of(message)
-        check = self._checks.begin(kind, client.identity, client.address)
+        check = self._checks.begin(kind, client.identity, client.address, profile_of(message))
         self._numbers += 1
         self._running[self._numbers] = check
         return self._numbers

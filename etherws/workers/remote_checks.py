@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 
+from etherws.access.policy import Profile
+from etherws.access.profile_values import to_values
 from etherws.errors import ChannelError, DeviceError, NoPort
 from etherws.server.port import ClientKey
 from etherws.tunnel.rate_limit import Pacer
@@ -22,9 +24,10 @@ class RemoteChecks:
     def __init__(self, channel: Channel, rates: Rates) -> None:
         self._channel, self._rates = channel, rates
 
-    def begin(self, kind: str, identity: str | None, address: str) -> RemoteCheck:
+    def begin(self, kind: str, identity: str | None, address: str, profile: Profile) -> RemoteCheck:
         """As Checks.begin(). Raises NoPort if the other process does not answer."""
-        values = {**client_values(ClientKey(identity, None, address)), "kind": kind}
+        client = client_values(ClientKey(identity, None, address))
+        values = {**client, "profile": to_values(profile), "kind": kind}
         try:
             answer = self._channel.call("check", values, CALL_TIMEOUT, self._late)
             return RemoteCheck(self._channel, number(answer.values, "check"), self._rates)

@@ -63,6 +63,20 @@ FIGURES = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("report", "ceiling"),
+    [
+        (Report(limit_up=10**9), 950_000_000),
+        (Report(limit_up=10**6, policy_up=True), None),
+        (Report(), None),
+        (None, None),
+    ],
+)
+def test_what_only_a_check_is_limited_by_is_not_reached(report: Report | None, ceiling: int | None) -> None:
+    assert module._ceiling(Message(Kind.REPORT, report=report)) == ceiling
+    assert module._ceiling(None) is None
+
+
 class Server:
     """The other end, which answers probes as `answer` says."""
 

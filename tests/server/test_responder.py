@@ -189,7 +189,7 @@ class FakePorts:
         self.slot_error: Exception | None = None
         self.checks = self
 
-    def begin(self, kind: str, identity: str, address: str) -> FakePorts:
+    def begin(self, kind: str, identity: str, address: str, profile: Profile) -> FakePorts:
         """As Checks.begin()."""
         assert (kind, identity, address) == (CHECK, "alice", "192.0.2.1")
         if self.error:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from time import monotonic
 
 import pytest
 
 from etherws.errors import ChannelError, DeviceError, NoPort, Refused
 from etherws.features import CHECK, IDLE
+from etherws.server.port import ClientKey
+from etherws.server.ports import Ports
+from etherws.settings import ServerSettings
 from etherws.workers import remote_checks
 from tests.lab.hosts import Host
-from tests.lab.lent_ports import Lender, lending, soon
+from tests.lab.lent_ports import USUAL, Lender, lending, soon
 
 
 @pytest.fixture(scope="module")
@@ -30,31 +34,31 @@ def lender(shared: Host) -> Iterator[Lender]:
 
 
 def test_one_measures_at_a_time_at_all_workers(lender: Lender) -> None:
-    check = lender.one.ports.checks.begin(CHECK, "alice", "192.0.2.1")
+    check = lender.one.ports.checks.begin(CHECK, "alice", "192.0.2.1", USUAL)
     for worker in (lender.one, lender.other):
         with pytest.raises(Refused, match="another check is running") as refused:
-            worker.ports.checks.begin(CHECK, "bob", "192.0.2.2")
+            worker.ports.checks.begin(CHECK, "bob", "192.0.2.2", USUAL)
         assert refused.value.status == "503 Service Unavailable"
         assert 1 <= int(dict(refused.value.headers)["Retry-After"]) <= 30
-        worker.ports.checks.begin(IDLE, "bob", "192.0.2.2").end()
+        worker.ports.checks.begin(IDLE, "bob", "192.0.2.2", USUAL).end()
     check.end()
     check.end()
     # Who tells first is heard first.
-    lender.one.ports.checks.begin(CHECK, None, "192.0.2.3").end()
+    lender.one.ports.checks.begin(CHECK, None, "192.0.2.3", USUAL).end()
 
 
 def test_the_check_of_a_worker_that_ends_is_over(lender: Lender) -> None:
-    lender.one.ports.checks.begin(CHECK, "alice", "192.0.2.1")
+    lender.one.ports.checks.begin(CHECK, "alice", "192.0.2.1", USUAL)
     lender.one.ports._channel.close()
     soon(lambda: lender.one.link not in lender.server.workers)
-    lender.other.ports.checks.begin(CHECK, "alice", "192.0.2.1").end()
+    lender.other.ports.checks.begin(CHECK, "alice", "192.0.2.1", USUAL).end()
 
 
 def test_the_rate_is_for_all_connections_of_the_owner(lender: Lender) -> None:
-    check = lender.one.ports.checks.begin(CHECK, "alice", "192.0.2.1")
+    check = lender.one.ports.checks.begin(CHECK, "alice", "192.0.2.1", USUAL)
     now = monotonic()
     check.pacer(1000).wait(1000, now)
-    other = lender.other.ports.checks.begin(IDLE, "alice", "192.0.2.9")
+    other = lender.other.ports.checks.begin(IDLE, "alice", "192.0.2.9", USUAL)
     assert other.pacer(1000).wait(0, now) == pytest.approx(8, abs=0.1)
     check.end()
     with pytest.raises(DeviceError, match="the check has ended"):
@@ -64,28 +68,45 @@ def test_the_rate_is_for_all_connections_of_the_owner(lender: Lender) -> None:
 def test_the_operator_is_obeyed_at_each_worker(lender: Lender) -> None:
     lender.ports.gate.shut_out(["alice"], [], 60)
     with pytest.raises(Refused, match="the operator of this server"):
-        lender.other.ports.checks.begin(CHECK, "alice", "192.0.2.1")
+        lender.other.ports.checks.begin(CHECK, "alice", "192.0.2.1", USUAL)
 
 
 def test_a_worker_that_asks_for_nonsense_is_broken(lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_checks, "CALL_TIMEOUT", 0.1)
     with pytest.raises(NoPort):
-        lender.one.ports.checks.begin("x", "alice", "192.0.2.1")
+        lender.one.ports.checks.begin("x", "alice", "192.0.2.1", USUAL)
     assert "'kind' is no kind of check" in lender.hung[0][1]
     monkeypatch.undo()
-    lender.other.ports.checks.begin(CHECK, "alice", "192.0.2.1").end()
+    lender.other.ports.checks.begin(CHECK, "alice", "192.0.2.1", USUAL).end()
 
 
 def test_an_answer_for_which_nobody_waits_is_given_back(lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_checks, "CALL_TIMEOUT", 0.0)
     with pytest.raises(NoPort):
-        lender.one.ports.checks.begin(CHECK, "alice", "192.0.2.1")
+        lender.one.ports.checks.begin(CHECK, "alice", "192.0.2.1", USUAL)
     monkeypatch.undo()
 
     def free() -> bool:
         with contextlib.suppress(Refused, ChannelError):
-            lender.other.ports.checks.begin(CHECK, "bob", "192.0.2.1").end()
+            lender.other.ports.checks.begin(CHECK, "bob", "192.0.2.1", USUAL).end()
             return True
         return False
 
     soon(free)
+
+
+def test_who_would_get_no_port_is_told_so(shared: Host) -> None:
+    with shared.namespace.inside(), contextlib.closing(Ports(ServerSettings(ping_interval=0))) as ports:
+        alice = ports.take(ClientKey("alice", None, "192.0.2.1"), USUAL, lambda: None)
+        with pytest.raises(Refused, match="no port is free for one more client") as refused:
+            ports.checks.begin(CHECK, "bob", "192.0.2.2", USUAL)
+        assert refused.value.status == "503 Service Unavailable"
+        with pytest.raises(Refused, match="no port is free"):
+            ports.checks.begin(CHECK, "alice", "192.0.2.1", replace(USUAL, connections=2))
+        with pytest.raises(Refused, match="no port is free"):
+            ports.checks.begin(CHECK, None, "192.0.2.1", USUAL)
+        # A tunnel of hers would take the place of the other.
+        ports.checks.begin(CHECK, "alice", "192.0.2.1", USUAL).end()
+        ports.checks.begin(CHECK, "bob", "192.0.2.2", replace(USUAL, bridge="br1")).end()
+        ports.free(alice)
+        ports.checks.begin(CHECK, "bob", "192.0.2.2", USUAL).end()
