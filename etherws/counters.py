@@ -100,7 +100,7 @@ class Totals:
         malformed."""
         self.sent.add(Traffic(**values["sent"]))
         self.received.add(Traffic(**values["received"]))
-        self.drops.update(values["drops"])
+        self.drops.update(dict(values["drops"]))
         self.joins += values["joins"]
         self.leaves += values["leaves"]
         for ours, name in (

@@ -30,6 +30,9 @@ VERSION_2, MTU = "v2", "mtu"
 #: A session that measures the path, and is no tunnel; with the value IDLE, one that is silent most of the time.
 CHECK, IDLE = "check", "idle"
 
+#: The parameter of the server's CHECK if it has no port for one more client.
+_FULL = ";full"
+
 #: The name beside which the server's list has its proof.
 PROOF = "proof"
 
@@ -82,9 +85,14 @@ def check_of(features: Features) -> str | None:
     return {"": CHECK, f"={IDLE}": IDLE}.get(features.get(CHECK, "none").partition(";")[0])
 
 
-def check_value(kind: str) -> str:
-    """The value of the feature for this kind of check."""
-    return "" if kind == CHECK else f"={kind}"
+def check_value(kind: str, *, full: bool = False) -> str:
+    """The value of the feature for this kind of check. `full` is whether a tunnel of this client would get no port."""
+    return ("" if kind == CHECK else f"={kind}") + (_FULL if full else "")
+
+
+def is_full(features: Features) -> bool:
+    """Whether the server says that a tunnel of this client would get no port."""
+    return _FULL in features.get(CHECK, "")
 
 
 def proof(key: str, features: Features) -> str:

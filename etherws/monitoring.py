@@ -31,11 +31,13 @@ _MONITOR = re.compile(
 class Monitoring:
     """`control` is the file of the control socket: None is the usual one, "" none. `monitor` is where status, metrics
     and the page are served over TCP: ADDRESS:PORT, [ADDRESS]:PORT, or a port alone, which is of 127.0.0.1; None is
-    nowhere. `monitor_token_file` has the tokens by which programs may read there, one a line."""
+    nowhere. `monitor_token_file` has the tokens by which programs may read there, one a line. With `monitor_clients`
+    each client of a server has metrics of its own."""
 
     control: str | None = None
     monitor: str | None = None
     monitor_token_file: str | None = None
+    monitor_clients: bool = False
 
     def __post_init__(self) -> None:
         # The way around `frozen` that dataclasses itself takes.

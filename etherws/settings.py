@@ -224,6 +224,7 @@ _PARSERS: dict[str, Callable[[str, str], Any]] = {
     "trusted_proxy": values.words,
     "proxy_protocol": values.switch,
     "check": values.switch,
+    "monitor_clients": values.switch,
     "ping_interval": values.seconds,
     "ping_timeout": values.seconds,
     "carrier_timeout": values.seconds,

@@ -27,8 +27,11 @@ from etherws.server.serve import tls_contexts
 
 
 class _Handler(Handler, PyWSGIHandler):  # type: ignore[misc]
-    #: gunicorn's access log. gevent-websocket's own would hide it.
-    log_request = PyWSGIHandler.log_request
+    def log_request(self) -> None:
+        """Write a line of gunicorn's access log, which gevent-websocket's own would hide. That log knows only requests:
+        what was none is in ours, as a refusal."""
+        if self.environ is not None:
+            PyWSGIHandler.log_request(self)
 
 
 class _Server(Accepting, PyWSGIServer):  # type: ignore[misc]

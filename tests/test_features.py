@@ -130,3 +130,12 @@ def test_any_text_is_a_list_or_none(text: str) -> None:
     found = features.parse(text)
     assert found is None or features.parse(features.write(found)) == found
     assert features.proved(KEY, text) is None
+
+
+def test_a_server_without_a_port_for_one_more_says_so_in_its_check() -> None:
+    for kind in (features.CHECK, features.IDLE):
+        for full in (False, True):
+            listed = features.parse(f"check{features.check_value(kind, full=full)}, v2") or {}
+            assert features.check_of(listed) == kind
+            assert features.is_full(listed) is full
+    assert not features.is_full({"v2": ""})

@@ -55,6 +55,7 @@ ROOMS: dict[str, set[str]] = {
         *("counters", "events", "values", "log_limit", "small_files", "file_names", "addresses", "settings"),
         *("monitoring", "reloadable", "tunnel/scheduling", "server/accepting", "server/front_door", "server/http"),
         *("server/listen", "server/login_queue", "server/presence", "server/taken_port"),
+        *("kernel/store", "kernel/state_file"),
     },
     "check": {
         *("client", "kernel", "access", "tunnel", "settings", "addresses", "close_codes", "features", "values"),
@@ -124,6 +125,7 @@ DOORS = {
         "cli/commands",
         "cli/control_commands",
         "cli/demo",
+        "cli/demo_page",
         "cli/file_options",
         "cli/login",
         "cli/monitor_options",

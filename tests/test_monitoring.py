@@ -73,11 +73,9 @@ def test_both_sides_have_it_and_gunicorn_too() -> None:
     environ = {
         "ETHERWS_SERVER_CONTROL": "/run/x/control",
         "ETHERWS_SERVER_MONITOR": "9402",
+        "ETHERWS_SERVER_MONITOR_CLIENTS": "yes",
         "ETHERWS_SERVER_MONITOR_TOKEN_FILE": "/etc/tokens",
     }
     found = ServerSettings.from_environ(environ)
-    assert (found.control, found.monitor, found.monitor_token_file) == (
-        "/run/x/control",
-        "127.0.0.1:9402",
-        "/etc/tokens",
-    )
+    assert (found.control, found.monitor) == ("/run/x/control", "127.0.0.1:9402")
+    assert (found.monitor_token_file, found.monitor_clients) == ("/etc/tokens", True)

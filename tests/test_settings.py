@@ -71,6 +71,7 @@ def test_settings_come_from_the_environment() -> None:
 
 
 def test_proxies_come_from_the_environment() -> None:
+    assert ServerSettings.from_environ({"ETHERWS_SERVER_MONITOR_CLIENTS": "yes"}).monitor_clients
     names = {"ETHERWS_SERVER_TRUSTED_PROXY": " unix  10.0.0.0/8 ", "ETHERWS_SERVER_PROXY_PROTOCOL": "Yes"}
     found = ServerSettings.from_environ(names)
     assert (found.trusted_proxy, found.proxy_protocol) == (("unix", "10.0.0.0/8"), True)

@@ -27,6 +27,10 @@ _HIDDEN_HOP = (
     " HAProxy, Apache and Caddy"
 )
 
+_FULL = (
+    "another client has its only interface, and it needs a bridge for more (--bridge); or end that client. Its log says"
+    " what stands in the way of one more interface"
+)
 
 #: What version 1 costs (docs/performance.rst).
 _VERSION_1_COSTS = "a message for each frame and no super-frames, so it is several times slower at high rates"
@@ -85,12 +89,8 @@ def refused(
             return failed("upgrade", error, before=f"{hop.name}: ", hint=mend, data=data)
     if answer.status == 101:
         return failed("upgrade", error, hint=_mends(known), data=data)
-    if answer.status == 503 and (b"no port" in body or b"no interface" in body):
-        hint = (
-            "it is full: end clients that are not needed, or see its log, which says what stands in the way of one more"
-            " interface"
-        )
-        return failed("server", error, hint=hint, data=data)
+    if answer.status == 503 and b"no port is free" in body:
+        return failed("server", error, hint=f"it is full: {_FULL}", data=data)
     return failed("server" if answer.status in (429, 503) else "upgrade", error, data=data)
 
 
@@ -119,6 +119,8 @@ def agreed(
     were sent; `newest` is the highest version of the wire that was offered."""
     text = "the server has taken the credentials, or asks for none" if sent else "the server asks for no login"
     found = [Finding("login", text, data={"sent": sent})]
+    if features.is_full(listed):
+        found.append(Finding("server", "it has no port for one more client: it is full", Verdict.FAILED, _FULL))
     data = {"wire": agreement.version.number, "features": dict(listed), "doubt": agreement.doubt or None}
     if agreement.doubt:
         hint = "have it pass these headers on; without them the tunnel speaks version 1, which is slower"

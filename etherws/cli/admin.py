@@ -14,9 +14,32 @@ from collections.abc import Callable, Iterator
 import click
 
 from etherws.cli.examples import passwd_notes
-from etherws.cli.options import passwd_sections
-from etherws.cli.sections import Command
+from etherws.cli.sections import Command, Sections
 from etherws.errors import SettingsError
+
+passwd_sections: Sections = {
+    "Options": [
+        click.Option(
+            ["--token"], is_flag=True, show_default=True, help="Make a token and print it.  [default: set a password]"
+        ),
+        click.Option(
+            ["--out"],
+            type=click.Path(),
+            metavar="FILE",
+            show_default=True,
+            help="Write the token to this new file, which only you can read.  [default: print it]",
+        ),
+        click.Option(["--delete"], is_flag=True, show_default=True, help="Delete all entries of NAME."),
+        click.Option(
+            ["--cost"],
+            type=int,
+            metavar="NUMBER",
+            default=10,
+            show_default=True,
+            help="Make each check of a password so costly for bcrypt, 4 to 15; one more doubles the work.",
+        ),
+    ]
+}
 
 
 @click.command("passwd", cls=Command, sections=passwd_sections, notes=passwd_notes)

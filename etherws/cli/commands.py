@@ -135,7 +135,7 @@ def server(
         # It runs a second time if a new image could not be executed.
         application = prepared.pop() if prepared else Application(settings, store)
         process_image.this().before_rehearsal = application.keep
-        hooks = serving.Hooks(observing.before(ready), keeps.give_up, keeps.reload, observing.doors)
+        hooks = serving.Hooks(observing.before(ready), keeps.give_up, keeps.reload, observing.doors, certfile)
 
         def make(sock: Any) -> serving.Service:
             if count == 1:
@@ -145,7 +145,7 @@ def server(
         verify_mode = contexts.get().verify_mode if contexts else None
         serving.serve(application, endpoint, make, hooks, stop, verify_mode)
 
-    _run(run, kept_ports.check, **options)
+    _run(observing.around(run), kept_ports.check, **options)
 
 
 class ClientCommand(sections.Command):
@@ -232,18 +232,18 @@ def client(
 
             connection.run(start.connected if start else ready, stop, opened, keeps.reload)
 
-    _run(run, kept_port.check, **options)
+    _run(observing.around(run), kept_port.check, **options)
 
 
 @main.command(cls=sections.Command, sections=demo_sections)
-def demo(seconds: float) -> None:
+def demo(seconds: float, page: bool) -> None:
     """Show a tunnel at work, in network namespaces of its own.
 
     It builds two virtual hypervisors, each with a VM, and joins them. Nothing else on the machine changes.
     """
     from etherws.cli import demo as demonstration
 
-    demonstration.run(seconds)
+    demonstration.run(seconds, page=page)
 
 
 for command in (admin.passwd, check, *control_commands.COMMANDS, stage):

@@ -39,6 +39,9 @@ REFUSAL_MAX = 1000
 #: struct ucred of socket(7), SO_PEERCRED: of a listening socket, who has called listen(2).
 _UCRED = struct.Struct("iII")
 
+#: struct timeval of socket(7), SO_SNDTIMEO.
+_TIMEVAL = struct.Struct("ll")
+
 
 class Control:
     """One control socket. `name` is the instance's, for messages."""
@@ -119,7 +122,9 @@ class Control:
         """A socket that is connected. Raises ControlError."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.settimeout(min(timeout, TIMEOUT))
+            # Python's own timeout would not wait for room in the queue of connections.
+            seconds, rest = divmod(min(timeout, TIMEOUT), 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(int(seconds), int(rest * 1e6)))
             sock.connect(self.path)
             sock.settimeout(timeout)
         except PermissionError as exc:
@@ -133,9 +138,9 @@ class Control:
         except FileNotFoundError as exc:
             sock.close()
             raise NotRunning(f"{self.name} does not run: there is no {self.path}") from exc
-        except (TimeoutError, BlockingIOError) as exc:
+        except BlockingIOError as exc:
             sock.close()
-            raise NoAnswer(self._no_answer(TIMEOUT)) from exc
+            raise NoAnswer(f"{self.name} takes no connection within {TIMEOUT:g} s: it hangs, or is stopped") from exc
         except OSError as exc:
             # Such as a path that is too long, or no socket.
             sock.close()

@@ -2,7 +2,7 @@
 
 Changes nothing outside its namespaces, and starts no program but ``etherws``: the bridge commands are shown as a user
 types them, and done by netlink. The order in this file: the steps, the picture, the traffic, the user's screen. Read
-next: kernel/netns.py, which has the namespaces; commands.py, which has the commands that run here.
+next: kernel/netns.py, which has the namespaces; demo_page.py, which shows the live page.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from pathlib import Path
 import click
 from pyroute2.netlink.exceptions import NetlinkError
 
+from etherws.cli import demo_page
 from etherws.errors import DemoError
 from etherws.kernel.netns import ENDING, Namespace, enter_user_namespace, privileged
 
@@ -39,8 +41,9 @@ TIMEOUT = 30.0
 FULL_PAYLOAD = 1500 - 20 - 8
 
 
-def run(seconds: float = 3.0) -> None:
-    """Build the tunnel, send traffic through it, and remove everything; TCP is measured for `seconds`.
+def run(seconds: float = 3.0, *, page: bool = False) -> None:
+    """Build the tunnel, send traffic through it, and remove everything; TCP is measured for `seconds`. With `page`,
+    show the live page before the end, until Ctrl-C.
 
     Raises DemoError if a step fails, and KeyboardInterrupt after Ctrl-C, SIGTERM or SIGHUP; both after the clean-up.
     """
@@ -49,12 +52,16 @@ def run(seconds: float = 3.0) -> None:
         sys.stdout.reconfigure(errors="replace")  # Some encodings do not have the tick.
     with _interruptible(), contextlib.ExitStack() as stack:
         click.echo(PICTURE)
+        # It belongs to the machine: after this the process may have no right to return there.
+        door = stack.enter_context(contextlib.closing(demo_page.Door())) if page else None
+        control = Path(stack.enter_context(tempfile.TemporaryDirectory()), "control") if page else None
         with _step("two hypervisors, their VMs, a router"):
             if not privileged():
                 enter_user_namespace()
             one, two, vm1, vm2 = build(stack)
         stack.callback(_end_processes, one, two)
-        _set_up("Hypervisor1", one, "server")
+        monitor = ("--monitor", "{}:{}".format(*demo_page.MONITOR)) if page else ()
+        _set_up("Hypervisor1", one, "server", *monitor, control=control)
         _set_up("Hypervisor2", two, "client", "--uri", "ws://192.0.2.1/")
         click.echo("\nfrom VM1 to VM2")
         with _step("ping") as notes:
@@ -67,6 +74,8 @@ def run(seconds: float = 3.0) -> None:
         click.echo("  full-size packet    passed whole")
         click.echo(f"  TCP throughput      {rate:,.0f} Mbit/s")
         click.echo(f"  all this took       {time.monotonic() - began:.1f} s\n")
+        if door and control:
+            demo_page.show(door, control, one, vm1, vm2, "10.0.0.2")
 
 
 def build(stack: contextlib.ExitStack) -> tuple[Namespace, Namespace, Namespace, Namespace]:
@@ -97,12 +106,12 @@ def build(stack: contextlib.ExitStack) -> tuple[Namespace, Namespace, Namespace,
     return one, two, vm1, vm2
 
 
-def _set_up(name: str, hypervisor: Namespace, *arguments: str) -> None:
+def _set_up(name: str, hypervisor: Namespace, *arguments: str, control: Path | None = None) -> None:
     """Do what a user types on one side: run ``etherws``, and make the bridge by netlink."""
     click.echo(f"\non {name}")
     with _step(f"# etherws {' '.join(arguments)}") as notes:
         # The last line only: before it the server warns that it lets everyone in.
-        notes += [line for line in etherws(hypervisor, *arguments).splitlines() if " is up, " in line]
+        notes += [line for line in etherws(hypervisor, *arguments, control=control).splitlines() if " is up, " in line]
     with _step("# brctl addbr br0"), hypervisor.netlink() as route:
         route.link("add", ifname="br0", kind="bridge")
     for port in ("vnet0", "ethws0"):
@@ -113,14 +122,17 @@ def _set_up(name: str, hypervisor: Namespace, *arguments: str) -> None:
         hypervisor.configure("br0")
 
 
-def etherws(hypervisor: Namespace, *arguments: str) -> str:
-    """Run ``etherws`` until it goes into the background; return its output. Raises DemoError if it fails."""
+def etherws(hypervisor: Namespace, *arguments: str, control: Path | None = None) -> str:
+    """Run ``etherws`` until it goes into the background; return its output. Raises DemoError if it fails.
+
+    `control` is its control socket, if it is to have one.
+    """
     # The user's own settings must not apply; nor NOTIFY_SOCKET, if systemd started the demo.
     env = {key: value for key, value in os.environ.items() if not key.startswith(("ETHERWS_", "NOTIFY_"))}
     env = {key: value for key, value in env.items() if not key.lower().endswith("_proxy")}
     # A file and not a pipe: a process that hangs in the background would keep the pipe open.
     with open(os.memfd_create("output"), "w+", encoding="utf-8", errors="replace") as output:
-        argv = [sys.executable, "-m", "etherws", *arguments, "--state-dir", "", "--control", ""]
+        argv = [sys.executable, "-m", "etherws", *arguments, "--state-dir", "", "--control", str(control or "")]
         with hypervisor.inside():
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env)
         status = None

@@ -14,9 +14,7 @@ from etherws.cli.cells import shown
 from etherws.cli.control import Control
 from etherws.counters import Values
 from etherws.errors import ControlError, NotAllowed, NotRunning, some_of
-
-#: Where the folders of root's processes are, and the name of the socket in each (observe/control_socket.py).
-RUN_FOLDER, SOCKET = "/run/etherws", "control"
+from etherws.observe.control_socket import NAME, RUN_FOLDER
 
 #: What the name of such a folder begins with.
 ROLES = ("server-", "client-")
@@ -45,7 +43,7 @@ def all_instances(where: Iterable[str] | None = None) -> list[Control]:
         except OSError:
             continue
         for name in names:
-            path = os.path.join(folder, name, SOCKET)
+            path = os.path.join(folder, name, NAME)
             if name.startswith(ROLES) and _is_there(path):
                 found.append(Control(path, shown(name)))
     if not found and closed:

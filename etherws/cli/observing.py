@@ -10,9 +10,13 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+from gevent.event import Event
+
+from etherws.cli.daemon import Ready, Service
 from etherws.cli.process_image import ProcessImage
 from etherws.cli.user_option import User
 from etherws.observe.events import Events
+from etherws.observe.kept_logins import KeptLogins
 from etherws.observe.logins import read_tokens
 from etherws.observe.serve import Observation
 from etherws.observe.subject import Subject
@@ -33,13 +37,26 @@ class Observing:
         self._events = Events()
         log.addHandler(self._events)
         self._observation: Observation | None = None
+        self._kept: KeptLogins | None = None
+
+    def around(self, service: Service) -> Service:
+        """What runs the service, and keeps who is logged in for the next image of the process."""
+
+        def run(ready: Ready, stop: Event) -> None:
+            self._kept = KeptLogins(self._image.store)
+            with contextlib.closing(self._kept):
+                if self._kept.cookies:
+                    self._kept.save(self._kept.cookies)
+                service(ready, stop)
+
+        return run
 
     @contextlib.contextmanager
     def doors(self, subject: Subject) -> Iterator[None]:
         """In the block there are the control socket and --monitor, as far as they can be had. Raises ListenError,
         CredentialsError."""
         device = subject.overview()["device"]
-        observation = Observation(subject, self._events, self._settings, subject.role, device, self._owner)
+        observation = Observation(subject, self._events, self._settings, subject.role, device, self._owner, self._kept)
         with contextlib.closing(observation):
             # Sessions would be lost if an image that takes over did not start.
             observation.open(needed=not self._image.before)
@@ -52,8 +69,8 @@ class Observing:
         if self._observation is not None:
             self._observation.start()
 
-    def before(self, ready: Any) -> Any:
-        """What does as `ready`, a daemon.Ready, but calls start() the first time."""
+    def before(self, ready: Ready) -> Ready:
+        """What does as `ready`, but calls start() the first time."""
         started = False
 
         def call(*args: Any) -> None:

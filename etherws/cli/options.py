@@ -169,7 +169,10 @@ server_sections: Sections = {
     ],
     "Interface": _interface,
     TIMING: [*_pings, _time("--resume-timeout", "30s", "Keep a lost client's interface so long for its return.")],
-    "Status and metrics": monitor_options,
+    "Status and metrics": [
+        *monitor_options,
+        _flag("--monitor-clients", help="Give each client metrics of its own, with its name."),
+    ],
     "Process and log": _process,
 }
 
@@ -274,26 +277,7 @@ demo_sections: Sections = {
             metavar="SECONDS",
             default=3,
             help="Measure TCP for so long, 0.1 to 20 seconds.",
-        )
-    ]
-}
-
-passwd_sections: Sections = {
-    "Options": [
-        _flag("--token", help="Make a token and print it.  [default: set a password]"),
-        _option(
-            "--out",
-            type=click.Path(),
-            metavar="FILE",
-            help="Write the token to this new file, which only you can read.  [default: print it]",
         ),
-        _flag("--delete", help="Delete all entries of NAME."),
-        _option(
-            "--cost",
-            type=int,
-            metavar="NUMBER",
-            default=10,
-            help="Make each check of a password so costly for bcrypt, 4 to 15; one more doubles the work.",
-        ),
+        _flag("--page", help="Keep the tunnel, and show its live page, until Ctrl-C."),
     ]
 }

@@ -78,6 +78,9 @@ class Servers:
                 failures.append((server.name, ConnectError(self._log.unexpected(exc))))
             else:
                 self._say(lines)
+                for name, error in failures[-1:]:
+                    # Why we are not where we would rather be.
+                    self.link.failed(type(error)(f"{name}: {error}"))
                 return server.name, connection
             fields = self.link.failure(str(failures[-1][1]))
             lines.append(_Line(server.name, self.failures.line(*failures[-1]), fields))

@@ -37,7 +37,7 @@ class ObservedPorts:
         self.subject = ObservedServer(server.ports, WorkersStatus(server), about)
         self._observation = Observation(self.subject, self._events, settings, self.subject.role, server.ports.name)
         try:
-            self._observation.open()
+            self._observation.open(needed=False)
             self._observation.start()
         except EtherwsError as exc:
             log.error("%s; all else goes on", exc)

@@ -67,11 +67,19 @@ class Monitor:
     """Shows a subject at one door."""
 
     def __init__(
-        self, subject: Subject, events: Events, access: Access, live: LivePage, streams: Streams | None = None
+        self,
+        subject: Subject,
+        events: Events,
+        access: Access,
+        live: LivePage,
+        streams: Streams | None = None,
+        *,
+        clients: bool = False,
     ) -> None:
-        """`live` and `streams` are shared by the doors of a process."""
+        """`live` and `streams` are shared by the doors of a process. With `clients`, each client has metrics of its
+        own."""
         self._subject, self._events, self._access, self._live = subject, events, access, live
-        self._streams = streams or Streams()
+        self._streams, self._clients = streams or Streams(), clients
         self._reads: dict[str, Callable[[Environ], Answer]] = {
             "/healthz": lambda _: Answer(TEXT, b"ok\n"),
             "/readyz": self._ready,
@@ -133,7 +141,8 @@ class Monitor:
         return Answer(TEXT, b"ok\n")
 
     def _metrics(self, environ: Environ) -> Answer:
-        return Answer(*metrics.metrics(self._subject, environ.get("HTTP_ACCEPT", "")))
+        accept = environ.get("HTTP_ACCEPT", "")
+        return Answer(*metrics.metrics(self._subject, accept, clients=self._clients, events=self._events.counts))
 
     def _show_events(self, environ: Environ) -> Answer:
         query = _query(environ)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -16,7 +16,7 @@ import gevent
 from gevent.event import Event
 
 from etherws.counters import Values
-from etherws.events import event_of
+from etherws.events import KINDS, OTHER, event_of
 
 #: Events that are kept. Each takes about one kilobyte.
 EVENTS_MAX = 1000
@@ -47,6 +47,8 @@ class Events(logging.Handler):
         # So numbers count on when the process is started again: who followed the one before has missed nothing.
         self._first = self._next = int(clock()) * 1000
         self._ring: deque[Values] = deque(maxlen=EVENTS_MAX)
+        #: How many there were of each kind, those included that are no longer kept.
+        self.counts: Counter[str] = Counter()
         # Set, and replaced, when there is a new one, if somebody waits for that.
         self._more = Event()
         self._awaited = False
@@ -64,6 +66,8 @@ class Events(logging.Handler):
     def add(self, values: Mapping[str, Any]) -> None:
         """Keep an event of another process, which has all but its number: "time", "level", "kind", "text" and more."""
         number, self._next = self._next, self._next + 1
+        kind = values.get("kind")
+        self.counts[kind if kind in KINDS else OTHER] += 1
         self._ring.append({**values, "number": number, "text": str(values.get("text", ""))[:TEXT_MAX]})
         if self._awaited:
             self._awaited = False

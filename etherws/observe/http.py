@@ -43,6 +43,8 @@ _TOO_MANY = (
 class _Handler(Handler):
     """One connection."""
 
+    is_tunnels = False
+
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._there = self._visitor.presence

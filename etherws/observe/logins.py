@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from etherws.errors import CredentialsError
+from etherws.observe.kept_logins import KeptLogins
 from etherws.reloadable import Reloadable
 from etherws.server.login_queue import LoginLimiter
 from etherws.small_files import read_file
@@ -43,15 +44,16 @@ class Logins:
         self,
         cookie: str,
         tokens: Reloadable[Digests] | None = None,
+        kept: KeptLogins | None = None,
         *,
         random: Callable[[], str] = lambda: secrets.token_urlsafe(CHANCE),
     ) -> None:
         """`cookie` is the cookie's name: browsers do not tell the ports of a machine apart. `tokens` are those of
-        programs; see read_tokens()."""
-        self._cookie, self._tokens, self._random = cookie, tokens, random
+        programs; see read_tokens(). `kept` are the cookies that outlive this process."""
+        self._cookie, self._tokens, self._kept, self._random = cookie, tokens, kept, random
         # Digests of one-time tokens, and until when each counts; and of cookies. The oldest first.
         self._once: OrderedDict[bytes, float] = OrderedDict()
-        self._cookies: OrderedDict[bytes, None] = OrderedDict()
+        self._cookies: OrderedDict[bytes, None] = OrderedDict.fromkeys(kept.cookies if kept else ())
         self._limiter = LoginLimiter()
 
     @property
@@ -74,6 +76,8 @@ class Logins:
         value = self._random()
         self._cookies[digest(value)] = None
         _shorten(self._cookies, COOKIES_MAX)
+        if self._kept:
+            self._kept.save(list(self._cookies))
         return f"{self._cookie}={value}"
 
     def knows(self, header: str) -> bool:

@@ -45,8 +45,24 @@ DROPS = frozenset(
 #: Why the client is not connected, or was not: the kinds of client/link_state.py.
 ERRORS = ("unreachable", "refused", "lost")
 
-#: Why clients are refused: the kinds of errors.Refused, and those of server/refusals.py.
-REFUSALS = frozenset({"bad request"})
+#: Why clients are refused: the kinds of errors.Refused in server/, and those that it tells server/refusals.py.
+REFUSALS = frozenset(
+    {
+        *(
+            "PROXY header",
+            "TLS",
+            "TLS certificate",
+            "no TLS",
+            "bad request",
+            "method not allowed",
+            "upgrade required",
+            "wrong path",
+        ),
+        *("wrong server", "foreign origin", "foreign host", "no credentials", "wrong user or password", "wrong token"),
+        *("too many failures", "service unavailable", "certificate", "policy", "no port", "draining", "stopping"),
+        "ended by the operator",
+    }
+)
 
 #: The histograms of counters.Totals, and what they say.
 HISTOGRAMS = {

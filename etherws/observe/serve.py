@@ -20,6 +20,7 @@ from etherws.observe.application import Monitor, Streams
 from etherws.observe.control_socket import ControlSocket, usual_path
 from etherws.observe.events import Events
 from etherws.observe.http import Server
+from etherws.observe.kept_logins import KeptLogins
 from etherws.observe.logins import Logins, read_tokens
 from etherws.observe.stream import LivePage
 from etherws.observe.subject import Subject
@@ -44,11 +45,13 @@ class Observation:
         role: str,
         device: str,
         owner: tuple[int, int] | None = None,
+        kept: KeptLogins | None = None,
     ) -> None:
         """`device` is the first interface's name, by which the control socket is called. `owner` is the user and group
-        that this process will run as, if it is root and that is another one."""
+        that this process will run as, if it is root and that is another one. `kept` are the logins that outlive it."""
         self._subject, self._events, self._settings = subject, events, settings
         self._role, self._device, self._owner = role, device, owner
+        self._kept = kept
         self._control: ControlSocket | None = None
         self._monitor: GeventSocket | None = None
         self._live = LivePage(subject, events)
@@ -92,19 +95,17 @@ class Observation:
         if self._control is None and self._monitor is None:
             return
         self._live.start()
-
         monitor: Access | None = None
         if self._monitor is not None:
             file = self._settings.monitor_token_file
             tokens = Reloadable(lambda: read_tokens(file), [file]) if file else None
             host, port = listen_address("--monitor", self._settings.monitor or "")[0], self._monitor.getsockname()[1]
-            monitor = MonitorAccess(self.address, [host], Logins(f"etherws-{port}", tokens))
-            self._serve(self._monitor, Monitor(self._subject, self._events, monitor, self._live, self.streams))
+            monitor = MonitorAccess(self.address, [host], Logins(f"etherws-{port}", tokens, self._kept))
+            self._serve(self._monitor, monitor)
             if warning := _exposure(self._monitor):
                 log.warning("%s", warning)
         if self._control is not None:
-            application = Monitor(self._subject, self._events, ControlAccess(monitor), self._live, self.streams)
-            self._serve(self._control.listener, application)
+            self._serve(self._control.listener, ControlAccess(monitor))
 
     def close(self) -> None:
         """End all, and remove the control socket. May be called again."""
@@ -119,7 +120,9 @@ class Observation:
             server.stop(timeout=STOP_TIMEOUT)
         self.servers, self._control, self._monitor = [], None, None
 
-    def _serve(self, listener: GeventSocket, application: Monitor) -> None:
+    def _serve(self, listener: GeventSocket, access: Access) -> None:
+        clients = self._settings.monitor_clients
+        application = Monitor(self._subject, self._events, access, self._live, self.streams, clients=clients)
         server = Server(listener, application)
         server.start()
         self.servers.append(server)

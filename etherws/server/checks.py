@@ -12,7 +12,6 @@ from collections.abc import Callable
 from time import monotonic
 
 from etherws import features
-from etherws.access.policy import Profile
 from etherws.errors import Refused
 from etherws.server.gate import Gate
 from etherws.server.owners import Owner, Owners
@@ -32,18 +31,16 @@ IDLE_MAX, IDLE_OWNER_MAX = 32, 8
 #: other, but nobody keeps the others from theirs for ever.
 PART, CREDIT = 4, 160.0
 
-#: What a client is told that would find no port.
-FULL = "no port is free for one more client"
-
 #: Owners whose checks are remembered.
 OWNERS_MAX = 1000
 
 
 class Check:
-    """One that was let begin. `owner` is whose it is; end() must be called once, more often does no harm."""
+    """One that was let begin. `owner` is whose it is, `full` whether its client would get no port for a tunnel now;
+    end() must be called once, more often does no harm."""
 
-    def __init__(self, owner: Owner, end: Callable[[], None]) -> None:
-        self.owner, self._end = owner, end
+    def __init__(self, owner: Owner, full: bool, end: Callable[[], None]) -> None:
+        self.owner, self.full, self._end = owner, full, end
         self._ended = False
 
     def pacer(self, rate: int) -> Pacer:
@@ -64,30 +61,28 @@ class Checks:
         self,
         owners: Owners,
         gate: Gate,
-        is_full: Callable[[str | None, Profile], bool] = lambda identity, profile: False,
         clock: Callable[[], float] = monotonic,
+        full: Callable[[str | None, str], bool] = lambda *_: False,
     ) -> None:
-        """`owners` finds whose a check is, `gate` knows who may not join now, and `is_full` whether a client of this
-        identity and profile would get no port. `clock` gives seconds."""
-        self._owners, self._gate, self._is_full, self._clock = owners, gate, is_full, clock
+        """`owners` finds whose a check is, `gate` knows who may not join now. `clock` gives seconds. `full` says
+        whether there is no port for a client of this identity and address."""
+        self._owners, self._gate, self._clock, self._full = owners, gate, clock, full
         #: Since when one measures; None if none does.
         self._since: float | None = None
         self._idle: Counter[tuple[str, str]] = Counter()
         # Until when each owner has paid for what it has measured.
         self._paid: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    def begin(self, kind: str, identity: str | None, address: str, profile: Profile) -> Check:
+    def begin(self, kind: str, identity: str | None, address: str) -> Check:
         """Let a client's check begin, of the kind features.CHECK or features.IDLE. The caller calls end(). Raises
-        Refused, which says when to try again; also if a tunnel of this client would be refused."""
+        Refused, which says when to try again."""
         self._gate.check(identity, address)
-        owner = self._owners.of(identity, address)
+        owner, full = self._owners.of(identity, address), self._full(identity, address)
         if kind == features.IDLE:
             if self._idle.total() >= IDLE_MAX or self._idle.get(owner.key, 0) >= IDLE_OWNER_MAX:
                 raise _refused("too many silent connections of checks are open; try again later", 60)
             self._idle[owner.key] += 1
-            return Check(owner, lambda: self._was_idle(owner.key))
-        if self._is_full(identity, profile):
-            raise _refused(FULL, 10, "no port")
+            return Check(owner, full, lambda: self._was_idle(owner.key))
         now = self._clock()
         if self._since is not None:
             left = math.ceil(max(1.0, self._since + SECONDS_MAX - now))
@@ -95,7 +90,7 @@ class Checks:
         if (left := math.ceil(self._paid.get(owner.key, now) - now - CREDIT)) > 0:
             raise _refused(f"this client has measured for a long time; try again in {left} s", left)
         self._since = now
-        return Check(owner, lambda: self._measured(owner.key))
+        return Check(owner, full, lambda: self._measured(owner.key))
 
     def _was_idle(self, key: tuple[str, str]) -> None:
         self._idle[key] -= 1
@@ -111,5 +106,5 @@ class Checks:
             self._paid.popitem(last=False)
 
 
-def _refused(text: str, wait: int, kind: str = "check") -> Refused:
-    return Refused("503 Service Unavailable", text, [("Retry-After", str(wait))], kind=kind)
+def _refused(text: str, wait: int) -> Refused:
+    return Refused("503 Service Unavailable", text, [("Retry-After", str(wait))], kind="check")

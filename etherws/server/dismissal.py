@@ -18,6 +18,7 @@ from etherws.addresses import canonical
 from etherws.close_codes import DRAINING, CloseCode
 from etherws.errors import ConnectionClosed, EtherwsError, NoSuchClient, printable, some_of
 from etherws.events import DRAIN, KICK, event
+from etherws.kernel.shared_look import in_turns
 from etherws.server.port import EVICT_TIMEOUT, Port, State
 from etherws.server.ports import Ports
 
@@ -58,12 +59,12 @@ class Dismissal:
             more,
             extra=event(KICK, client=printable(client), seconds=seconds, ended=labels[:NAMED], count=len(labels)),
         )
-        for port in named:
-            # Before others go on: none of them is another's by then.
-            since = port.since
-            if port.state is State.IN_USE:
-                port.fail(ConnectionClosed(KICKED, CloseCode.POLICY_VIOLATION, tell=KICKED))
-            gevent.spawn(self._make_sure, port, since)
+        for port, since in in_turns([(port, port.since) for port in named], self._sleep):
+            # Others may have gone on, and then it may be another client's by now.
+            if port.since == since:
+                if port.state is State.IN_USE:
+                    port.fail(ConnectionClosed(KICKED, CloseCode.POLICY_VIOLATION, tell=KICKED))
+                gevent.spawn(self._make_sure, port, since)
         return labels
 
     def drain(self, seconds: float) -> None:

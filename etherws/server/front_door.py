@@ -151,7 +151,7 @@ class FrontDoor:
             answer = b""
             if getattr(exc, "reason", None) == "HTTP_REQUEST":
                 # OpenSSL sends no alert then. These bytes fit into the new connection's buffer.
-                number = refusals.add("no TLS", who, f"was refused: {_WANTS_TLS}", status=400)
+                number = refusals.add("no TLS", who, f"TLS failed: {_WANTS_TLS}", status=400)
                 answer = bad_request(f"{_WANTS_TLS} (refusal {number})")
             else:
                 self._tls_failed(who, why, of_certificate=isinstance(exc, ssl.SSLCertVerificationError))

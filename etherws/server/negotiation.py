@@ -35,18 +35,24 @@ def check_wanted(environ: Mapping[str, Any]) -> str | None:
 
 
 def negotiate(
-    environ: Mapping[str, Any], newest: int, bearer: str | None, mtu: int | None, check: str | None = None
+    environ: Mapping[str, Any],
+    newest: int,
+    bearer: str | None,
+    mtu: int | None,
+    check: str | None = None,
+    *,
+    full: bool = False,
 ) -> Agreement:
     """Answer an upgrade request that handshake.accept() has accepted.
 
     `newest` is the highest version allowed. `bearer` is the subprotocol that carries the client's token, if there is
     one. `mtu` is that of the client's port in bytes, if it is known. `check` is the kind of check that the client gets
-    in place of a tunnel.
+    in place of a tunnel; `full` is whether a tunnel would get no port.
     """
     offered = handshake.subprotocols(environ)
     text = environ.get("HTTP_ETHERWS_FEATURES")
     theirs = _listed(environ)
-    told = {features.CHECK: features.check_value(check)} if check else {}
+    told = {features.CHECK: features.check_value(check, full=full)} if check else {}
     if newest >= 2 and Version2.name in offered:
         if theirs is not None and features.VERSION_2 in theirs:
             return _version_2(environ, theirs, mtu, told)

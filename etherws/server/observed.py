@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any, Protocol
 
 from etherws import __version__
+from etherws.access import certificates
 from etherws.access.policy import Profile
 from etherws.counters import Totals, Values
 from etherws.errors import NoSuchClient
@@ -71,12 +72,14 @@ class Inside(Protocol):
 @dataclass(frozen=True)
 class About:
     """What is to be said of a server as a whole: `name` is the unit's instance, else the device; `listen` is where it
-    listens, as a URI. `reload` is what SIGHUP does, and `stop` what SIGTERM does."""
+    listens, as a URI. `reload` is what SIGHUP does, and `stop` what SIGTERM does. `certificate` is the file of its
+    certificate; None without TLS, or if another server has it."""
 
     name: str
     listen: str
     reload: Callable[[], object]
     stop: Callable[[], object]
+    certificate: str | None = None
 
 
 class ObservedServer:
@@ -112,6 +115,9 @@ class ObservedServer:
             "listen": self._about.listen,
             "device": first.present_name(),
             "bridge": self._tables.look().get(first.index, _NOTHING).bridge,
+            "certificate_expires": certificates.expiry(certificate)
+            if (certificate := self._about.certificate)
+            else None,
             "ports": {"in_use": states[State.IN_USE], "parked": states[State.PARKED]},
             "workers": counted.workers,
             "refusals": dict(counted.refusals),

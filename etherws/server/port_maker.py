@@ -80,13 +80,12 @@ class PortMaker:
         """Whether there can be no port but the first: nobody knows a bridge for another."""
         return not self._settings.bridge and not self._bridges.belongs(self.first.tap.index)
 
-    def is_full(self, ports: Iterable[Port], identity: str | None, profile: Profile) -> bool:
-        """Whether a client of this identity and profile would find no port now, of these `ports` or a new one."""
-        if profile.bridge or self.first.state is not State.IN_USE or not self.is_only_port():
-            return False
-        taken = [port for port in ports if port.state is State.IN_USE and port.client.identity == identity]
-        # One that has all of its connections would take the place of its own.
-        return identity is None or len(taken) < profile.connections
+    def is_full(self, identity: str | None, address: str) -> bool:
+        """Whether there is no port for a client of this identity and address, unless its policy names a bridge: the
+        only one is another client's."""
+        client = self.first.client
+        same = client.identity == identity and (identity is not None or client.address == address)
+        return self.first.state is State.IN_USE and self.is_only_port() and not same
 
     def new(self, profile: Profile, taken: Container[str], refusal: DeviceError | None = None) -> Port:
         """A further port, whose interface has none of the names in `taken`. `refusal` is why the first port cannot be

@@ -52,7 +52,7 @@ class Ports:
         self.gate = Gate()
         self._maker = PortMaker(settings, self._store)
         self._owners = kept_owners.restore(self._store)
-        self.checks = Checks(self._owners, self.gate, lambda *who: self._maker.is_full(self._ports, *who))
+        self.checks = Checks(self._owners, self.gate, full=self._maker.is_full)
         #: The one that is always there; and all that are not gone.
         self.first = self._maker.first
         self._ports = [self.first]

@@ -61,6 +61,9 @@ class PortApi(Protocol):
 class CheckApi(Protocol):
     """A check, as checks.py: Check."""
 
+    #: Whether its client would get no port for a tunnel now.
+    full: bool
+
     def pacer(self, rate: int) -> Pacer:
         """As Check.pacer(). Raises DeviceError."""
 
@@ -71,7 +74,7 @@ class CheckApi(Protocol):
 class ChecksApi(Protocol):
     """All checks, as checks.py: Checks."""
 
-    def begin(self, kind: str, identity: str | None, address: str, profile: Profile) -> CheckApi:
+    def begin(self, kind: str, identity: str | None, address: str) -> CheckApi:
         """As Checks.begin(). Raises Refused, and NoPort if the process that has the ports does not answer."""
 
 

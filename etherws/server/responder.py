@@ -80,7 +80,7 @@ class Responder:
         if not self._settings.check:
             raise Refused("403 Forbidden", "this server has checks turned off (--no-check)", kind="check")
         try:
-            check = ports.checks.begin(kind, client.identity, client.address, profile)
+            check = ports.checks.begin(kind, client.identity, client.address)
         except NoPort as exc:
             raise _cannot_begin() from exc
         try:
@@ -105,7 +105,8 @@ class Responder:
         found = links.find(ports.name)
         bearer = authenticate.bearer(handshake.subprotocols(environ))
         mtu = profile.mtu or (found.mtu if found else None)
-        agreed = negotiation.negotiate(environ, self._settings.wire, bearer, mtu, kind)
+        full = check.full and not profile.bridge
+        agreed = negotiation.negotiate(environ, self._settings.wire, bearer, mtu, kind, full=full)
         stream, early = environ[UPGRADE](headers + agreed.headers)
         payer = LastAccount(f"check of {client.source}")
         connection = Connection(

@@ -97,12 +97,14 @@ class Hooks:
     """What serve() calls: `opened` once, before the first client, when all is open that may need root; `ready` once,
     with a text that names the TAP and where the server listens, with 0, and with what its record in the log is about;
     `reload` at SIGHUP, with what reads all files again; `observed` once, before `opened`, with what the server shows of
-    itself: the block is left when the server ends."""
+    itself: the block is left when the server ends. `certificate` is the file of its certificate, None without TLS: when
+    that expires is shown, too."""
 
     ready: Callable[[str, int, Mapping[str, object]], None]
     opened: Callable[[], object]
     reload: Callable[[Callable[[], object]], object]
     observed: Callable[[ObservedServer], AbstractContextManager[object]] = contextlib.nullcontext
+    certificate: str | None = None
 
 
 class Service(Protocol):
@@ -163,7 +165,7 @@ def serve(
     watchers = contextlib.ExitStack()
     try:
         name = service.open()
-        about = About(name, uri, lambda: hooks.reload(service.reload), stop.set)
+        about = About(name, uri, lambda: hooks.reload(service.reload), stop.set, hooks.certificate)
         watchers.enter_context(hooks.observed(service.observed(about)))
         hooks.opened()
         close_rest(application.store)

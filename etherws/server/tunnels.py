@@ -23,7 +23,6 @@ from etherws.kernel.store import Store
 from etherws.log_limit import LogLimit
 from etherws.server import authenticate, comings, forwarded, handshake, negotiation, responder, takeover
 from etherws.server.authenticate import Admission
-from etherws.server.checks import FULL
 from etherws.server.http import PRESENCE, UPGRADE
 from etherws.server.port import ClientKey
 from etherws.server.ports import Ports
@@ -172,7 +171,7 @@ class Tunnels:
             full, self._full = self._full, True
             raise Refused(
                 "503 Service Unavailable",
-                FULL,
+                "no port is free for one more client",
                 [("Retry-After", "10")],
                 kind="no port",
                 warning="" if full else f"was refused: {exc}",

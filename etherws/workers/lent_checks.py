@@ -9,7 +9,7 @@ from __future__ import annotations
 from etherws import features
 from etherws.errors import ChannelError, NoPort
 from etherws.server.checks import Check, Checks
-from etherws.workers.messages import Message, client_of, number, profile_of, text
+from etherws.workers.messages import Message, client_of, number, text
 
 
 class LentChecks:
@@ -21,16 +21,17 @@ class LentChecks:
         self._running: dict[int, Check] = {}
         self._numbers = 0
 
-    def begin(self, message: Message) -> int:
-        """Let a client's check begin; return its number. Raises Refused, and ChannelError."""
+    def begin(self, message: Message) -> dict[str, int]:
+        """Let a client's check begin; return its number, and whether the server is full. Raises Refused, and
+        ChannelError."""
         kind = text(message, "kind")
         if kind not in (features.CHECK, features.IDLE):
             raise ChannelError("'kind' is no kind of check")
         client = client_of(message)
-        check = self._checks.begin(kind, client.identity, client.address, profile_of(message))
+        check = self._checks.begin(kind, client.identity, client.address)
         self._numbers += 1
         self._running[self._numbers] = check
-        return self._numbers
+        return {"check": self._numbers, "full": int(check.full)}
 
     def find(self, message: Message) -> Check:
         """The check that a message names. Raises NoPort if it has ended."""

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 
-from etherws.access.policy import Profile
-from etherws.access.profile_values import to_values
 from etherws.errors import ChannelError, DeviceError, NoPort
 from etherws.server.port import ClientKey
 from etherws.tunnel.rate_limit import Pacer
@@ -24,13 +22,13 @@ class RemoteChecks:
     def __init__(self, channel: Channel, rates: Rates) -> None:
         self._channel, self._rates = channel, rates
 
-    def begin(self, kind: str, identity: str | None, address: str, profile: Profile) -> RemoteCheck:
+    def begin(self, kind: str, identity: str | None, address: str) -> RemoteCheck:
         """As Checks.begin(). Raises NoPort if the other process does not answer."""
-        client = client_values(ClientKey(identity, None, address))
-        values = {**client, "profile": to_values(profile), "kind": kind}
+        values = {**client_values(ClientKey(identity, None, address)), "kind": kind}
         try:
             answer = self._channel.call("check", values, CALL_TIMEOUT, self._late)
-            return RemoteCheck(self._channel, number(answer.values, "check"), self._rates)
+            full = bool(number(answer.values, "full"))
+            return RemoteCheck(self._channel, number(answer.values, "check"), self._rates, full)
         except ChannelError as exc:
             raise NoPort(str(exc)) from exc
 
@@ -43,8 +41,9 @@ class RemoteChecks:
 class RemoteCheck:
     """As Check."""
 
-    def __init__(self, channel: Channel, number: int, rates: Rates) -> None:
+    def __init__(self, channel: Channel, number: int, rates: Rates, full: bool) -> None:
         """`number` is its name between the processes."""
+        self.full = full
         self._channel, self._number, self._rates = channel, number, rates
 
     def pacer(self, rate: int) -> Pacer:

@@ -135,7 +135,7 @@ class WorkerLink:
             case "slot":
                 return Answer({"slot": self._server.slot(self._lease(message).port.owner)})
             case "check":
-                return Answer({"check": self._checks.begin(message)})
+                return Answer(self._checks.begin(message))
             case "check_slot":
                 return Answer({"slot": self._server.slot(self._checks.find(message).owner)})
             case "stays":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+import time
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,16 @@ def test_the_file_that_is_the_wrong_one_is_named(certificate: Certificate, tmp_p
         with pytest.raises(ListenError) as found:
             certificates.server_context(str(cert), str(key))
         assert str(found.value).endswith(f"they are not a key and a certificate in PEM form{words}")
+
+
+def test_when_a_certificate_expires(authority: Authority, tmp_path: Path) -> None:
+    pair = authority.issue(days=(-1, 30))
+    left = (certificates.expiry(str(pair.cert)) or 0) - time.time()
+    assert 28 * 86_400 < left < 31 * 86_400
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(pair.cert.read_bytes() + authority.cert.read_bytes())
+    assert certificates.expiry(str(chain)) == certificates.expiry(str(pair.cert))
+    for content in (b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", bytes(100)):
+        chain.write_bytes(content)
+        assert certificates.expiry(str(chain)) is None
+    assert certificates.expiry(str(tmp_path / "none")) is None

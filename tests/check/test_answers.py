@@ -169,6 +169,12 @@ def test_what_was_agreed_on() -> None:
     assert found.hint.startswith("start the server without --wire 1")
     found = agreed(Agreement(Version1()), {"check": ""}, [], sent=False, newest=1)[1]
     assert (found.verdict, found.hint) == (Verdict.NOTE, "leave out --wire 1")
+    _, full, _ = agreed(Agreement(Version2()), {"v2": "", "check": ";full"}, [], sent=False)
+    assert (full.topic, full.verdict) == ("server", Verdict.FAILED)
+    assert "only interface" in full.hint
+    for newest, listed in ((1, {}), (2, {"check": ""}), (2, {})):
+        _, features = agreed(Agreement(Version1()), listed, [], sent=False, newest=newest)
+        assert features.verdict is Verdict.NOTE
     doubt = Agreement(Version1(), doubt="a proxy removed it")
     assert agreed(doubt, {}, [], sent=False)[1].verdict is Verdict.WARNING
     assert "nginx: in the location" in agreed(doubt, {}, nginx, sent=False)[1].hint

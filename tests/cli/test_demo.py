@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import json
 import os
+import re
 import signal
 import sys
 import uuid
 from collections.abc import Iterator
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +129,37 @@ def test_the_demo_shows_every_step_and_leaves_nothing(demos: Demos) -> None:
     ):
         assert any(all(word in line for word in words.split("|")) for line in lines), f"{words} not in {demo.output}"
     assert "\u2717" not in demo.output
+
+
+def test_the_page_is_shown_until_it_is_interrupted(demos: Demos, host: Host) -> None:
+    demo = demos.start("--seconds", "0.1", "--page")
+    demo.says("Ctrl-C ends the demo.")
+    found = re.search(r"http://(127\.0\.0\.1:\d+)(/login\?token=\S+)", demo.output)
+    assert found, demo.output
+    authority, login = found.groups()
+    status, headers, _ = asked(host, authority, "/")
+    assert status == 401
+    status, headers, _ = asked(host, authority, login)
+    assert status == 303
+    cookie = headers["Set-Cookie"].partition(";")[0]
+    status, headers, body = asked(host, authority, "/", cookie)
+    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert b"page.js" in body
+    sessions = json.loads(asked(host, authority, "/status", cookie)[2])["sessions"]
+    assert [session["address"] for session in sessions] == ["198.51.100.2"]
+    demo.signal(signal.SIGINT)
+    assert demo.ends(0.5 * PATIENCE) == 0, demo.output
+    assert "clean-up" in demo.output
+
+
+def asked(host: Host, authority: str, path: str, cookie: str = "") -> tuple[int, Message, bytes]:
+    """The status, the headers and the body of the answer to a GET request from this machine."""
+    connection = http.client.HTTPConnection(authority, timeout=PATIENCE)
+    with host.namespace.inside(), contextlib.closing(connection):
+        connection.request("GET", path, headers={"Cookie": cookie, "Accept": "text/html"})
+        answer = connection.getresponse()
+        return answer.status, answer.headers, answer.read()
 
 
 def test_settings_of_the_user_and_of_systemd_do_not_reach_it(demos: Demos, tmp_path: Path) -> None:

@@ -105,7 +105,9 @@ def test_the_readme_lists_the_same_options(name: str) -> None:
     cells = re.findall(r"^(``.*?``(?:, ``.*?``)*),?(?:  .*)?$", columns.replace("auth-``  ", "auth-failure``  "), re.M)
     listed = {found for cell in cells for found in re.findall(r"(?<![\w-])--[a-z0-9-]+", cell)}
     listed |= set(re.findall(r"``(--(?:debug|ipv4|ipv6|password-file))\b", columns))
-    names = {opt for option in options(name) for opt in (*option.opts, *option.secondary_opts) if opt.startswith("--")}
+    # Of a switch that is on by default, the name that turns it off.
+    shown_names = (option.secondary_opts or option.opts for option in options(name))
+    names = {opt for opts in shown_names for opt in opts if opt.startswith("--")}
     assert listed - {"--no-retry-on-auth-failure"} == names - {"--retry-on-auth-failure", "--no-retry-on-auth-failure"}
     assert name == "server" or "--no-retry-on-auth-" in columns
 

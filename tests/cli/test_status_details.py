@@ -98,7 +98,7 @@ def test_a_client_that_is_not_connected(bridge: str | None, where: str) -> None:
         "reconnects  0",
     ]
     assert lines[-1] == f"interface   {where}"
-    status["link"]["next_attempt"] = None
+    status["link"] |= {"next_attempt": None, "last_error": None}
     assert "attempts    7 so far" in [line.strip() for line in client_lines(status)]
 
 

@@ -71,6 +71,8 @@ def test_a_failure_is_an_event(caplog: pytest.LogCaptureFixture) -> None:
     servers.connect(TAP, log_failure=True)
     fields = {"server": "a", "reason": "down", "proxy": "http://proxy:3128", "attempts": 1}
     assert event_of(caplog.records[0]) == ("failed", fields)
+    # Connected, but not to the first.
+    assert servers.link.last_error == "a: down"
     servers.refused("b", NotAdmitted("b: wrong password"))
     refused = {"server": "b", "reason": "b: wrong password", "proxy": None, "attempts": 1}
     assert event_of(caplog.records[1]) == ("failed", refused)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from etherws.check.findings import Finding, Verdict
 from etherws.check.network import network
 from etherws.check.trace import Target
@@ -26,13 +28,23 @@ def check(
     choice: ProxyChoice | None = None,
     timeout: float = STEP,
     token: str | None = None,
+    idle: float | None = None,
+    measure: bool = False,
 ) -> Found:
-    """What ``etherws check`` finds on the way to this server, on the machine of that namespace."""
+    """What ``etherws check`` finds on the way to this server, on the machine of that namespace. Only with `measure` is
+    the path measured, which takes a processor for some seconds."""
     parsed, user, password = split_uri(uri)
     target = Target(
-        parsed, choice or ProxyChoice(), trust or Trust(), Credentials(user, password, token=token), timeout=timeout
+        parsed,
+        choice or ProxyChoice(),
+        trust or Trust(),
+        Credentials(user, password, token=token),
+        timeout=timeout,
+        idle=idle,
     )
-    with namespace.inside():
+    with namespace.inside(), pytest.MonkeyPatch.context() as patch:
+        if not measure:
+            patch.setattr("etherws.check.network.measure", lambda *_: ())
         return Found(list(network(target)))
 
 

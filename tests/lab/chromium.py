@@ -141,12 +141,14 @@ def chromium(folder: Path) -> Iterator[Page]:
         named = folder / "profile" / "DevToolsActivePort"
         until(lambda: named.exists() and "\n" in named.read_text(), "Chromium's start", 2 * PATIENCE)
         port = named.read_text().split("\n")[0]
-        with connect(f"ws://127.0.0.1:{port}{named.read_text().splitlines()[1]}", max_size=None, proxy=None) as channel:
+        with connect(
+            f"ws://127.0.0.1:{port}{named.read_text().splitlines()[1]}", max_size=None, proxy=None, ping_interval=None
+        ) as channel:
             channel.send(json.dumps({"id": 0, "method": "Target.getTargets"}))
             targets = json.loads(channel.recv(timeout=PATIENCE))["result"]["targetInfos"]
         target = next(each["targetId"] for each in targets if each["type"] == "page")
         address = f"ws://127.0.0.1:{port}/devtools/page/{target}"
-        with connect(address, max_size=None, proxy=None) as channel:
+        with connect(address, max_size=None, proxy=None, ping_interval=None) as channel:
             yield Page(channel)
     finally:
         browser.terminate()

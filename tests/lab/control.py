@@ -1,10 +1,11 @@
-"""A control socket of a server that is none, in a thread: for commands that ask by blocking calls."""
+"""Control sockets of servers that are none, in a thread of their own: for commands that ask by blocking calls."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,41 +18,73 @@ from etherws.observe.subject import Subject
 from tests.lab.hosts import PATIENCE
 
 
-class Fake:
-    """A process with a control socket. What is in `todo` is called in its thread."""
+class _Loop:
+    """An event loop in a thread, while somebody needs it. There is one: what is observed has turns of one process."""
 
-    def __init__(self, path: Path, subject: Subject, monitor: str | None = None) -> None:
-        self.events = Events()
-        self.todo: list[Callable[[], object]] = []
-        self._over = threading.Event()
-        begun = threading.Event()
+    def __init__(self) -> None:
+        self._todo: list[Callable[[], object]] = []
+        self._users = 0
+        self._thread = threading.Thread()
+
+    def begin(self) -> None:
+        """Somebody needs it from now on."""
+        self._users += 1
+        if self._users == 1:
+            self._thread = threading.Thread(target=self._run, daemon=True)
+            self._thread.start()
+
+    def end(self) -> None:
+        """Somebody needs it no longer."""
+        self._users -= 1
+        if not self._users:
+            self._thread.join(PATIENCE)
+            assert not self._thread.is_alive()
+
+    def call(self, work: Callable[[], object]) -> None:
+        """Call this in the thread, and wait for it."""
+        done = threading.Event()
 
         def run() -> None:
-            settings = Monitoring(control=str(path), monitor=monitor)
-            observation = Observation(subject, self.events, settings, subject.role, "ethws0")
-            observation.open()
-            observation.start()
-            begun.set()
-            while not self._over.is_set():
-                while self.todo:
-                    self.todo.pop(0)()
-                gevent.sleep(0.005)
-            observation.close()
-            gevent.get_hub().destroy()
+            work()
+            done.set()
 
-        self._thread = threading.Thread(target=run, daemon=True)
-        self._thread.start()
-        assert begun.wait(PATIENCE)
+        self._todo.append(run)
+        assert done.wait(PATIENCE)
+
+    def _run(self) -> None:
+        while self._users:
+            while self._todo:
+                self._todo.pop(0)()
+            gevent.sleep(0.005)
+        gevent.get_hub().destroy()
+
+
+_loop = _Loop()
+
+
+class Fake:
+    """A process with a control socket."""
+
+    def __init__(
+        self, path: Path, subject: Subject, monitor: str | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        """`clock` gives seconds since 1970: one process comes after another."""
+        self.events = Events(clock=clock)
+        settings = Monitoring(control=str(path), monitor=monitor)
+        self._observation = Observation(subject, self.events, settings, subject.role, "ethws0")
+        _loop.begin()
+        _loop.call(self._observation.open)
+        _loop.call(self._observation.start)
 
     def add(self, kind: str, text: str, level: str = "info", **fields: object) -> None:
         """Have an event happen."""
-        self.todo.append(lambda: self.events.add({"time": 5.0, "level": level, "kind": kind, "text": text, **fields}))
+        values = {"time": 5.0, "level": level, "kind": kind, "text": text, **fields}
+        _loop.call(lambda: self.events.add(values))
 
     def close(self) -> None:
         """End."""
-        self._over.set()
-        self._thread.join(PATIENCE)
-        assert not self._thread.is_alive()
+        _loop.call(self._observation.close)
+        _loop.end()
 
 
 @contextlib.contextmanager
@@ -64,7 +97,7 @@ def fake(path: Path, subject: Subject, monitor: str | None = None) -> Iterator[F
 
 @contextlib.contextmanager
 def foreign(path: Path, talk: Callable[[socket.socket], object]) -> Iterator[None]:
-    """Something that listens there and is not etherws: `talk` has each connection. None in its place hangs."""
+    """Something that listens there and is not etherws: `talk` has each connection."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))

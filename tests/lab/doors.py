@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import socket as std_socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,16 +61,33 @@ def request(what: str, body: bytes | None = None, **headers: str) -> bytes:
     return f"{what} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + (body or b"")
 
 
+def ask(where: Path | std_socket.socket, what: str, body: bytes | None = None, **headers: str) -> Reply:
+    """The answer at a control socket, or on a connection."""
+    if isinstance(where, Path):
+        sock = std_socket.socket(std_socket.AF_UNIX)
+        sock.settimeout(PATIENCE)
+        sock.connect(str(where))
+    else:
+        sock = where
+    with sock:
+        sock.sendall(request(what, body, **headers))
+        data = b""
+        while more := sock.recv(65536):
+            data += more
+    return parse(data)
+
+
 class Doors:
     """An Observation that runs in this process, and connections to it."""
 
-    def __init__(self, folder: Path, subject: FakeServer | None = None, **settings: str) -> None:
+    def __init__(self, folder: Path, subject: FakeServer | None = None, **settings: Any) -> None:
         self.subject = subject or FakeServer()
         self.events = Events()
         self.log = logging.getLogger("etherws.test_doors")
         logging.getLogger("etherws").setLevel(logging.INFO)
         logging.getLogger("etherws").addHandler(self.events)
-        found = Monitoring(**{"control": str(folder / "control"), "monitor": "0", **settings})
+        given: dict[str, Any] = {"control": str(folder / "control"), "monitor": "0", **settings}
+        found = Monitoring(**given)
         self.observation = Observation(self.subject, self.events, found, "server", "ethws0")
         self.observation.open()
         self.observation.start()
@@ -132,7 +150,7 @@ def read_until(sock: Any, what: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def doors(folder: Path, subject: FakeServer | None = None, **settings: str) -> Iterator[Doors]:
+def doors(folder: Path, subject: FakeServer | None = None, **settings: Any) -> Iterator[Doors]:
     """Open doors for the block; the control socket's is in the folder."""
     with contextlib.closing(Doors(folder, subject, **settings)) as found:
         yield found

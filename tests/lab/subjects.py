@@ -46,6 +46,7 @@ class FakeServer:
             "listen": "wss://*:443/",
             "device": "ethws0",
             "bridge": "br0",
+            "certificate_expires": self.began + 90 * 86_400,
             "ports": {"in_use": self.count - len(self.gone), "parked": self.kept},
             "workers": [],
             "refusals": {"wrong password": 2},
@@ -163,7 +164,7 @@ class FakeClient(FakeServer):
 
     def overview(self) -> Values:
         values = super().overview()
-        for key in ("listen", "ports", "workers", "refusals"):
+        for key in ("listen", "certificate_expires", "ports", "workers", "refusals"):
             del values[key]
         return {**values, "state": "waiting" if self.gone else "connected", "link": dict(self.link)}
 

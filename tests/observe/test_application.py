@@ -31,7 +31,18 @@ def test_the_status_is_whole(opened: Doors) -> None:
     found = opened.ask("GET /status")
     assert found.headers["content-type"] == "application/json"
     assert len(found.json["sessions"]) == 3
-    assert opened.ask("GET /metrics").status == 200
+    metrics = opened.ask("GET /metrics", Accept="application/openmetrics-text; version=1.0.0")
+    assert metrics.headers["content-type"].startswith("application/openmetrics-text")
+    assert metrics.body.endswith(b"# EOF\n")
+    assert b"client-1" not in metrics.body
+
+
+def test_clients_have_metrics_of_their_own_if_asked_for(folder: Path) -> None:
+    with doors(folder, monitor_clients=True) as opened:
+        opened.log.info("joined", extra=event(JOIN))
+        found = opened.ask("GET /metrics", monitor=True).body
+        assert b'identity="client-1"' in found
+        assert b'etherws_events_total{kind="join"} 1.0' in found
 
 
 def test_every_answer_keeps_itself_to_itself(opened: Doors) -> None:

@@ -51,6 +51,8 @@ def test_a_field_cannot_stand_for_what_every_event_has(events: Events) -> None:
     assert (found["text"], found["level"]) == ("real", "info")
     assert found["time"] != 0
     assert found["number"] == 1_000_000
+    events.add({"kind": "made up"})
+    assert events.counts == {"join": 1, "other": 1}
 
 
 def test_the_ring_has_an_end_and_says_what_has_gone(events: Events) -> None:
@@ -59,6 +61,7 @@ def test_the_ring_has_an_end_and_says_what_has_gone(events: Events) -> None:
     found, following = events.since(0)
     assert [found[0]["text"], len(found)] == ["event 5", EVENTS_MAX]
     assert events.left_out(1_000_000) == 5
+    assert events.counts == {"other": EVENTS_MAX + 5}
     assert events.left_out(1_000_005) == 0
     # Of another process, of which nothing is known here.
     assert events.left_out(3) == events.left_out(following + 9) == 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +10,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from etherws.counters import Values
+from etherws.events import JOIN, event
 from etherws.observe import client_metrics, metrics
 from etherws.observe.client_metrics import CLIENTS_MAX
 from etherws.observe.subject import Subject
+from tests.lab.doors import doors
 from tests.lab.subjects import FakeClient, FakeServer
 
 #: What Prometheus 2.42 asks for.
@@ -173,13 +175,13 @@ def test_nothing_of_the_question_is_in_the_answers_type(accept: str) -> None:
     assert len(content_type) < 120
 
 
-def all_names() -> Iterator[str]:
-    """The name of each metric there is, as its head has it."""
-    server, client = Named(sessions=4), FakeClient()
-    client.lose("lost")
-    overview = {**server.overview(), "certificate_expires": 1.9e9}
-    server.overview = lambda: overview  # type: ignore[method-assign]
-    for text in (text_of(server, clients=True, events={}), text_of(client, events={})):
-        for line in text.splitlines():
-            if line.startswith("# TYPE "):
-                yield line.split()[2]
+def test_they_are_asked_for_at_a_door_with_what_the_settings_say(folder: Path) -> None:
+    with doors(folder) as opened:
+        opened.log.info("a joined", extra=event(JOIN, identity="a"))
+        found = opened.ask("GET /metrics", Accept=ACCEPT)
+        assert found.headers["content-type"].startswith("application/openmetrics-text")
+        assert b'etherws_events_total{kind="join"} 1.0\n' in found.body
+        assert b"etherws_client" not in found.body
+        assert found.body.endswith(b"\n# EOF\n")
+    with doors(folder, monitor_clients=True) as opened:
+        assert samples(opened.ask("GET /metrics").body.decode())["etherws_clients_left_out"] == 0

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from etherws.counters import Values
 from etherws.observe import client_metrics, metrics
 from etherws.observe.metric_families import DROPS, ERRORS, OTHER, STATES
 from etherws.observe.subject import Subject
@@ -28,17 +27,9 @@ RULES_TEST = Path(__file__).with_name("rules_test.yml")
 NAME, SUFFIXES = re.compile(r"\b(?:etherws|process)_[a-z_]+\b"), ("_bucket", "_sum", "_count")
 
 
-class All(FakeServer):
-    """A server that has a value for each metric."""
-
-    def overview(self) -> Values:
-        """See FakeServer."""
-        return {**super().overview(), "certificate_expires": 1.9e9}
-
-
 def subjects() -> Iterator[Subject]:
     """A server and a client that have a value for each metric, together."""
-    yield All()
+    yield FakeServer()
     client = FakeClient()
     client.lose("lost")
     yield client

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.lab.doors import doors
 from tests.lab.subjects import FakeServer
 
 
-def observation(**settings: str) -> Observation:
+def observation(**settings: Any) -> Observation:
     """Of a server that is none."""
     return Observation(FakeServer(), Events(), Monitoring(**settings), "server", "ethws0")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from etherws.observe.turns import TURN_SECONDS, in_turns, pause
+import pytest
+
+from etherws.observe.turns import PAUSE_MIN, TURN_SECONDS, Pauses, in_turns
 
 
 class Clock:
@@ -27,8 +29,20 @@ def test_a_walk_waits_once_its_turn_is_over() -> None:
         # What the caller does counts, too.
         clock.now += TURN_SECONDS / 4
     assert seen == list(range(10))
-    assert waits == [2, 4, 6, 8, 10]
+    assert waits == [0, 2, 4, 6, 8, 10]
 
 
-def test_a_pause_ends() -> None:
-    pause()
+def test_two_walks_have_their_turns_one_after_the_other() -> None:
+    clock, slept = Clock(), list[float]()
+    pauses = Pauses(lambda: clock.now, slept.append)
+    clock.now = 50.0
+    for _ in range(3):
+        pauses.pause()
+    assert slept == [PAUSE_MIN, pytest.approx(TURN_SECONDS), pytest.approx(2 * TURN_SECONDS)]
+    clock.now = 50.0 + 3 * TURN_SECONDS
+    pauses.pause()
+    assert slept[-1] == PAUSE_MIN
+
+
+def test_a_walk_of_this_process_ends() -> None:
+    assert list(in_turns(range(3))) == [0, 1, 2]

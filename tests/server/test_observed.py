@@ -52,7 +52,7 @@ class Inside:
 
 
 class Server:
-    """The ports of a server, whose sessions end as soon as they are told to, as tunnels.py has them end."""
+    """The ports of a server, whose sessions end as soon as they are told to, as server/tunnels.py has them end."""
 
     def __init__(self) -> None:
         self.ports = Ports(DeviceSettings(bridge="br0"), 1000.0)
@@ -122,9 +122,8 @@ def test_it_fits_what_reads_it(server: Server) -> None:
 
 
 def test_the_overview(server: Server) -> None:
-    server.inside.counted = Counted(
-        Totals(joins=3, leaves=1), {"policy": 2}, [{"pid": 7, "sessions": 1, "answers": True}]
-    )
+    workers = [{"pid": 7, "sessions": 1, "answers": True}]
+    server.inside.counted = Counted(Totals(joins=3, leaves=1), {"policy": 2}, workers)
     values = server.observed.overview()
     assert (values["name"], values["device"], values["bridge"]) == ("lan", "ethws0", "br0")
     assert (values["listen"], values["state"], values["schema"]) == ("wss://*:443/", "serving", 1)

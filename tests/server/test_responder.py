@@ -188,8 +188,9 @@ class FakePorts:
         self.error, self.ended = error, 0
         self.slot_error: Exception | None = None
         self.checks = self
+        self.full = False
 
-    def begin(self, kind: str, identity: str, address: str, profile: Profile) -> FakePorts:
+    def begin(self, kind: str, identity: str, address: str) -> FakePorts:
         """As Checks.begin()."""
         assert (kind, identity, address) == (CHECK, "alice", "192.0.2.1")
         if self.error:

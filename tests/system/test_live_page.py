@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,7 +157,8 @@ def test_a_thousand_clients_are_few_rows(page: Page) -> None:
         assert page.js("document.querySelector('th.trip').getAttribute('aria-sort')") == "descending"
         assert page.js(f"{ROWS}[0].querySelector('.trip').textContent") == "610 ms"
         # The others are a dot each.
-        assert page.js("document.querySelectorAll('.topology .dot').length") == 991
+        dots = "[...document.querySelectorAll('.dots')].map(path => path.getAttribute('d').split('M').length - 1)"
+        assert page.js(dots) == [959, 32, 0]
         assert "bridge br0 with 1,000 clients" in page.js(
             "document.querySelector('.topology').getAttribute('aria-label')"
         )
@@ -173,7 +173,7 @@ def test_a_client_shows_its_one_link(page: Page) -> None:
         page.open(address)
         page.until(LIVE)
         assert "Connection refused. Next attempt in 12 s." in page.text()
-        assert "proxy.example.net:3128" in page.text()
+        page.until("document.querySelector('.topology').textContent.includes('proxy.example.net:3128')")
         assert "End session" not in page.text()
         assert "Drain" not in page.text()
         fits(page)
@@ -214,10 +214,3 @@ def violations(page: Page) -> list[str]:
     assert "exceptionDetails" not in done, done
     found = json.loads(done["result"]["value"])
     return [f"{each['id']}: {node['html']} {node['failureSummary']}" for each in found for node in each["nodes"]]
-
-
-@pytest.mark.packages
-def test_the_screenshots_of_the_documentation_can_be_made(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "bench.screenshots", str(tmp_path)], check=False, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
-    assert {path.name for path in tmp_path.iterdir()} >= {"page-light.png", "page-dark.png"}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import stat
+from pathlib import Path
 
 import pytest
 
+from tests.lab.doors import ask
 from tests.lab.units import Unit, links, run
 
 pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("machine")]
@@ -43,6 +46,23 @@ def test_the_journal_has_the_levels_and_one_time(units: tuple[Unit, Unit]) -> No
     assert any("cannot connect" in line for line in warnings)
     assert not any("connected to ws" in line for line in warnings)
     assert server.log("--priority=err") == client.log("--priority=err") == []
+
+
+def test_each_has_its_control_socket(units: tuple[Unit, Unit]) -> None:
+    server, client = units
+    paths = {unit: Path(f"/run/etherws/{unit.role}-test/control") for unit in units}
+    client.do("start", "--no-block")
+    for verb in ("start", "restart"):
+        server.do(verb)
+        client.is_in("active")
+        for unit, path in paths.items():
+            user = int(run("stat", "--format=%u", f"/proc/{unit.property('MainPID')}"))
+            assert (path.stat().st_uid, stat.S_IMODE(path.stat().st_mode)) == (user, 0o600)
+            assert user
+            assert ask(path, "GET /status").json["role"] == unit.role
+    for unit in reversed(units):
+        unit.do("stop")
+    assert not any(path.parent.exists() for path in paths.values())
 
 
 def test_a_restart_keeps_a_bridge_that_has_an_address(units: tuple[Unit, Unit]) -> None:

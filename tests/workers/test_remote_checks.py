@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import replace
 from time import monotonic
 
 import pytest
@@ -34,31 +33,31 @@ def lender(shared: Host) -> Iterator[Lender]:
 
 
 def test_one_measures_at_a_time_at_all_workers(lender: Lender) -> None:
-    check = lender.one.ports.checks.begin(CHECK, "alice", "192.0.2.1", USUAL)
+    check = lender.one.ports.checks.begin(CHECK, "alice", "192.0.2.1")
     for worker in (lender.one, lender.other):
         with pytest.raises(Refused, match="another check is running") as refused:
-            worker.ports.checks.begin(CHECK, "bob", "192.0.2.2", USUAL)
+            worker.ports.checks.begin(CHECK, "bob", "192.0.2.2")
         assert refused.value.status == "503 Service Unavailable"
         assert 1 <= int(dict(refused.value.headers)["Retry-After"]) <= 30
-        worker.ports.checks.begin(IDLE, "bob", "192.0.2.2", USUAL).end()
+        worker.ports.checks.begin(IDLE, "bob", "192.0.2.2").end()
     check.end()
     check.end()
     # Who tells first is heard first.
-    lender.one.ports.checks.begin(CHECK, None, "192.0.2.3", USUAL).end()
+    lender.one.ports.checks.begin(CHECK, None, "192.0.2.3").end()
 
 
 def test_the_check_of_a_worker_that_ends_is_over(lender: Lender) -> None:
-    lender.one.ports.checks.begin(CHECK, "alice", "192.0.2.1", USUAL)
+    lender.one.ports.checks.begin(CHECK, "alice", "192.0.2.1")
     lender.one.ports._channel.close()
     soon(lambda: lender.one.link not in lender.server.workers)
-    lender.other.ports.checks.begin(CHECK, "alice", "192.0.2.1", USUAL).end()
+    lender.other.ports.checks.begin(CHECK, "alice", "192.0.2.1").end()
 
 
 def test_the_rate_is_for_all_connections_of_the_owner(lender: Lender) -> None:
-    check = lender.one.ports.checks.begin(CHECK, "alice", "192.0.2.1", USUAL)
+    check = lender.one.ports.checks.begin(CHECK, "alice", "192.0.2.1")
     now = monotonic()
     check.pacer(1000).wait(1000, now)
-    other = lender.other.ports.checks.begin(IDLE, "alice", "192.0.2.9", USUAL)
+    other = lender.other.ports.checks.begin(IDLE, "alice", "192.0.2.9")
     assert other.pacer(1000).wait(0, now) == pytest.approx(8, abs=0.1)
     check.end()
     with pytest.raises(DeviceError, match="the check has ended"):
@@ -68,45 +67,49 @@ def test_the_rate_is_for_all_connections_of_the_owner(lender: Lender) -> None:
 def test_the_operator_is_obeyed_at_each_worker(lender: Lender) -> None:
     lender.ports.gate.shut_out(["alice"], [], 60)
     with pytest.raises(Refused, match="the operator of this server"):
-        lender.other.ports.checks.begin(CHECK, "alice", "192.0.2.1", USUAL)
+        lender.other.ports.checks.begin(CHECK, "alice", "192.0.2.1")
 
 
 def test_a_worker_that_asks_for_nonsense_is_broken(lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_checks, "CALL_TIMEOUT", 0.1)
     with pytest.raises(NoPort):
-        lender.one.ports.checks.begin("x", "alice", "192.0.2.1", USUAL)
+        lender.one.ports.checks.begin("x", "alice", "192.0.2.1")
     assert "'kind' is no kind of check" in lender.hung[0][1]
     monkeypatch.undo()
-    lender.other.ports.checks.begin(CHECK, "alice", "192.0.2.1", USUAL).end()
+    lender.other.ports.checks.begin(CHECK, "alice", "192.0.2.1").end()
 
 
 def test_an_answer_for_which_nobody_waits_is_given_back(lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_checks, "CALL_TIMEOUT", 0.0)
     with pytest.raises(NoPort):
-        lender.one.ports.checks.begin(CHECK, "alice", "192.0.2.1", USUAL)
+        lender.one.ports.checks.begin(CHECK, "alice", "192.0.2.1")
     monkeypatch.undo()
 
     def free() -> bool:
         with contextlib.suppress(Refused, ChannelError):
-            lender.other.ports.checks.begin(CHECK, "bob", "192.0.2.1", USUAL).end()
+            lender.other.ports.checks.begin(CHECK, "bob", "192.0.2.1").end()
             return True
         return False
 
     soon(free)
 
 
-def test_who_would_get_no_port_is_told_so(shared: Host) -> None:
+@pytest.mark.parametrize(
+    ("identity", "address", "full"),
+    [("alice", "192.0.2.9", False), ("bob", "192.0.2.1", True), (None, "192.0.2.1", True)],
+)
+def test_whether_there_is_a_port_is_known_without_taking_one(
+    shared: Host, identity: str | None, address: str, full: bool
+) -> None:
     with shared.namespace.inside(), contextlib.closing(Ports(ServerSettings(ping_interval=0))) as ports:
+        assert not ports.checks.begin(IDLE, identity, address).full
         alice = ports.take(ClientKey("alice", None, "192.0.2.1"), USUAL, lambda: None)
-        with pytest.raises(Refused, match="no port is free for one more client") as refused:
-            ports.checks.begin(CHECK, "bob", "192.0.2.2", USUAL)
-        assert refused.value.status == "503 Service Unavailable"
-        with pytest.raises(Refused, match="no port is free"):
-            ports.checks.begin(CHECK, "alice", "192.0.2.1", replace(USUAL, connections=2))
-        with pytest.raises(Refused, match="no port is free"):
-            ports.checks.begin(CHECK, None, "192.0.2.1", USUAL)
-        # A tunnel of hers would take the place of the other.
-        ports.checks.begin(CHECK, "alice", "192.0.2.1", USUAL).end()
-        ports.checks.begin(CHECK, "bob", "192.0.2.2", replace(USUAL, bridge="br1")).end()
+        assert ports.checks.begin(IDLE, identity, address).full is full
         ports.free(alice)
-        ports.checks.begin(CHECK, "bob", "192.0.2.2", USUAL).end()
+        assert not ports.checks.begin(IDLE, identity, address).full
+
+
+def test_a_worker_is_told_whether_there_is_a_port(lender: Lender) -> None:
+    assert lender.one.ports.checks.begin(IDLE, "alice", "192.0.2.1").full is False
+    lender.ports.checks._full = lambda identity, address: True
+    assert lender.one.ports.checks.begin(IDLE, "alice", "192.0.2.1").full is True

@@ -5,11 +5,15 @@ import { element, drawn, setText, setAttribute, rate, delay, whole } from "./for
 /** Samples across a chart: ten minutes in steps of five seconds. */
 const SAMPLES = 120;
 
-/** The kinds of charts; `lines` are keys of observe/history.py, with the word for each. */
+/** Samples that a line goes over: the round trip is measured each 20 s if nothing else happens. */
+const GAP = 7;
+
+/** The kinds of charts; `lines` are keys of observe/history.py, with what the legend calls each, and what
+    it is called where there is no legend. */
 const KINDS = [
   { title: "Traffic", show: rate, least: 1000, lines: [["sent", "sent"], ["received", "received"]] },
-  { title: "Round trip", show: delay, least: 0.002, lines: [["round_trip", "median"], ["round_trip_95", "95th percentile"]] },
-  { title: "Wait in the queue", show: delay, least: 0.002, lines: [["queue_delay", "median"], ["queue_delay_95", "95th percentile"]] },
+  { title: "Round trip", show: delay, least: 0.002, lines: [["round_trip", "median"], ["round_trip_95", "95 %", "95 of 100 below"]] },
+  { title: "Wait in the queue", show: delay, least: 0.002, lines: [["queue_delay", "median"], ["queue_delay_95", "95 %", "95 of 100 below"]] },
   { title: "Frames dropped", show: whole, least: 4, bars: true, lines: [["drops", "each 5 s"]] },
 ];
 
@@ -39,7 +43,7 @@ class Chart {
     const grid = drawn("path", { class: "guide", d: "M0 50H119M0 99.5H119" });
     this.svg = drawn("svg", { viewBox: "0 0 119 100", preserveAspectRatio: "none", role: "img" });
     this.svg.append(grid, this.area, ...this.paths, this.cursor);
-    const legend = kind.lines.length < 2 ? [] : kind.lines.map(([, word], number) => element("span", { class: `key key-${number}` }, word));
+    const legend = kind.lines.length < 2 ? [] : kind.lines.map(([, legend], number) => element("span", { class: `key key-${number}` }, legend));
     this.figure = element("figure", { class: "chart panel" },
       element("figcaption", {}, element("span", { class: "name" }, kind.title), this.now),
       element("div", { class: "plot" }, this.svg, this.top),
@@ -68,7 +72,7 @@ class Chart {
 
   /** What the chart shows, for whoever does not see it. */
   words() {
-    const parts = this.kind.lines.map(([key, word]) => {
+    const parts = this.kind.lines.map(([key, legend, word = legend]) => {
       const values = (this.values[key] ?? []).filter((value) => value != null);
       if (!values.length) return "";
       const { show } = this.kind;
@@ -107,29 +111,32 @@ function round(value) {
 
 const height = (value, most) => (99.5 - (98 * value) / most).toFixed(1);
 
-/** A line through the values; a value that is missing leaves a gap, and one alone is a short dash. */
-function line(values, most) {
-  let path = "";
+/** Runs of values, as lists of [place, value]: what is missing for longer than GAP parts two runs. */
+function runs(values) {
+  const found = [];
+  let last = -Infinity;
   values.forEach((value, at) => {
     if (value == null) return;
-    const first = at === 0 || values[at - 1] == null;
-    path += first ? `M${Math.max(0, at - 0.5)} ${height(value, most)}L${at} ${height(value, most)}` : `L${at} ${height(value, most)}`;
+    if (at - last > GAP) found.push([]);
+    found.at(-1).push([at, value]);
+    last = at;
   });
-  return path;
+  return found;
 }
 
+/** A line through each run; a value that is alone is a short dash. */
+function line(values, most) {
+  return runs(values).map((run) => {
+    const points = run.length > 1 ? run : [[Math.max(0, run[0][0] - 2), run[0][1]], run[0]];
+    return `M${points.map(([at, value]) => `${at} ${height(value, most)}`).join("L")}`;
+  }).join("");
+}
+
+/** What is below each run. */
 function area(values, most) {
-  let path = "", began = null;
-  for (let at = 0; at <= values.length; at += 1) {
-    if (values[at] != null) {
-      path += began == null ? `M${at} 99.5V${height(values[at], most)}` : `L${at} ${height(values[at], most)}`;
-      began ??= at;
-    } else if (began != null) {
-      path += `V99.5Z`;
-      began = null;
-    }
-  }
-  return path;
+  return runs(values).map((run) => {
+    return `M${run[0][0]} 99.5L${run.map(([at, value]) => `${at} ${height(value, most)}`).join("L")}V99.5Z`;
+  }).join("");
 }
 
 function bars(values, most) {

@@ -49,7 +49,7 @@ function facts(row, now) {
   const way = (traffic) => `${bytes(traffic?.bytes)}, ${whole(traffic?.frames)} frames, ${whole(traffic?.super_frames)} super-frames`;
   const macs = (row.macs ?? []).slice(0, MACS).map((mac) => clean(mac));
   const more = (row.macs?.length ?? 0) - macs.length + (row.macs_more ?? 0);
-  const policy = Object.entries(row.policy ?? {}).filter(([, value]) => value != null);
+  const policy = Object.entries(row.policy ?? {}).filter(([, value]) => value != null && value !== false && value.length !== 0);
   const found = [
     ["Identity", row.identity && clean(row.identity)],
     ["Address", row.address && clean(row.address) + (row.proxy ? `, by the proxy ${clean(row.proxy)}` : "")],

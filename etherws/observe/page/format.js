@@ -15,7 +15,8 @@ export function short(value) {
 
 export const rate = (bits) => (bits == null ? "–" : `${short(bits)}bit/s`);
 export const bytes = (count) => (count == null ? "–" : `${short(count)}B`);
-export const whole = (count) => (count == null ? "–" : count.toLocaleString("en"));
+const digits = new Intl.NumberFormat("en");
+export const whole = (count) => (count == null ? "–" : digits.format(count));
 
 /** Seconds of a round trip or of a wait. */
 export function delay(seconds) {

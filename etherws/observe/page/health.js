@@ -1,6 +1,6 @@
 // Who is slow, and why: one verdict for each client, and one for all. docs/page.rst names the bounds.
 
-import { delay, lasted, plural, nameOf, clean } from "./format.js";
+import { delay, lasted, plural, whole, nameOf, clean } from "./format.js";
 
 /** Seconds. A packet that waits longer is felt; a round trip that takes longer, too. A peer is pinged each 20 s. */
 const SLOW_QUEUE = 0.05, SLOW_TRIP = 0.25, SILENT = 25;
@@ -11,8 +11,8 @@ const DROP_TIME = 60;
 /** The part of the clients in trouble from which on the server is. One client's bad line is not the server's. */
 const GRAVE = 0.1;
 
-/** Levels, best first, and what each is called. */
-export const LEVELS = ["fine", "slow", "bad"];
+/** Levels, best first, as classes of CSS and in words. */
+export const LEVELS = ["fine", "slow", "bad"], STATES = ["fine", "slow", "in trouble"];
 
 /** Note in `row` what its new values say of the time before: drops that were added, and how long it is silent usually. */
 export function remember(row, before, now) {
@@ -28,20 +28,30 @@ export function remember(row, before, now) {
   if (before && row.heard < before.heard) row.usual = Math.max(row.usual, before.heard);
 }
 
-/** The level of a session, 0 to 2, why in words, and a number that sorts the worst first. */
+/** The level of a session, 0 to 2, why in words and in a few of them, and a number that sorts the worst first. */
 export function judge(row, now) {
-  if (row.rates == null) return { level: 2, why: "its worker does not answer", weight: 9 };
+  if (row.rates == null) return { level: 2, why: "its worker does not answer", brief: "worker is silent", weight: 9 };
   if (row.heard >= SILENT && row.heard > row.usual + 5) {
-    return { level: 2, why: `silent for ${lasted(row.heard)}`, weight: 5 + row.heard / 1000 };
+    const why = `silent for ${lasted(row.heard)}`;
+    return { level: 2, why, brief: why, weight: 5 + row.heard / 1000 };
   }
-  const found = [];
+  const found = [], brief = [];
   const wait = row.queue?.delay ?? 0;
-  if (wait >= SLOW_QUEUE) found.push(`packets wait ${delay(wait)} in its queue`);
-  if (row.round_trip >= SLOW_TRIP) found.push(`round trip ${delay(row.round_trip)}`);
+  if (wait >= SLOW_QUEUE) {
+    found.push(`packets wait ${delay(wait)} in its queue`);
+    brief.push(`queue ${delay(wait)}`);
+  }
+  if (row.round_trip >= SLOW_TRIP) {
+    found.push(`round trip ${delay(row.round_trip)}`);
+    brief.push(found.at(-1));
+  }
   const dropping = row.lastDrop && now - row.lastDrop.at < DROP_TIME;
-  if (dropping) found.push(`dropped ${plural(row.lastDrop.count, "frame")}: ${row.lastDrop.causes.join(", ")}`);
-  if (!found.length) return { level: 0, why: "fine", weight: 0 };
-  return { level: 1, why: found.join("; "), weight: Math.min(4, 1 + 4 * wait + (row.round_trip ?? 0) + (dropping ? 0.1 : 0)) };
+  if (dropping) {
+    found.push(`dropped ${plural(row.lastDrop.count, "frame")}: ${row.lastDrop.causes.join(", ")}`);
+    brief.push(`drops: ${row.lastDrop.causes[0]}`);
+  }
+  if (!found.length) return { level: 0, why: "fine", brief: "fine", weight: 0 };
+  return { level: 1, why: found.join("; "), brief: brief.join(", "), weight: Math.min(4, 1 + 4 * wait + (row.round_trip ?? 0) + (dropping ? 0.1 : 0)) };
 }
 
 /** The first line of the page: a level and words. */
@@ -55,7 +65,7 @@ export function verdict(overview, rows, parked) {
   if (!rows.length) words.push("No clients.");
   else if (count[0] === rows.length) words.push(rows.length === 1 ? "1 client, and it is fine." : `${plural(rows.length, "client")}, all fine.`);
   else {
-    const parts = ["fine", "slow", "in trouble"].map((word, level) => count[level] && `${count[level].toLocaleString("en")} ${word}`);
+    const parts = STATES.map((word, level) => count[level] && `${whole(count[level])} ${word}`);
     words.push(`${plural(rows.length, "client")}: ${parts.filter(Boolean).join(", ")}.`);
   }
   if (parked.length) words.push(`${plural(parked.length, "client")} lost, and awaited.`);

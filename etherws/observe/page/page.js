@@ -88,12 +88,22 @@ function remove(rows, index) {
   rows.delete(index);
 }
 
+/** What is shown, part after part: each in a frame of its own, so that keys and the pointer never wait long. */
+const parts = [
+  ({ overview, rows, parked, at }) => {
+    showHead(overview, rows, parked, at);
+    clients.update(rows, at, chosen?.index);
+    setText(find("count"), rows.length ? whole(rows.length) : "");
+  },
+  ({ overview, at }) => details.show(chosen, at, events.all, overview.role),
+  ({ overview, rows, parked }) => picture.update(overview, rows, parked, chosen?.index),
+  ({ overview }) => fillCounts(overview, charts),
+];
 let pending = 0;
+
 function soon() {
-  pending ||= requestAnimationFrame(() => {
-    pending = 0;
-    show();
-  });
+  cancelAnimationFrame(pending);
+  pending = requestAnimationFrame(() => show());
 }
 
 function show() {
@@ -101,18 +111,14 @@ function show() {
   if (!overview) return;
   const at = now();
   const rows = [...known.sessions.values()].sort((one, other) => one.index - other.index);
-  for (const row of rows) {
-    row.health = judge(row, at);
-    row.hay = `${row.names} ${row.health.level ? `${LEVELS[row.health.level]} ${row.health.why}` : "fine"}`;
-  }
-  const parked = [...known.parked.values()];
+  for (const row of rows) row.health = judge(row, at);
   if (isClient()) chosen = rows[0] ?? chosen;
-  showHead(overview, rows, parked, at);
-  clients.update(rows, at, chosen?.index);
-  setText(find("count"), rows.length ? whole(rows.length) : "");
-  picture.update(overview, rows, parked, chosen?.index);
-  details.show(chosen, at, events.all, overview.role);
-  fillCounts(overview, charts);
+  const values = { overview, rows, parked: [...known.parked.values()], at };
+  const next = (number) => {
+    parts[number](values);
+    pending = number + 1 < parts.length ? requestAnimationFrame(() => next(number + 1)) : 0;
+  };
+  next(0);
 }
 
 function showHead(overview, rows, parked, at) {
@@ -148,7 +154,8 @@ function makeTrouble() {
 function choose(row) {
   chosen = row;
   details.charts.update(null);
-  show();
+  details.show(chosen, now(), events.all, known.overview.role);
+  soon();
   look();
   const panel = find("chosen");
   const { top } = panel.getBoundingClientRect();
@@ -173,7 +180,8 @@ find("kick-open").addEventListener("click", () => chosen && askToEnd(chosen));
 find("drain-open").addEventListener("click", () => drain.open(null));
 find("chosen-close").addEventListener("click", () => {
   chosen = null;
-  show();
+  details.show(null);
+  soon();
   clients.grid.focus();
 });
 
@@ -211,7 +219,7 @@ function connection(state) {
   const notices = {
     live: "",
     lost: `No connection to etherws. ${since}This page tries again all the time.`,
-    login: `You are not logged in any more: the login ends when etherws ends. ${since}Type “etherws page” on that machine, and open the address that it prints.`,
+    login: `This browser is not logged in any more. ${since}Type “etherws page” on that machine, and open the address that it prints.`,
   };
   find("notice").hidden = state === "live";
   setText(find("notice"), notices[state]);

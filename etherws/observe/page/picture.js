@@ -25,11 +25,20 @@ export class Picture {
     this.cards = drawn("g");
     this.clients = drawn("g");
     this.dots = drawn("g");
+    // All dots of a state are one path: a thousand elements would take a browser fifty times as long to draw.
+    this.paths = LEVELS.map((level) => drawn("path", { class: `dots ${level}` }));
+    this.mark = drawn("circle", { class: "dot-chosen", r: DOT / 2 });
+    this.under = drawn("title");
+    this.dots.append(this.under, drawn("path", { class: "dots-ground" }), ...this.paths, this.mark);
     this.svg.append(this.links, this.clients, this.dots, this.cards);
     place.append(this.svg);
     this.svg.addEventListener("click", (event) => {
-      const row = event.target.closest("g.client, rect.dot")?.row;
+      const row = event.target.closest("g.client")?.row ?? this.dotAt(event)?.row;
       if (row && !row.lost) choose(row);
+    });
+    this.dots.addEventListener("pointermove", (event) => {
+      const row = this.dotAt(event)?.row;
+      setText(this.under, row ? `${nameOf(row)}: ${row.health.why}` : "");
     });
     new ResizeObserver(() => this.last && this.update(...this.last)).observe(place);
   }
@@ -46,7 +55,26 @@ export class Picture {
     fillList(this.links, this.parts.links, () => drawn("path"), fillLink);
     fillList(this.cards, this.parts.cards, makeCard, fillCard);
     fillList(this.clients, this.parts.clients, makeClient, (node, item) => this.fillClient(node, item));
-    fillList(this.dots, this.parts.dots, makeDot, (node, item) => fillDot(node, item, chosen));
+    this.fillDots();
+  }
+
+  fillDots() {
+    const paths = LEVELS.map(() => []);
+    const { dots } = this.parts;
+    for (const { row, x, y } of dots) paths[row.health.level].push(`M${x} ${y}h0`);
+    paths.forEach((parts, level) => setAttribute(this.paths[level], "d", parts.join("")));
+    // The ground between the dots takes the pointer, too.
+    setAttribute(this.dots.children[1], "d", dots.map(({ x, y }) => `M${x} ${y}h0`).join(""));
+    const chosen = dots.find(({ row }) => row.index === this.chosen);
+    setAttribute(this.mark, "cx", chosen?.x ?? -99);
+    setAttribute(this.mark, "cy", chosen?.y ?? -99);
+  }
+
+  /** The dot below the pointer. */
+  dotAt(event) {
+    const box = this.svg.getBoundingClientRect();
+    const [left, top] = [event.clientX - box.left, event.clientY - box.top];
+    return this.parts.dots.find(({ x, y }) => Math.abs(x - left) <= DOT / 2 && Math.abs(y - top) <= DOT / 2);
   }
 
   /** A server's picture. Returns its height. */
@@ -126,7 +154,7 @@ export class Picture {
     y += LINE;
     const across = Math.max(10, Math.floor((this.width - x - 4) / DOT));
     const shown = rows.slice(0, DOTS);
-    shown.forEach((row, at) => this.parts.dots.push({ row, x: x + (at % across) * DOT, y: y + Math.floor(at / across) * DOT }));
+    shown.forEach((row, at) => this.parts.dots.push({ row, x: x - 1 + (at % across) * DOT, y: y + 4 + Math.floor(at / across) * DOT }));
     return y + Math.ceil(shown.length / across) * DOT + 4;
   }
 
@@ -167,11 +195,11 @@ export class Picture {
     const kind = !row ? "words" : row.lost ? "lost" : LEVELS[row.health.level];
     setAttribute(node, "class", `client ${kind}${row && row.index === this.chosen && !row.lost ? " chosen" : ""}`);
     const [title, back, mark, name, more, machines] = node.children;
-    setAttribute(back, "width", this.width - x - 1);
+    setAttribute(back, "width", this.width - x + 11);
     setAttribute(mark, "d", MARKS[kind]);
     const room = this.width - x;
     // Beside the name: what is slow about it, or how busy it is; at the end the machines behind it.
-    const columns = this.narrow ? [0.42, 1] : [Math.min(170, room * 0.32) / room, 1];
+    const columns = this.narrow ? [0.42, 1] : [Math.min(190, room * 0.38) / room, 1];
     setAttribute(more, "x", Math.round(12 + room * columns[0]));
     setAttribute(machines, "x", room - 6);
     const letters = Math.floor((room * columns[0]) / 8.4);
@@ -182,9 +210,9 @@ export class Picture {
       setText(machines, "");
       return;
     }
-    const behind = machineText(row, this.narrow);
+    const behind = machineText(row, room);
     setText(machines, behind);
-    const said = row.lost ? `lost${row.until ? `, kept for ${lasted(row.until - Date.now() / 1000)}` : ""}` : row.health.level ? row.health.why : `${delay(row.round_trip)} · ${rate(row.rates.sent + row.rates.received)}`;
+    const said = row.lost ? `lost${row.until ? `, kept for ${lasted(row.until - Date.now() / 1000)}` : ""}` : row.health.level ? row.health.brief : `${delay(row.round_trip)} · ${rate(row.rates.sent + row.rates.received)}`;
     setText(more, cut(said, Math.max(8, Math.floor((room * (1 - columns[0]) - 30) / 6.7 - behind.length))));
   }
 }
@@ -215,11 +243,11 @@ function byBridge(rows, parked) {
 
 const machineCount = (row) => (row.macs?.length ?? 0) + (row.macs_more ?? 0);
 
-function machineText(row, narrow) {
+function machineText(row, room) {
   const count = machineCount(row);
   if (!count) return "";
-  if (narrow) return `${count} MAC`;
-  return count > 1 ? plural(count, "machine") : cut(row.macs[0], 17);
+  if (room < 360) return `${count} MAC`;
+  return count > 1 || room < 460 ? plural(count, "machine") : cut(row.macs[0], 17);
 }
 
 const thickness = (row) => (row.rates ? Math.max(1.5, Math.min(6, Math.log10((row.rates.sent + row.rates.received) / 2000 + 1) * 1.4)) : 1.5);
@@ -246,18 +274,6 @@ function makeClient() {
   const back = drawn("rect", { class: "back", x: -12, y: 1, height: LINE - 2, rx: 5 });
   const text = (name, x) => drawn("text", { class: name, x, y: LINE / 2 + 4 });
   return drawn("g", {}, drawn("title"), back, drawn("path", { class: "mark" }), text("name", 12), text("more", 0), text("machines", 0));
-}
-
-function makeDot() {
-  return drawn("rect", { width: DOT - 2, height: DOT - 2, rx: 2 }, drawn("title"));
-}
-
-function fillDot(node, { row, x, y }, chosen) {
-  node.row = row;
-  setAttribute(node, "x", x);
-  setAttribute(node, "y", y);
-  setAttribute(node, "class", `dot ${LEVELS[row.health.level]}${row.index === chosen ? " chosen" : ""}`);
-  setText(node.firstElementChild, `${nameOf(row)}: ${row.health.why}`);
 }
 
 function makeCard() {

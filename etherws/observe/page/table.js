@@ -1,7 +1,7 @@
 // The clients as a table. Only the rows that are seen exist, so it takes a thousand clients like ten.
 
 import { element, setText, setAttribute, rate, delay, whole, lasted, nameOf, clean } from "./format.js";
-import { LEVELS } from "./health.js";
+import { LEVELS, STATES } from "./health.js";
 
 const compareNames = new Intl.Collator("en", { numeric: true }).compare;
 
@@ -33,6 +33,7 @@ export class Clients {
     this.by = COLUMNS[0];
     this.down = true;
     this.now = 0;
+    this.height = 30;
     this.active = this.chosen = null;
     this.heads = COLUMNS.map((column) => this.head(column));
     this.above = element("tbody", { "aria-hidden": "true" });
@@ -43,7 +44,10 @@ export class Clients {
     this.empty = element("p", { class: "empty", hidden: "" });
     place.append(this.grid, this.empty);
     place.addEventListener("scroll", () => this.soon(), { passive: true });
-    new ResizeObserver(() => this.soon()).observe(place);
+    new ResizeObserver(() => {
+      this.height = parseFloat(getComputedStyle(place).getPropertyValue("--row"));
+      this.soon();
+    }).observe(place);
     this.grid.addEventListener("keydown", (event) => this.key(event));
     this.body.addEventListener("click", (event) => {
       const row = event.target.closest("tr")?.row;
@@ -84,7 +88,7 @@ export class Clients {
 
   order(asked) {
     const { words, by } = this;
-    const found = words.length ? this.rows.filter((row) => words.every((word) => row.hay.includes(word))) : [...this.rows];
+    const found = words.length ? this.rows.filter((row) => words.every((word) => hay(row).includes(word))) : [...this.rows];
     if (this.held && !asked) {
       const place = new Map(this.shown.map((row, at) => [row.index, at]));
       found.sort((one, other) => (place.get(one.index) ?? Infinity) - (place.get(other.index) ?? Infinity) || one.index - other.index);
@@ -113,10 +117,9 @@ export class Clients {
   }
 
   draw() {
-    const height = parseFloat(getComputedStyle(this.place).getPropertyValue("--row"));
+    const { height } = this;
     const first = Math.max(0, Math.floor(this.place.scrollTop / height) - MORE);
     const last = Math.min(this.shown.length, Math.ceil((this.place.scrollTop + this.place.clientHeight) / height) + MORE);
-    this.height = height;
     space(this.above, first * height);
     space(this.below, (this.shown.length - last) * height);
     const seen = this.shown.slice(first, Math.max(first, last));
@@ -174,6 +177,9 @@ export class Clients {
     else if (top > this.place.scrollTop + room) this.place.scrollTop = top - room;
   }
 }
+
+/** All words that a client can be found by. */
+const hay = (row) => `${row.names} ${STATES[row.health.level]} ${row.health.why}`;
 
 function emptyRow() {
   const line = element("tr");
