@@ -126,6 +126,8 @@ def test_the_same_thing_has_the_same_new_name() -> None:
     assert redactor.counts == {"client": 1, "host": 1, "address": 1, "mac": 1}
     # What was replaced is not replaced again.
     assert redactor.text(first) == first
+    uri = redactor.text("wss://x:geheim@h.example/")
+    assert uri == redactor.text(uri) == "wss://secret-1@host-1/"
 
 
 def test_addresses_may_stay_and_secrets_do_not() -> None:
