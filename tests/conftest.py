@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from etherws.kernel.netns import Namespace, enter_user_namespace
-from tests.lab.hosts import Host, cable
+from tests.lab.hosts import Host, Process, cable
 from tests.lab.pki import Authority, Certificate, make_certificate
 from tests.lab.refusals import Tell
 
@@ -64,14 +64,8 @@ def control_folder() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="ew") as folder:
         # Also for processes that run as other users.
         os.chmod(folder, 0o755)
+        Process.control_folder = folder
         yield folder
-
-
-@pytest.fixture(autouse=True)
-def own_control_sockets(control_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test has others: its namespaces are other machines."""
-    for role in ("server", "client"):
-        monkeypatch.setenv(f"ETHERWS_{role.upper()}_CONTROL", f"{control_folder}/{next(_numbers)}-{role}")
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -44,8 +45,14 @@ def until(condition: Callable[[], Any], what: str | Callable[[], str], patience:
     return value
 
 
+_numbers = itertools.count()
+
+
 class Process:
     """A process in a namespace, its output collected as it comes."""
+
+    #: Where the control sockets of all are; empty for the usual place. Their path must be short.
+    control_folder = ""
 
     def __init__(self, argv: list[str], namespace: Namespace | None = None, **options: Any) -> None:
         def enter() -> None:
@@ -58,6 +65,10 @@ class Process:
         env = {key: value for key, value in env.items() if not key.lower().endswith("_proxy")}
         # To compile etherws at each start would take as long as all the rest of the start.
         env.pop("PYTHONDONTWRITEBYTECODE", None)
+        if self.control_folder:
+            # Those of other tests have the same names, for their namespaces are other machines.
+            for role in ("SERVER", "CLIENT"):
+                env[f"ETHERWS_{role}_CONTROL"] = f"{self.control_folder}/{next(_numbers)}"
         env.update(options.pop("env", {}), PYTHONUNBUFFERED="1")
         self.argv = argv
         self._popen = subprocess.Popen(
