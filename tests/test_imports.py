@@ -61,6 +61,7 @@ ROOMS: dict[str, set[str]] = {
         *("client", "kernel", "access", "tunnel", "settings", "addresses", "close_codes", "features", "values"),
         *("small_files", "file_names", "counters"),
     },
+    "bundle": {"check", "kernel", "access", "small_files"},
     "gunicorn": {"workers", "server", "settings", "log_limit", "counters", "events", "observe"},
     "workers": {
         *("server", "tunnel", "kernel", "access", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
@@ -71,7 +72,7 @@ ROOMS: dict[str, set[str]] = {
     "handler": {"server"},
     "cli": {
         *("access", "client", "kernel", "server", "workers", "settings", "log_limit", "small_files", "file_names"),
-        *("values", "observe", "check", "counters", "events", "addresses"),
+        *("values", "observe", "check", "bundle", "counters", "events", "addresses"),
     },
     "__main__": {"cli"},
 }
@@ -82,6 +83,7 @@ PURE = {
     *("file_names", "values", "monitoring", "counters", "events", "check/findings"),
     *("observe/access", "observe/logins", "observe/status", "observe/subject", "observe/history", "observe/page"),
     *("check/said", "check/interception", "check/hops", "check/own_words", "check/answers"),
+    *("bundle/address_words", "bundle/redaction"),
     *("check/files", "check/bridges", "check/kernel_values", "check/managers", "check/surroundings"),
     *("access/credential_files", "access/passwd", "access/policy", "access/policy_values", "access/toml_lines"),
     *("cli/cells", "cli/examples", "cli/habits", "cli/status_details", "cli/status_table", "cli/troubles", "cli/units"),
@@ -120,6 +122,7 @@ DOORS = {
     "pytun": {"tunnel/tap_device"},
     "click": {
         "cli/admin",
+        "cli/bundle",
         "cli/check",
         "cli/check_options",
         "cli/commands",
@@ -152,7 +155,7 @@ DOORS = {
     },
     "geventwebsocket": {"server/http"},
     "gunicorn": {"worker"},
-    "subprocess": {"cli/demo", "workers/child"},
+    "subprocess": {"bundle/log_lines", "cli/demo", "workers/child"},
     "bcrypt": {"access/credential_files", "access/passwd"},
     "cryptography": {"access/certificates", "access/certificate_facts"},
     "OpenSSL": {"access/client_certificates"},
