@@ -71,13 +71,6 @@ def control_folder() -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def own_control_sockets(control_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test has others: its namespaces are other machines."""
-    for role in ("server", "client"):
-        monkeypatch.setenv(f"ETHERWS_{role.upper()}_CONTROL", f"{control_folder}/{next(_numbers)}-{role}")
-
-
-@pytest.fixture(autouse=True)
 def log_level() -> Iterator[None]:
     """What a test sets the level of the log to is not for those that follow."""
     log = logging.getLogger("etherws")
