@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from time import monotonic
+from typing import Any
 
 from etherws.addresses import source_key
 from etherws.errors import Refused
@@ -17,6 +18,9 @@ from etherws.errors import Refused
 #: Identities and addresses that are kept out at once. One more, and the one whose time ends first is let in again. Only
 #: an operator adds one.
 SHUT_OUT_MAX = 1000
+
+#: Seconds that somebody is kept out at most: a day (observe/orders.py, SECONDS_MAX).
+SECONDS_MAX = 86_400.0
 
 #: Seconds that a client should wait before it tries a server again that is being drained: it stops soon, and another
 #: one takes its place. Who has another --uri does not wait.
@@ -72,6 +76,25 @@ class Gate:
         """How many are kept out."""
         self._forget()
         return len(self._until)
+
+    def to_values(self) -> list[Any]:
+        """Who is kept out, for restore() in another process of this machine."""
+        self._forget()
+        return [[*key, until] for key, until in self._until.items()]
+
+    def restore(self, values: object) -> None:
+        """Keep out whom another process has kept out: see to_values(). Raises ValueError if this is nothing of the
+        kind; what was read before counts."""
+        if not isinstance(values, list) or len(values) > SHUT_OUT_MAX:
+            raise ValueError("no list of those who are kept out")
+        latest = self._clock() + SECONDS_MAX
+        for one in values:
+            match one:
+                case ["identity" | "address" as kind, str(name), int() | float() as until]:
+                    # A clock that has gone back would keep them out for ever.
+                    self._until[kind, name] = min(until, latest)
+                case _:
+                    raise ValueError("nobody who is kept out")
 
     def _forget(self) -> None:
         now = self._clock()

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 
 from etherws.access.policy import Profile
-from etherws.errors import DeviceError, NoPort
+from etherws.errors import DeviceError, NoPort, Refused
 from etherws.kernel.rules import Rules
 from etherws.kernel.store import Store
 from etherws.server import kept_owners
@@ -51,7 +51,7 @@ class Ports:
         #: Who may not join now.
         self.gate = Gate()
         self._maker = PortMaker(settings, self._store)
-        self._owners = kept_owners.restore(self._store)
+        self._owners = kept_owners.restore(self._store, self.gate)
         self.checks = Checks(self._owners, self.gate, full=self._maker.is_full)
         #: The one that is always there; and all that are not gone.
         self.first = self._maker.first
@@ -88,7 +88,7 @@ class Ports:
                 with presence.turn(client.source):
                     if self.first.state is State.GONE:
                         raise NoPort("the server is stopping")
-                    # Each time: the operator may have ended it while it waited.
+                    # Each time, and again in _give(): the operator may have ended it meanwhile.
                     self.gate.check(client.identity, client.address)
                     rules = self._maker.rules(profile)
                     was, promised, found = promised, None, self._choose(client, profile, promised)
@@ -119,7 +119,7 @@ class Ports:
         return found or self._other(profile)
 
     def _give(self, port: Port, client: ClientKey, profile: Profile, evict: Callable[[], None], rules: Rules) -> None:
-        """Free or parked -> in use. Raises DeviceError if the client's rules cannot be put in, and NoPort."""
+        """Free or parked -> in use. Raises DeviceError if its rules cannot be put in, NoPort, and Refused."""
         returning = client.resume is not None and port.client == client
         port.become(State.IN_USE)
         port.client, port.profile, port.evict = client, profile, evict
@@ -127,8 +127,9 @@ class Ports:
         # Before its rules: after a crash they are put in for this client, and never for the one before.
         self._maker.note(port)
         try:
+            self.gate.check(client.identity, client.address)
             port.filter.need(rules, port.owner.learned, returning=returning)
-        except DeviceError:
+        except (DeviceError, Refused):
             self._release(port)
             raise
         if port.state is State.GONE:
@@ -151,8 +152,7 @@ class Ports:
         if port.state is State.GONE:
             return
         # A client that cannot be recognised gets no port back, and while the server drains nobody does.
-        keeps = self._resume_timeout and not self.gate.draining
-        if not keeps or port.client == ClientKey() or not port.tap.alive():
+        if not self._resume_timeout or self.gate.draining or port.client == ClientKey() or not port.tap.alive():
             self.free(port)
             return
         port.park(self._resume_timeout, self._expire)
@@ -207,7 +207,7 @@ class Ports:
     def hand_over(self) -> None:
         """As keep(), but this process uses nothing of it any longer. TAPs, rules and bridges stay as they are."""
         self.keep()
-        kept_owners.keep(self._store, self._owners)
+        kept_owners.keep(self._store, self._owners, self.gate)
         for port in self._ports:
             port.become(State.GONE)
         self._maker.hand_over(self._ports)

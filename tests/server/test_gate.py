@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from etherws.errors import Refused
@@ -79,3 +81,38 @@ def test_while_it_drains_nobody_comes_in_and_is_told_when_to_try_again() -> None
     assert (status, headers[0][0]) == ("503 Service Unavailable", "Retry-After")
     with pytest.raises(Refused, match="this server is draining"):
         gate.check(None, "")
+
+
+def test_the_next_process_keeps_the_same_ones_out(clock_: Clock) -> None:
+    gate = Gate(clock_)
+    gate.shut_out(["alice", "over"], ["192.0.2.7"], 600)
+    gate.shut_out(["bob"], [], 1)
+    clock_.now += 100
+    # Values for JSON.
+    kept = json.loads(json.dumps(gate.to_values()))
+    after = Gate(clock_)
+    after.restore(kept)
+    assert after.shut_out_now == 3
+    assert refused(after, "alice") == ("403 Forbidden", [("Retry-After", "500")])
+    assert refused(after, None, "192.0.2.7") == ("403 Forbidden", [("Retry-After", "500")])
+    assert refused(after, "bob") is None
+
+
+def test_nobody_is_kept_out_for_ever(clock_: Clock) -> None:
+    gate = Gate(clock_)
+    gate.restore([["identity", "alice", 1e300], ["identity", "bob", float("nan")]])
+    clock_.now += gate_module.SECONDS_MAX + 1
+    assert gate.shut_out_now == 0
+
+
+@pytest.mark.parametrize(
+    "values",
+    [None, {}, "x", [1], [["identity", "a"]], [["name", "a", 1.0]], [["identity", 1, 1.0]], [["identity", "a", "1"]]],
+)
+def test_damaged_values_keep_nobody_else_out(clock_: Clock, values: object) -> None:
+    gate = Gate(clock_)
+    with pytest.raises(ValueError, match="kept out"):
+        gate.restore(values)
+    with pytest.raises(ValueError, match="kept out"):
+        gate.restore([["identity", "a", 1e9]] * (gate_module.SHUT_OUT_MAX + 1))
+    assert gate.shut_out_now == 0

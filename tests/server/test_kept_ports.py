@@ -14,6 +14,7 @@ import pytest
 import pytun
 
 from etherws.access.policy import Profile
+from etherws.errors import Refused
 from etherws.kernel import address_sets, interfaces, kept_filters, kernel_filters, nfnetlink, nftables
 from etherws.kernel.rules import ADDRESSES, table_name
 from etherws.kernel.state_file import StateFile
@@ -189,6 +190,18 @@ def test_a_stop_in_order_keeps_what_a_client_without_a_port_has_used(lives: Live
     assert again.pacer(16_000).wait(0, monotonic()) > 1
     # It is told once: what counts from now on is what happens from now on.
     assert "owners" not in lives.store.copies
+
+
+def test_whom_the_operator_keeps_out_stays_out_over_a_hand_over(lives: Lives) -> None:
+    lives.join(BOB)
+    lives.ports.gate.shut_out(["alice"], [], 600)
+    for _ in range(2):
+        lives.hand_over()
+        with pytest.raises(Refused, match="has ended this client's tunnel"):
+            lives.join(ALICE)
+        # It is told once, as all that counts on.
+        assert "gate" not in lives.store.copies
+    lives.join(BOB)
 
 
 def test_a_client_that_comes_with_other_rules_has_these_and_its_addresses(lives: Lives) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import gevent
 import pytest
 import pytun
 
 from etherws.access.policy import Profile
-from etherws.errors import ClientGone, DeviceError, NoPort
+from etherws.errors import ClientGone, DeviceError, NoPort, Refused
 from etherws.kernel import interfaces, nftables, port_tables
 from etherws.kernel.filter_state import FilterState
 from etherws.server import port as port_module
@@ -70,6 +71,21 @@ def server(host: Host) -> Iterator[Server]:
     """With a bridge; the ports of lost clients are kept for as long as the test takes."""
     with serving(host) as made:
         yield made
+
+
+def test_who_is_ended_while_his_port_is_made_gets_none(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.join(BOB)
+    make = server.ports._maker.new
+
+    def new(*args: Any) -> Port:
+        found = make(*args)
+        server.ports.gate.shut_out(["alice"], [], 60)
+        return found
+
+    monkeypatch.setattr(server.ports._maker, "new", new)
+    with pytest.raises(Refused, match="has ended this client's tunnel"):
+        server.join(ALICE)
+    assert server.names() == {"ethws0"}
 
 
 # One client after the other.
