@@ -126,7 +126,9 @@ def test_a_client_of_0_2_and_browsers_are_let_in(host: Host, server: Process) ->
         assert got == (0x88, b"\x03\xe8")
         assert peer.rest() == b""
         server.says("left ethws0")
-        until(lambda: server.output.count("joined") == server.output.count("left"), "the session to end")
+        until(
+            lambda: server.output.count("joined on ethws0") == server.output.count("left ethws0"), "the session to end"
+        )
 
 
 def test_frames_that_come_with_the_request_are_kept(host: Host, server: Process) -> None:
