@@ -34,6 +34,7 @@ class FakePorts:
 
     def __init__(self) -> None:
         self.closed = False
+        self.checks: Any = None
 
     def __iter__(self) -> Iterator[Any]:
         return iter(())

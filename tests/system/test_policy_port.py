@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import struct
 from pathlib import Path
@@ -36,7 +37,7 @@ def test_a_name_that_may_not_connect_is_refused(host: Host, tmp_path: Path, tell
     lan.join("alice")
     status, answer = lan.refused("bob")
     assert status == b"HTTP/1.1 403 Forbidden"
-    assert answer.endswith(b"the policy does not let this client connect\n")
+    assert re.search(rb"\r\n\r\nthe policy does not let this client connect \(refusal [0-9a-f]{8}\)\n$", answer)
     lan.server.says("the policy does not let 'bob' connect")
     client = host.etherws(
         "client", "--foreground", "ws://127.0.0.1/", "--device", "far0", "--no-retry-on-auth-failure",

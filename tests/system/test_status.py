@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -200,6 +201,8 @@ def test_a_terminal_is_drawn_again_and_given_back(short: Path) -> None:
     with fake(short / "control", FakeServer(60)):
         pid, terminal = pty.fork()
         if pid == 0:
+            # A shell lets what it starts in the background ignore Ctrl-C.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.environ.update(COLUMNS="90", LINES="20", TERM="xterm")
             os.execv(
                 sys.executable, [sys.executable, "-m", "etherws", "status", "--watch", "--control", f"{short}/control"]
@@ -221,9 +224,10 @@ def test_a_terminal_is_drawn_again_and_given_back(short: Path) -> None:
 
 def read(terminal: int, until_bytes: bytes) -> bytes:
     """What comes from the terminal until these bytes have come."""
-    data = b""
+    data, end = b"", monotonic() + PATIENCE
+    # It never goes quiet: the screen is drawn again and again.
     while until_bytes not in data:
-        assert select.select([terminal], [], [], PATIENCE)[0], data
+        assert select.select([terminal], [], [], max(0.0, end - monotonic()))[0], data
         data += os.read(terminal, 65536)
     return data
 
