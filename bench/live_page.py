@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: The file's name, its width and height in CSS pixels, whether it is dark, the clients, and the client that is chosen.
 PICTURES = (
-    ("page-light.png", 1240, 900, False, 12, 2),
-    ("page-dark.png", 1240, 1000, True, 1000, 5),
-    ("page-phone.png", 390, 1000, False, 12, None),
+    ("page-light.png", 1240, 900, False, 12, "branch-oslo"),
+    ("page-dark.png", 1240, 1000, True, 1000, "hub-west-30"),
+    ("page-phone.png", 390, 1000, False, 12, ""),
 )
 
 #: Seconds for which a page is used while its long tasks are counted.
@@ -57,8 +57,8 @@ def draw(page: Page, directory: Path) -> None:
             page.size(width, height, dark=dark, still=True)
             page.open(address)
             page.until(SHOWN)
-            if chosen is not None:
-                page.js(f"{ROWS}[{chosen}].click()")
+            if chosen:
+                page.js(f"[...{ROWS}].find(row => row.querySelector('bdi').textContent === '{chosen}').click()")
                 page.until("document.querySelector('#chosen-charts .now').textContent.length > 1")
                 page.js("scrollTo(0, 0)")
             page.picture(directory / name)

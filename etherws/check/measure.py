@@ -34,6 +34,9 @@ PROBES, PROBE_PAUSE, PROBES_SECONDS = 20, 0.01, 3.0
 #: Seconds for which a direction is filled; of these the first are not counted, since TCP begins slowly.
 LOAD_SECONDS, START_SECONDS = 3.0, 1.0
 
+#: The part of the rate at which the server takes a check's bytes that is sent to it.
+BELOW = 0.95
+
 #: Seconds between two probes under load, and for the last report: what is under way waits in a queue before it.
 LOAD_PAUSE, REPORT_SECONDS = 0.05, 6.0
 
@@ -55,7 +58,7 @@ def measure(connection: Connection) -> Iterator[Finding]:
         usual = median(idle)
         before = _report(measuring, measuring.ask())
         facts = connection.tcp_facts()
-        up, report = _up(measuring, connection, facts)
+        up, report = _up(measuring, connection, facts, _ceiling(before))
         yield path_findings.rate("up", up, report)
         yield path_findings.delay("up", up, usual, facts.congestion)
         down, report = _down(measuring, before)
@@ -95,10 +98,17 @@ def _idle(measuring: Measuring) -> list[float]:
     return [sample.round_trip for sample in measuring.samples]
 
 
-def _up(measuring: Measuring, connection: Connection, before: TcpFacts) -> tuple[Load, Report]:
+def _ceiling(message: Message | None) -> int | None:
+    """Bits per second to send at most. A tunnel has no such limit, so the delay that it makes is to be none of the
+    path's; a limit of the policy is the tunnel's as well."""
+    report = message.report if message else None
+    return int(BELOW * report.limit_up) or None if report and not report.policy_up else None
+
+
+def _up(measuring: Measuring, connection: Connection, before: TcpFacts, ceiling: int | None) -> tuple[Load, Report]:
     """Fill the way to the server."""
     began, computed = monotonic(), process_time()
-    over = measuring.send_bulk(LOAD_SECONDS)
+    over = measuring.send_bulk(LOAD_SECONDS, ceiling)
     _probe_for(measuring, START_SECONDS)
     measuring.samples.clear()
     measuring.ask()

@@ -19,6 +19,7 @@ from etherws.errors import EtherwsError, ProtocolError
 from etherws.tunnel.check_frames import SIZE_MIN, UNANSWERED_MAX, Kind, Message, write
 from etherws.tunnel.check_traffic import Bulk, CheckSender, Count
 from etherws.tunnel.connection import Connection
+from etherws.tunnel.rate_limit import Pacer
 from etherws.tunnel.turns import Turn, account
 
 
@@ -94,9 +95,9 @@ class Measuring:
         self.count.taken()
         return self._request(Kind.SEND, int(seconds * 1e6))
 
-    def send_bulk(self, seconds: float) -> Callable[[], bool]:
-        """Send for so long; return what says whether it is over."""
-        self._sender.begin(Bulk(seconds), self._news.set)
+    def send_bulk(self, seconds: float, rate: int | None = None) -> Callable[[], bool]:
+        """Send for so long, at `rate` bits per second at most; return what says whether it is over."""
+        self._sender.begin(Bulk(seconds, [Pacer(rate)] if rate else []), self._news.set)
         return lambda: not self._sender.busy
 
     def wait(self, condition: Callable[[], object], seconds: float) -> bool:

@@ -29,6 +29,9 @@ LOSS_BAD = 0.005
 #: The part of a limit from which on the limit is the reason for the rate.
 NEAR = 0.85
 
+#: Bits per second above which processors are the limit more often than paths are.
+FAST = 300e6
+
 #: The part of the time in which this process computed, from which on the processor may be the limit.
 PROCESSOR_BUSY = 0.9
 
@@ -208,6 +211,9 @@ def delay(way: str, load: Load, idle: float, congestion: str) -> Finding:
             where = "this machine" if way == "up" else "the server"
             hint += f"; and let {where} use BBR: modprobe tcp_bbr (it uses {congestion or 'an unknown one'} now)"
         return Finding(topic, f"{found}: a queue on the way (bufferbloat)", verdict, hint, data)
+    if load.rate is not None and load.rate > FAST:
+        hint = "at such a rate the processors at both ends are the limit; see docs/performance.rst"
+        return Finding(topic, f"{found}: it waits at the ends, not on the way", Verdict.NOTE, hint, data)
     where = "this machine" if way == "up" else "the server"
     hint = f"{where} may be busy, or sends through a proxy that keeps much in memory (nginx: proxy_buffering off)"
     return Finding(topic, f"{found}: most of it waits at the ends, not on the way", verdict, hint, data)

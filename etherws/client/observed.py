@@ -20,6 +20,7 @@ from etherws.client.link_state import CONNECTED, CONNECTING
 from etherws.client.reconnect import Client
 from etherws.counters import Values
 from etherws.errors import DeviceError, NoSuchClient
+from etherws.kernel import service_manager
 from etherws.kernel.bridge_tables import Behind, BridgeTables
 from etherws.tunnel.session import totals_now
 
@@ -34,9 +35,8 @@ class ObservedClient:
 
     role = "client"
 
-    def __init__(self, client: Client, name: str = "") -> None:
-        """`name` is the unit's instance; empty for the interface's name."""
-        self._client, self._name = client, name
+    def __init__(self, client: Client) -> None:
+        self._client = client
         self._tables = BridgeTables(lambda: [client.local.tap.index] if client.local else [])
         self._began = time.time()
 
@@ -51,7 +51,7 @@ class ObservedClient:
         return {
             "schema": 1,
             "role": self.role,
-            "name": self._name or device,
+            "name": service_manager.instance(self.role) or device,
             "version": __version__,
             "pid": os.getpid(),
             "started": self._began,

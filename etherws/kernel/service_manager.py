@@ -145,3 +145,11 @@ def _number(environ: MutableMapping[str, str], variable: str) -> int:
     """The number in a variable; 0 if there is none."""
     value = environ.get(variable, "")
     return int(value) if re.fullmatch("[0-9]{1,18}", value) else 0
+
+
+def instance(role: str) -> str:
+    """What the instance of our unit is called, "lan" of etherws-server@lan, by the folder that systemd has made for it
+    (systemd.exec(5), RuntimeDirectory=): /run/etherws/server-lan. Empty without such a unit. `role` is "server" or
+    "client"."""
+    folder = os.path.basename(os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0])
+    return folder.removeprefix(f"{role}-") if folder.startswith(f"{role}-") else ""

@@ -42,7 +42,10 @@ class Refusals:
     def note(self, refusal: Refused, address: str, identity: str | None = None) -> str:
         """Count and log a refusal; return its number, for the answer. `address` is the client's, and `identity` its
         name, as far as that is known."""
-        text = refusal.warning or f"was refused: {refusal.status}: {refusal}"
+        told = f"was refused: {refusal.status}: {refusal}"
+        if refusal.warning:
+            log.debug("%s %s", address, told)
+        text = refusal.warning or told
         level = logging.WARNING if refusal.warning else logging.INFO
         return self.add(refusal.kind, address, text, level, identity=identity, status=int(refusal.status[:3]))
 

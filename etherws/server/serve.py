@@ -28,6 +28,7 @@ from etherws.addresses import authority
 from etherws.errors import NoSuchAddress, printable, some_of
 from etherws.events import START, STOP, event
 from etherws.file_names import absolute
+from etherws.kernel import service_manager
 from etherws.kernel.store import Store
 from etherws.reloadable import Reloadable
 from etherws.server.accepting import Accepting, allow_descriptors
@@ -165,7 +166,13 @@ def serve(
     watchers = contextlib.ExitStack()
     try:
         name = service.open()
-        about = About(name, uri, lambda: hooks.reload(service.reload), stop.set, hooks.certificate)
+        about = About(
+            service_manager.instance("server") or name,
+            uri,
+            lambda: hooks.reload(service.reload),
+            stop.set,
+            hooks.certificate,
+        )
         watchers.enter_context(hooks.observed(service.observed(about)))
         hooks.opened()
         close_rest(application.store)

@@ -126,6 +126,7 @@ def test_the_rate_and_what_limits_it(
             "the server may be busy",
         ),
         ("up", replace(LOAD, round_trips=[0.1], tcp_growth=0), Verdict.NOTE, "at the ends", "this machine may be busy"),
+        ("up", replace(LOAD, round_trips=[0.2], rate=5e8), Verdict.NOTE, "at the ends", "the processors at both ends"),
         ("up", replace(LOAD, round_trips=[]), Verdict.WARNING, "no probe was answered", ""),
     ],
 )

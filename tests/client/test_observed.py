@@ -46,8 +46,9 @@ def connected() -> Client:
     return client
 
 
-def test_a_client_before_its_first_connection() -> None:
-    subject: Subject = ObservedClient(Client([Far()], ClientSettings(), Retry()), "lan")
+def test_a_client_before_its_first_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/etherws/client-lan")
+    subject: Subject = ObservedClient(Client([Far()], ClientSettings(), Retry()))
     found = subject.overview()
     assert (found["schema"], found["role"], found["name"], found["version"]) == (1, "client", "lan", __version__)
     assert (found["state"], found["device"], found["bridge"], found["pid"]) == ("connecting", "", None, os.getpid())

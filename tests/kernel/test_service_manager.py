@@ -194,3 +194,18 @@ def test_what_systemd_passes_is_found_by_name(environ: dict[str, str], found: di
     ).stdout.splitlines()
     inheritable = [not any(number in numbers for numbers in found.values()) for number in (3, 4, 5)]
     assert printed == [str(found), f"{inheritable} {{}}", "[]"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("/run/etherws/server-lan", "lan"),
+        ("/run/etherws/server-a-b:/run/other", "a-b"),
+        ("/run/etherws/client-lan", ""),
+        ("/run/gunicorn", ""),
+        ("", ""),
+    ],
+)
+def test_the_instance_of_the_unit(monkeypatch: pytest.MonkeyPatch, folder: str, name: str) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", folder)
+    assert service_manager.instance("server") == name

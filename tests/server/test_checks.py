@@ -123,3 +123,12 @@ def test_who_may_not_join_may_not_check(kind: str) -> None:
     gate.draining = True
     with pytest.raises(Refused, match="draining"):
         found.begin(kind, "b", "192.0.2.1")
+
+
+def test_a_check_knows_whether_its_client_would_get_a_port() -> None:
+    found = Checks(Owners(), Gate(), full=lambda identity, address: (identity, address) == ("a", "192.0.2.1"))
+    for identity, full in (("a", True), ("b", False)):
+        for kind in (CHECK, IDLE):
+            check = found.begin(kind, identity, "192.0.2.1")
+            assert check.full is full
+            check.end()

@@ -188,6 +188,7 @@ class FakePorts:
         self.error, self.ended = error, 0
         self.slot_error: Exception | None = None
         self.checks = self
+        self.full = False
 
     def begin(self, kind: str, identity: str, address: str) -> FakePorts:
         """As Checks.begin()."""

@@ -260,11 +260,11 @@ def test_tls_that_is_too_old(client: Host, authority: Authority) -> None:
 
 def test_a_clock_that_is_wrong(client: Host, authority: Authority) -> None:
     ahead = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=3)
-    said = (
+    dated = (
         f"HTTP/1.1 404 Not Found\r\nDate: {format_datetime(ahead, usegmt=True)}\r\nContent-Length: 0\r\n\r\n".encode()
     )
     trust = Trust(cacert=str(authority.cert))
-    with tls_server(client, authority.issue(days=(1, 30)), answer(said)) as port:
+    with tls_server(client, authority.issue(days=(1, 30)), answer(dated)) as port:
         found = check(f"wss://127.0.0.1:{port}/", client.namespace, trust=trust)
         said = tried(f"wss://127.0.0.1:{port}/", client.namespace, trust=trust)
     said.names("not yet valid", "or this machine's clock is wrong: it says")

@@ -96,6 +96,10 @@ def test_hostile_names_are_text_and_a_session_is_ended_by_keyboard(page: Page) -
         page.until("document.querySelector('#chosen-state').textContent === 'This session has ended.'")
         page.size(*PHONE)
         fits(page)
+        page.js("document.querySelector('#drain-open').click()")
+        page.js("document.querySelector('#drain .confirm').click()")
+        page.until("document.querySelector('#verdict').textContent.startsWith('Draining: nobody can join. 4 clients')")
+        assert page.js("document.querySelector('#drain-open').disabled")
         assert page.complaints() == []
 
 

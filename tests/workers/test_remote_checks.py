@@ -10,9 +10,12 @@ import pytest
 
 from etherws.errors import ChannelError, DeviceError, NoPort, Refused
 from etherws.features import CHECK, IDLE
+from etherws.server.port import ClientKey
+from etherws.server.ports import Ports
+from etherws.settings import ServerSettings
 from etherws.workers import remote_checks
 from tests.lab.hosts import Host
-from tests.lab.lent_ports import Lender, lending, soon
+from tests.lab.lent_ports import USUAL, Lender, lending, soon
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +92,24 @@ def test_an_answer_for_which_nobody_waits_is_given_back(lender: Lender, monkeypa
         return False
 
     soon(free)
+
+
+@pytest.mark.parametrize(
+    ("identity", "address", "full"),
+    [("alice", "192.0.2.9", False), ("bob", "192.0.2.1", True), (None, "192.0.2.1", True)],
+)
+def test_whether_there_is_a_port_is_known_without_taking_one(
+    shared: Host, identity: str | None, address: str, full: bool
+) -> None:
+    with shared.namespace.inside(), contextlib.closing(Ports(ServerSettings(ping_interval=0))) as ports:
+        assert not ports.checks.begin(IDLE, identity, address).full
+        alice = ports.take(ClientKey("alice", None, "192.0.2.1"), USUAL, lambda: None)
+        assert ports.checks.begin(IDLE, identity, address).full is full
+        ports.free(alice)
+        assert not ports.checks.begin(IDLE, identity, address).full
+
+
+def test_a_worker_is_told_whether_there_is_a_port(lender: Lender) -> None:
+    assert lender.one.ports.checks.begin(IDLE, "alice", "192.0.2.1").full is False
+    lender.ports.checks._full = lambda identity, address: True
+    assert lender.one.ports.checks.begin(IDLE, "alice", "192.0.2.1").full is True

@@ -169,7 +169,7 @@ function askToEnd(row) {
 }
 
 const kick = new Question("kick", async (row, seconds) => {
-  await post("/kick", { client: row.device, seconds });
+  await post("/kick", { client: row.device ?? row.identity ?? row.address, seconds });
   say(`The session of ${nameOf(row)} was ended.`);
 });
 const drain = new Question("drain", async (_, seconds) => {

@@ -246,7 +246,7 @@ const machineCount = (row) => (row.macs?.length ?? 0) + (row.macs_more ?? 0);
 function machineText(row, room) {
   const count = machineCount(row);
   if (!count) return "";
-  if (room < 360) return `${count} MAC`;
+  if (room < 340) return `${count} MAC`;
   return count > 1 || room < 460 ? plural(count, "machine") : cut(row.macs[0], 17);
 }
 
