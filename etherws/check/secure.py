@@ -2,7 +2,7 @@
 
 The handshake and the words of its errors are the client's (client/attempt.py, client/tls_refusals.py). Here is added
 who intercepts, when certificates end, whether large packets are lost on the way, and how old a server's TLS is. Read
-next: interception.py; network.py, the caller.
+next: access/interception.py; network.py, the caller.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 import gevent
 
+from etherws.access import interception
 from etherws.access.certificate_facts import Facts
-from etherws.check import interception
 from etherws.check.findings import Finding, Verdict
 from etherws.check.said import failed
 from etherws.check.tcp import SMALL_SEGMENT, open_to, shown

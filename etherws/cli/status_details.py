@@ -28,6 +28,8 @@ def client_lines(status: Values) -> Iterator[str]:
     yield f"client {_word(status['name'])}: {_state(status)}"
     if link.get("last_error"):
         yield _line("last error", f"{_word(link['last_error'])} ({units.duration(now - link['last_error_at'])} ago)")
+    for warning in status.get("warnings", []):
+        yield _line("!", _word(warning))
     if status["state"] != "connected":
         wait = link.get("next_attempt")
         soon = "" if wait is None else f"; the next one in {units.duration(wait)}"

@@ -32,6 +32,10 @@ _PROTOCOLS = (
 )
 
 
+#: The number of a refusal, at the end of the line of an etherws server (server/refusals.py).
+_REFUSAL = re.compile(r" \(refusal [0-9a-f]{8}\)$")
+
+
 def words(answer: HttpAnswer, body: bytes, secrets: Iterable[str] = ()) -> str:
     """The first line of an error's text, or the title of its page; empty if it has none.
 
@@ -47,7 +51,18 @@ def words(answer: HttpAnswer, body: bytes, secrets: Iterable[str] = ()) -> str:
         return ""
     if any(secret in text for secret in secrets if secret):
         return ""
-    return printable(text if len(text) <= WORDS_MAX else text[: WORDS_MAX - 3] + "...")
+    if len(text) <= WORDS_MAX:
+        return printable(text)
+    # By the number the server's log is searched.
+    found = _REFUSAL.search(text)
+    end = f"...{found[0] if found else ''}"
+    return printable(text[: WORDS_MAX - len(end)] + end)
+
+
+def number(body: bytes, secrets: Iterable[str] = ()) -> str:
+    """The number of a refusal in the body, as " (refusal 3f2a91c4)"; empty if it has none, or repeats a secret."""
+    found = _REFUSAL.search(_first_line(body.decode(errors="replace")).rstrip())
+    return found[0] if found and not any(secret in found[0] for secret in secrets if secret) else ""
 
 
 def secrets_of(authorization: str) -> tuple[str, ...]:

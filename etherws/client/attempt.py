@@ -10,19 +10,21 @@ import contextlib
 import logging
 import secrets
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
+from types import MappingProxyType
+from typing import Any
 
 import gevent
 
 from etherws import features
-from etherws.access import certificates
+from etherws.access import certificates, interception
 from etherws.addresses import authority, canonical
 from etherws.client.credentials import Credentials
 from etherws.client.dial import Dialer
 from etherws.client.error_body import error_body
 from etherws.client.let_in import first_bytes
-from etherws.client.network_errors import described
+from etherws.client.network_errors import Step, described, no_answer
 from etherws.client.proxy_choice import ProxyChoice
 from etherws.client.refusals import refusal
 from etherws.client.steps import Steps
@@ -30,7 +32,7 @@ from etherws.client.tls_refusals import certificate_error, tls_error
 from etherws.client.upgrade import Agreement, Upgrade
 from etherws.client.uris import ServerUri, tls_name
 from etherws.close_codes import CloseCode
-from etherws.errors import ConnectError, SettingsError
+from etherws.errors import ConnectError, SettingsError, printable
 from etherws.features import Features
 from etherws.reloadable import Reloadable
 from etherws.settings import DeviceSettings, Trust
@@ -53,6 +55,9 @@ class RemoteServer:
     connection = Connection
     #: The proxy on the way to it, http://HOST:PORT without a password; empty if there is none.
     proxy = ""
+    #: What is wrong with the path, though the last attempt came through: a sentence for each kind of trouble, empty if
+    #: it is over. Each is logged once: a lost connection comes again, with the same server.
+    warnings: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,
@@ -96,9 +101,8 @@ class RemoteServer:
         self._tls: TlsStream | None = None
         #: From when on to offer version 2, by monotonic().
         self._offer_again = 0.0
-        # What was logged already: a lost connection comes again, with the same server.
-        self._warned_of_doubt = False
-        self._warned_of_mtus: tuple[int, int] | None = None
+        # What this attempt waits for, from TLS on.
+        self._step: Step | None = None
 
     @property
     def address(self) -> str:
@@ -145,16 +149,15 @@ class RemoteServer:
     @contextlib.contextmanager
     def _explained(self) -> Iterator[gevent.Timeout]:
         """A block that has the time of one attempt, and whose errors become ConnectError."""
-        self._tls = None
+        self._tls = self._step = None
         deadline = gevent.Timeout.start_new(self._timeout)
         try:
             yield deadline
         except gevent.Timeout as exc:
             if exc is not deadline:
                 raise
-            proxy = self._dialer.pending_proxy
-            source = f" from the proxy {proxy}" if proxy else ""
-            raise ConnectError(f"no answer{source} within {self._timeout:g} s") from None
+            dialer, proxy = self._dialer, str(self._dialer.pending_proxy or "")
+            raise ConnectError(no_answer(self._timeout, self._step or dialer.step, dialer.where, proxy)) from None
         except ssl.SSLCertVerificationError as exc:
             raise certificate_error(exc, self._tls.peer_chain() if self._tls else []) from exc
         except ssl.SSLError as exc:
@@ -170,11 +173,14 @@ class RemoteServer:
 
     def _reach(self) -> Stream:
         stream = self._dialer.dial(self._uri.host, self._uri.port, self._uri.secure, self._uri.zone)
+        self._warn("addresses", self._dialer.warning)
         try:
             if self._tls_context:
+                self._step = Step.TLS
                 stream = self._tls = TlsStream(stream, self._tls_context.get(), server_hostname=self._server_name)
                 self._steps.tls(self._tls)
                 self._tls.do_handshake()
+                self._warn("interception", _intercepted(self._tls.getpeercert()))
                 self._check_pin(self._tls)
         except BaseException:
             stream.close()
@@ -197,6 +203,7 @@ class RemoteServer:
         """Send the upgrade request, read the answer, and make a connection of the stream and the bytes behind it.
         Return it, and whether the two ends are sure to speak the same version of the wire there. If not, the next
         request will offer nothing. `deadline` is the attempt's, which a 101 that is sure has met."""
+        self._step = Step.REQUEST
         mtu = tap.mtu() if tap else None
         upgrade = Upgrade(self._uri, self._offer(mtu))
         own = [("Etherws-Resume", self.resume)]
@@ -241,14 +248,27 @@ class RemoteServer:
         """Remember and log what the answer says. `name` and `mtu` are the TAP's."""
         if agreed.doubt:
             self._offer_again = monotonic() + OFFER_AGAIN
-            if not self._warned_of_doubt:
-                log.warning(
-                    "%s: speaking version 1 of the wire, which is slower: %s. --wire 1 offers nothing from the start",
-                    self.name, agreed.doubt,
-                )  # fmt: skip
-            self._warned_of_doubt = True
+            slower = "speaking version 1 of the wire, which is slower"
+            self._warn("wire", f"{self.name}: {slower}: {agreed.doubt}. --wire 1 offers nothing from the start")
         elif agreed.version.number == 2:
-            self._warned_of_doubt = False
-        if agreed.mtu and mtu and agreed.mtu != mtu and self._warned_of_mtus != (mtu, agreed.mtu):
-            self._warned_of_mtus = mtu, agreed.mtu
-            log.warning("%s", features.mtu_warning(name, mtu, self.name, agreed.mtu))
+            self._warn("wire", "")
+        if agreed.mtu and mtu:
+            differ = agreed.mtu != mtu
+            self._warn("MTU", features.mtu_warning(name, mtu, self.name, agreed.mtu) if differ else "")
+
+    def _warn(self, kind: str, text: str) -> None:
+        """Remember the trouble of this kind, none if `text` is empty, and log it if it is new."""
+        if text and self.warnings.get(kind) != text:
+            log.warning("%s", text)
+        self.warnings = {**self.warnings, kind: text}
+
+
+def _intercepted(certificate: Any) -> str:
+    """What is wrong with the server's certificate, as ssl.SSLSocket.getpeercert() gives it once it has verified it: a
+    product that inspects TLS has made it, and this machine trusts that; else empty."""
+    names = [f"{name}={value}" for part in (certificate or {}).get("issuer", ()) for name, value in part]
+    product = interception.product([printable(",".join(names))])
+    return product and (
+        f"{product} intercepts TLS: it has made the certificate of the server, and reads all that passes. Have whoever"
+        " runs it leave this server out; --pinnedpubkey with the server's own key refuses it"
+    )

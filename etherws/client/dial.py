@@ -19,10 +19,11 @@ from gevent.queue import Empty, SimpleQueue
 from gevent.socket import socket as GeventSocket
 
 from etherws.access import certificates
-from etherws.client.network_errors import described
+from etherws.addresses import authority
+from etherws.client.network_errors import NAMED, Step, described, missed
 from etherws.client.proxies import http_connect, socks5_connect
 from etherws.client.proxy_choice import Proxy, ProxyChoice
-from etherws.errors import ConnectError
+from etherws.errors import ConnectError, some_of
 from etherws.tunnel.stream import PlainStream, Stream
 from etherws.tunnel.tls import TlsStream
 
@@ -48,6 +49,10 @@ class Dialer:
         self.pending_proxy: Proxy | None = None
         #: The IP address that the last connection was made to; empty behind a proxy.
         self.address = ""
+        #: What it waits for, and the addresses that it has tried last: for the same error.
+        self.step, self.where = Step.NAME, ""
+        #: What is wrong with the other addresses of the name, in words; empty if nothing is known of that.
+        self.warning = ""
 
     def dial(self, host: str, port: int, secure: bool, zone: str = "") -> Stream:
         """A connection to the host and port of a ws:// URI, or of a wss:// URI if `secure`; to `connect_to` instead if
@@ -83,6 +88,7 @@ class Dialer:
         if proxy.scheme != "socks5":
             return http_connect(proxy, host, port, lambda: self._connect_to_http_proxy(proxy))
         stream = self._connect(proxy.host, proxy.port)
+        self.step = Step.PROXY
         try:
             socks5_connect(proxy, host, port, stream)
         except BaseException:
@@ -93,6 +99,7 @@ class Dialer:
     def _connect_to_http_proxy(self, proxy: Proxy) -> Stream:
         """A connection to an HTTP proxy; to an HTTPS proxy in TLS."""
         stream = self._connect(proxy.host, proxy.port)
+        self.step = Step.PROXY
         if proxy.scheme == "http":
             return stream
         try:
@@ -104,10 +111,16 @@ class Dialer:
         return tls
 
     def _connect(self, host: str, port: int) -> Stream:
-        sock = connect_first(look_up(host, port, self._choice.family))
+        self.step = Step.NAME
+        found = look_up(host, port, self._choice.family)
+        self.step, self.where = Step.TCP, some_of([authority(*each[4][:2]) for each in found], NAMED)
+        dead: list[tuple[Any, OSError | None]] = []
+        sock = connect_first(found, dead)
+        self.address = self.warning = ""
         # The peer may be gone already.
         with contextlib.suppress(OSError):
             self.address = str(sock.getpeername()[0])
+            self.warning = missed(host, [(str(each[4][0]), error) for each, error in dead], self.address)
         return PlainStream(sock)
 
 
@@ -131,27 +144,34 @@ def interleave(addresses: list[Any]) -> list[Any]:
     return [address for pair in zip_longest(*families) for address in pair if address]
 
 
-def connect_first(addresses: list[Any]) -> GeventSocket:
+def connect_first(addresses: list[Any], dead: list[tuple[Any, OSError | None]] | None = None) -> GeventSocket:
     """A socket connected to the first address that answers; the other attempts are closed. `addresses` are in
-    getaddrinfo()'s form.
+    getaddrinfo()'s form. Those that were tried before that one in vain are added to `dead`, with the error, or None if
+    they were silent.
 
     Raises ConnectError with the most useful of the errors if all addresses failed.
     """
-    untried = interleave(addresses)
+    untried, silent = interleave(addresses), list[Any]()
     attempts: list[gevent.Greenlet[..., None]] = []
     results: SimpleQueue[tuple[Any, GeventSocket | OSError]] = SimpleQueue()
     errors: list[tuple[OSError, Any]] = []
     try:
         while len(errors) < len(addresses):
             if untried:
-                attempts.append(gevent.spawn(_connect_to, untried.pop(0), results))
+                silent.append(untried.pop(0))
+                attempts.append(gevent.spawn(_connect_to, silent[-1], results))
             try:
                 address, result = results.get(timeout=ATTEMPT_DELAY if untried else None)
             except Empty:
                 continue
             if isinstance(result, GeventSocket):
+                if dead is not None:
+                    dead += [(each, error) for error, each in errors]
+                    # Those behind it in the row may answer yet.
+                    dead += [(each, None) for each in silent[: silent.index(address)]]
                 return result
             errors.append((result, address))
+            silent.remove(address)
     finally:
         gevent.killall(attempts)
         while not results.empty():

@@ -36,6 +36,8 @@ class LinkState:
         self._last_error_kind: str | None = None
         #: The attempts since the connection was lost, or since the start; each tries all servers.
         self.attempts = 0
+        #: What is wrong with the path, though it is connected: sentences.
+        self.warnings: list[str] = []
         self._connections = 0
         self._next_attempt: float | None = None
 
@@ -47,6 +49,7 @@ class LinkState:
     def attempt(self) -> None:
         """An attempt begins."""
         self.attempts += 1
+        self.warnings = []
         self._enter(CONNECTING)
         self._next_attempt = None
 

@@ -60,6 +60,7 @@ class ObservedClient:
             "device": device,
             "bridge": behind.bridge,
             "link": link.values(),
+            "warnings": list(link.warnings),
             "totals": totals_now(self._client.totals).values(),
         }
 

@@ -20,6 +20,7 @@ from etherws.client.attempt import RemoteServer
 from etherws.client.backoff import Backoff
 from etherws.client.late_refusal import late_refusal
 from etherws.client.local_end import LocalEnd
+from etherws.client.losses import Losses
 from etherws.client.servers import Servers
 from etherws.close_codes import DRAINING, CloseCode
 from etherws.counters import Totals
@@ -72,6 +73,7 @@ class Client:
         # Why the server refused us at the last attempt; empty if it did not.
         self._refusal = ""
         self._retry_now = Event()
+        self._losses = Losses(settings.ping_interval)
         self._log_limit = LogLimit(log)
 
     def retry(self, *, by_user: bool = True, urgent: bool = True) -> None:
@@ -247,14 +249,15 @@ class Client:
         try:
             reason = session.run()
             code = reason.code if isinstance(reason, ConnectionClosed | ProtocolError) else None
-            about = self.link.lost(str(reason), code, session.age)
+            text = f"{reason}{self._losses.words(reason, session.age, session.silence)}"
+            about = self.link.lost(text, code, session.age)
             if self._stopping:
                 counters = session.counters(self._drops())
                 log.info("left %s after %.0f s%s", server, session.age, counters, extra=event(STOP, **about))
             # A refusal is logged as a failure to connect, and only once.
             elif not isinstance(late_refusal(server, reason), NotAdmitted):
                 summary = session.summary(self._drops())
-                log.warning("lost %s: %s%s; trying again", server, reason, summary, extra=event(LOST, **about))
+                log.warning("lost %s: %s%s; trying again", server, text, summary, extra=event(LOST, **about))
             return reason
         finally:
             session.close(reason)

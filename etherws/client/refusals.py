@@ -44,6 +44,10 @@ _HINTS = {
     **dict.fromkeys((520, 521, 522, 523, 524, 525, 526), _BEHIND),
 }
 
+#: What etherws says if it has got no credentials (server/authenticate.py), and what that means if they were sent.
+_NO_LOGIN = b"this server asks for "
+_LOGIN_LOST = "it got no credentials, though they were sent; does a proxy between drop the Authorization header?"
+
 #: By scheme of HTTP authentication: what we call it. The first is what was sent, the second what to give.
 _LOGINS = {
     "basic": ("this user and password", "a user and password (--user)"),
@@ -61,11 +65,13 @@ def refusal(
     """
     if answer.status is None:
         return _not_http(answer, uri)
-    text = f"answered {answer.status_text}"
+    text, secret = f"answered {answer.status_text}", (*answer_text.secrets_of(authorization), *secrets)
     if answer.status == 401:
-        # Without the server's words: it has just been told a secret.
-        return NotAdmitted(f"{text}; {_login_refused(answer, authorization.partition(' ')[0].lower())}")
-    words = answer_text.words(answer, body, (*answer_text.secrets_of(authorization), *secrets))
+        # Without the server's words, but for the number: it has just been told a secret.
+        lost = bool(authorization) and body.startswith(_NO_LOGIN)
+        why = _LOGIN_LOST if lost else _login_refused(answer, authorization.partition(" ")[0].lower())
+        return NotAdmitted(f"{text}; {why}{answer_text.number(body, secret)}", kind=f"{text}; {why}")
+    words = answer_text.words(answer, body, secret)
     said = f"; it says: {words}" if words else ""
     if answer.status == 403:
         kind = f"{text}; it does not let this client in"

@@ -78,6 +78,7 @@ class Servers:
                 failures.append((server.name, ConnectError(self._log.unexpected(exc))))
             else:
                 self._say(lines)
+                self.link.warnings = [text for text in server.warnings.values() if text]
                 for name, error in failures[-1:]:
                     # Why we are not where we would rather be.
                     self.link.failed(type(error)(f"{name}: {error}"))

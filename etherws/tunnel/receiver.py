@@ -12,7 +12,7 @@ from etherws.errors import ConnectionClosed
 from etherws.tunnel.frames import Decoder
 from etherws.tunnel.long_messages import long_messages
 from etherws.tunnel.rate_limit import Pacer
-from etherws.tunnel.stream import Stream, connection_lost
+from etherws.tunnel.stream import CONNECTION_LOST, Stream, connection_lost
 from etherws.tunnel.turns import Turn
 from etherws.tunnel.wire import Buffer
 
@@ -114,7 +114,7 @@ class Receiver:
         except OSError as exc:
             raise connection_lost(exc) from exc
         if not size:
-            raise ConnectionClosed("connection lost: the peer ended TCP without a Close")
+            raise ConnectionClosed(f"{CONNECTION_LOST}: the peer ended TCP without a Close")
         self._kernel_empty = size < len(space)
         self.heard = monotonic()
         return size

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 from types import MappingProxyType
 from typing import NoReturn, Protocol
 
@@ -163,6 +164,11 @@ class Session:
     def age(self) -> float:
         """For how many seconds it has been there."""
         return self._status.age
+
+    @property
+    def silence(self) -> float:
+        """For how many seconds nothing has come from the peer."""
+        return monotonic() - self._connection.heard
 
     def status(self) -> Values:
         """The session's own part of docs/status.rst."""

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     # hub.wait(watcher). The type is in gevent's stubs alone.
     from gevent._types import _Watcher as Watcher
 
+#: How the reason begins if TCP has ended, or failed, without a Close.
+CONNECTION_LOST = "connection lost"
+
 #: Events of an I/O watcher (libev, ev.h: EV_READ, EV_WRITE).
 _READ, _WRITE = 1, 2
 
@@ -156,4 +159,4 @@ def read_exactly(stream: Stream | GeventSocket, size: int) -> bytes:
 
 def connection_lost(exc: OSError) -> ConnectionClosed:
     """The error for a connection whose stream failed by `exc`."""
-    return ConnectionClosed(f"connection lost: {exc.strerror or str(exc) or type(exc).__name__}")
+    return ConnectionClosed(f"{CONNECTION_LOST}: {exc.strerror or str(exc) or type(exc).__name__}")

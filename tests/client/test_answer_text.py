@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from etherws.client.answer_text import secrets_of, spoken, wants_tls, words
+from etherws.client.answer_text import number, secrets_of, spoken, wants_tls, words
 from etherws.client.http_answer import HttpAnswer
 
 
@@ -46,6 +46,13 @@ def test_the_first_line_or_the_title_is_shown(kind: str, body: bytes, expected: 
 
 def test_a_long_line_is_cut() -> None:
     assert said(b"x" * 4096, "text/plain") == "x" * 117 + "..."
+
+
+def test_the_number_of_a_refusal_is_never_cut_off() -> None:
+    body = b"y" * 200 + b" (refusal 3f2a91c4)"
+    assert said(body, "text/plain") == "y" * 98 + "... (refusal 3f2a91c4)"
+    assert number(body + b"\nmore") == " (refusal 3f2a91c4)"
+    assert number(b"(refusal x)") == number(b"") == number(body, ["", "3f2a91c4"]) == ""
 
 
 def test_a_compressed_body_is_not_shown() -> None:

@@ -275,6 +275,7 @@ def test_after_a_loss_the_log_has_the_first_reason_and_each_new_one(
     over, said, link = Event(), list[str](), object.__new__(Connection)
     monkeypatch.setattr(Session, "__init__", lambda *_: None)
     monkeypatch.setattr(Session, "age", 0.0)
+    monkeypatch.setattr(Session, "silence", 0.0)
     monkeypatch.setattr(Session, "run", lambda *_: ConnectionClosed("closed"))
     for name in ("close", "stop"):
         monkeypatch.setattr(Session, name, lambda *_: None)
@@ -306,6 +307,7 @@ def test_the_reason_why_the_first_server_is_left_out_is_logged(
     over, said = Event(), list[str]()
     monkeypatch.setattr(Session, "__init__", lambda *_: None)
     monkeypatch.setattr(Session, "age", 0.0)
+    monkeypatch.setattr(Session, "silence", 0.0)
     monkeypatch.setattr(Session, "run", lambda *_: over.wait())
     for name in ("close", "stop"):
         monkeypatch.setattr(Session, name, lambda *_: None)

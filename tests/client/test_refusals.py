@@ -50,6 +50,19 @@ def test_each_status_has_its_hint_and_the_servers_words(status: int, hint: str) 
     assert worded.kind == plain.kind
 
 
+def test_401_has_the_number_of_the_refusal_and_sees_that_the_login_was_lost() -> None:
+    body = b"this server asks for a token (refusal 3f2a91c4)\n"
+    head = "HTTP/1.1 401 x\r\nContent-Type: text/plain\r\nWWW-Authenticate: Bearer"
+    sent = str(refused(head, body, authorization="Bearer abc"))
+    assert sent == (
+        "answered 401 Unauthorized; it got no credentials, though they were sent; does a proxy between drop the"
+        " Authorization header? (refusal 3f2a91c4)"
+    )
+    assert (
+        str(refused(head, body)) == "answered 401 Unauthorized; it asks for a token (--token-file) (refusal 3f2a91c4)"
+    )
+
+
 def test_401_names_what_was_refused_and_what_is_asked_for_but_never_the_servers_words() -> None:
     basic = "HTTP/1.1 401 x\r\nContent-Type: text/plain\r\nWWW-Authenticate: Basic realm=x"
     bearer, both = basic.replace("Basic", "Bearer"), basic + "\r\nWWW-Authenticate: Bearer"

@@ -1,4 +1,5 @@
-"""Broken set-ups between a client and a server: what ``etherws check`` says. It names the cause and the mend.
+"""Broken set-ups between a client and a server: what ``etherws check`` says, with the mend; and what the client's log
+and its status say. Each names the cause.
 
 Each is a real socket; what stands between is made of a few lines. The machines are made once: a server and a client,
 joined by a cable.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import re
 import select
 import socket
 import ssl
@@ -26,14 +28,17 @@ import pytest
 from etherws.access import passwd
 from etherws.check import idle_findings, names
 from etherws.check.findings import Finding, Verdict
+from etherws.client import losses
+from etherws.client.link_state import CONNECTED, WAITING
 from etherws.client.proxy_choice import ProxyChoice
-from etherws.settings import Trust
+from etherws.settings import ClientSettings, Trust
 from tests.lab.checking import Found, check
 from tests.lab.hosts import PATIENCE, Host, Process, cable
 from tests.lab.offloads import without_offloads
 from tests.lab.peer import Peer, request
 from tests.lab.pki import Authority, Certificate
 from tests.lab.servers import Talk, answer, hang, serve, switching
+from tests.lab.trying import Said, tried
 
 #: Seconds for a step that must fail by its time. Each such test takes as long.
 SHORT = 0.3
@@ -70,10 +75,14 @@ def client(machines: tuple[Host, Host]) -> Host:
 def test_the_wrong_proxy(client: Host) -> None:
     with serve(client, answer(b"220 mail.example ESMTP\r\n")) as port:
         found = check("wss://lan.example/", client.namespace, choice=ProxyChoice(f"http://127.0.0.1:{port}"))
+        said = tried("wss://lan.example/", client.namespace, choice=ProxyChoice(f"http://127.0.0.1:{port}"))
+    said.names(f"the proxy http://127.0.0.1:{port}", "not HTTP but the protocol of a mail", "HTTP proxy?")
     found.fails("proxy", f"the proxy http://127.0.0.1:{port}", "not HTTP but the protocol of a mail", "HTTP proxy?")
     with serve(client, hang) as port:
         choice = ProxyChoice(environ={"https_proxy": f"socks5://127.0.0.1:{port}"})
         found = check("wss://lan.example/", client.namespace, choice=choice, timeout=SHORT)
+        said = tried("wss://lan.example/", client.namespace, choice=choice, timeout=SHORT)
+    said.names(f"no answer from the proxy socks5://127.0.0.1:{port} within 0.3 s; is it a proxy of that kind")
     found.names("proxy", Verdict.OK, "(from https_proxy)")
     found.fails("proxy", "no answer within 0.3 s", "of the kind socks5://")
     found = check("wss://lan.example/", client.namespace, choice=ProxyChoice("http://127.0.0.1:1"))
@@ -84,6 +93,8 @@ def test_a_proxy_that_wants_a_login(client: Host) -> None:
     asking = b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=x\r\n\r\n"
     with serve(client, answer(asking)) as port:
         found = check("wss://lan.example/", client.namespace, choice=ProxyChoice(f"http://127.0.0.1:{port}"))
+        said = tried("wss://lan.example/", client.namespace, choice=ProxyChoice(f"http://127.0.0.1:{port}"))
+    said.names("the proxy", "answered 407", "offers Basic", f"http://USER:PASSWORD@127.0.0.1:{port}")
     found.fails("proxy", "answered 407", "offers Basic", f"http://USER:PASSWORD@127.0.0.1:{port}")
     with serve(client, answer(asking.replace(b"Basic realm=x", b"Negotiate"))) as port:
         found = check("wss://lan.example/", client.namespace, choice=ProxyChoice(f"http://127.0.0.1:{port}"))
@@ -121,10 +132,31 @@ def refusing() -> Talk:
     return answer(f"HTTP/1.1 404 Not Found\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n".encode())
 
 
+def keeps(connection: socket.socket, asked: bytes) -> None:
+    """A server that lets the client in, and keeps it."""
+    if asked:
+        connection.sendall(switching(asked))
+        connection.recv(1)
+
+
+def connects_beside(client: Host, dead: str) -> Said:
+    """What a client says if the first address of the server's name is dead, and the second one works."""
+    with serve(client, keeps) as port:
+        found = [
+            (socket.AF_INET6 if ":" in each else socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port))
+            for each in (dead, "127.0.0.1")
+        ]
+        connected = lambda client: client.link.state == CONNECTED  # noqa: E731
+        return tried(f"ws://lan.example:{port}/", client.namespace, when=connected, addresses=found)
+
+
 def test_a_dead_address_among_good_ones(client: Host, addresses: Callable[..., None]) -> None:
     with serve(client, refusing()) as port:
         addresses("127.0.0.1", NO_ANSWER_AT)
         found = check(f"ws://lan.example:{port}/", client.namespace, timeout=SHORT)
+        # The client sees a dead address only if that comes first.
+        said = connects_beside(client, NO_ANSWER_AT)
+    said.warns(f"lan.example has an address that does not work, {NO_ANSWER_AT} (no answer); 127.0.0.1 does")
     found.names("tcp", Verdict.OK, f"127.0.0.1:{port} answers in")
     hint = found.names("tcp", Verdict.WARNING, NO_ANSWER_AT, "no answer within", "take its address out").hint
     assert "IPv4" not in hint
@@ -134,10 +166,14 @@ def test_ipv6_is_broken(client: Host, addresses: Callable[..., None]) -> None:
     with serve(client, refusing()) as port:
         addresses(NO_ANSWER_AT_V6, "127.0.0.1")
         found = check(f"ws://lan.example:{port}/", client.namespace, timeout=SHORT)
+        said = connects_beside(client, NO_ANSWER_AT_V6)
+    said.warns(f"IPv6 does not work on the path to lan.example, {NO_ANSWER_AT_V6} (no answer)", "--ipv4")
     found.names("tcp", Verdict.WARNING, "[2001:db8::9]", "IPv6 does not work on this path, IPv4 does", "--ipv4")
 
 
 def test_a_blocked_port(client: Host) -> None:
+    said = tried(f"wss://{NO_ANSWER_AT}/", client.namespace, timeout=SHORT)
+    said.names(f"no answer within 0.3 s from {NO_ANSWER_AT}:443", "does a firewall drop it")
     found = check(f"wss://{NO_ANSWER_AT}/", client.namespace, timeout=SHORT)
     found.fails("tcp", f"{NO_ANSWER_AT}:443", "no answer within 0.3 s", "does a firewall drop it")
     found = check("wss://127.0.0.1:1/", client.namespace)
@@ -160,6 +196,8 @@ def tls_server(host: Host, pair: Certificate, talk: Talk | None = None, address:
 def test_an_authority_that_nobody_knows(client: Host, authority: Authority) -> None:
     with tls_server(client, authority.issue()) as port:
         found = check(f"wss://127.0.0.1:{port}/", client.namespace)
+        said = tried(f"wss://127.0.0.1:{port}/", client.namespace)
+    said.names("does not verify", "does not know the issuer 'etherws test CA'", "--cacert")
     found.fails("tls", "does not verify", "does not know the issuer", "--cacert")
     assert found.data("certificate")["chain"][0]["issuer"] == "CN=etherws test CA"
 
@@ -168,6 +206,8 @@ def test_a_certificate_that_has_expired(client: Host, authority: Authority) -> N
     trust = Trust(cacert=str(authority.cert))
     with tls_server(client, authority.issue(days=(-9, -1.5))) as port:
         found = check(f"wss://127.0.0.1:{port}/", client.namespace, trust=trust)
+        said = tried(f"wss://127.0.0.1:{port}/", client.namespace, trust=trust)
+    said.names("certificate has expired", "renew it on the server", "or this machine's clock is wrong")
     found.fails("tls", "certificate has expired", "renew it on the server", "or this machine's clock is wrong")
     found.names("clock", Verdict.OK, "agree")
     with tls_server(client, authority.issue(days=(-9, 3))) as port:
@@ -180,6 +220,11 @@ def test_tls_that_is_intercepted(client: Host, tmp_path: Path, monkeypatch: pyte
     with tls_server(client, made.issue()) as port:
         found = check(f"wss://127.0.0.1:{port}/", client.namespace, trust=Trust(cacert=str(made.cert)))
         found.names("interception", Verdict.WARNING, "Zscaler intercepts TLS", "leave this server out")
+    with tls_server(client, made.issue(), keeps) as port:
+        trust = Trust(cacert=str(made.cert))
+        connected = lambda client: client.link.state == CONNECTED  # noqa: E731
+        said = tried(f"wss://127.0.0.1:{port}/", client.namespace, trust=trust, when=connected)
+        said.warns("Zscaler intercepts TLS", "leave this server out", "--pinnedpubkey")
         # A firm's own authority in the system's store.
         own = Authority(tmp_path, "Example Corp Proxy CA")
         monkeypatch.setenv("SSL_CERT_FILE", str(own.cert))
@@ -215,12 +260,14 @@ def test_tls_that_is_too_old(client: Host, authority: Authority) -> None:
 
 def test_a_clock_that_is_wrong(client: Host, authority: Authority) -> None:
     ahead = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=3)
-    said = (
+    dated = (
         f"HTTP/1.1 404 Not Found\r\nDate: {format_datetime(ahead, usegmt=True)}\r\nContent-Length: 0\r\n\r\n".encode()
     )
     trust = Trust(cacert=str(authority.cert))
-    with tls_server(client, authority.issue(days=(1, 30)), answer(said)) as port:
+    with tls_server(client, authority.issue(days=(1, 30)), answer(dated)) as port:
         found = check(f"wss://127.0.0.1:{port}/", client.namespace, trust=trust)
+        said = tried(f"wss://127.0.0.1:{port}/", client.namespace, trust=trust)
+    said.names("not yet valid", "or this machine's clock is wrong: it says")
     found.fails("tls", "not yet valid", "clock is wrong")
     found.names("clock", Verdict.WARNING, "this machine's clock is 3 days behind the server's", "NTP")
 
@@ -237,8 +284,10 @@ def test_a_black_hole_for_large_packets(machines: tuple[Host, Host], authority: 
         with tls_server(server, pair, address="192.0.2.1") as port:
             trust = Trust(cacert=str(authority.cert))
             found = check(f"wss://192.0.2.1:{port}/", client.namespace, trust=trust, timeout=1.0)
+            said = tried(f"wss://192.0.2.1:{port}/", client.namespace, trust=trust, timeout=SHORT)
     finally:
         client.command("nft delete table inet narrow")
+    said.names("no answer within 0.3 s to TLS", "are large packets lost on the way (path MTU)")
     found.names("path mtu", Verdict.FAILED, "only with packets of 536 bytes or less", "path MTU black hole", "mtu 1400")
     # The check goes on with small ones.
     found.names("tls", Verdict.OK, "TLSv1.3")
@@ -274,6 +323,12 @@ class RealServer:
         self.port = int(said.partition("listening on ws://192.0.2.1:")[2].partition("/")[0])
         self.uri = f"ws://192.0.2.1:{self.port}/"
 
+    def logs_refusal(self, said: Said, words: str) -> None:
+        """The server's log has a line with these words, and the number that the client's line ends with."""
+        number = re.findall(r"\(refusal [0-9a-f]{8}\)", said.status["link"]["last_error"])[-1]
+        output = self.process.says(number)
+        assert any(words in line and number in line for line in output.splitlines()), output
+
 
 @pytest.fixture(scope="module")
 def real(machines: tuple[Host, Host], tmp_path_factory: pytest.TempPathFactory) -> RealServer:
@@ -300,6 +355,9 @@ def test_nothing_is_wrong(client: Host, real: RealServer, tmp_path: Path) -> Non
 def test_a_token_that_was_revoked(client: Host, real: RealServer) -> None:
     found = check(real.uri, client.namespace, token="x" * 43)
     found.fails("login", "does not accept this token", "it may have been revoked", "etherws passwd")
+    said = tried(real.uri, client.namespace, token="x" * 43)
+    said.names("401 Unauthorized; it does not accept this token")
+    real.logs_refusal(said, "login refused: wrong token")
     found = check(real.uri, client.namespace)
     found.fails("login", "it asks for a token (--token-file)")
 
@@ -307,6 +365,9 @@ def test_a_token_that_was_revoked(client: Host, real: RealServer) -> None:
 def test_a_client_that_the_policy_refuses(client: Host, real: RealServer) -> None:
     found = check(real.uri, client.namespace, token=real.tokens["mallory"])
     found.fails("policy", "the policy does not let this client connect", "connect = false")
+    said = tried(real.uri, client.namespace, token=real.tokens["mallory"])
+    said.names("403 Forbidden", "the policy does not let this client connect")
+    real.logs_refusal(said, "the policy does not let")
 
 
 def relay(real: RealServer, client: Host, change: Callable[[bytes], bytes], mark: bytes = b"") -> Talk:
@@ -340,6 +401,9 @@ def test_an_upgrade_that_was_stripped(client: Host, real: RealServer) -> None:
     nginx = b"Server: nginx/1.22.1\r\n"
     with serve(client, relay(real, client, without(b"upgrade:", b"connection:"), nginx)) as port:
         found = check(f"ws://127.0.0.1:{port}/", client.namespace, token=token)
+        said = tried(f"ws://127.0.0.1:{port}/", client.namespace, token=token)
+    said.names("426 Upgrade Required", "does a proxy between drop the Upgrade header?", "docs/reverse-proxies.rst")
+    real.logs_refusal(said, "the Upgrade header does not say")
     found.fails("upgrade", "etherws did not get Upgrade: nginx has dropped it", "proxy_set_header Upgrade")
     cloudflare = b"Server: cloudflare\r\nCF-RAY: 8f00-FRA\r\n"
     with serve(client, relay(real, client, without(b"upgrade:", b"sec-websocket", b"connection:"), cloudflare)) as port:
@@ -350,6 +414,8 @@ def test_an_upgrade_that_was_stripped(client: Host, real: RealServer) -> None:
     found.fails("upgrade", "a proxy on the way has dropped it", "use wss://")
     with serve(client, relay(real, client, without(b"authorization:"), nginx)) as port:
         found = check(f"ws://127.0.0.1:{port}/", client.namespace, token=token)
+        said = tried(f"ws://127.0.0.1:{port}/", client.namespace, token=token)
+    said.names("it got no credentials, though they were sent", "drop the Authorization header?")
     found.fails("login", "got no credentials, though they were sent: nginx", "pass Authorization on")
 
 
@@ -393,6 +459,8 @@ def test_a_reset_after_the_101(client: Host) -> None:
 
     with serve(client, talk) as port:
         found = check(f"ws://127.0.0.1:{port}/", client.namespace)
+        said = tried(f"ws://127.0.0.1:{port}/", client.namespace, when=lambda client: client.link.state == WAITING)
+    said.names("lost ws://", "right after the 101; does a proxy or a firewall between", "wss://")
     found.fails("after 101", "ended right after the 101", "use wss://")
 
 
@@ -429,6 +497,12 @@ def test_a_proxy_that_cuts_what_is_idle(client: Host, real: RealServer, monkeypa
     monkeypatch.setattr(idle_findings, "SILENCES", (0.1,))
     with serve(client, impatient(real, client, 0.4)) as port:
         found = check(f"ws://127.0.0.1:{port}/", client.namespace, token=real.tokens["branch1"], idle=2.0)
+    monkeypatch.setattr(losses, "RIGHT_AFTER", 0.1)
+    monkeypatch.setattr(losses, "SILENCE", 0.2)
+    with serve(client, impatient(real, client, 0.4)) as port:
+        quiet = ClientSettings(ping_interval=0.0)
+        said = tried(f"ws://127.0.0.1:{port}/", client.namespace, token=real.tokens["branch1"], settings=quiet)
+    said.names("lost ws://", "after the last byte", "cut what is idle?", "--ping-interval")
     found.names("idle", Verdict.WARNING, "cut after about 0 s of silence", "--ping-interval", "a proxy, a firewall")
 
 
@@ -438,3 +512,6 @@ def test_a_server_that_is_full(client: Host, real: RealServer) -> None:
     assert b" 101 " in peer.head()
     found = check(real.uri, client.namespace, token=real.tokens["branch1"])
     found.fails("server", "no port for one more client: it is full", "a bridge for more (--bridge)")
+    said = tried(real.uri, client.namespace, token=real.tokens["branch1"])
+    said.names("503 Service Unavailable", "no port is free for one more client")
+    real.process.says("serves another client and is in no bridge")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from etherws.check.interception import is_public, product
+from etherws.access.interception import is_public, product
 
 
 @pytest.mark.parametrize(
