@@ -88,8 +88,6 @@ class Turns:
             "loop": self._loop.take(),
             "greenlets": self._greenlets.take(),
             "collections": self._collections.take(),
-            "objects": len(gc.get_objects()),
-            "seconds": time.process_time(),
         }
 
     def _begin(self) -> None:

@@ -79,7 +79,7 @@ class Server:
             wait_until(lambda: self.crowd.check() and "seconds" in self.crowd.so_far(), "a crowd", CROWD_TIMEOUT)
             opened = partial(join, address(ADDRESSES), False)
             self.light: LightSession = self._stack.enter_context(LightSession(lab, opened, "br0"))
-            wait_until(self.light.works, "the light session")
+            wait_until(self.light.works, "the light session", CROWD_TIMEOUT)
             if not self._before:
                 self.turns()
         except BaseException:

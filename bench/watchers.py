@@ -119,7 +119,7 @@ def look(control: Path, pages: int, path: str) -> None:
             ask(control, asked)
         print(json.dumps({"read": read}), flush=True)
         due = max(due + 1, time.monotonic())
-        time.sleep(due - time.monotonic())
+        time.sleep(max(0.0, due - time.monotonic()))
 
 
 def _page(control: Path, path: str, number: int, read: list[int]) -> None:
