@@ -73,7 +73,7 @@ class Turns:
         self._began = self._collecting = self._switched = (time.thread_time(), time.monotonic())
         # The longest of this turn, for its place.
         self._most = (0.0, "")
-        loop = gevent.get_hub().loop
+        loop: Any = gevent.get_hub().loop
         # From the first that libev does after a poll to the last before the next one.
         self._watchers = (loop.check(), loop.prepare())
         for watcher, priority, callback in zip(self._watchers, (2, -2), (self._begin, self._end), strict=True):

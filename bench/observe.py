@@ -44,9 +44,6 @@ PAGES, LEAVING = 10, 20
 #: Seconds for a crowd to join.
 CROWD_TIMEOUT = 150.0
 
-#: How often an answer is asked for.
-ASKED = 5
-
 #: The page itself, with its files.
 PAGE = [
     "/",
@@ -156,7 +153,7 @@ def ticks(server: Server, seconds: float) -> list[tuple[float, int]]:
         if now > end:
             break
     # The first one is with all that there is.
-    return found[1:]
+    return found[1:] or found
 
 
 def answers(server: Server, asked: int) -> dict[str, list[tuple[float, int]]]:
@@ -227,14 +224,14 @@ def measure(clients: int, options: argparse.Namespace) -> dict[str, Any]:
                 found["memory before"] = server.process.rss() - server.before
         with Server(lab, clients) as server:
             found["memory"] = server.process.rss() - server.before
-            found["answers"] = answers(server, ASKED)
+            found["answers"] = answers(server, options.asked)
             found |= latency(server, options.rounds, options.seconds)
             found["memory looked at"] = server.process.rss() - server.before
             found["else"] = {} if options.no_else else all_else(server, options.seconds)
         with Server(lab, clients, "--monitor-clients") as server:
-            found["answers"]["/metrics, of each client"] = [timed(server, "/metrics") for _ in range(ASKED)]
+            found["answers"]["/metrics, of each client"] = [timed(server, "/metrics") for _ in range(options.asked)]
             server.turns()
-            for _ in range(ASKED):
+            for _ in range(options.asked):
                 ask(server.control, "/metrics")
             found["else"]["/metrics, of each client"] = server.turns()
     return found
@@ -292,6 +289,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--rounds", type=up_to(100), default=3, metavar="N", help="pairs of watched and not; default: 3"
     )
     parser.add_argument("--seconds", type=duration, default=4.0, metavar="S", help="of each; default: 4")
+    parser.add_argument("--asked", type=up_to(100), default=5, metavar="N", help="times for each answer; default: 5")
     parser.add_argument("--no-else", action="store_true", help="leave out joins, kick, drain and the flood of events")
     parser.add_argument("--before", type=Path, metavar="DIRECTORY", help="measure the memory of this checkout, too")
     parser.add_argument("--where", action="store_true", help="print where the longest turns were")
