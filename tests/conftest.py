@@ -44,6 +44,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """A long packet is named by its length: pytest-xdist runs nothing if the names differ from one of its processes to
+    the next, and there may be random bytes in it."""
+    return f"{argname} of {len(val)}" if isinstance(val, bytes) and len(val) > 32 else None
+
+
 @pytest.fixture(autouse=True, scope="session")
 def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What etherws keeps for its next start is not the machine's, also of the processes that tests start."""
@@ -64,14 +70,10 @@ def control_folder() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="ew") as folder:
         # Also for processes that run as other users.
         os.chmod(folder, 0o755)
-        yield folder
-
-
-@pytest.fixture(autouse=True)
-def own_control_sockets(control_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test has others: its namespaces are other machines."""
-    for role in ("server", "client"):
-        monkeypatch.setenv(f"ETHERWS_{role.upper()}_CONTROL", f"{control_folder}/{next(_numbers)}-{role}")
+        with pytest.MonkeyPatch.context() as patch:
+            for role in ("server", "client"):
+                patch.setenv(f"ETHERWS_{role.upper()}_CONTROL", f"{folder}/{role}")
+            yield folder
 
 
 @pytest.fixture(autouse=True)

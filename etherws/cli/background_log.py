@@ -12,6 +12,7 @@ import os
 import socket
 
 from etherws.cli.log_formats import JOURNAL, SOCKET, TEXT
+from etherws.errors import SettingsError
 
 #: Where journald's sockets are, also by the link at /dev/log, and its own for syslog's messages
 #: (systemd-journald.service(8)).
@@ -25,6 +26,12 @@ _FILES = ("/var/log/syslog", "/var/log/messages")
 def socket_path(syslog: str) -> str | None:
     """The socket on which somebody takes log messages now: `syslog`, or else journald's; None if there is none."""
     return next((path for path in (syslog, _JOURNAL_SOCKET) if _listens(path)), None)
+
+
+def check(form: str) -> None:
+    """Raise SettingsError if this machine has no journal for the form "journal" of --log-format."""
+    if form == JOURNAL and not _listens(SOCKET):
+        raise SettingsError(f"--log-format journal: no journald listens on {SOCKET}; use --log-format json or text")
 
 
 def how_to_read(syslog: str, form: str = TEXT) -> str:

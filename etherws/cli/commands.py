@@ -23,13 +23,13 @@ from etherws.cli import (
     control_commands,
     daemon,
     inherited,
-    log_formats,
     log_writer,
     login,
     process_image,
     rehearsal,
     sections,
 )
+from etherws.cli.bundle import bundle
 from etherws.cli.check import check
 from etherws.cli.examples import client_notes, main_notes, server_notes
 from etherws.cli.file_options import files_read
@@ -246,7 +246,7 @@ def demo(seconds: float, page: bool) -> None:
     demonstration.run(seconds, page=page)
 
 
-for command in (admin.passwd, check, *control_commands.COMMANDS, stage):
+for command in (admin.passwd, check, *control_commands.COMMANDS, bundle, stage):
     main.add_command(command)
 
 
@@ -274,7 +274,7 @@ def _run(
         check(this.store)
         _tell(rehearsal.answer())
         return
-    log_formats.check(log_format)
+    background_log.check(log_format)
     # Only our own logger: at the debug level pyroute2 logs very much. Events are complete whatever is written.
     level = logging.DEBUG if debug else logging.getLevelName(log_level.upper())
     log.setLevel(min(level, logging.INFO))

@@ -209,6 +209,10 @@ COMMANDS = _table(
         "the kernel's bridge has taken its place: see etherws server --bridge NAME, and ip link",
     ),
     ("version -V -v", "the version is printed by etherws --version"),
+    (
+        "bugreport bug-report report support sosreport sos debug-info",
+        "an archive for a bug report is made by etherws bundle",
+    ),
     ("help", "help is shown by etherws --help, and for each command, as by etherws client --help"),
     (
         "test configtest doctor diag diagnose diagnostics netcheck ping probe trace traceroute speedtest bench verify",

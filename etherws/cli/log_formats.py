@@ -7,7 +7,6 @@ stays one record. docs/logs.rst lists kinds and fields. Read next: log_writer.py
 from __future__ import annotations
 
 import array
-import contextlib
 import errno
 import fcntl
 import json
@@ -19,7 +18,6 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
 
-from etherws.errors import SettingsError
 from etherws.events import event_of
 
 #: What --log-format takes.
@@ -40,12 +38,6 @@ _JOURNAL_NAMES = {"identity": "CLIENT"}
 
 #: Who reads the memory of a long record must find it as it was when it was sent.
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
-
-
-def check(form: str) -> None:
-    """Raise SettingsError if this machine has no journal for the form "journal"."""
-    if form == JOURNAL and not _listens():
-        raise SettingsError(f"--log-format journal: no journald listens on {SOCKET}; use --log-format json or text")
 
 
 def syslog_level(level: int) -> int:
@@ -159,8 +151,3 @@ def _json(value: object) -> str:
         return json.dumps(value, default=str, allow_nan=False)
     except ValueError:
         return json.dumps(json.loads(json.dumps(value, default=str), parse_constant=lambda _: None))
-
-
-def _listens() -> bool:
-    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as sock:
-        return sock.connect_ex(SOCKET) == 0

@@ -121,10 +121,12 @@ class MonitorAccess:
 
     def log_in(self, environ: Environ, token: str) -> Headers:
         """As Access.log_in()."""
+        # A right one counts in any case, since nobody guesses one: else wrong ones of another user of this machine, or
+        # of whoever comes by the same proxy, would keep the operator out.
         source, now = _peer(environ), self._clock()
-        self._wait(source, now)
         cookie = self._logins.log_in(token, now)
         if not cookie:
+            self._wait(source, now)
             self._logins.failed(source, now)
             raise Refused(
                 "401 Unauthorized",

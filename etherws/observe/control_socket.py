@@ -56,9 +56,11 @@ class ControlSocket:
             made = self._have_folder()
             self._check()
             self.listener = UnixListener(UNIX_PREFIX + path, mode=MODE)
-            if owner or self._roots:
-                for each in (path, self._folder):
-                    os.chown(each, *(owner or (0, 0)), follow_symlinks=False)
+            if owner:
+                os.chown(path, *owner, follow_symlinks=False)
+            if self._roots or (owner and made):
+                # So that it can remove the file, and make it again after a hand-over.
+                os.chown(self._folder, *(owner or (0, 0)), follow_symlinks=False)
         except OSError as exc:
             raise ListenError(f"cannot make {path}: {exc.strerror or exc}; name another file by --control") from exc
         except SettingsError as exc:
@@ -85,7 +87,7 @@ class ControlSocket:
         return made
 
     def _check(self) -> None:
-        """Raise ListenError unless only this user and root can put files into the folder, and the file, if there is
+        """Raise ListenError unless only this user and root can put files into the folder, or the file, if there is
         one, is theirs. Whether a process answers there is looked at later. Raises OSError."""
         found = os.lstat(self._folder)
         why = ""
@@ -94,12 +96,13 @@ class ControlSocket:
         elif found.st_uid not in self._owners and not self._roots:
             why = f"belongs to another user, {found.st_uid}"
         # In a folder with the sticky bit, only a file's owner can replace it (unlink(2)).
-        elif found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX:
+        shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if not why and shared and not found.st_mode & stat.S_ISVTX:
             why = "may be written to by other users"
         if why:
             raise ListenError(f"cannot make {self.path}: its folder {why}; name another file by --control")
         user = _owner(self.path)
-        if user is not None and user not in self._owners and not self._roots:
+        if shared and user is not None and user not in self._owners:
             raise ListenError(f"{self.path} belongs to another user, {user}; remove it, or name another by --control")
 
 

@@ -45,7 +45,7 @@ class Events(logging.Handler):
         super().__init__()
         self._clock, self._sleep = clock, sleep
         # So numbers count on when the process is started again: who followed the one before has missed nothing.
-        self._first = self._next = int(clock()) * 1000
+        self._first = self._next = int(clock() * 1000)
         self._ring: deque[Values] = deque(maxlen=EVENTS_MAX)
         #: How many there were of each kind, those included that are no longer kept.
         self.counts: Counter[str] = Counter()

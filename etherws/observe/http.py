@@ -21,12 +21,15 @@ from gevent.socket import socket as GeventSocket
 from etherws.addresses import peer
 from etherws.server.accepting import Accepting
 from etherws.server.front_door import FrontDoor, let_rest_arrive, remote_source
-from etherws.server.http import Handler, speak_http
+from etherws.server.http import REQUEST_HEADERS_MAX_BYTES, Handler, speak_http
 from etherws.server.presence import UNKNOWN
 from etherws.settings import ServerSettings
 
 #: Connections at once, in all and of one address that is not this machine's. A page takes two, and a browser opens six.
 CONNECTIONS_MAX, OF_ADDRESS_MAX = 64, 8
+
+#: Connections at once of all other machines. Strangers with many addresses leave some to the programs of this one.
+REMOTE_MAX = 48
 
 #: Seconds within which a reader must take what is sent to it at once (pieces.py, PIECE).
 SEND_TIMEOUT = 10.0
@@ -35,8 +38,8 @@ SEND_TIMEOUT = 10.0
 THERE = "etherws.there"
 
 _TOO_MANY = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 44\r\nRetry-After: 1\r\n"
-    b"Connection: close\r\n\r\ntoo many connections come from this address\n"
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 41\r\nRetry-After: 1\r\n"
+    b"X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\ntoo many connections come from elsewhere\n"
 )
 
 
@@ -70,6 +73,9 @@ class _Handler(Handler):
         if self.command == "HEAD":
             self.response_use_chunked = False
 
+    def log_request(self) -> None:
+        """Nothing: the line of a request may have a one-time token."""
+
     def _sendall(self, data: Any) -> None:
         # A reader that takes nothing is as one that is gone: no error of ours.
         try:
@@ -97,12 +103,14 @@ class Server(Accepting, WSGIServer):
             return
         self.of_address[source] += 1
         try:
-            if self.of_address[source] <= OF_ADDRESS_MAX:
+            if self.of_address[source] <= OF_ADDRESS_MAX and self.of_address.total() <= REMOTE_MAX:
                 self.front_door.admit(sock, address, partial(speak_http, self))
-            else:
-                with sock, contextlib.suppress(OSError):
-                    sock.send(_TOO_MANY)
-                    let_rest_arrive(sock)
+                return
+            # Without a wait, which would take one of the places. What has come is read, so that the answer arrives.
+            with sock, contextlib.suppress(OSError):
+                sock.settimeout(0.0)
+                sock.send(_TOO_MANY)
+                sock.recv(REQUEST_HEADERS_MAX_BYTES)
         finally:
             self.of_address[source] -= 1
             if not self.of_address[source]:

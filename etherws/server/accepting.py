@@ -92,7 +92,7 @@ class Accepting:
     _readable: Any = None
 
     def start_accepting(self) -> None:
-        """As gevent's. gevent also calls it when its pool of greenlets, if there is one, has room again."""
+        """As gevent's."""
         if self._acceptor is None:
             self._room = Event()
             self.front_door.waiting.on_room = self._room.set
@@ -164,11 +164,13 @@ class Accepting:
             room, pause = self.front_door.waiting.make_room(ROOM)
             # gunicorn's worker_connections: here sessions count, too.
             if self.pool is not None and self.pool.free_count() < room:
-                room, pause = self.pool.free_count(), GRACE
+                room = self.pool.free_count()
                 if not room:
-                    self.front_door.waiting.hang_up_on(1)
-                    # Its greenlet has not ended yet.
-                    self._room.clear()
+                    self._be_full(True)
+                    pause = self.front_door.waiting.hang_up_on(1)[1] or GRACE
+                    # The greenlet of who was hung up on has not ended yet. The pool tells it nobody but who waits.
+                    self.pool.wait_available(timeout=pause)
+                    continue
             if room > 0:
                 self._be_full(False)
                 return room

@@ -10,6 +10,7 @@ import pytest
 
 from etherws.cli import background_log
 from etherws.cli.background_log import how_to_read, socket_path
+from etherws.errors import SettingsError
 
 
 @pytest.fixture
@@ -55,3 +56,20 @@ def test_without_a_daemon_the_start_says_so(journal: Path, tmp_path: Path) -> No
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as daemon:
         daemon.bind(str(path))
     assert how_to_read(str(path)) == words
+
+
+def test_a_machine_without_a_journal_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background_log, "SOCKET", str(tmp_path / "socket"))
+    background_log.check("text")
+    background_log.check("json")
+    with pytest.raises(SettingsError, match="no journald listens"):
+        background_log.check("journal")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "socket"))
+        background_log.check("journal")
+
+
+def test_the_journal_is_read_by_its_own_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background_log, "SOCKET", f"{background_log._JOURNAL}socket")
+    monkeypatch.setattr(os.path, "realpath", str)
+    assert how_to_read(str(tmp_path / "none"), "journal") == "its log: journalctl -t etherws -f"

@@ -15,9 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etherws.cli import log_formats
-from etherws.cli.log_formats import Journal, JsonLines, LeveledLines, check
-from etherws.errors import SettingsError
+from etherws.cli.log_formats import Journal, JsonLines, LeveledLines
 from etherws.events import event
 from tests.lab.hosts import PATIENCE
 
@@ -142,14 +140,3 @@ def test_a_journal_that_is_gone_and_comes_back(tmp_path: Path, monkeypatch: pyte
     assert [record.getMessage() for record in failed] == ["1", "3"]
     handler.close()
     handler.close()
-
-
-def test_a_machine_without_a_journal_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_formats, "SOCKET", str(tmp_path / "socket"))
-    check("text")
-    check("json")
-    with pytest.raises(SettingsError, match="no journald listens"):
-        check("journal")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.bind(str(tmp_path / "socket"))
-        check("journal")

@@ -15,7 +15,7 @@ from etherws.cli.commands import main
 from etherws.cli.sections import Command
 from tests.lab.readme import README
 
-COMMANDS = ["server", "client", "demo", "passwd", "check", "status", "events", "kick", "drain"]
+COMMANDS = ["server", "client", "demo", "passwd", "check", "status", "events", "kick", "drain", "bundle"]
 
 
 def options(name: str) -> Iterator[click.Option]:

@@ -63,13 +63,10 @@ def request(what: str, body: bytes | None = None, **headers: str) -> bytes:
 
 def ask(where: Path | std_socket.socket, what: str, body: bytes | None = None, **headers: str) -> Reply:
     """The answer at a control socket, or on a connection."""
-    if isinstance(where, Path):
-        sock = std_socket.socket(std_socket.AF_UNIX)
-        sock.settimeout(PATIENCE)
-        sock.connect(str(where))
-    else:
-        sock = where
-    with sock:
+    with std_socket.socket(std_socket.AF_UNIX) if isinstance(where, Path) else where as sock:
+        if isinstance(where, Path):
+            sock.settimeout(PATIENCE)
+            sock.connect(str(where))
         sock.sendall(request(what, body, **headers))
         data = b""
         while more := sock.recv(65536):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -44,6 +45,9 @@ def until(condition: Callable[[], Any], what: str | Callable[[], str], patience:
     return value
 
 
+_numbers = itertools.count()
+
+
 class Process:
     """A process in a namespace, its output collected as it comes."""
 
@@ -59,6 +63,10 @@ class Process:
         # To compile etherws at each start would take as long as all the rest of the start.
         env.pop("PYTHONDONTWRITEBYTECODE", None)
         env.update(options.pop("env", {}), PYTHONUNBUFFERED="1")
+        for name in ("ETHERWS_SERVER_CONTROL", "ETHERWS_CLIENT_CONTROL"):
+            # Those of one test may be of several machines, on which devices have the same names.
+            if name in os.environ:
+                env.setdefault(name, f"{os.environ[name]}-{next(_numbers)}")
         self.argv = argv
         self._popen = subprocess.Popen(
             argv,

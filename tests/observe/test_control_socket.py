@@ -116,13 +116,30 @@ def test_a_foreign_folder_or_file_is_left_alone(path: Path) -> None:
     with pytest.raises(ListenError, match="its folder belongs to another user, 65534; name another file by --control"):
         ControlSocket(str(path))
     os.chown(path.parent, 0, 0)
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))
-    os.chown(path, 65534, 65534)
-    with pytest.raises(ListenError, match="control belongs to another user, 65534; remove it"):
-        ControlSocket(str(path))
-    # Of the user that this process will be.
-    ControlSocket(str(path), (65534, 65534)).close()
+    for mode in (0o1777, 0o755):
+        path.parent.chmod(mode)
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(path))
+        os.chown(path, 65534, 65534)
+        if mode == 0o1777:
+            with pytest.raises(ListenError, match="control belongs to another user, 65534; remove it"):
+                ControlSocket(str(path))
+            # Of the user that this process will be.
+            ControlSocket(str(path), (65534, 65534)).close()
+        else:
+            # Only root can have put it there.
+            ControlSocket(str(path)).close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs files of another user")
+def test_only_a_folder_that_was_made_for_it_is_given_away(path: Path) -> None:
+    control = ControlSocket(str(path), (65534, 65534))
+    assert (path.stat().st_uid, path.parent.stat().st_uid) == (65534, 65534)
+    control.close()
+    path.parent.mkdir()
+    control = ControlSocket(str(path), (65534, 65534))
+    assert (path.stat().st_uid, path.parent.stat().st_uid) == (65534, 0)
+    control.close()
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o775])

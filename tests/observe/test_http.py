@@ -180,6 +180,30 @@ def test_of_one_address_there_are_few(opened: Doors, monkeypatch: pytest.MonkeyP
             gevent.sleep(0.001)
 
 
+def test_strangers_leave_some_places_to_this_machine(opened: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "remote_source", lambda address: "" if address == "127.0.0.1" else address)
+    monkeypatch.setattr(http, "REMOTE_MAX", 3)
+    # None waits for a stranger to hang up, either: that would take a place of the pool.
+    monkeypatch.setattr("etherws.server.front_door.DRAIN_TIMEOUT", 1000.0)
+    server = opened.observation.servers[0]
+    socks = []
+    for number in (2, 3, 4):
+        socks.append(opened.connect(monitor=True, source=f"127.0.0.{number}"))
+        socks[-1].sendall(b"GET /healthz HTTP/1.1\r\n")
+    with gevent.Timeout(PATIENCE):
+        while server.of_address.total() < 3:
+            gevent.sleep(0.001)
+        for number in range(5, 10):
+            socks.append(opened.connect(monitor=True, source=f"127.0.0.{number}"))
+            assert read_all(socks[-1]).startswith(b"HTTP/1.1 503 ")
+        while server.of_address.total() > 3:
+            gevent.sleep(0.001)
+    assert len(server.pool) == 3
+    assert opened.ask("GET /healthz", monitor=True).status == 200
+    for sock in socks:
+        sock.close()
+
+
 def test_who_says_nothing_makes_room_for_who_asks(opened: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting_list, "GRACE", 0.02)
     monkeypatch.setattr("etherws.server.accepting.GRACE", 0.02)

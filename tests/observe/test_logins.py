@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 
 import pytest
 
 from etherws.errors import CredentialsError
+from etherws.kernel.state_file import StateFile
+from etherws.kernel.store import Store
+from etherws.observe.kept_logins import KeptLogins
 from etherws.observe.logins import COOKIES_MAX, LINES_MAX, TOKENS_MAX, Logins, read_tokens
 from etherws.reloadable import Reloadable
 
@@ -100,3 +104,40 @@ def test_a_file_that_is_wrong_is_refused_without_its_secrets(tmp_path: Path, con
 def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(CredentialsError, match="none: cannot read: No such file"):
         read_tokens(str(tmp_path / "none"))
+
+
+def test_wrong_tokens_of_an_address_are_counted() -> None:
+    logins = Logins("c")
+    for _ in range(5):
+        assert logins.wait("192.0.2.1", 0.0) == 0
+        logins.failed("192.0.2.1", 0.0)
+    assert logins.wait("192.0.2.1", 0.0) == 5
+    assert logins.wait("192.0.2.2", 0.0) == 0
+
+
+def test_a_restart_keeps_who_is_logged_in() -> None:
+    store = Store()
+    kept = KeptLogins(store)
+    logins = Logins("c", kept=kept)
+    cookie = logins.log_in(logins.new_token(0.0), 0.0)
+    store.handing_over = True
+    kept.close()
+    store.take_back()
+    # The next image of the process.
+    found = KeptLogins(store)
+    assert Logins("c", kept=found).knows(cookie)
+    assert not Logins("c", kept=found).knows("c=other")
+    found.save(found.cookies)
+    found.close()
+    assert store.names() == []
+
+
+def test_what_is_damaged_is_not_believed() -> None:
+    file = StateFile()
+    file.write({"cookies": ["zz"]})
+    junk = os.memfd_create("junk")
+    kept = KeptLogins(Store({"monitor": [junk, file.fd]}))
+    assert kept.cookies == []
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(junk)
+    kept.close()

@@ -137,6 +137,9 @@ def test_a_pool_that_is_full_makes_room_of_silent_ones(monkeypatch: pytest.Monke
     silent = connect(server, 2)
     while server.pool.free_count():
         gevent.sleep(0.001)
+    # At once, and not when a time is over: a flood of silent ones would hold out everybody else.
+    monkeypatch.setattr(accepting_module, "GRACE", 1000.0)
+    silent += connect(server, 5)
     more = connect(server, 1)
     assert echoed(more[0])
     assert sum(not sock.recv(1) for sock in silent[:1]) == 1
