@@ -54,7 +54,8 @@ def connect(clients: int, addresses: int) -> tuple[dict[str, Any], list[socket.s
                 sock.send(text)
                 poll.modify(sock, select.EPOLLIN)
                 continue
-            answer = sock.recv(4096)
+            # Frames may come right behind it. They stay in the socket.
+            answer = sock.recv(sock.recv(4096, socket.MSG_PEEK).find(b"\r\n\r\n") + 4)
             if not accepted(answer):
                 raise SystemExit(f"a client was refused: {answer[:100]!r}")
             waiting.discard(descriptor)

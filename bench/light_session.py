@@ -113,13 +113,17 @@ class LightSession(_Thread):
         """Return whether a frame has arrived."""
         return bool(self._arrived)
 
-    def latency(self, begin: int, end: int) -> dict[str, float | None]:
-        """Return the median, the 99th percentile and the worst of the frames from `begin` on and before `end`, in ms,
-        and how many never arrived."""
+    def times(self, begin: int, end: int) -> list[float]:
+        """Return what each of the frames from `begin` on and before `end` took, in ms; nothing for one that never
+        arrived."""
         deadline = time.monotonic() + LATE
         while time.monotonic() < deadline and not all(number in self._arrived for number in range(begin, end)):
             time.sleep(TICK)
-        times = [self._arrived[number] for number in range(begin, end) if number in self._arrived]
+        return [self._arrived[number] for number in range(begin, end) if number in self._arrived]
+
+    def latency(self, begin: int, end: int) -> dict[str, float | None]:
+        """Return the median, the 99th percentile and the worst of those frames, in ms, and how many never arrived."""
+        times = self.times(begin, end)
         found: dict[str, float | None] = {"median": None, "p99": None, "worst": None, "lost": end - begin - len(times)}
         if len(times) > 1:
             p99 = statistics.quantiles(times, n=100, method="inclusive")[-1]

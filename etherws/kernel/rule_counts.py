@@ -60,19 +60,20 @@ class RuleCounts:
 
 def _counters() -> Iterator[tuple[str, str, int]]:
     """The table, the reason and the count of each rule that drops. Raises OSError."""
-    for part in nftables.rules():
-        for message in in_turns(netlink.messages(part)):
-            netlink.check(message.kind, part)
-            # Behind the header of nfnetlink, of 4 bytes.
-            rule = dict(netlink.attributes(message.body[4:])) if len(message.body) > 4 else {}
-            if NFTA_RULE_USERDATA not in rule or NFTA_RULE_EXPRESSIONS not in rule:
-                continue
-            table = netlink.text(rule.get(NFTA_RULE_TABLE, memoryview(b"")))
-            if not table.startswith(PREFIX):
-                continue
-            frames = sum(_frames(value) for _, value in netlink.attributes(rule[NFTA_RULE_EXPRESSIONS]))
-            if frames and (reason := _comment(rule[NFTA_RULE_USERDATA])):
-                yield table, reason, frames
+    # One walk over all parts: each part alone takes less than a turn.
+    whole = ((data, found) for data in nftables.rules() for found in netlink.messages(data))
+    for part, message in in_turns(whole):
+        netlink.check(message.kind, part)
+        # Behind the header of nfnetlink, of 4 bytes.
+        rule = dict(netlink.attributes(message.body[4:])) if len(message.body) > 4 else {}
+        if NFTA_RULE_USERDATA not in rule or NFTA_RULE_EXPRESSIONS not in rule:
+            continue
+        table = netlink.text(rule.get(NFTA_RULE_TABLE, memoryview(b"")))
+        if not table.startswith(PREFIX):
+            continue
+        frames = sum(_frames(value) for _, value in netlink.attributes(rule[NFTA_RULE_EXPRESSIONS]))
+        if frames and (reason := _comment(rule[NFTA_RULE_USERDATA])):
+            yield table, reason, frames
 
 
 def _frames(expression: memoryview) -> int:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any, NoReturn, Protocol
+from typing import NoReturn, Protocol
 
 import gevent
 from gevent.event import Event
@@ -100,7 +100,7 @@ class LivePage:
             self._next_event = following
             self._ticker = gevent.spawn(self._tick_while_somebody_reads)
         try:
-            yield b"retry: %d\n\n" % RETRY + message("start", {"run": self._run, **_some(events)}, following)
+            yield b"retry: %d\n\n" % RETRY + _with_events("start", {"run": self._run}, events, following)
             yield from _messages(in_turns(rows))
             yield from reader.read()
         finally:
@@ -134,12 +134,11 @@ class LivePage:
         changes = (change for kind, values in walks for each in values if (change := table.change(kind, each)))
         for chunk in _messages(in_turns(changes)):
             self._publish(chunk)
-        for chunk in _messages(table.gone()):
+        for chunk in _messages(in_turns(table.gone())):
             self._publish(chunk)
         overview = self._subject.overview()
         events, self._next_event = self._events.since(self._next_event)
-        tick = {"overview": overview, **_some(events)}
-        self._publish(message("tick", tick, self._next_event))
+        self._publish(_with_events("tick", {"overview": overview}, events, self._next_event))
 
     def _publish(self, chunk: bytes) -> None:
         now = monotonic()
@@ -231,10 +230,22 @@ class _Reader:
                 yield self._chunks.popleft()[1]
 
 
-def message(name: str, values: Any, number: int) -> bytes:
-    """One server-sent event; `number` is its id, that of the next event of the log."""
+def message(name: str, data: str, number: int) -> bytes:
+    """One server-sent event with this JSON; `number` is its id, that of the next event of the log."""
     # JSON in ASCII has no line feed, whatever the strings in it hold.
-    return f"id: {number}\nevent: {name}\ndata: {json.dumps(values, separators=(',', ':'))}\n\n".encode()
+    return f"id: {number}\nevent: {name}\ndata: {data}\n\n".encode()
+
+
+def _with_events(name: str, values: Values, events: list[Values], number: int) -> bytes:
+    """A message with the newest of these events, and with how many were left out. To write 200 of them takes several
+    milliseconds, so that is done in turns."""
+    whole = _json({**values, "left_out": max(0, len(events) - EVENTS_MAX)})
+    listed = ",".join(map(_json, in_turns(events[-EVENTS_MAX:])))
+    return message(name, f'{whole[:-1]},"events":[{listed}]}}', number)
+
+
+def _json(values: Values) -> str:
+    return json.dumps(values, separators=(",", ":"))
 
 
 def _messages(changes: Iterator[tuple[str, Values]]) -> Iterator[bytes]:
@@ -242,7 +253,7 @@ def _messages(changes: Iterator[tuple[str, Values]]) -> Iterator[bytes]:
     rows: dict[str, list[str]] = {}
     count = 0
     for kind, row in changes:
-        rows.setdefault(kind, []).append(json.dumps(row, separators=(",", ":")))
+        rows.setdefault(kind, []).append(_json(row))
         count += 1
         if count == ROWS_MAX:
             yield _rows(rows)
@@ -254,7 +265,3 @@ def _messages(changes: Iterator[tuple[str, Values]]) -> Iterator[bytes]:
 def _rows(rows: dict[str, list[str]]) -> bytes:
     lists = ",".join(f'"{kind}":[{",".join(each)}]' for kind, each in rows.items())
     return f"event: rows\ndata: {{{lists}}}\n\n".encode()
-
-
-def _some(events: list[Values]) -> Values:
-    return {"events": events[-EVENTS_MAX:], "left_out": max(0, len(events) - EVENTS_MAX)}

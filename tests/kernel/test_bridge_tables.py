@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
 from etherws.kernel import bridge_tables
 from etherws.kernel.bridge_tables import Behind, BridgeTables
+from etherws.kernel.shared_look import T
 from tests.lab.hosts import Host
 
 #: include/uapi/linux/neighbour.h: an entry as if it was learned; one of an administrator's; of the bridge, and not of
@@ -104,3 +105,18 @@ def test_an_error_of_the_kernel_leaves_what_else_is_known(lan: Host, monkeypatch
     monkeypatch.setattr(bridge_tables, "RTM_GETNEIGH", 999)
     index = indexes(lan)
     assert BridgeTables(lambda: [index["a"]]).look()[index["a"]] == Behind("br0", [], 0)
+
+
+def test_the_parts_of_an_answer_are_one_walk(lan: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part alone is shorter than a turn: who began to count anew with each would never let others go on."""
+    learn(lan, "a", *range(500))
+    walked = []
+
+    def in_turns(items: Iterable[T], *_: object) -> Iterator[T]:
+        walked.append(found := list(items))
+        yield from found
+
+    monkeypatch.setattr(bridge_tables, "in_turns", in_turns)
+    monkeypatch.setattr(bridge_tables, "_RECEIVE", 4096)
+    BridgeTables(lambda: [indexes(lan)["a"]]).look()
+    assert max(map(len, walked)) > 500

@@ -234,6 +234,6 @@ def test_a_row_changes_only_where_that_means_something() -> None:
 
 
 def test_hostile_words_cannot_break_a_message() -> None:
-    text = message("tick", {"identity": "a\n\nevent: start\r\u2028\0</script>"}, 5)
+    text = message("tick", json.dumps({"identity": "a\n\nevent: start\r\u2028\0</script>"}), 5)
     assert text.count(b"\n") == 4
     assert parsed(text)[1] == {"identity": "a\n\nevent: start\r\u2028\0</script>"}

@@ -400,6 +400,24 @@ def test_strangers_are_measured_in_small_numbers_too(root: None) -> None:
     assert found["slow connections"] == {"held": 1000}
 
 
+def test_looking_at_a_server_is_measured_in_small_numbers_too(root: None, tmp_path: Path) -> None:
+    if program := missing("curl"):
+        pytest.skip(f"no program {program} on this machine")
+    command = [sys.executable, "bench/observe.py", "--clients", "3", "--rounds", "1", "--seconds", "0.5"]
+    done = subprocess.run(
+        [*command, "--asked", "1", "--json", str(tmp_path / "json")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "over their bounds" in done.stdout, done.stderr
+    found = json.loads((tmp_path / "json").read_text())["3"]
+    assert all(size > 0 for times in found["answers"].values() for _, size in times)
+    assert min(map(len, found["times"].values())) > 10
+    assert {"joins and leaves", "kick", "flood of events", "drain"} < set(found["else"])
+
+
 def missing(*programs: str) -> str:
     """The first of the programs that is not installed, if one is."""
     return next((program for program in programs if not shutil.which(program)), "")
