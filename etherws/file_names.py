@@ -4,8 +4,8 @@ Files are read again while etherws runs, and in the background it works in the f
 goes through absolute(): those of options in cli/file_options.py, those of the environment and of an embedding
 application in settings.py. Links stay as they are: programs that renew certificates replace links.
 
-A process that has given up root's rights reads root's files as staged copies: cli/staged_copies.py makes them, and each
-reader asks to_read(). Messages have the name that the user gave.
+A process that has given up root's rights reads root's files as staged copies: cli/process/staged_copies.py makes them,
+and each reader asks to_read(). Messages have the name that the user gave.
 """
 
 from __future__ import annotations

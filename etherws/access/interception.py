@@ -1,7 +1,7 @@
 """Who intercepts TLS, by the name that it writes into the certificates which it makes.
 
 Pure: names of products and of public authorities. A name proves nothing; it is a good first guess. Read next:
-client/attempt.py and check/secure.py, which ask.
+client/attempt.py and check/path/secure.py, which ask.
 """
 
 from __future__ import annotations

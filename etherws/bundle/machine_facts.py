@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from etherws import __version__
-from etherws.check.kernel_values import SYSCTL, line, text
+from etherws.check.host.kernel_values import SYSCTL, line, text
 from etherws.errors import EtherwsError
 from etherws.kernel import forward_chains, interfaces, link_facts, nftables
 

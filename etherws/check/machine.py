@@ -1,7 +1,7 @@
 """``etherws check`` without anything to check: look at this machine.
 
-Nothing is changed, but for a TAP that is there for a moment (rights.py). No part needs root: what cannot be looked at
-is said to be skipped. Each part yields findings; none ends the others by an error.
+Nothing is changed, but for a TAP that is there for a moment (check/host/rights.py). No part needs root: what cannot be
+looked at is said to be skipped. Each part yields findings; none ends the others by an error.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from etherws.check import (
+from etherws.check.findings import Finding, Verdict
+from etherws.check.host import (
     bridges,
     forward_rules,
     kernel_features,
@@ -20,8 +21,7 @@ from etherws.check import (
     rights,
     surroundings,
 )
-from etherws.check.findings import Finding, Verdict
-from etherws.check.kernel_values import line
+from etherws.check.host.kernel_values import line
 from etherws.errors import DeviceError, printable
 from etherws.kernel import link_facts
 from etherws.kernel.link_facts import LinkFacts

@@ -1,8 +1,9 @@
 """The path to a server, step by step, as ``etherws client`` would go it. It joins no LAN, and needs no root.
 
-Each step is a generator of findings that returns what the next step needs; a step that fails ends the check. Each has
-a limit of time, whatever the other side does. Read next, in the order of the steps: proxies.py, names.py, tcp.py,
-secure.py, answers.py, measure.py, idle.py, clock.py; trace.py, which is one attempt of the client's.
+Each step is a generator of findings that returns what the next step needs; a step that fails ends the check. Each has a
+limit of time, whatever the other side does. Read next, in the order of the steps: check/path/proxies.py,
+check/path/names.py, check/path/tcp.py, check/path/secure.py, check/path/answers.py, check/path/measure.py,
+check/path/idle.py, check/path/clock.py; check/path/trace.py, which is one attempt of the client's.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from typing import Any
 import gevent
 
 from etherws import features
-from etherws.check import answers, clock, path_findings, proxies, secure
 from etherws.check.findings import Finding, Verdict
-from etherws.check.idle import idle
-from etherws.check.measure import measure
-from etherws.check.names import names
-from etherws.check.said import failed
-from etherws.check.secure import Secured
-from etherws.check.tcp import reachable
-from etherws.check.trace import Seen, Target, server
+from etherws.check.path import answers, clock, path_findings, proxies, secure
+from etherws.check.path.idle import idle
+from etherws.check.path.measure import measure
+from etherws.check.path.names import names
+from etherws.check.path.said import failed
+from etherws.check.path.secure import Secured
+from etherws.check.path.tcp import reachable
+from etherws.check.path.trace import Seen, Target, server
 from etherws.client.dial import look_up
 from etherws.client.late_refusal import late_refusal
 from etherws.client.proxy_choice import Proxy

@@ -13,7 +13,7 @@ import click
 from etherws.bundle import archive
 from etherws.bundle.archive import Instance
 from etherws.bundle.redaction import Redactor
-from etherws.cli import instances
+from etherws.cli.operate import instances
 from etherws.cli.sections import Command, Sections
 from etherws.errors import EtherwsError
 

@@ -107,7 +107,7 @@ def _chosen(ctx: click.Context, target: str | None, options: dict[str, Any]) -> 
 
 def _network(text: str, options: dict[str, Any]) -> tuple[str, Iterator[Finding]]:
     from etherws.check.network import network
-    from etherws.check.trace import Target
+    from etherws.check.path.trace import Target
     from etherws.client.uris import split_uri
     from etherws.settings import DeviceSettings
 

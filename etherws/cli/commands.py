@@ -1,6 +1,6 @@
 """The ``etherws`` command: read the options, start the server or the client, print errors. Only this module exits.
 
-Read next: options.py, the options; daemon.py, the process in the background; admin.py, the other commands;
+Read next: options.py, the options; cli/process/daemon.py, the process in the background; admin.py, the other commands;
 server/serve.py and client/reconnect.py, which run.
 """
 
@@ -17,28 +17,18 @@ from typing import Any
 import click
 
 from etherws import __version__
-from etherws.cli import (
-    admin,
-    background_log,
-    control_commands,
-    daemon,
-    inherited,
-    log_writer,
-    login,
-    process_image,
-    rehearsal,
-    sections,
-)
+from etherws.cli import admin, control_commands, login, sections
 from etherws.cli.bundle import bundle
 from etherws.cli.check import check
 from etherws.cli.examples import client_notes, main_notes, server_notes
 from etherws.cli.file_options import files_read
 from etherws.cli.observing import Observing
 from etherws.cli.options import client_sections, demo_sections, server_sections
-from etherws.cli.run_as import VARIABLE, Privileges
+from etherws.cli.process import background_log, daemon, inherited, log_writer, process_image, rehearsal
+from etherws.cli.process.run_as import VARIABLE, Privileges
+from etherws.cli.process.waiting import Start, spelled_out
 from etherws.cli.stage import stage
 from etherws.cli.user_option import User
-from etherws.cli.waiting import Start, spelled_out
 from etherws.cli.way import way_of
 from etherws.errors import EtherwsError, SettingsError
 from etherws.file_names import use_copies

@@ -1,7 +1,7 @@
 """The commands for who runs a server or a client: status, events, kick, stop, reload, drain and page.
 
-Only their options are here. Each asks the process by its control socket. Read next: watching.py, what is shown;
-operating.py, what is done; instances.py, which process is meant.
+Only their options are here. Each asks the process by its control socket. Read next: cli/operate/watching.py, what is
+shown; cli/operate/operating.py, what is done; cli/operate/instances.py, which process is meant.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def status(name: str | None, json: bool, watch: bool, client: str | None, contro
 
     NAME is a unit's instance, server-lan or client-lan, or an interface; without it, all are shown.
     """
-    from etherws.cli import watching
+    from etherws.cli.operate import watching
 
     watching.status(_named(name, control), control, as_json=json, watch=watch, client=client)
 
@@ -92,7 +92,7 @@ def events(name: str | None, follow: bool, json: bool, control: str | None) -> N
 
     The process keeps the last thousand events.
     """
-    from etherws.cli import watching
+    from etherws.cli.operate import watching
 
     watching.events(_named(name, control), control, follow=follow, as_json=json)
 
@@ -105,7 +105,7 @@ def kick(words: tuple[str, ...], seconds: float, control: str | None) -> None:
     An interface that is kept for it is removed. CLIENT is an identity, an address or an interface, as etherws status
     shows them.
     """
-    from etherws.cli import operating
+    from etherws.cli.operate import operating
 
     if len(words) > 2:
         raise click.UsageError("there is an argument too many; write etherws kick [NAME] CLIENT")
@@ -120,7 +120,7 @@ def stop(name: str | None, control: str | None) -> None:
 
     Its interfaces are removed.
     """
-    from etherws.cli import operating
+    from etherws.cli.operate import operating
 
     operating.stop(_named(name, control), control)
 
@@ -132,7 +132,7 @@ def reload(name: str | None, control: str | None) -> None:
 
     A client connects at once, or checks its connection.
     """
-    from etherws.cli import operating
+    from etherws.cli.operate import operating
 
     operating.reload(_named(name, control), control)
 
@@ -144,7 +144,7 @@ def drain(name: str | None, seconds: float, control: str | None) -> None:
 
     Nobody may join this server any more. Its clients try their next --uri.
     """
-    from etherws.cli import operating
+    from etherws.cli.operate import operating
 
     operating.drain(_named(name, control), control, seconds)
 
@@ -156,7 +156,7 @@ def page(name: str | None, control: str | None) -> None:
 
     It has a token for one login in the next minute. The server or client must have been started with --monitor.
     """
-    from etherws.cli import operating
+    from etherws.cli.operate import operating
 
     operating.page(_named(name, control), control)
 

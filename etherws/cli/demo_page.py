@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from etherws.cli.control import Control
+from etherws.cli.operate.control import Control
 from etherws.errors import DemoError, EtherwsError
 from etherws.kernel.netns import Namespace
 

@@ -1,7 +1,8 @@
 """The secrets of ``etherws client``: which ones the options and the environment give, and that nobody else sees them.
 
 What is secret in the options is hidden from ``ps``, also in the next image of the process. A password that is given
-nowhere is asked for on the terminal, once. commands.py uses this. Read next: client/credentials.py, process_image.py.
+nowhere is asked for on the terminal, once. commands.py uses this. Read next: client/credentials.py,
+cli/process/process_image.py.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import click
 
-from etherws.cli import process_image
+from etherws.cli.process import process_image
 from etherws.client.credentials import (
     Credentials,
     hidden,

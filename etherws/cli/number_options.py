@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from etherws.cli.waiting import FOREVER
+from etherws.cli.process.waiting import FOREVER
 from etherws.values import duration
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from gevent.event import Event
 
-from etherws.cli.daemon import Ready, Service
-from etherws.cli.process_image import ProcessImage
+from etherws.cli.process.daemon import Ready, Service
+from etherws.cli.process.process_image import ProcessImage
 from etherws.cli.user_option import User
 from etherws.observe.events import Events
 from etherws.observe.kept_logins import KeptLogins

@@ -13,12 +13,12 @@ from typing import Any
 import click
 
 from etherws.cli.file_options import Address, FileName, Header, Pins, WrittenFile
-from etherws.cli.log_formats import FORMATS
 from etherws.cli.monitor_options import monitor_options
 from etherws.cli.number_options import Duration, Wait, Within
+from etherws.cli.process.log_formats import FORMATS
+from etherws.cli.process.waiting import FOREVER
 from etherws.cli.sections import Sections
 from etherws.cli.user_option import UserName
-from etherws.cli.waiting import FOREVER
 
 
 def _option(*names: str, help: str, **attributes: Any) -> click.Option:

@@ -3,7 +3,8 @@
 That etherws has a user of its own, and CAP_NET_ADMIN alone. So root copies the files that its options name, before the
 start and at each reload: LoadCredential= would copy them at the start only. With ``--open``, root opens what takes
 another capability, and has systemd keep it for the start: a port below 1024, and packet sockets. The options come from
-the environment, as in the unit. This command is not for people, so no help shows it. Read next: staged_copies.py.
+the environment, as in the unit. This command is not for people, so no help shows it. Read next:
+cli/process/staged_copies.py.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import Any
 import click
 
 from etherws.cli.file_options import files_read
-from etherws.cli.process_image import PACKET_SOCKETS
-from etherws.cli.run_as import VARIABLE
-from etherws.cli.staged_copies import StagedCopies
+from etherws.cli.process.process_image import PACKET_SOCKETS
+from etherws.cli.process.run_as import VARIABLE
+from etherws.cli.process.staged_copies import StagedCopies
 from etherws.errors import ListenError, SettingsError
 from etherws.kernel import packet_sockets, service_manager
 

@@ -1,4 +1,4 @@
-"""The type of --run-as: a user of this machine, and a group. Read next: run_as.py."""
+"""The type of --run-as: a user of this machine, and a group. Read next: cli/process/run_as.py."""
 
 from __future__ import annotations
 

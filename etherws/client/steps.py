@@ -1,6 +1,6 @@
 """Who is told of each step of an attempt to connect, as it happens. The client needs nobody; the doctor does.
 
-Read next: attempt.py, which tells; check/trace.py, which remembers.
+Read next: attempt.py, which tells; check/path/trace.py, which remembers.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 It has no port, no TAP and no identity's connection. It counts what the client sends, sends back what it is asked for,
 and stays behind everybody else's frames: for some seconds, at a bounded rate, one at a time. docs/wire.rst, "A check",
-is the specification. Read next: checks.py, who may begin; tunnel/check_traffic.py; check/measure.py, the other end.
+is the specification. Read next: checks.py, who may begin; tunnel/check_traffic.py; check/path/measure.py, the other
+end.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Pure. They are packets as those of a TAP, so they take the whole way of a tunnel's frames; but no address of theirs is
 one of a LAN, and nobody gives them to an interface. docs/wire.rst, "A check", is the specification. Read next:
-check_traffic.py, which sends and counts them; server/responder.py and check/measure.py, the two ends.
+check_traffic.py, which sends and counts them; server/responder.py and check/path/measure.py, the two ends.
 """
 
 from __future__ import annotations

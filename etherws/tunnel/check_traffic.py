@@ -2,7 +2,7 @@
 
 As in a tunnel, little waits in the kernel, and what is urgent goes ahead of bulk (there backlog.py lets a ping go ahead
 of a download). So a check finds the delay that a tunnel would have. Read next: check_frames.py; server/responder.py and
-check/measure.py, the two ends.
+check/path/measure.py, the two ends.
 """
 
 from __future__ import annotations

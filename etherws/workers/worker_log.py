@@ -2,7 +2,7 @@
 
 A worker writes lines to standard error, which is a pipe; so what Python itself prints when it crashes is in the log as
 well. Nobody may read it at the moment: what finds no room is counted, and the worker goes on. Read next:
-supervisor.py, which reads; cli/log_writer.py, which writes the log of the whole.
+supervisor.py, which reads; cli/process/log_writer.py, which writes the log of the whole.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from etherws.cli import instances
+from etherws.cli.operate import instances
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from etherws.cli import bundle as command
-from etherws.cli import instances
-from etherws.cli.control import Control
+from etherws.cli.operate import instances
+from etherws.cli.operate.control import Control
 from etherws.errors import ControlError, NotAllowed
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from etherws.check import network
 from etherws.check.findings import Finding, Verdict
-from etherws.check.trace import Target
+from etherws.check.path.trace import Target
 from etherws.cli import check
 from etherws.cli.commands import main
 from etherws.errors import SettingsError

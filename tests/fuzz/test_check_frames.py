@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etherws.access.policy import Profile
-from etherws.check.measuring import Measuring
+from etherws.check.path.measuring import Measuring
 from etherws.errors import ProtocolError
 from etherws.server.responder import CheckSession
 from etherws.tunnel.check_frames import UNANSWERED_MAX, Kind, Message, Report, read, write

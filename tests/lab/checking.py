@@ -8,7 +8,7 @@ import pytest
 
 from etherws.check.findings import Finding, Verdict
 from etherws.check.network import network
-from etherws.check.trace import Target
+from etherws.check.path.trace import Target
 from etherws.client.credentials import Credentials
 from etherws.client.http_answer import HttpAnswer
 from etherws.client.proxy_choice import ProxyChoice

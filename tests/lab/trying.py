@@ -11,7 +11,7 @@ import gevent
 import pytest
 from gevent.event import Event
 
-from etherws.cli.status_details import client_lines
+from etherws.cli.operate.status_details import client_lines
 from etherws.client import dial
 from etherws.client.attempt import RemoteServer
 from etherws.client.credentials import Credentials
@@ -80,7 +80,7 @@ def tried(
     client, stop, lines = Client([server], settings or ClientSettings(), Retry(30.0, 30.0)), Event(), _Lines()
 
     def ready(text: str, status: int = 0, extra: Mapping[str, object] = MappingProxyType({})) -> None:
-        """As cli/daemon.py has it."""
+        """As cli/process/daemon.py has it."""
         logging.getLogger("etherws").log(logging.INFO, "%s", text, extra=dict(extra))
 
     logger = logging.getLogger("etherws")

@@ -26,8 +26,8 @@ from typing import Any
 import pytest
 
 from etherws.access import passwd
-from etherws.check import idle_findings, names
 from etherws.check.findings import Finding, Verdict
+from etherws.check.path import idle_findings, names
 from etherws.client import losses
 from etherws.client.link_state import CONNECTED, WAITING
 from etherws.client.proxy_choice import ProxyChoice
@@ -107,7 +107,7 @@ def test_a_proxy_that_forbids_the_server(client: Host) -> None:
     found.fails("proxy", "answered 403", "does it allow CONNECT to port 8443?")
 
 
-# Addresses. The names are asked for elsewhere: tests/check/test_names.py.
+# Addresses. The names are asked for elsewhere: tests/check/path/test_names.py.
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from etherws.access import passwd
-from etherws.cli.control import Control
+from etherws.cli.operate.control import Control
 from etherws.counters import Values
 from etherws.errors import EtherwsError
 from tests.lab.frames import BROADCAST, frame
