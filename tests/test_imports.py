@@ -271,6 +271,20 @@ def test_the_access_room_has_no_event_loop() -> None:
             assert "gevent" not in imported(module)[1], module
 
 
+def test_the_command_line_imports_no_more_than_it_needs() -> None:
+    # Each start pays for it, and how long a restart takes is what its clients notice.
+    late = (
+        "bcrypt",
+        "cryptography",
+        "etherws.bundle.archive",
+        "etherws.check.network",
+        "prometheus_client",
+        "pyroute2",
+    )
+    code = f"import sys, etherws.cli; print([name for name in {late} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 def test_importing_the_application_opens_patches_and_parses_nothing() -> None:
     # libffi, below ctypes, keeps its own library open on some systems; that is none of ours.
     code = (

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import os
 import time
+from typing import TYPE_CHECKING
 
 import click
 
-from etherws.bundle import archive
-from etherws.bundle.archive import Instance
-from etherws.bundle.redaction import Redactor
-from etherws.cli.operate import instances
 from etherws.cli.sections import Command, Sections
 from etherws.errors import EtherwsError
+
+if TYPE_CHECKING:
+    from etherws.bundle.archive import Instance
 
 bundle_sections: Sections = {
     "Options": [
@@ -43,6 +43,9 @@ def bundle(name: str | None, out: str | None, addresses: bool) -> None:
     log. Public addresses and names of clients and hosts are replaced. NAME is the server's or client's; without it, all
     that run here are asked.
     """
+    from etherws.bundle import archive
+    from etherws.bundle.redaction import Redactor
+
     began = time.strftime("%Y%m%d-%H%M%S")
     path = out or f"etherws-bundle-{began}.tar.gz"
     archive.check(path)
@@ -59,6 +62,9 @@ def bundle(name: str | None, out: str | None, addresses: bool) -> None:
 
 def _running(name: str | None) -> tuple[list[Instance], list[str]]:
     """Those that are meant, and what is to be said if there are none."""
+    from etherws.bundle.archive import Instance
+    from etherws.cli.operate import instances
+
     try:
         found = instances.all_instances()
         meant = instances.matching(found, name) if name else found

@@ -22,7 +22,6 @@ from etherws.cli.bundle import bundle
 from etherws.cli.check import check
 from etherws.cli.examples import client_notes, main_notes, server_notes
 from etherws.cli.file_options import files_read
-from etherws.cli.observing import Observing
 from etherws.cli.options import client_sections, demo_sections, server_sections
 from etherws.cli.process import background_log, daemon, inherited, log_writer, process_image, rehearsal
 from etherws.cli.process.run_as import VARIABLE, Privileges
@@ -88,6 +87,7 @@ def server(
     **options: Any,
 ) -> None:
     """Listen for clients. Each gets a TAP; the first gets ethws0. Runs in the background."""
+    from etherws.cli.observing import Observing
     from etherws.server import kept_ports
     from etherws.server import serve as serving
     from etherws.server.application import Application
@@ -161,6 +161,7 @@ def client(
     **options: Any,
 ) -> None:
     """Connect ethws0 to a server, and again after each loss. Runs in the background."""
+    from etherws.cli.observing import Observing
     from etherws.client import attempt, kept_port, reconnect
     from etherws.client.observed import ObservedClient
     from etherws.client.uris import split_uri
