@@ -326,6 +326,7 @@ class RealServer:
     def logs_refusal(self, said: Said, words: str) -> None:
         """The server's log has a line with these words, and the number that the client's line ends with."""
         number = re.findall(r"\(refusal [0-9a-f]{8}\)", said.status["link"]["last_error"])[-1]
+        assert number in said.shown
         output = self.process.says(number)
         assert any(words in line and number in line for line in output.splitlines()), output
 

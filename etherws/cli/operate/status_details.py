@@ -18,6 +18,9 @@ Values = Mapping[str, Any]
 #: Columns for the name of a thing.
 NAME = 12
 
+#: Characters of an error: as an answer's, with the number of a refusal at its end (client/answer_text.py).
+SENTENCE_MAX = 1000
+
 #: Addresses of machines that are listed.
 MACS_MAX = 16
 
@@ -27,9 +30,9 @@ def client_lines(status: Values) -> Iterator[str]:
     link, now = status["link"], status["now"]
     yield f"client {_word(status['name'])}: {_state(status)}"
     if link.get("last_error"):
-        yield _line("last error", f"{_word(link['last_error'])} ({units.duration(now - link['last_error_at'])} ago)")
+        yield _line("last error", f"{_sentence(link['last_error'])} ({units.duration(now - link['last_error_at'])} ago)")
     for warning in status.get("warnings", []):
-        yield _line("!", _word(warning))
+        yield _line("!", _sentence(warning))
     if status["state"] != "connected":
         wait = link.get("next_attempt")
         soon = "" if wait is None else f"; the next one in {units.duration(wait)}"
@@ -127,6 +130,10 @@ def _value(value: object) -> str:
     if value is True:
         return "yes"
     return " ".join(map(_word, value)) if isinstance(value, list) else _word(value)
+
+
+def _sentence(text: object) -> str:
+    return enclosed(shown(text, SENTENCE_MAX))
 
 
 def _word(text: object) -> str:
