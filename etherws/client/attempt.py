@@ -236,6 +236,7 @@ class RemoteServer:
             mtu=tap.mtu if tap else None,
             agreed=tuple(agreed.features),
         )
+        connection.peer_mtu = agreed.mtu
         return connection, not agreed.doubt
 
     def _offer(self, mtu: int | None) -> dict[str, str] | None:

@@ -118,15 +118,7 @@ class BridgeTables:
         """The port and the address of each entry of this bridge; no address where the entry was not learned. Raises
         OSError."""
         body = _IFINFOMSG.pack(links.AF_BRIDGE, 0, 0, 0, 0) + netlink.attribute(links.IFLA_MASTER, _NUMBER.pack(bridge))
-        size = netlink.HEADER.size + len(body)
-        request = netlink.HEADER.pack(size, RTM_GETNEIGH, NLM_F_REQUEST | NLM_F_DUMP, 0, 0) + body
-        # Opened here: the thread may be in another network namespace.
-        with links.request_socket() as sock:
-            answer = gevent.get_hub().threadpool.apply(_answer, (sock, request))
-        # One walk over all parts: each part alone takes less than a turn.
-        whole = ((data, found) for data in answer for found in netlink.messages(data))
-        for part, message in self._in_turns(whole):
-            netlink.check(message.kind, part)
+        for message in self._in_turns(dump(RTM_GETNEIGH, body)):
             if message.kind != RTM_NEWNEIGH or len(message.body) < _NDMSG.size:
                 continue
             _, port, state, flags, _ = _NDMSG.unpack_from(message.body)
@@ -139,6 +131,21 @@ class BridgeTables:
 
     def _in_turns(self, items: Iterable[T]) -> Iterator[T]:
         return in_turns(items, self._sleep)
+
+
+def dump(kind: int, body: bytes) -> Iterator[netlink.Message]:
+    """Each message of the kernel's answer to a request for all, of this kind; to be walked over in turns. Raises
+    OSError."""
+    size = netlink.HEADER.size + len(body)
+    request = netlink.HEADER.pack(size, kind, NLM_F_REQUEST | NLM_F_DUMP, 0, 0) + body
+    # Opened here: the thread may be in another network namespace.
+    with links.request_socket() as sock:
+        answer = gevent.get_hub().threadpool.apply(_answer, (sock, request))
+    # One walk over all parts: each part alone takes less than a turn.
+    for part in answer:
+        for message in netlink.messages(part):
+            netlink.check(message.kind, part)
+            yield message
 
 
 def _answer(sock: socket, request: bytes) -> list[bytes]:

@@ -74,6 +74,20 @@ class LoopWatch:
             own.close()
         self._own.clear()
 
+    def going_on(self) -> list[str]:
+        """A sentence for each loop that was warned of and is not over yet."""
+        return [
+            *(f"frames go in a loop {between}; the log says what to try" for between in self._told.values()),
+            *map(self._coming_back, sorted(self._told_of)),
+        ]
+
+    def _coming_back(self, index: int) -> str:
+        ours, name = self._ports(), _name(index)
+        if index in ours:
+            who = ours[index] or self._far_end or "the other side"
+            return f"{who} sends frames from the address of {name} itself; the log says what to try"
+        return f"frames go in a loop: what {name} itself sends comes back to it; the log says what to try"
+
     def _read_all(self, sock: socket.socket) -> None:
         """Read notifications, without end."""
         look, told_of = monotonic(), set[int]()

@@ -23,6 +23,7 @@ from etherws.kernel.bridge_tables import SHOWN, Behind, BridgeTables
 from etherws.kernel.rule_counts import RuleCounts
 from etherws.kernel.rules import table_name
 from etherws.server.dismissal import Dismissal
+from etherws.server.lan_warnings import LanWarnings
 from etherws.server.port import Port, State
 from etherws.server.ports import Ports
 
@@ -31,6 +32,7 @@ UNKNOWN: Values = {
     "wire": None,
     "features": [],
     "tls": None,
+    "peer_mtu": None,
     "congestion": None,
     "heard": None,
     "round_trip": None,
@@ -91,6 +93,7 @@ class ObservedServer:
         self._ports, self._inside, self._about = ports, inside, about
         self._dismissal = Dismissal(ports)
         self._tables = BridgeTables(lambda: [port.tap.index for port in ports])
+        self._warnings = LanWarnings(ports, self._tables, inside.look)
         self._rules = RuleCounts()
         self._started = time.time()
         self._stopping = False
@@ -121,6 +124,7 @@ class ObservedServer:
             "ports": {"in_use": states[State.IN_USE], "parked": states[State.PARKED]},
             "workers": counted.workers,
             "refusals": dict(counted.refusals),
+            "warnings": self._warnings.look(),
             "totals": totals.values(),
         }
 

@@ -71,10 +71,11 @@ class PortMaker:
         """What the kernel is to enforce for this profile. Raises DeviceError if it cannot."""
         return self._kernel_filters.possible(rules_of(profile))
 
-    def watch_loops(self, clients: Callable[[], Mapping[int, str]]) -> None:
+    def watch_loops(self, clients: Callable[[], Mapping[int, str]]) -> LoopWatch:
         """Warn of loops through the ports. `clients` tells who has each, or had it last, by its interface's index."""
         self._loops = LoopWatch(clients)
         self._loops.start()
+        return self._loops
 
     def is_only_port(self) -> bool:
         """Whether there can be no port but the first: nobody knows a bridge for another."""

@@ -57,7 +57,7 @@ class Ports:
         self.first = self._maker.first
         self._ports = [self.first]
         self._take_over()
-        self._maker.watch_loops(lambda: {port.tap.index: port.client.label for port in self._ports})
+        self.loops = self._maker.watch_loops(lambda: {port.tap.index: port.client.label for port in self._ports})
 
     def __iter__(self) -> Iterator[Port]:
         """All that are not gone."""

@@ -188,7 +188,7 @@ class Tunnels:
         self._note(agreed, key.label, port.tap.name, mtu)
         stream, early = environ[UPGRADE](headers + agreed.headers)
         source = f"identity {key.identity}" if key.identity else key.source
-        return Connection(
+        connection = Connection(
             stream,
             server=True,
             wire=agreed.version,
@@ -199,6 +199,8 @@ class Tunnels:
             mtu=port.tap.mtu,
             agreed=agreed.features,
         )
+        connection.peer_mtu = agreed.mtu
+        return connection
 
     def _note(self, agreed: negotiation.Agreement, client: str, name: str, mtu: int | None) -> None:
         """Log what may slow the client down, or lose its frames. It may come again and again."""

@@ -75,6 +75,8 @@ class Connection:
         self.congestion = CongestionControl(stream.tcp, congestion)
         self.drops: Counter[str] = Counter()
         self.features = tuple(agreed)
+        #: The MTU that the other side has told, in bytes; None if it has not. Who has seen the handshake sets it.
+        self.peer_mtu: int | None = None
         #: Round trips by ping, and how long packets waited in the backlog.
         self.delays = Delays()
         self._stream = stream

@@ -81,6 +81,7 @@ class SessionStatus:
             "wire": connection.wire.number,
             "features": list(connection.features),
             "tls": {"version": tls[0], "cipher": tls[1]} if tls else None,
+            "peer_mtu": connection.peer_mtu,
             "congestion": connection.congestion.current or None,
             "since": self._since,
             "heard": max(0.0, now.at - connection.heard),

@@ -69,6 +69,9 @@ def test_a_loop_is_one_warning_with_both_ports_and_the_mend_and_a_line_when_it_i
     settle(lambda: lines(caplog), send)
     for _ in range(100):
         send()
+    assert watch.going_on() == [
+        "frames go in a loop between port (192.0.2.7 as 'anna') and third in br0; the log says what to try"
+    ]
     monkeypatch.setattr(loops, "QUIET", 0.1)
     settle(lambda: len(lines(caplog)) > 1)
     assert lines(caplog) == [
@@ -78,6 +81,7 @@ def test_a_loop_is_one_warning_with_both_ports_and_the_mend_and_a_line_when_it_i
         " somebody forges it",
         "the loop between port (192.0.2.7 as 'anna') and third in br0 is over",
     ]
+    assert watch.going_on() == []
 
 
 def test_a_machine_that_migrates_is_none(lan: Host, watch: LoopWatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -105,6 +109,7 @@ def test_own_frames_that_come_back_are_one_warning_with_the_port(
 ) -> None:
     far = lan.frames("far-port")
     settle(lambda: lines(caplog), lambda: far.send(from_(address(lan))))
+    assert watch.going_on() == ["frames go in a loop: what br0 itself sends comes back to it; the log says what to try"]
     monkeypatch.setattr(own_frames, "QUIET", 0.1)
     settle(lambda: len(lines(caplog)) > 1)
     assert lines(caplog) == [

@@ -50,6 +50,7 @@ class FakeServer:
             "ports": {"in_use": self.count - len(self.gone), "parked": self.kept},
             "workers": [],
             "refusals": {"wrong password": 2},
+            "warnings": [],
             "totals": totals.values(),
         }
 
@@ -72,6 +73,7 @@ class FakeServer:
             "wire": 2,
             "features": ["v2", "mtu"],
             "tls": {"version": "TLSv1.3", "cipher": "TLS_AES_256_GCM_SHA384"},
+            "peer_mtu": 1500,
             "congestion": "bbr",
             "since": self.began,
             "heard": 0.4,

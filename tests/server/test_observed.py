@@ -15,8 +15,10 @@ from etherws.access.policy import Profile
 from etherws.counters import Totals, Values
 from etherws.errors import ConnectionClosed, EtherwsError, NoSuchClient, Refused
 from etherws.events import DRAIN, KICK, event_of
+from etherws.kernel import bridge_tables
+from etherws.kernel.loops import Loop
 from etherws.observe.subject import Subject
-from etherws.server import dismissal
+from etherws.server import dismissal, lan_warnings
 from etherws.server.observed import UNKNOWN, About, Counted, ObservedServer, policy_values
 from etherws.server.port import ClientKey, Port, State
 from etherws.server.ports import Ports
@@ -220,6 +222,106 @@ def test_the_values_of_a_policy_are_bounded() -> None:
     assert values["macs_more"] == 36
     assert values["drop"] == ["bpdu"]
     assert "connect" not in values
+
+
+# What is wrong with the LAN. Each look asks anew.
+
+
+def warnings(server: Server) -> list[str]:
+    server.observed._warnings._shared._until = server.observed._tables._shared._until = 0.0
+    found: list[str] = server.observed.overview()["warnings"]
+    return found
+
+
+def test_a_port_in_another_bridge_than_was_named_is_warned_of(server: Server, host: Host) -> None:
+    server.join(key("alice"))
+    server.join(key("bob"))
+    assert warnings(server) == []
+    host.bridge("br1")
+    host.set_link("ethws1", master=host.links()["br1"]["index"])
+    told = "ethws1 (192.0.2.1 as 'bob') is in {}, and not in br0: ip link set ethws1 up master br0"
+    assert warnings(server) == [told.format("br1")]
+    host.set_link("ethws1", master=0)
+    assert warnings(server) == [told.format("no bridge")]
+
+
+def test_without_a_named_bridge_a_port_belongs_where_most_are(server: Server, host: Host) -> None:
+    for name in ("alice", "bob", "carol"):
+        port = server.join(key(name))
+        port.origin = port.origin._replace(bridge=None)
+    host.set_link("ethws0", master=0)
+    (told,) = warnings(server)
+    assert "ethws0 (192.0.2.1 as 'alice') is in no bridge, and not in br0, where most ports of this server are" in told
+
+
+def test_a_bridge_that_is_down_is_one_warning(server: Server, host: Host) -> None:
+    server.join(key("alice"))
+    server.join(key("bob"))
+    host.set_link("br0", state="down")
+    assert warnings(server) == ["br0 is down, so nothing passes between its ports: ip link set br0 up"]
+    host.set_link("br0", state="up")
+    host.set_link("ethws1", state="down")
+    assert warnings(server) == ["ethws1 (192.0.2.1 as 'bob') is down: ip link set ethws1 up"]
+
+
+def test_a_port_that_spanning_tree_keeps_closed_is_warned_of(server: Server, host: Host) -> None:
+    port = server.join(key("alice"))
+    # As a session begins.
+    port.tap.begin(offload=False)
+    host.command("ip link set br0 type bridge stp_state 1")
+    host.set_link("ethws0", state="down")
+    host.set_link("ethws0", state="up")
+    until(lambda: any("listening" in text for text in warnings(server)))
+    assert warnings(server)[0].startswith(
+        "ethws0 (192.0.2.1 as 'alice') is listening, so nothing passes there: spanning tree opens it"
+    )
+
+
+def test_a_loop_is_warned_of_until_it_is_over(server: Server) -> None:
+    port = server.join(key("alice"))
+    loop = Loop(4711, (port.tap.index, 4712), "02:00:00:00:00:01")
+    server.ports.loops._warn(loop)
+    (told,) = warnings(server)
+    assert told == (
+        "frames go in a loop between ethws0 (192.0.2.1 as 'alice') and interface 4712 (deleted) in interface 4711"
+        " (deleted); the log says what to try"
+    )
+    server.ports.loops._told.pop(loop)
+    # What this machine sends comes back to it.
+    server.ports.loops._own_frames_came(4711, None)
+    assert "what interface 4711 (deleted) itself sends comes back to it" in warnings(server)[0]
+    server.ports.loops._told_of.clear()
+    server.ports.loops._own_frames_came(port.tap.index, None)
+    assert "192.0.2.1 as 'alice' sends frames from the address of ethws0 itself" in warnings(server)[0]
+
+
+def test_sessions_whose_mtus_differ_are_warned_of_and_bounded(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lan_warnings, "WARNINGS_MAX", 2)
+    for number in range(5):
+        port = server.join(key(f"client-{number}\x1b"))
+        server.inside.own[port] = {"peer_mtu": 9000 if number else 1500}
+    told = warnings(server)
+    assert told[0].startswith(
+        "the MTUs differ: 1500 at ethws1 here, 9000 at the interface of 192.0.2.1 as 'client-1?'."
+    )
+    assert (len(told), told[-1]) == (3, "and 2 more")
+
+
+def test_the_kernel_is_asked_once_for_all_ports(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    real = bridge_tables._answer
+
+    def counting(*request: Any) -> list[bytes]:
+        asked.append(request)
+        return real(*request)
+
+    monkeypatch.setattr(bridge_tables, "_answer", counting)
+    for number in range(5):
+        server.inside.own[server.join(key(f"client-{number}"))] = {"peer_mtu": 1500}
+    for _ in range(3):
+        server.observed.overview()
+    # What is behind the ports of br0, and how they are.
+    assert len(asked) == 2
 
 
 # What an operator does.

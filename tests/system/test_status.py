@@ -165,11 +165,12 @@ def test_what_is_said_is_true(pair: Pair) -> None:
     assert (server["pid"], client["pid"]) == (pair.server.pid, pair.client.pid)
     assert there["policy"]["rate_up"] == 100_000_000
     for each in (there, here):
-        assert (each["wire"], each["tls"]["version"]) == (2, "TLSv1.3")
+        assert (each["wire"], each["tls"]["version"], each["peer_mtu"]) == (2, "TLSv1.3", 1500)
     link = client["link"]
     assert (client["state"], link["attempts"], link["next_attempt"]) == ("connected", 0, None)
     # Why it is not connected to its first server.
     assert link["last_error"].startswith("wss://192.0.2.1:1: Connection refused")
+    assert server["warnings"] == []
     text = pair.run("server", "status").stdout
     assert text.startswith("server ethws0: serving, 1 client, 0 parked, for ")
     assert "\nbranch1  192.0.2.2  ethws0 " in text

@@ -68,6 +68,7 @@ def test_a_new_session_shows_each_field_and_json_takes_it(clock: Clock) -> None:
         "wire": 2,
         "features": ["v2", "mtu"],
         "tls": None,
+        "peer_mtu": None,
         "congestion": None,
         "since": 1e9 + 1000,
         "heard": values["heard"],

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from etherws.cli.operate import units
-from etherws.cli.operate.cells import clipped, enclosed
+from etherws.cli.operate.cells import clipped, enclosed, shown
 from etherws.errors import some_of
 
 Values = Mapping[str, Any]
@@ -27,9 +27,14 @@ LONG_ROUND_TRIP, TIMES = 0.2, 4.0
 #: Clients that a line names, and columns for each.
 NAMED, NAME_MAX = 5, 24
 
+#: Characters of a warning.
+SENTENCE_MAX = 1000
+
 
 def of_server(status: Values, label: Callable[[Values], str]) -> Iterator[str]:
     """A line for each kind of trouble that there is."""
+    for warning in status.get("warnings", []):
+        yield f"  ! {enclosed(shown(warning, SENTENCE_MAX))}"
     sessions = status["sessions"]
     waits = [(each["queue"]["delay"], each) for each in sessions if each["queue"]["delay"] >= LONG_QUEUE]
     silent = [(each["heard"], each) for each in sessions if (each.get("heard") or 0) >= SILENT]

@@ -70,8 +70,10 @@ export function verdict(overview, rows, parked) {
   }
   if (parked.length) words.push(`${plural(parked.length, "client")} lost, and awaited.`);
   if (dead) words.push(`${plural(dead, "worker does", "workers do")} not answer.`);
+  const warned = (overview.warnings ?? []).length;
+  if (warned) words.push("The LAN needs a look:");
   const grave = dead || count[2] > rows.length * GRAVE || overview.state === "stopping";
-  const level = grave ? 2 : count[1] || count[2] || overview.state !== "serving" ? 1 : 0;
+  const level = grave ? 2 : count[1] || count[2] || warned || overview.state !== "serving" ? 1 : 0;
   return { level, text: words.join(" ") };
 }
 

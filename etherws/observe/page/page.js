@@ -130,6 +130,8 @@ function showHead(overview, rows, parked, at) {
   setText(find("verdict"), found.text);
   setAttribute(find("verdict"), "data-level", LEVELS[found.level]);
   document.title = `${["", "▲ ", "✕ "][found.level]}${name} – etherws`;
+  const warnings = isClient() ? [] : overview.warnings ?? [];
+  fillList(find("warnings"), warnings, () => element("li", {}, element("bdi")), (line, text) => setText(line.firstElementChild, clean(text, 1000)));
   const worst = rows.filter((row) => row.health.level).sort((one, other) => other.health.weight - one.health.weight);
   const shown = isClient() ? [] : worst.slice(0, TROUBLES);
   const more = isClient() ? 0 : worst.length - shown.length;

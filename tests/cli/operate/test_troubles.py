@@ -32,6 +32,16 @@ def test_each_kind_of_trouble_names_the_worst_first() -> None:
     ]
 
 
+def test_what_is_wrong_with_the_lan_comes_first_and_cannot_control_the_terminal() -> None:
+    status = server_status(1, state="draining")
+    status["warnings"] = ["br0 is down", "\x1b[31mred"]
+    first, second, last = troubles.of_server(status, label)
+    assert first == "  ! br0 is down"
+    assert second.startswith("  ! ")
+    assert "\x1b" not in second
+    assert "draining" in last
+
+
 def test_what_is_not_known_is_no_trouble() -> None:
     status = server_status(1)
     status["sessions"][0] |= {"heard": None, "round_trip": None, "loaded_round_trip": None}
