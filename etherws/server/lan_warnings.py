@@ -109,7 +109,8 @@ def _closed(port: Port, found: PortNow) -> Iterator[str]:
 
 
 def _described(port: Port) -> str:
-    return f"{port.tap.name} ({port.client.label})" if port.state is not State.FREE else port.tap.name
+    name = port.tap.present_name()
+    return f"{name} ({port.client.label})" if port.state is not State.FREE else name
 
 
 def _is_here(port: Port) -> bool:

@@ -71,7 +71,8 @@ class LivelyServer(FakeServer):
                 slow = 30 * math.sin(age / 90 + at)
                 counts[typical + at] += int(age * (8, 5, 2, 0.4)[at] * 2 + slow * (at + 1))
         totals["drops"]["queue late"] += 7 * int(age / 40 + math.sin(age / 50))
-        return values | {"name": "lan", "refusals": {"wrong password": 12, "no port is free": 2}}
+        warnings = list(HOSTILE) if self._hostile else []
+        return values | {"name": "lan", "warnings": warnings, "refusals": {"wrong password": 12, "no port is free": 2}}
 
     def session(self, number: int) -> Values:
         values = super().session(number)

@@ -69,6 +69,9 @@ def test_hostile_names_are_text_and_a_session_is_ended_by_keyboard(page: Page) -
         assert max(map(len, names)) == 200
         assert page.js("document.querySelectorAll('img, script:not([src]), style').length") == 0
         assert "Up. 5 clients: " in page.text()
+        warnings = page.js("[...document.querySelectorAll('#warnings li')].map(line => line.textContent)")
+        assert (warnings[0], len(warnings), max(map(len, warnings))) == (HOSTILE[0], len(HOSTILE), 1000)
+        assert "The LAN needs a look:" in page.js("document.querySelector('#verdict').textContent")
         # From the top: the first stop is the way to the clients.
         page.key("Tab")
         assert page.js("document.activeElement.className") == "skip"
