@@ -45,7 +45,15 @@ ROOMS: dict[str, set[str]] = {
         *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),
         *("kernel/port_tables", "kernel/rules", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
         *("kernel/link_claim", "kernel/loop_watch", "kernel/store", "kernel/state_file", "kernel/interfaces"),
-        *("kernel/bridge_tables", "kernel/service_manager", "small_files", "features", "counters", "events"),
+        *(
+            "kernel/bridge_tables",
+            "kernel/bridge_states",
+            "kernel/service_manager",
+            "small_files",
+            "features",
+            "counters",
+            "events",
+        ),
         *("access/certificate_facts", "access/interception"),
     },
     "server": {

@@ -61,9 +61,9 @@ class LocalEnd:
             self._keep()
             for name in store.drop_rest():
                 log.warning("what was kept as %s is not used: it is not a client's", name)
-            loops = LoopWatch(lambda: {self.tap.index: ""}, f"the server ({' or '.join(tokens)})")
-            loops.start()
-            undo.callback(loops.close)
+            self.loops = LoopWatch(lambda: {self.tap.index: ""}, f"the server ({' or '.join(tokens)})")
+            self.loops.start()
+            undo.callback(self.loops.close)
             undo.callback(network_monitor.watch(self._name_here, local_address, on_change).close)
             self._far_lan.guard(self.tap)
             self._undo = undo.pop_all()

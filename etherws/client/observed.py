@@ -20,7 +20,7 @@ from etherws.client.link_state import CONNECTED, CONNECTING
 from etherws.client.reconnect import Client
 from etherws.counters import Values
 from etherws.errors import DeviceError, NoSuchClient
-from etherws.kernel import service_manager
+from etherws.kernel import bridge_states, service_manager
 from etherws.kernel.bridge_tables import Behind, BridgeTables
 from etherws.tunnel.session import totals_now
 
@@ -60,7 +60,7 @@ class ObservedClient:
             "device": device,
             "bridge": behind.bridge,
             "link": link.values(),
-            "warnings": list(link.warnings),
+            "warnings": [*link.warnings, *self._lan()],
             "totals": totals_now(self._client.totals).values(),
         }
 
@@ -120,6 +120,17 @@ class ObservedClient:
     def drain(self, seconds: float) -> None:
         """Raises NoSuchClient. To end its one link slowly would make no difference to a stop."""
         raise NoSuchClient("this is a client, which has no clients to drain; etherws stop ends it")
+
+    def _lan(self) -> list[str]:
+        """What is wrong with the LAN at this end."""
+        local = self._client.local
+        if local is None:
+            return []
+        found = local.loops.going_on()
+        with contextlib.suppress(DeviceError, OSError):
+            if index := local.tap.locate():
+                found += bridge_states.troubles(bridge_states.ports_now({index}), {index: ""})
+        return found
 
     def _interface(self) -> tuple[str, int, Behind]:
         """The name and index of the interface, and what is behind it; the name is empty while it is in another network

@@ -26,13 +26,6 @@ WARNINGS_MAX = 20
 #: Seconds for which what was seen is used, or longer if it took long.
 FRESH = 1.0
 
-#: Why a port that is up lets nothing pass, by its state. The times are those of a bridge's forward delay, 15 s.
-_STATES = {
-    "blocking": "spanning tree keeps it closed, since there is a second way",
-    "listening": "spanning tree opens it some 30 s after its start",
-    "learning": "spanning tree opens it within some 15 s",
-}
-
 
 class LanWarnings:
     """Of one server."""
@@ -63,13 +56,9 @@ class LanWarnings:
             now = bridge_states.ports_now({port.tap.index for port in ports})
         except OSError:
             now = {}
-        down = bridge_states.bridges_down(now)
-        for name in down.values():
-            yield f"{name} is down, so nothing passes between its ports: ip link set {name} up"
+        used = {port.tap.index: port.client.label for port in ports if port.state is State.IN_USE}
+        yield from bridge_states.troubles(now, used)
         yield from self._elsewhere(ports)
-        for port in in_turns(ports):
-            if (found := now.get(port.tap.index)) and port.state is State.IN_USE and found.bridge not in down:
-                yield from _closed(port, found)
         yield from self._mtus(ports, now)
 
     def _elsewhere(self, ports: Collection[Port]) -> Iterator[str]:
@@ -98,14 +87,6 @@ class LanWarnings:
                 ours = found.mtu if found else port.tap.mtu()
                 if ours and ours != theirs:
                     yield features.mtu_warning(port.tap.name, ours, port.client.label, theirs)
-
-
-def _closed(port: Port, found: PortNow) -> Iterator[str]:
-    """Whether a port lets nothing pass, though its bridge is up."""
-    if not found.up:
-        yield f"{_described(port)} is down: ip link set {port.tap.name} up"
-    elif why := _STATES.get(found.state):
-        yield f"{_described(port)} is {found.state}, so nothing passes there: {why} (bridge link show)"
 
 
 def _described(port: Port) -> str:

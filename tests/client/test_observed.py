@@ -19,6 +19,7 @@ from etherws.errors import DeviceError, NoSuchClient
 from etherws.kernel.bridge_tables import Behind, BridgeTables
 from etherws.observe.subject import Subject
 from etherws.settings import ClientSettings, Retry
+from tests.lab.hosts import Host
 
 
 class Far(RemoteServer):
@@ -39,6 +40,7 @@ def connected() -> Client:
     client.link.trying("wss://host:443", "http://proxy:3128")
     client.link.connected()
     client.local = Mock(tap=Mock(index=7, locate=lambda: 7), drops=lambda: Counter({"dhcp-server": 2}))
+    client.local.loops.going_on = list
     client.local.tap.name = "ethws3"
     client._session = Mock(
         status=lambda: {"wire": 2, "drops": {"queue late": 1, "dhcp-server": 1}}, history=lambda: {"step": 5.0}
@@ -92,6 +94,28 @@ def test_a_client_that_is_connected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not list(subject.sessions())
     with pytest.raises(NoSuchClient):
         subject.history(7)
+
+
+def test_what_is_wrong_with_the_lan_is_a_warning(host: Host) -> None:
+    client = connected()
+    client.link.warnings = ["the MTUs differ"]
+    with host.netlink() as route:
+        route.link("add", ifname="ethws3", kind="veth", peer={"ifname": "far"})
+    host.bridge("br0", "ethws3")
+    assert client.local is not None
+    client.local.tap.locate = lambda: host.links()["ethws3"]["index"]  # type: ignore[method-assign]
+    client.local.loops.going_on = lambda: ["frames go in a loop"]  # type: ignore[method-assign]
+    with host.namespace.inside():
+        usual = ["the MTUs differ", "frames go in a loop"]
+        subject = ObservedClient(client)
+        assert subject.overview()["warnings"] == [*usual, "ethws3 is down: ip link set ethws3 up"]
+        host.set_link("ethws3", state="up")
+        assert subject.overview()["warnings"] == usual
+        host.set_link("br0", state="down")
+        down = "br0 is down, so nothing passes between its ports: ip link set br0 up"
+        assert subject.overview()["warnings"] == [*usual, down]
+        client.local.tap.locate = Mock(side_effect=DeviceError)  # type: ignore[method-assign]
+        assert subject.overview()["warnings"] == usual
 
 
 def test_an_interface_that_is_elsewhere_is_shown_without_its_name() -> None:
