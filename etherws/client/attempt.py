@@ -234,9 +234,9 @@ class RemoteServer:
             early=early,
             name=self.name,
             mtu=tap.mtu if tap else None,
+            peer_mtu=agreed.mtu,
             agreed=tuple(agreed.features),
         )
-        connection.peer_mtu = agreed.mtu
         return connection, not agreed.doubt
 
     def _offer(self, mtu: int | None) -> dict[str, str] | None:

@@ -199,6 +199,7 @@ class LoopWatch:
         bridges = set(sorted(bridges - gone)[:BRIDGES_MAX])
         for index in set(self._own) - bridges - alone:
             self._own.pop(index).close()
+            self._told_of.discard(index)
         for index in bridges | alone:
             try:
                 address = links.get(index).address or ""

@@ -188,7 +188,7 @@ class Tunnels:
         self._note(agreed, key.label, port.tap.name, mtu)
         stream, early = environ[UPGRADE](headers + agreed.headers)
         source = f"identity {key.identity}" if key.identity else key.source
-        connection = Connection(
+        return Connection(
             stream,
             server=True,
             wire=agreed.version,
@@ -197,10 +197,9 @@ class Tunnels:
             source=source,
             name=key.label,
             mtu=port.tap.mtu,
+            peer_mtu=agreed.mtu,
             agreed=agreed.features,
         )
-        connection.peer_mtu = agreed.mtu
-        return connection
 
     def _note(self, agreed: negotiation.Agreement, client: str, name: str, mtu: int | None) -> None:
         """Log what may slow the client down, or lose its frames. It may come again and again."""

@@ -61,6 +61,7 @@ class Connection:
         source: str = "",
         name: str = "the peer",
         mtu: Callable[[], int | None] | None = None,
+        peer_mtu: int | None = None,
         agreed: Sequence[str] = (),
         payer: Account | None = None,
         encoder: Encoder | None = None,
@@ -69,14 +70,14 @@ class Connection:
         """`server` is whether this end is the server. `congestion` is the name of a congestion control, or AUTO;
         `early` are bytes that were received together with the handshake. The connections of one `source` share its
         part of this process's time; `payer` is another account for it. `name` is the peer's in the log. `mtu` returns
-        that of the interface here, in bytes: a peer of version 1 that sends larger frames is warned of. `agreed` are
-        the names of the features that both ends have. `encoder` and `decoder` replace the usual framing."""
+        that of the interface here, in bytes: a peer of version 1 that sends larger frames is warned of. `peer_mtu`
+        is the one that the peer has told, None if none. `agreed` are the names of the features that both ends have.
+        `encoder` and `decoder` replace the usual framing."""
         self.wire = wire
         self.congestion = CongestionControl(stream.tcp, congestion)
         self.drops: Counter[str] = Counter()
         self.features = tuple(agreed)
-        #: The MTU that the other side has told, in bytes; None if it has not. Who has seen the handshake sets it.
-        self.peer_mtu: int | None = None
+        self.peer_mtu = peer_mtu
         #: Round trips by ping, and how long packets waited in the backlog.
         self.delays = Delays()
         self._stream = stream

@@ -163,9 +163,12 @@ def test_a_port_that_changes_its_bridge_is_watched_there(
     """Somebody moves it by hand, and nobody tells us."""
     lan.bridge("br1", "port")
     settle(lambda: set(watch._own) == {index_of(lan, "br0"), index_of(lan, "br1")})
+    # What was said of a bridge that is gone does not go on.
+    watch._told_of.add(index_of(lan, "br1"))
     lan.delete_link("br1")
     # A port that is in no bridge is watched itself.
     settle(lambda: set(watch._own) == {index_of(lan, "br0"), index_of(lan, "port")})
+    assert watch.going_on() == []
     # The second of ours is watched as well, but not in a bridge that is gone.
     lan.delete_link("br0")
     settle(lambda: set(watch._own) == set(ports))
