@@ -30,7 +30,9 @@ def client_lines(status: Values) -> Iterator[str]:
     link, now = status["link"], status["now"]
     yield f"client {_word(status['name'])}: {_state(status)}"
     if link.get("last_error"):
-        yield _line("last error", f"{_sentence(link['last_error'])} ({units.duration(now - link['last_error_at'])} ago)")
+        yield _line(
+            "last error", f"{_sentence(link['last_error'])} ({units.duration(now - link['last_error_at'])} ago)"
+        )
     for warning in status.get("warnings", []):
         yield _line("!", _sentence(warning))
     if status["state"] != "connected":

@@ -24,7 +24,7 @@ def test_what_a_process_says_and_is_told(short_folder: Path) -> None:
         status = process.get("/status")
         assert (status["role"], len(status["sessions"]), len(status["parked"])) == ("server", 3, 1)
         assert process.post("/kick", client="client-1", seconds=5.0) == {"ended": ["client-1"]}
-        assert subject.told == [("kick", "client-1", 5.0)]
+        assert subject.told == [("kick", "client-1", 5.0, "the control socket")]
         with pytest.raises(ControlError, match="no client is called 'nobody'"):
             process.post("/kick", client="nobody", seconds=0)
         with pytest.raises(ControlError, match="there is nothing at this path"):
