@@ -189,7 +189,9 @@ def _remove_dead_socket(path: str) -> None:
     if error == errno.ECONNREFUSED:
         os.unlink(path)
     elif error in (0, errno.EAGAIN):
-        raise ListenError(f"cannot listen on {UNIX_PREFIX}{path}: another server answers there; stop it first")
+        raise ListenError(
+            f"cannot listen on {UNIX_PREFIX}{path}: another process answers there; stop it, or choose another path"
+        )
     else:
         raise OSError(error, os.strerror(error))
 

@@ -86,7 +86,9 @@ def test_a_dead_servers_socket_is_replaced_and_a_living_ones_is_not(host: Host, 
     serve(host, "--address", f"unix:{path}")
     second = host.etherws("server", "--foreground", "--address", f"unix:{path}")
     assert second.ends() == 1
-    assert f"cannot listen on unix:{path}: another server answers there; stop it first" in second.output
+    assert (
+        f"cannot listen on unix:{path}: another process answers there; stop it, or choose another path" in second.output
+    )
     UnixPeer(host, path).upgraded()
 
 

@@ -91,6 +91,12 @@ def refused(
         return failed("upgrade", error, hint=_mends(known), data=data)
     if answer.status == 503 and b"no port is free" in body:
         return failed("server", error, hint=f"it is full: {_FULL}", data=data)
+    if answer.status == 403 and b"has ended this client's tunnel" in body:
+        hint = "somebody has ended it by 'etherws kick' for a time: wait, or ask the operator"
+        return failed("server", error, hint=hint, data=data)
+    if answer.status == 503 and b"is draining" in body:
+        hint = "it takes no new clients: connect to another server, or wait until this one has been started again"
+        return failed("server", error, hint=hint, data=data)
     return failed("server" if answer.status in (429, 503) else "upgrade", error, data=data)
 
 
@@ -101,8 +107,9 @@ def _login(error: ConnectError, body: bytes, known: Sequence[Hop], data: dict[st
         return failed("login", error, before=f"{who} asks for a login: ", hint=hint, data=data)
     if not sent:
         return failed("login", error, data=data)
+    right = "is the name right, and the password? if so, " if "this user and password" in str(error) else ""
     hint = (
-        "it may have been revoked, or is for another server: have the server's administrator make a new one, by"
+        f"{right}it may have been revoked, or is for another server: have the server's administrator make a new one, by"
         " etherws passwd"
     )
     return failed("login", str(error).removeprefix("answered 401 Unauthorized; "), hint=hint, data=data)

@@ -100,6 +100,19 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...], str, str]] = {
     "Cloudflare": ({}, ("530 x", "CF-RAY: a", "Server: cloudflare"), "upgrade", "does cloudflared run?"),
     "full": ({"body": b"no port is free for one more client"}, ("503 x",), "server", "it is full"),
     "draining": ({"body": b"this server is draining"}, ("503 x",), "server", "it says: this server is draining"),
+    "draining, what to do": ({"body": b"this server is draining"}, ("503 x",), "server", "connect to another server"),
+    "ended by the operator": (
+        {"body": b"the operator of this server has ended this client's tunnel; it may join again in 30 s"},
+        ("403 Forbidden",),
+        "server",
+        "wait, or ask the operator",
+    ),
+    "a wrong password": (
+        {"body": b"wrong user, password or token", "sent": "Basic x"},
+        ("401 Unauthorized", "WWW-Authenticate: Basic"),
+        "login",
+        "is the name right, and the password?",
+    ),
     "no tunnel": (
         {"body": b"there is no tunnel at this path"},
         ("404 x", "Server: nginx"),
