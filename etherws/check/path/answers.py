@@ -12,7 +12,7 @@ from typing import Any
 from etherws import features
 from etherws.check.findings import Finding, Verdict
 from etherws.check.path.hops import Hop, hops, marks
-from etherws.check.path.own_words import POLICY, is_etherws, lost, lost_authorization, no_check
+from etherws.check.path.own_words import DRAINING, ENDED, POLICY, is_etherws, lost, lost_authorization, no_check
 from etherws.check.path.said import failed
 from etherws.client.http_answer import HttpAnswer
 from etherws.client.upgrade import Agreement
@@ -81,6 +81,12 @@ def refused(
     if body.startswith(POLICY):
         hint = "the server's policy says connect = false for this client, or for all that it does not name (--policy)"
         return failed("policy", error, hint=hint, data=data)
+    if body.startswith(ENDED):
+        hint = "somebody has ended it by 'etherws kick' for a time: wait, or ask the operator"
+        return failed("server", error, hint=hint, data=data)
+    if body.startswith(DRAINING):
+        hint = "connect to another server, or wait until this one has been started again"
+        return failed("server", error, hint=hint, data=data)
     if answer.status == 403 and is_etherws(body):
         return failed("login", error, hint="use a certificate that holds, and has a name", data=data)
     for hop in known:
@@ -91,12 +97,6 @@ def refused(
         return failed("upgrade", error, hint=_mends(known), data=data)
     if answer.status == 503 and b"no port is free" in body:
         return failed("server", error, hint=f"it is full: {_FULL}", data=data)
-    if answer.status == 403 and b"has ended this client's tunnel" in body:
-        hint = "somebody has ended it by 'etherws kick' for a time: wait, or ask the operator"
-        return failed("server", error, hint=hint, data=data)
-    if answer.status == 503 and b"is draining" in body:
-        hint = "it takes no new clients: connect to another server, or wait until this one has been started again"
-        return failed("server", error, hint=hint, data=data)
     return failed("server" if answer.status in (429, 503) else "upgrade", error, data=data)
 
 

@@ -100,7 +100,18 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...], str, str]] = {
     "Cloudflare": ({}, ("530 x", "CF-RAY: a", "Server: cloudflare"), "upgrade", "does cloudflared run?"),
     "full": ({"body": b"no port is free for one more client"}, ("503 x",), "server", "it is full"),
     "draining": ({"body": b"this server is draining"}, ("503 x",), "server", "it says: this server is draining"),
-    "draining, what to do": ({"body": b"this server is draining"}, ("503 x",), "server", "connect to another server"),
+    "draining, behind a proxy": (
+        {"body": b"this server is draining"},
+        ("503 x", "Server: nginx"),
+        "server",
+        "connect to another server",
+    ),
+    "draining, behind HAProxy": (
+        {"body": b"this server is draining: it takes no new clients"},
+        ("503 x", "Via: 1.1 haproxy"),
+        "server",
+        "connect to another server",
+    ),
     "ended by the operator": (
         {"body": b"the operator of this server has ended this client's tunnel; it may join again in 30 s"},
         ("403 Forbidden",),
