@@ -85,8 +85,8 @@ class Dismissal:
             for what, ports in meant.items()
         )
         raise NoSuchClient(
-            f"{printable(client)!r} is {shown}, and nothing was done; name the one that you mean by its"
-            " identity, address or interface that no other client has"
+            f"{printable(client)!r} means several clients, and nothing was done; name one by another of its names"
+            f" (identity, address, interface): it is {shown}"
         )
 
     def drain(self, seconds: float, door: str) -> None:

@@ -147,9 +147,10 @@ def listen_on(address: str, port: int) -> socket.socket:
         sock.close()
         raise
     log.warning(
-        "no interface of this machine has the address %s yet; clients can connect as soon as one has it. If it never"
-        " will, choose another one",
+        "no interface of this machine has the address %s yet; port %d can be reached there as soon as one has it. If it"
+        " never will, choose another address",
         address,
+        port,
     )
     return sock
 

@@ -289,9 +289,10 @@ def test_an_interface_is_known_by_its_present_name(server: Server, host: Host) -
 def test_a_name_that_means_two_clients_ends_neither(server: Server, name: str) -> None:
     server.join(key("alice", token="a"))
     server.join(key(name, "203.0.113.9", "b"))
-    with pytest.raises(NoSuchClient, match=r"'alice' on ethws0.*, and nothing was done; name the one") as error:
+    with pytest.raises(NoSuchClient, match="means several clients, and nothing was done; name one by another") as error:
         server.observed.kick(name, 60, DOOR)
-    assert f"the identity of 203.0.113.9 as '{name}' on ethws1 and the" in str(error.value)
+    assert f"it is the identity of 203.0.113.9 as '{name}' on ethws1 and the" in str(error.value)
+    assert str(error.value).endswith(" of 192.0.2.1 as 'alice' on ethws0")
     assert not server.ended
     assert server.ports.gate.shut_out_now == 0
     # Another name means one alone.
