@@ -150,7 +150,7 @@ def listen_on(address: str, port: int) -> socket.socket:
         "no interface of this machine has the address %s yet; port %d can be reached there as soon as one has it. If it"
         " never will, choose another address",
         address,
-        port,
+        sock.getsockname()[1],
     )
     return sock
 
