@@ -46,6 +46,15 @@ class Networks:
         return any(ip in network for network in self._networks)
 
 
+def is_address(text: str) -> bool:
+    """Whether this is an IP address, and not a name; one with a zone is."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def plain(address: str) -> str:
     """An address as logs show it. A dual-stack socket shows an IPv4 peer as an IPv4-mapped IPv6 address (RFC 4291,
     section 2.5.5.2); this removes the mapping."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from etherws.addresses import Networks, authority, bracketed, canonical, peer, plain, source_key
+from etherws.addresses import Networks, authority, bracketed, canonical, is_address, peer, plain, source_key
 from etherws.errors import SettingsError
 
 
@@ -101,3 +101,10 @@ def test_a_source_is_an_ipv4_address_or_a_64(address: str, key: str) -> None:
 def test_an_ipv6_address_has_brackets_in_a_url(host: str, shown: str) -> None:
     assert bracketed(host) == shown
     assert authority(host, 443) == f"{shown}:443"
+
+
+@pytest.mark.parametrize("text", ["192.0.2.1", "2001:db8::1", "fe80::1%eth0"])
+def test_an_address_is_no_name(text: str) -> None:
+    assert is_address(text)
+    assert not is_address(text + "x" if "%" not in text else "anna")
+    assert not is_address("")

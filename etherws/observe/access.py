@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Any, Protocol
 
-from etherws.addresses import plain
+from etherws.addresses import is_address, plain
 from etherws.errors import Refused
 from etherws.observe.logins import Logins
 
@@ -142,7 +142,7 @@ class MonitorAccess:
         if not text:
             return
         found = _HOST.fullmatch(text)
-        if not found or not (_is_address(found["six"] or found["host"]) or found["host"] in self._names):
+        if not found or not (is_address(found["six"] or found["host"]) or found["host"] in self._names):
             raise Refused(
                 "421 Misdirected Request",
                 "this name is not known here; use an IP address, or start etherws with --monitor NAME:PORT",
@@ -199,15 +199,7 @@ def _is_local(environ: Environ) -> bool:
     if any(name.startswith(_PROXIES) for name in environ):
         return False
     peer = _peer(environ).partition("%")[0]
-    return _is_address(peer) and ipaddress.ip_address(peer).is_loopback
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+    return is_address(peer) and ipaddress.ip_address(peer).is_loopback
 
 
 def _password(header: str) -> str | None:

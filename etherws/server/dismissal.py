@@ -6,7 +6,6 @@ back meanwhile is in gate.py. Read next: gate.py, port.py.
 
 from __future__ import annotations
 
-import ipaddress
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +13,7 @@ from time import monotonic
 
 import gevent
 
-from etherws.addresses import canonical
+from etherws.addresses import canonical, is_address
 from etherws.close_codes import DRAINING, CloseCode
 from etherws.errors import ConnectionClosed, EtherwsError, NoSuchClient, printable, some_of
 from etherws.events import DRAIN, KICK, event
@@ -156,16 +155,8 @@ def _keys(ports: Iterable[Port], client: str) -> tuple[set[str], set[str]]:
     identities, addresses = set[str](), set[str]()
     for port in ports:
         who = port.client
-        if who.identity is not None and (who.identity == client or not _is_address(client)):
+        if who.identity is not None and (who.identity == client or not is_address(client)):
             identities.add(who.identity)
         else:
             addresses.add(who.address)
     return identities, addresses
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

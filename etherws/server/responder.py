@@ -41,6 +41,7 @@ from etherws.tunnel.check_frames import (
 from etherws.tunnel.check_traffic import Bulk, CheckSender, Count
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.rate_limit import Pacer
+from etherws.tunnel.session import until_error
 from etherws.tunnel.tcp_facts import slow_start_after_idle
 from etherws.tunnel.turns import LastAccount, Turn
 
@@ -179,7 +180,7 @@ class CheckSession:
 
     def run(self, seconds: float) -> EtherwsError:
         """Answer until either side ends, or for so many seconds. Return the reason."""
-        greenlets = [gevent.spawn(self._until_error, work) for work in (self._receive, self._sender.run)]
+        greenlets = [gevent.spawn(until_error, work, self.end) for work in (self._receive, self._sender.run)]
         try:
             reason = self._end.get(timeout=seconds)
         except gevent.Timeout:
@@ -200,15 +201,6 @@ class CheckSession:
         """End the connection. The peer is told the close code, and its mistake if it made one."""
         code = reason.code if isinstance(reason, ProtocolError | ConnectionClosed) else CloseCode.INTERNAL_ERROR
         self._connection.close(code, str(reason) if isinstance(reason, ProtocolError) else "")
-
-    def _until_error(self, work: Callable[[], NoReturn]) -> None:
-        try:
-            work()
-        except EtherwsError as exc:
-            self.end(exc)
-        except Exception as exc:
-            self.end(EtherwsError(f"unexpected {type(exc).__name__}: {exc}"))
-            raise
 
     def _receive(self) -> NoReturn:
         connection = self._connection

@@ -55,6 +55,18 @@ def downlink(connection: Connection, sink: Sink) -> NoReturn:
         connection.end_turn()
 
 
+def until_error(work: Callable[[], object], end: Callable[[EtherwsError], None]) -> None:
+    """Do the work of a greenlet of a session; tell `end` the error by which it ended. One that nobody thought of is
+    raised as well."""
+    try:
+        work()
+    except EtherwsError as exc:
+        end(exc)
+    except Exception as exc:
+        end(EtherwsError(f"unexpected {type(exc).__name__}: {exc}"))
+        raise
+
+
 class Sink(Protocol):
     """Where the peer's packets go: the TAP, or what a server's port has in front of it."""
 
@@ -186,16 +198,7 @@ class Session:
             self._connection.end_receiving()
 
     def _spawn(self, work: Callable[[], None]) -> gevent.Greenlet[..., None]:
-        return gevent.spawn(self._until_error, work)
-
-    def _until_error(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except EtherwsError as exc:
-            self.end(exc)
-        except Exception as exc:
-            self.end(EtherwsError(f"unexpected {type(exc).__name__}: {exc}"))
-            raise
+        return gevent.spawn(until_error, work, self.end)
 
 
 def totals_now(totals: Totals) -> Totals:
