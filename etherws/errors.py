@@ -150,7 +150,7 @@ class NotAdmitted(ConnectError):
 
 
 class NoSuchClient(EtherwsError):
-    """No session, and no port that is kept, is of the client that was named."""
+    """No session, and no port that is kept, is of the client that was named, or several clients are meant."""
 
 
 class ControlError(EtherwsError):

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-#: The kinds, in the order of docs/status.rst. A client's own are "connect", "lost" and "failed".
+#: The kinds, in the order of docs/logs.rst. A client's own are "connect", "lost" and "failed".
 JOIN, LEAVE, REFUSED, CONNECT, LOST, FAILED = "join", "leave", "refused", "connect", "lost", "failed"
 PORT, LOOP, RELOAD, KICK, DRAIN, START, STOP, CHECK, OTHER = (
     "port",

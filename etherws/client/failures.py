@@ -66,7 +66,11 @@ class _Server:
         if before is not None and now - before <= FORGOTTEN:
             return ""
         failed = self._count - 1
-        earlier = f" (what was said before: {failed} times in {lasting(now - self._said)})" if failed else ""
+        earlier = (
+            f" (what was said before: {failed} time{'s' if failed > 1 else ''} in {lasting(now - self._said)})"
+            if failed
+            else ""
+        )
         # The next line counts this attempt.
         self._count, self._said = 1, now
         return f"cannot connect to {name}: {error}{earlier}"

@@ -105,7 +105,7 @@ class ObservedClient:
         """Why nothing passes, in words; empty while it is connected."""
         return self._client.link.not_ready()
 
-    def kick(self, client: str, seconds: float) -> list[str]:
+    def kick(self, client: str, seconds: float, door: str) -> list[str]:
         """Raises NoSuchClient: a client has no clients."""
         raise NoSuchClient("this is a client, which has no clients; etherws stop ends it")
 
@@ -117,7 +117,7 @@ class ObservedClient:
         """End for good, a moment after this has returned: as SIGINT, so that nothing is kept for a next process."""
         gevent.spawn_later(STOP_DELAY, os.kill, os.getpid(), signal.SIGINT)
 
-    def drain(self, seconds: float) -> None:
+    def drain(self, seconds: float, door: str) -> None:
         """Raises NoSuchClient. To end its one link slowly would make no difference to a stop."""
         raise NoSuchClient("this is a client, which has no clients to drain; etherws stop ends it")
 

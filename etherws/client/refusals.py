@@ -36,7 +36,7 @@ _HINTS = {
     500: "the server's log has the reason",
     501: "it cannot carry a tunnel; is that an etherws server?",
     502: _BEHIND,
-    503: "it has no free port, or is stopping; the server's log has the reason",
+    503: "it has no free port, or is draining or stopping; the server's log has the reason",
     504: "a proxy answers, but got no answer from etherws behind it in time",
     # RFC 6585, section 6.
     511: "this network wants a login first; open any web page in a browser",

@@ -1,6 +1,7 @@
 """What an operator may have etherws do: end a client's sessions, stop, read its files again, drain.
 
-Each is a POST with a small JSON object. Read next: subject.py, which does it; application.py.
+Each is a POST with a small JSON object. The log says once who has asked: here, or in the subject's own line of what it
+does. Read next: subject.py, which does it; application.py.
 """
 
 from __future__ import annotations
@@ -58,10 +59,7 @@ def _kick(subject: Subject, said: Values, door: str) -> Values:
     client, seconds = said.get("client"), _seconds(said)
     if not isinstance(client, str) or not 1 <= len(client) <= CLIENT_MAX:
         raise Refused("400 Bad Request", f"client is missing, or is not a text of up to {CLIENT_MAX} characters")
-    ended = subject.kick(client, seconds)
-    more = f", and refuse it for {seconds:g} s" if seconds else ""
-    log.info("asked by %s to end the sessions of %s%s: %d have ended", door, printable(client), more, len(ended))
-    return {"ended": ended}
+    return {"ended": subject.kick(client, seconds, door)}
 
 
 def _stop(subject: Subject, said: Values, door: str) -> Values:
@@ -73,16 +71,14 @@ def _stop(subject: Subject, said: Values, door: str) -> Values:
 
 def _reload(subject: Subject, said: Values, door: str) -> Values:
     _only(said)
-    log.info("asked by %s to read all files again", door)
+    log.info("asked by %s to reload, as by SIGHUP", door)
     subject.reload()
     return {}
 
 
 def _drain(subject: Subject, said: Values, door: str) -> Values:
     _only(said, "seconds")
-    seconds = _seconds(said)
-    log.info("asked by %s to drain within %g s", door, seconds)
-    subject.drain(seconds)
+    subject.drain(_seconds(said), door)
     return {}
 
 

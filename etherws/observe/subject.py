@@ -36,9 +36,10 @@ class Subject(Protocol):
     def not_ready(self) -> str:
         """Why /readyz says 503, in words; empty if it says 200."""
 
-    def kick(self, client: str, seconds: float) -> list[str]:
+    def kick(self, client: str, seconds: float, door: str) -> list[str]:
         """End the sessions of a client, and free what is parked for it: an identity, an address or an interface's name.
-        It is refused for so many seconds. Return the labels of those that were ended. Raises NoSuchClient."""
+        It is refused for so many seconds. The log names the `door` that has asked. Return the labels of those that were
+        ended. Raises NoSuchClient."""
 
     def reload(self) -> None:
         """As SIGHUP."""
@@ -46,5 +47,6 @@ class Subject(Protocol):
     def stop(self) -> None:
         """End for good, soon after this has returned."""
 
-    def drain(self, seconds: float) -> None:
-        """Let nobody join any more, and end the sessions one by one within so many seconds, each with 1012."""
+    def drain(self, seconds: float, door: str) -> None:
+        """Let nobody join any more, and end the sessions one by one within so many seconds, each with 1012. The log
+        names the `door` that has asked."""

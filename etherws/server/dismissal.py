@@ -38,22 +38,16 @@ class Dismissal:
         self._ports, self._sleep = ports, sleep
         self._draining: gevent.Greenlet[..., None] | None = None
 
-    def kick(self, client: str, seconds: float) -> list[str]:
+    def kick(self, client: str, seconds: float, door: str) -> list[str]:
         """As Subject.kick()."""
-        found = [port for port in self._ports if port.state in (State.IN_USE, State.PARKED)]
-        named = [port for port in found if _is(port, client)]
-        # To ask each interface for its present name takes two milliseconds for a thousand.
-        named = named or [port for port in found if port.tap.present_name() == client]
-        if not named:
-            raise NoSuchClient(
-                f"no client has the identity, the address or the interface {printable(client)!r}; see 'etherws status'"
-            )
+        named = self._named(client)
         if seconds > 0:
             self._ports.gate.shut_out(*_keys(named, client), seconds)
         labels = [port.client.label for port in named]
         more = f", and refuses it for {seconds:g} s" if seconds > 0 else ""
         log.info(
-            "the operator ends the tunnel of %s%s",
+            "asked by %s: the operator ends the tunnel of %s%s",
+            door,
             some_of(labels, NAMED),
             more,
             extra=event(KICK, client=printable(client), seconds=seconds, ended=labels[:NAMED], count=len(labels)),
@@ -66,12 +60,41 @@ class Dismissal:
                 gevent.spawn(self._make_sure, port, since)
         return labels
 
-    def drain(self, seconds: float) -> None:
+    def _named(self, client: str) -> list[Port]:
+        """The ports of the client with this identity, address or interface. Raises NoSuchClient if there is none, or if
+        the name means different clients, such as one by its identity and another by its interface."""
+        found = [port for port in self._ports if port.state in (State.IN_USE, State.PARKED)]
+        # To ask each interface for its present name takes two milliseconds for a thousand.
+        ways = {
+            "identity": [port for port in found if port.client.identity == client],
+            "address": [port for port in found if _is_at(port, client)],
+            "interface": [port for port in found if port.tap.present_name() == client],
+        }
+        meant = {what: ports for what, ports in ways.items() if ports}
+        if not meant:
+            raise NoSuchClient(
+                f"no client has the identity, the address or the interface {printable(client)!r}; see 'etherws status'"
+            )
+        every = {port for ports in meant.values() for port in ports}
+        for ports in meant.values():
+            if len(ports) == len(every):
+                return ports
+        shown = " and ".join(
+            f"the {what} of {some_of([f'{port.client.label} on {port.tap.name}' for port in ports], NAMED)}"
+            for what, ports in meant.items()
+        )
+        raise NoSuchClient(
+            f"{printable(client)!r} means several clients, and nothing was done; name one by another of its names"
+            f" (identity, address, interface): it is {shown}"
+        )
+
+    def drain(self, seconds: float, door: str) -> None:
         """As Subject.drain(). Another call sets another time."""
         self._ports.gate.draining = True
         count = sum(port.state is State.IN_USE for port in self._ports)
         log.info(
-            "draining: nobody may join any more, and %d tunnels end within %g s",
+            "asked by %s: draining; nobody may join any more, and %d tunnels end within %g s",
+            door,
             count,
             seconds,
             extra=event(DRAIN, seconds=seconds, count=count),
@@ -114,10 +137,9 @@ class Dismissal:
                 log.error("%s", exc)
 
 
-def _is(port: Port, client: str) -> bool:
-    return client in (port.client.identity, port.client.address, port.tap.name) or (
-        ":" in client and _canonical(client) == _canonical(port.client.address)
-    )
+def _is_at(port: Port, address: str) -> bool:
+    """Whether this is the client's address, however an IPv6 one is written."""
+    return port.client.address in (address, _canonical(address) if ":" in address else address)
 
 
 def _canonical(address: str) -> str:

@@ -147,9 +147,10 @@ def listen_on(address: str, port: int) -> socket.socket:
         sock.close()
         raise
     log.warning(
-        "no interface of this machine has the address %s yet; clients can connect as soon as one has it. If it never"
-        " will, choose another one",
+        "no interface of this machine has the address %s yet; port %d can be reached there as soon as one has it. If it"
+        " never will, choose another address",
         address,
+        sock.getsockname()[1],
     )
     return sock
 
@@ -189,7 +190,9 @@ def _remove_dead_socket(path: str) -> None:
     if error == errno.ECONNREFUSED:
         os.unlink(path)
     elif error in (0, errno.EAGAIN):
-        raise ListenError(f"cannot listen on {UNIX_PREFIX}{path}: another server answers there; stop it first")
+        raise ListenError(
+            f"cannot listen on {UNIX_PREFIX}{path}: another process answers there; stop it, or choose another path"
+        )
     else:
         raise OSError(error, os.strerror(error))
 

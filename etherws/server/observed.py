@@ -171,9 +171,9 @@ class ObservedServer:
             return "none of its workers answers"
         return ""
 
-    def kick(self, client: str, seconds: float) -> list[str]:
+    def kick(self, client: str, seconds: float, door: str) -> list[str]:
         """As Subject.kick()."""
-        return self._dismissal.kick(client, seconds)
+        return self._dismissal.kick(client, seconds, door)
 
     def reload(self) -> None:
         """As Subject.reload()."""
@@ -184,9 +184,9 @@ class ObservedServer:
         self._stopping = True
         self._about.stop()
 
-    def drain(self, seconds: float) -> None:
+    def drain(self, seconds: float, door: str) -> None:
         """As Subject.drain()."""
-        self._dismissal.drain(seconds)
+        self._dismissal.drain(seconds, door)
 
     def _state(self) -> str:
         if self._stopping or self._ports.first.state is State.GONE:

@@ -47,7 +47,7 @@ def test_a_reason_that_comes_again_after_long_is_said_again() -> None:
     clock = Clock()
     failures = Failures(clock)
     assert failures.line("A", ConnectError("refused"))
-    assert failures.line("A", ConnectError("no answer"))
+    assert failures.line("A", ConnectError("no answer")).endswith("(what was said before: 1 time in 0 s)")
     clock.now += FORGOTTEN
     assert not failures.line("A", ConnectError("refused"))
     clock.now += FORGOTTEN + 1

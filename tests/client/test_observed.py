@@ -139,6 +139,6 @@ def test_what_a_client_is_told_it_does_by_signals(monkeypatch: pytest.MonkeyPatc
     assert kill.call_count == 1
     gevent.sleep(0.001)
     kill.assert_called_with(os.getpid(), signal.SIGINT)
-    for tell in (lambda: subject.kick("anybody", 0.0), lambda: subject.drain(60.0)):
+    for tell in (lambda: subject.kick("anybody", 0.0, "it"), lambda: subject.drain(60.0, "it")):
         with pytest.raises(NoSuchClient, match="this is a client"):
             tell()

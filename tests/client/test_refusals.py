@@ -31,7 +31,7 @@ def refused(head: str, body: bytes = b"", uri: str = "ws://server.example/lan?t=
         (500, "the server's log has the reason"),
         (501, "it cannot carry a tunnel; is that an etherws server?"),
         (502, "a proxy answers, but cannot reach etherws behind it; the proxy's log has the reason"),
-        (503, "it has no free port, or is stopping; the server's log has the reason"),
+        (503, "it has no free port, or is draining or stopping; the server's log has the reason"),
         (504, "a proxy answers, but got no answer from etherws behind it in time"),
         (511, "this network wants a login first; open any web page in a browser"),
         (522, "a proxy answers, but cannot reach etherws behind it; the proxy's log has the reason"),

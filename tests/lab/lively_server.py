@@ -200,9 +200,9 @@ class Site:
             answer: Values = {}
             try:
                 if path == "/kick":
-                    answer = {"ended": self.subject.kick(values["client"], values["seconds"])}
+                    answer = {"ended": self.subject.kick(values["client"], values["seconds"], "the page")}
                 else:
-                    self.subject.drain(values["seconds"])
+                    self.subject.drain(values["seconds"], "the page")
             except NoSuchClient as exc:
                 status, answer = "404 Not Found", {"error": str(exc)}
             start_response(status, [("Content-Type", kind)])

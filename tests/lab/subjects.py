@@ -121,12 +121,12 @@ class FakeServer:
     def not_ready(self) -> str:
         return self.reason
 
-    def kick(self, client: str, seconds: float) -> list[str]:
+    def kick(self, client: str, seconds: float, door: str) -> list[str]:
         found = [number for number in range(self.count) if client in self.session(number).values()]
         if not found:
             raise NoSuchClient(f"no client is called {client!r}; see 'etherws status'")
         self.gone |= set(found)
-        self.told.append(("kick", client, seconds))
+        self.told.append(("kick", client, seconds, door))
         return [f"client-{number}" for number in found]
 
     def reload(self) -> None:
@@ -135,9 +135,9 @@ class FakeServer:
     def stop(self) -> None:
         self.told.append(("stop",))
 
-    def drain(self, seconds: float) -> None:
+    def drain(self, seconds: float, door: str) -> None:
         self.reason = "it is draining"
-        self.told.append(("drain", seconds))
+        self.told.append(("drain", seconds, door))
 
 
 class FakeClient(FakeServer):

@@ -61,7 +61,7 @@ def test_the_file_of_a_process_that_died_is_replaced(path: Path) -> None:
 
 def test_a_process_that_answers_keeps_its_file(path: Path) -> None:
     first = ControlSocket(str(path))
-    with pytest.raises(ListenError, match=r"control: another server answers there; stop it first"):
+    with pytest.raises(ListenError, match=r"control: another process answers there; stop it, or choose another path"):
         ControlSocket(str(path))
     assert answers(path)
     first.close()
@@ -73,7 +73,7 @@ def test_one_whose_queue_is_full_is_alive(path: Path) -> None:
         busy.bind(str(path))
         busy.listen(0)
         waiting.connect(str(path))
-        with pytest.raises(ListenError, match="another server answers there"):
+        with pytest.raises(ListenError, match="another process answers there"):
             ControlSocket(str(path))
     assert path.exists()
 

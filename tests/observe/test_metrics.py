@@ -81,7 +81,7 @@ def test_a_server_that_drains_or_has_workers_says_so() -> None:
             return {**super().overview(), "workers": workers, "certificate_expires": 1.9e9}
 
     server = Busy()
-    server.drain(5.0)
+    server.drain(5.0, "a test")
     found = samples(text_of(server))
     assert (found["etherws_ready"], found["etherws_state{state=draining}"]) == (0, 1)
     assert (found["etherws_workers"], found["etherws_workers_answering"]) == (2, 1)

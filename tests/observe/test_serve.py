@@ -26,7 +26,7 @@ def test_without_its_control_socket_all_else_goes_on(folder: Path, caplog: pytes
     with doors(folder) as first, doors(folder) as second:
         assert second.observation.path == ""
         assert "there is no control socket, and all else goes on: cannot listen on unix:" in caplog.text
-        assert "another server answers there; stop it first" in caplog.text
+        assert "another process answers there; stop it, or choose another path" in caplog.text
         assert second.ask("GET /healthz", monitor=True).status == 200
         second.observation.close()
         # It is the other one's.

@@ -86,7 +86,9 @@ def test_a_dead_servers_socket_is_replaced_and_a_living_ones_is_not(host: Host, 
     serve(host, "--address", f"unix:{path}")
     second = host.etherws("server", "--foreground", "--address", f"unix:{path}")
     assert second.ends() == 1
-    assert f"cannot listen on unix:{path}: another server answers there; stop it first" in second.output
+    assert (
+        f"cannot listen on unix:{path}: another process answers there; stop it, or choose another path" in second.output
+    )
     UnixPeer(host, path).upgraded()
 
 
@@ -141,6 +143,8 @@ def test_a_port_that_needs_rights_is_refused_with_what_to_do() -> None:
 def test_an_address_may_come_later(host: Host, caplog: pytest.LogCaptureFixture, address: str, prefix: int) -> None:
     with host.namespace.inside(), listen(address, 0) as listener:
         assert f"no interface of this machine has the address {address} yet" in caplog.text
+        # Which of the addresses it is: that of clients, or that of --monitor.
+        assert f"port {listener.getsockname()[1]} can be reached there as soon as one has it" in caplog.text
         host.add_address("lo", f"{address}/{prefix}")
         with socket.create_connection((address, listener.getsockname()[1]), PATIENCE):
             pass

@@ -30,6 +30,9 @@ from tests.lab.lan import source
 
 USUAL = Profile()
 
+#: Who asks for a kick or a drain.
+DOOR = "the control socket"
+
 
 def key(identity: str | None, address: str = "192.0.2.1", token: str | None = None, proxy: str = "") -> ClientKey:
     """A client; one letter is a token."""
@@ -331,13 +334,16 @@ def test_a_kick_ends_the_session_with_1008_and_says_why(server: Server, caplog: 
     caplog.set_level(logging.INFO, "etherws")
     server.join(key("alice"))
     server.join(key("bob"))
-    assert server.observed.kick("alice", 0) == ["192.0.2.1 as 'alice'"]
+    assert server.observed.kick("alice", 0, DOOR) == ["192.0.2.1 as 'alice'"]
     ((identity, reason),) = server.ended
     assert isinstance(reason, ConnectionClosed)
     assert (identity, reason.code, reason.tell) == ("alice", 1008, "ended by the operator")
     until(lambda: set(server.shown()) == {"bob"})
     (kick,) = [event for event in map(event_of, caplog.records) if event.kind == KICK]
     assert (kick.fields["client"], kick.fields["count"]) == ("alice", 1)
+    # One line says who has asked, and what is done.
+    (line,) = [record.getMessage() for record in caplog.records if event_of(record).kind == KICK]
+    assert line == "asked by the control socket: the operator ends the tunnel of 192.0.2.1 as 'alice'"
     # Without a time, it may come back at once.
     server.join(key("alice"))
 
@@ -357,7 +363,7 @@ def test_who_was_kicked_for_a_time_is_refused(
     server: Server, said: str, refused: list[ClientKey], taken: list[ClientKey]
 ) -> None:
     server.join(key("alice", token="a"))
-    assert server.observed.kick(said, 600) == ["192.0.2.1 as 'alice'"]
+    assert server.observed.kick(said, 600, DOOR) == ["192.0.2.1 as 'alice'"]
     for client in refused:
         with pytest.raises(Refused, match="may join again in 600 s") as error:
             server.join(client)
@@ -368,17 +374,39 @@ def test_who_was_kicked_for_a_time_is_refused(
 
 def test_an_ipv6_address_is_the_same_however_it_is_written(server: Server) -> None:
     server.join(key(None, "2001:db8::1", "a"))
-    assert server.observed.kick("2001:DB8:0::1", 60) == ["2001:db8::1"]
+    assert server.observed.kick("2001:DB8:0::1", 60, DOOR) == ["2001:db8::1"]
     with pytest.raises(Refused):
         server.join(key(None, "2001:db8::2", "b"))
     with pytest.raises(NoSuchClient):
-        server.observed.kick("not:an:address", 60)
+        server.observed.kick("not:an:address", 60, DOOR)
 
 
 def test_an_interface_is_known_by_its_present_name(server: Server, host: Host) -> None:
     server.join(key("alice"))
     host.set_link("ethws0", ifname="tenant")
-    assert server.observed.kick("tenant", 0) == ["192.0.2.1 as 'alice'"]
+    assert server.observed.kick("tenant", 0, DOOR) == ["192.0.2.1 as 'alice'"]
+
+
+@pytest.mark.parametrize("name", ["ethws0", "192.0.2.1"])
+def test_a_name_that_means_two_clients_ends_neither(server: Server, name: str) -> None:
+    server.join(key("alice", token="a"))
+    server.join(key(name, "203.0.113.9", "b"))
+    with pytest.raises(NoSuchClient, match="means several clients, and nothing was done; name one by another") as error:
+        server.observed.kick(name, 60, DOOR)
+    assert f"it is the identity of 203.0.113.9 as '{name}' on ethws1 and the" in str(error.value)
+    assert str(error.value).endswith(" of 192.0.2.1 as 'alice' on ethws0")
+    assert not server.ended
+    assert server.ports.gate.shut_out_now == 0
+    # Another name means one alone.
+    assert server.observed.kick("ethws1", 0, DOOR) == [f"203.0.113.9 as '{name}'"]
+
+
+def test_a_name_that_means_one_client_twice_is_enough(server: Server) -> None:
+    two = Profile(connections=2)
+    server.join(key("ethws0", token="a"), two)
+    server.join(key("ethws0", token="b"), two)
+    # The interface is one of the two.
+    assert len(server.observed.kick("ethws0", 0, DOOR)) == 2
 
 
 def test_all_sessions_and_parked_ports_of_a_client_go(server: Server) -> None:
@@ -387,7 +415,7 @@ def test_all_sessions_and_parked_ports_of_a_client_go(server: Server) -> None:
         server.join(key("alice", token=token), two)
     lost = next(port for port in server.ports if port.client.resume == "c" * 22)
     server.ports.park(lost)
-    assert len(server.observed.kick("alice", 0)) == 3
+    assert len(server.observed.kick("alice", 0, DOOR)) == 3
     until(lambda: not server.shown() and not list(server.observed.parked()))
 
 
@@ -395,7 +423,7 @@ def test_a_client_that_waits_for_its_port_is_refused_as_well(server: Server) -> 
     port = server.join(key("alice", token="a"), hangs=True, stays=True)
     waiting = gevent.spawn(server.join, key("alice", token="b"))
     until(lambda: port.heir)
-    server.observed.kick("alice", 60)
+    server.observed.kick("alice", 60, DOOR)
     server.ports.park(port)
     with pytest.raises(Refused):
         waiting.get()
@@ -403,7 +431,7 @@ def test_a_client_that_waits_for_its_port_is_refused_as_well(server: Server) -> 
 
 def test_a_session_that_has_not_begun_ends_when_it_does(server: Server) -> None:
     port = server.join(key("alice"), begun=False)
-    server.observed.kick("alice", 0)
+    server.observed.kick("alice", 0, DOOR)
     assert not server.ended
     server.begin(port)
     assert str(server.ended[0][1]) == "ended by the operator"
@@ -412,14 +440,14 @@ def test_a_session_that_has_not_begun_ends_when_it_does(server: Server) -> None:
 def test_a_session_that_does_not_end_is_evicted(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dismissal, "EVICT_TIMEOUT", 0.01)
     server.join(key("alice"), hangs=True)
-    server.observed.kick("alice", 0)
+    server.observed.kick("alice", 0, DOOR)
     until(lambda: not server.shown())
     assert str(server.ended[0][1]) == "evicted"
 
 
 def test_a_port_that_is_parked_meanwhile_is_freed(server: Server) -> None:
     port = server.join(key("alice"), hangs=True)
-    server.observed.kick("alice", 0)
+    server.observed.kick("alice", 0, DOOR)
     # Its connection was lost at that moment.
     server.ports.park(port)
     until(lambda: port.state is State.FREE)
@@ -429,7 +457,7 @@ def test_a_port_that_is_parked_meanwhile_is_freed(server: Server) -> None:
 def test_a_kick_of_nobody_is_an_error(server: Server, said: str) -> None:
     server.join(key("alice"))
     with pytest.raises(NoSuchClient) as error:
-        server.observed.kick(said, 60)
+        server.observed.kick(said, 60, DOOR)
     assert str(error.value).isprintable()
     assert len(str(error.value)) < 400
     assert server.ports.gate.shut_out_now == 0
@@ -447,7 +475,7 @@ def test_a_drain_ends_the_sessions_evenly_and_lets_nobody_in(server: Server, cap
         gevent.sleep(0)
 
     server.observed._dismissal._sleep = sleep
-    server.observed.drain(3600)
+    server.observed.drain(3600, DOOR)
     assert server.observed.not_ready() == "it is draining"
     with pytest.raises(Refused, match="draining"):
         server.join(key("late"))
@@ -463,19 +491,19 @@ def test_a_drain_ends_the_sessions_evenly_and_lets_nobody_in(server: Server, cap
 
 def test_a_second_drain_sets_another_time(server: Server) -> None:
     server.join(key("alice"))
-    server.observed.drain(3600)
+    server.observed.drain(3600, DOOR)
     gevent.sleep(0)
     assert server.shown()
-    server.observed.drain(0)
+    server.observed.drain(0, DOOR)
     until(lambda: not server.shown())
 
 
 def test_kick_and_drain_at_once(server: Server) -> None:
     for number in range(3):
         server.join(key(f"client-{number}"))
-    server.observed.drain(0)
+    server.observed.drain(0, DOOR)
     with contextlib.suppress(NoSuchClient):
-        server.observed.kick("client-0", 0)
+        server.observed.kick("client-0", 0, DOOR)
     until(lambda: not server.shown())
     assert len({identity for identity, _ in server.ended}) == 3
 
@@ -485,7 +513,7 @@ def test_a_hostile_name_is_shown_as_it_is_and_can_be_kicked(server: Server, capl
     name = "\x1b[31m<script>alert(1)</script>\n\u202e" + 10_000 * "x"
     server.join(key(name))
     assert name in server.shown()
-    labels = server.observed.kick(name, 60)
+    labels = server.observed.kick(name, 60, DOOR)
     assert all(label.isprintable() and len(label) < 300 for label in labels)
     assert all(record.getMessage().isprintable() for record in caplog.records)
 
@@ -498,6 +526,6 @@ def test_many_are_shown_in_turns(server: Server, monkeypatch: pytest.MonkeyPatch
     sessions = server.observed.sessions()
     assert next(sessions)["identity"] == "alice"
     # Others go on between two of them: one that has left meanwhile is not shown.
-    server.observed.kick("bob", 0)
+    server.observed.kick("bob", 0, DOOR)
     until(lambda: all(port.client.identity != "bob" or port.state is not State.IN_USE for port in server.ports))
     assert not list(sessions)

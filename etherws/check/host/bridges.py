@@ -45,7 +45,9 @@ def _bridge(bridge: LinkFacts, members: Sequence[LinkFacts], links: Sequence[Lin
         f"{'up' if bridge.up else 'down'}, MTU {bridge.mtu}, STP {stp}, VLAN filtering"
         f" {'on' if bridge.bridge.vlan_filtering else 'off'}, ports: {_names(members)}",
         Verdict.OK if ours else Verdict.NOTE,
-        "" if ours else "no interface of etherws is in it; --bridge puts one there",
+        ""
+        if ours
+        else "no interface called ethws* is in it; unless --device has named one otherwise, --bridge puts one there",
         {
             "bridge": bridge.name,
             "up": bridge.up,

@@ -12,7 +12,7 @@ from typing import Any
 from etherws import features
 from etherws.check.findings import Finding, Verdict
 from etherws.check.path.hops import Hop, hops, marks
-from etherws.check.path.own_words import POLICY, is_etherws, lost, lost_authorization, no_check
+from etherws.check.path.own_words import DRAINING, ENDED, POLICY, is_etherws, lost, lost_authorization, no_check
 from etherws.check.path.said import failed
 from etherws.client.http_answer import HttpAnswer
 from etherws.client.upgrade import Agreement
@@ -81,6 +81,12 @@ def refused(
     if body.startswith(POLICY):
         hint = "the server's policy says connect = false for this client, or for all that it does not name (--policy)"
         return failed("policy", error, hint=hint, data=data)
+    if body.startswith(ENDED):
+        hint = "somebody has ended it by 'etherws kick' for a time: wait, or ask the operator"
+        return failed("server", error, hint=hint, data=data)
+    if body.startswith(DRAINING):
+        hint = "connect to another server, or wait until this one has been started again"
+        return failed("server", error, hint=hint, data=data)
     if answer.status == 403 and is_etherws(body):
         return failed("login", error, hint="use a certificate that holds, and has a name", data=data)
     for hop in known:
@@ -101,8 +107,9 @@ def _login(error: ConnectError, body: bytes, known: Sequence[Hop], data: dict[st
         return failed("login", error, before=f"{who} asks for a login: ", hint=hint, data=data)
     if not sent:
         return failed("login", error, data=data)
+    right = "is the name right, and the password? if so, " if "this user and password" in str(error) else ""
     hint = (
-        "it may have been revoked, or is for another server: have the server's administrator make a new one, by"
+        f"{right}it may have been revoked, or is for another server: have the server's administrator make a new one, by"
         " etherws passwd"
     )
     return failed("login", str(error).removeprefix("answered 401 Unauthorized; "), hint=hint, data=data)

@@ -24,11 +24,17 @@ _NO_LOGIN = "this server asks for "
 #: How it refuses a client by its policy.
 POLICY = b"the policy does not let this client connect"
 
+#: How it refuses a client while it is being drained, and one that the operator has ended (server/gate.py).
+DRAINING = b"this server is draining"
+ENDED = b"the operator of this server has ended"
+
 #: Other words of etherws in a refusal.
 _OWN = (
     b"wrong user, password or token",
     b"this server does not accept credentials of that kind",
     POLICY,
+    DRAINING,
+    ENDED,
     b"there is no tunnel at this path",
     b"too many wrong passwords or tokens",
     b"the client's certificate",

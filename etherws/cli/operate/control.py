@@ -12,6 +12,7 @@ import json
 import os
 import pwd
 import socket
+import stat
 import struct
 import threading
 from collections.abc import Iterator
@@ -132,12 +133,14 @@ class Control:
             raise NotAllowed(f"{self.name}: {self._who_may()} may ask it; try sudo ({self.path})") from exc
         except ConnectionRefusedError as exc:
             sock.close()
+            if not _is_socket(self.path):
+                raise ControlError(f"{self.path} is not a socket; name the file that --control has there") from exc
             raise NotRunning(
-                f"{self.name} does not run: nobody listens at {self.path}, which a process that was killed has left"
+                f"{self._gone()}: nobody listens at {self.path}, which a process that was killed has left"
             ) from exc
         except FileNotFoundError as exc:
             sock.close()
-            raise NotRunning(f"{self.name} does not run: there is no {self.path}") from exc
+            raise NotRunning(f"{self._gone()}: there is no {self.path}") from exc
         except BlockingIOError as exc:
             sock.close()
             raise NoAnswer(f"{self.name} takes no connection within {TIMEOUT:g} s: it hangs, or is stopped") from exc
@@ -180,6 +183,10 @@ class Control:
             process = f" (process {self.process()})"
         return f"{self.name} does not answer within {seconds:g} s{process}: it hangs, or is stopped; see its log"
 
+    def _gone(self) -> str:
+        """What is said if nobody listens, with the name if there is one besides the path."""
+        return "nothing runs" if self.name == self.path else f"{self.name} does not run"
+
     def _who_may(self) -> str:
         """Who may open the socket, for a message."""
         try:
@@ -192,6 +199,14 @@ class Control:
             return f"only root and {pwd.getpwuid(owner).pw_name}"
         except KeyError:
             return f"only root and the user {owner}"
+
+
+def _is_socket(path: str) -> bool:
+    """Whether a file is a socket; also if that cannot be seen any more."""
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return True
 
 
 def _refusal(answer: http.client.HTTPResponse, data: bytes) -> str:

@@ -95,7 +95,10 @@ def nothing_runs(name: str | None = None) -> str:
     if name is not None:
         known = some_of([each.name for each in all_instances()], NAMED)
         return f"nothing called {shown(name)} runs on this machine" + (f"; there is {known}" if known else "")
-    return "neither a server nor a client of etherws runs on this machine"
+    return (
+        "neither a server nor a client of etherws runs on this machine, as far as can be seen: one that was started"
+        " with --control FILE is found by the same --control FILE"
+    )
 
 
 def _devices(status: Values) -> list[object]:

@@ -100,6 +100,30 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...], str, str]] = {
     "Cloudflare": ({}, ("530 x", "CF-RAY: a", "Server: cloudflare"), "upgrade", "does cloudflared run?"),
     "full": ({"body": b"no port is free for one more client"}, ("503 x",), "server", "it is full"),
     "draining": ({"body": b"this server is draining"}, ("503 x",), "server", "it says: this server is draining"),
+    "draining, behind a proxy": (
+        {"body": b"this server is draining"},
+        ("503 x", "Server: nginx"),
+        "server",
+        "connect to another server",
+    ),
+    "draining, behind HAProxy": (
+        {"body": b"this server is draining: it takes no new clients"},
+        ("503 x", "Via: 1.1 haproxy"),
+        "server",
+        "connect to another server",
+    ),
+    "ended by the operator": (
+        {"body": b"the operator of this server has ended this client's tunnel; it may join again in 30 s"},
+        ("403 Forbidden",),
+        "server",
+        "wait, or ask the operator",
+    ),
+    "a wrong password": (
+        {"body": b"wrong user, password or token", "sent": "Basic x"},
+        ("401 Unauthorized", "WWW-Authenticate: Basic"),
+        "login",
+        "is the name right, and the password?",
+    ),
     "no tunnel": (
         {"body": b"there is no tunnel at this path"},
         ("404 x", "Server: nginx"),

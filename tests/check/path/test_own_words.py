@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from etherws.check.path.own_words import is_etherws, lost, lost_authorization, no_check
+from etherws.check.path.own_words import DRAINING, ENDED, is_etherws, lost, lost_authorization, no_check
 from etherws.errors import Refused
 from etherws.server import handshake
 from etherws.server.authenticate import Authenticator
+from etherws.server.gate import Gate
 from etherws.settings import ServerSettings
 
 GOOD = {
@@ -76,3 +77,16 @@ def test_a_check_that_is_not_answered() -> None:
 def test_others_lose_nothing() -> None:
     assert lost(b"<html>502 Bad Gateway") == ""
     assert not is_etherws(b"<html>502 Bad Gateway")
+
+
+def test_a_drain_and_a_kick_are_words_of_etherws() -> None:
+    gate = Gate()
+    gate.shut_out(["alice"], [], 60)
+    with pytest.raises(Refused) as ended:
+        gate.check("alice", "192.0.2.1")
+    gate.draining = True
+    with pytest.raises(Refused) as draining:
+        gate.check("bob", "192.0.2.1")
+    assert str(ended.value).encode().startswith(ENDED)
+    assert str(draining.value).encode().startswith(DRAINING)
+    assert all(is_etherws(str(each.value).encode()) for each in (ended, draining))

@@ -24,7 +24,7 @@ def test_what_a_process_says_and_is_told(short_folder: Path) -> None:
         status = process.get("/status")
         assert (status["role"], len(status["sessions"]), len(status["parked"])) == ("server", 3, 1)
         assert process.post("/kick", client="client-1", seconds=5.0) == {"ended": ["client-1"]}
-        assert subject.told == [("kick", "client-1", 5.0)]
+        assert subject.told == [("kick", "client-1", 5.0, "the control socket")]
         with pytest.raises(ControlError, match="no client is called 'nobody'"):
             process.post("/kick", client="nobody", seconds=0)
         with pytest.raises(ControlError, match="there is nothing at this path"):
@@ -149,8 +149,13 @@ def test_a_socket_that_was_left_and_what_is_none(short_folder: Path) -> None:
     assert caught.value.exit_status == 69
     path.unlink()
     path.write_text("x")
-    with pytest.raises(NotRunning, match="nobody listens"):
-        Control(str(path)).get("/status")
+    # No process has left that: it never was a control socket.
+    for other in (path, short_folder):
+        with pytest.raises(ControlError, match=f"^{other} is not a socket; name the file") as error:
+            Control(str(other)).get("/status")
+        assert not isinstance(error.value, NotRunning)
+    with pytest.raises(NotRunning, match=f"^nothing runs: there is no {path}x$"):
+        Control(f"{path}x").get("/status")
     with pytest.raises(ControlError, match=r"cannot ask .*path too long"):
         Control(f"/tmp/{'x' * 200}").get("/status")
 

@@ -35,7 +35,10 @@ def test_a_client_is_ended(machine: Path) -> None:
         assert (done.exit_code, done.stdout) == (0, "ended: client-1\n")
         done = run("kick", "lan", "203.0.113.2", "--for", "10m")
         assert (done.exit_code, done.stdout) == (0, "ended: client-2; refused for 10 min\n")
-        assert subject.told == [("kick", "client-1", 0.0), ("kick", "203.0.113.2", 600.0)]
+        assert subject.told == [
+            ("kick", "client-1", 0.0, "the control socket"),
+            ("kick", "203.0.113.2", 600.0, "the control socket"),
+        ]
         done = run("kick", "nobody")
         assert (done.exit_code, "no client is called 'nobody'" in done.stderr) == (1, True)
         assert run("kick").exit_code == run("kick", "a", "b", "c").exit_code == 2
@@ -50,7 +53,11 @@ def test_a_server_is_drained_and_reloaded(machine: Path, service: Path) -> None:
         assert (done.exit_code, done.stdout) == (0, words)
         assert "server-lan was told to reload" in run("reload").stdout
         assert run("drain").exit_code == 0
-        assert subject.told == [("drain", 90.0), ("reload",), ("drain", 300.0)]
+        assert subject.told == [
+            ("drain", 90.0, "the control socket"),
+            ("reload",),
+            ("drain", 300.0, "the control socket"),
+        ]
         assert "it is draining: nobody may join" in run("status").stdout
 
 

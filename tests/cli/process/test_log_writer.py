@@ -168,7 +168,7 @@ def unread_pipe() -> Iterator[tuple[int, int]]:
 
 def test_standard_error_that_does_not_block_is_waited_for() -> None:
     code = (
-        "import logging; from etherws.cli import log_writer\n"
+        "import logging; from etherws.cli.process import log_writer\n"
         "log_writer.log_to_standard_error(); logging.getLogger().warning('x' * 200_000); log_writer.flush()"
     )
     reader, end = os.pipe()
@@ -263,7 +263,8 @@ def test_a_syslog_that_does_not_read_is_written_to_later(
 
 def test_a_daemon_whose_syslog_does_not_read_goes_on(host: Host, tmp_path: Path) -> None:
     code = (
-        f"import sys; from etherws.cli import log_writer, main\nlog_writer.SYSLOG = {str(tmp_path / 'log')!r}; main()"
+        "import sys; from etherws.cli import main; from etherws.cli.process import log_writer\n"
+        f"log_writer.SYSLOG = {str(tmp_path / 'log')!r}; main()"
     )
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
         syslog.bind(str(tmp_path / "log"))
@@ -286,7 +287,7 @@ def test_a_daemon_whose_syslog_does_not_read_goes_on(host: Host, tmp_path: Path)
 @pytest.mark.parametrize("by_journald", [True, False])
 def test_journald_gets_levels_and_no_second_time(by_journald: bool) -> None:
     code = (
-        "import logging, os, sys; from etherws.cli import log_writer;"
+        "import logging, os, sys; from etherws.cli.process import log_writer;"
         "found = os.fstat(2); os.environ['JOURNAL_STREAM'] = f'{found.st_dev}:{found.st_ino + int(sys.argv[1])}';"
         "log_writer.log_to_standard_error(); log = logging.getLogger(); log.setLevel(1);"
         "[log.log(level, f'level {level}\\nmore') for level in (10, 20, 30, 40, 50)]; log.info(''); log_writer.flush()"
@@ -322,7 +323,7 @@ def test_a_line_for_syslog_has_no_time_of_its_own(tmp_path: Path, monkeypatch: p
 
 def test_journald_gets_the_level_before_an_object() -> None:
     code = (
-        "import logging, os; from etherws.cli import log_writer;"
+        "import logging, os; from etherws.cli.process import log_writer;"
         "found = os.fstat(2); os.environ['JOURNAL_STREAM'] = f'{found.st_dev}:{found.st_ino}';"
         "log_writer.log_to_standard_error('json'); logging.warning('two\\nlines'); log_writer.flush()"
     )

@@ -153,7 +153,8 @@ def test_a_client_reads_its_secrets_again(host: Host, tmp_path: Path) -> None:
 def test_who_may_not_become_another_is_told(host: Host) -> None:
     # What is imported later, this user might not be able to read.
     code = (
-        "import os; from etherws.cli import main; from etherws.server import application, serve; import encodings.idna;"
+        "import os; from etherws.cli import main, observing; from etherws.server import application, serve;"
+        "import encodings.idna;"
         "os.setresuid(77, 77, 77); main()"
     )
     process = host.run(sys.executable, "-c", code, "server", "--foreground", "--port", "9999", "--run-as", "nobody")
