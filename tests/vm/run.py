@@ -23,7 +23,7 @@ from tests.vm import machine
 from tests.vm.image import CHECKOUT_SIZE, PYTHON, SCRIPT, make_disk, root_disk
 
 #: Minutes for the tests, and for a script of figures.
-TESTS_LIMIT, FIGURES_LIMIT = 25, 240
+TESTS_LIMIT, FIGURES_LIMIT = 30, 240
 
 #: Seconds that a test waits for a thing, without KVM: five times those of tests/lab/hosts.py.
 PATIENCE = 100
