@@ -25,6 +25,9 @@ _IPV6 = re.compile(
     r"(?:[0-9A-Fa-f:]{2,39}:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f:]{2,39})"
 )
 
+#: In one pass: an address that has replaced another one is not looked at again.
+_IP = re.compile(f"{_IPV6.pattern}|{_IPV4.pattern}")
+
 
 def replaced(text: str, ethernet: Callable[[str], str], ip: Callable[[str], str]) -> str:
     """The text with each address that tells something replaced: by `ethernet` of it, as 02:00:00:00:00:01, or by `ip`
@@ -45,7 +48,7 @@ def replaced(text: str, ethernet: Callable[[str], str], ip: Callable[[str], str]
         return ip(str(parsed)) + rest if tells(parsed) else found
 
     text = _NAME_WITH_MAC.sub(lambda match: f"{match[1]}-{ethernet(_colons(match[2]))}", text)
-    return _IPV4.sub(address, _IPV6.sub(address, _MAC.sub(mac, text)))
+    return _IP.sub(address, _MAC.sub(mac, text))
 
 
 def tells(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 import threading
 import time
@@ -56,6 +57,8 @@ class _Loop:
             while self._todo:
                 self._todo.pop(0)()
             gevent.sleep(0.005)
+        # What the connections have left can only be closed by this loop.
+        gc.collect()
         gevent.get_hub().destroy()
 
 

@@ -21,7 +21,7 @@ def logged(caplog: pytest.LogCaptureFixture, *written: bytes, name: str = "worke
     out, end = os.pipe()
     heard: list[str] = []
     reader = gevent.spawn(read_lines, out, name, log, Repeated(), heard.append)
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, log.name):
         for part in written:
             while part:
                 gevent.sleep(0)
