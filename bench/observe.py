@@ -140,7 +140,7 @@ def _until_all_shown(server: Server) -> Iterator[bytes]:
 
 
 def ticks(server: Server, seconds: float) -> list[tuple[float, int]]:
-    """The seconds and the bytes of each whole tick of a page within this time."""
+    """The seconds and the bytes of each whole tick of a page within this time, and of one at least."""
     found, begun, size, end = [], None, 0, time.monotonic() + seconds
     for data in stream(server.control, "/stream"):
         now = time.monotonic()
@@ -150,7 +150,7 @@ def ticks(server: Server, seconds: float) -> list[tuple[float, int]]:
         if b"event: tick" in data:
             found.append((now - begun, size))
             begun = None
-        if now > end:
+        if found and now > end:
             break
     # The first one is with all that there is.
     return found[1:] or found
