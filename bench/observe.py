@@ -140,7 +140,7 @@ def _until_all_shown(server: Server) -> Iterator[bytes]:
 
 
 def ticks(server: Server, seconds: float) -> list[tuple[float, int]]:
-    """The seconds and the bytes of each whole tick of a page within this time, and of one at least."""
+    """The seconds and the bytes of each whole tick of a page within this time."""
     found, begun, size, end = [], None, 0, time.monotonic() + seconds
     for data in stream(server.control, "/stream"):
         now = time.monotonic()
@@ -150,7 +150,7 @@ def ticks(server: Server, seconds: float) -> list[tuple[float, int]]:
         if b"event: tick" in data:
             found.append((now - begun, size))
             begun = None
-        if found and now > end:
+        if now > end:
             break
     # The first one is with all that there is.
     return found[1:] or found
@@ -247,6 +247,9 @@ def table(clients: int, found: dict[str, Any], where: bool) -> tuple[str, int]:
         lines.append(f"  {text:70} {'over' if value > bound else 'pass'} (at most {bound:g} ms)")
 
     for what, times in found["answers"].items():
+        if not times:
+            lines.append(f"  {what:26} none came in the time")
+            continue
         took = sorted(1e3 * seconds for seconds, _ in times)
         size = statistics.median(size for _, size in times) / 1e3
         lines.append(f"  {what:26} {statistics.median(took):9.1f} ms  worst {took[-1]:9.1f}  {size:9.1f} kB")
