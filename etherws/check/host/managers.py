@@ -91,13 +91,12 @@ def _fits(patterns: list[str], value: str) -> bool:
 
 def _network_manager(root: Path, name: str) -> Iterator[Finding]:
     unmanaged = ""
-    for folder in ("usr/lib/NetworkManager/conf.d", "run/NetworkManager/conf.d", "etc/NetworkManager"):
-        for path in sorted([*_files(root / folder, ".conf").values()]):
+    # Later files win: NetworkManager.conf, and then the folder beside it.
+    folders = ("usr/lib/NetworkManager/conf.d", "run/NetworkManager/conf.d")
+    for folder in (*folders, "etc/NetworkManager", "etc/NetworkManager/conf.d"):
+        for path in sorted(_files(root / folder, ".conf").values()):
             file = _parsed(text(path))
             unmanaged = file.get("keyfile", "unmanaged-devices", fallback=unmanaged) if file else unmanaged
-    for path in sorted(_files(root / "etc/NetworkManager/conf.d", ".conf").values()):
-        file = _parsed(text(path))
-        unmanaged = file.get("keyfile", "unmanaged-devices", fallback=unmanaged) if file else unmanaged
     specs = [spec.strip() for part in unmanaged.split(";") for spec in part.split(",")]
     left = any(
         fnmatch.fnmatchcase(name, spec.partition(":")[2].lstrip("="))
