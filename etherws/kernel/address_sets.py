@@ -1,22 +1,21 @@
 """The addresses in an nf_tables set that rules add to: read, and put into the set of another table.
 
-By our own code and not by pyroute2, which would need seconds for the 65,536 addresses that a client may have.
-Read next: learned.py, which says whose addresses they are, and port_filter.py.
+A client may have 65,536 addresses. Read next: learned.py, which says whose addresses they are, and port_filter.py.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
 
 import gevent
-from pyroute2.netlink import NLM_F_DUMP
-from pyroute2.netlink.nfnetlink import nftsocket as nft
 
 from etherws.kernel import netlink
 from etherws.kernel.learned import LearnedAddresses
-from etherws.kernel.nfnetlink import answers, message, transact
+from etherws.kernel.netlink import NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP
+from etherws.kernel.nfnetlink import GETSETELEM, NEWSETELEM, entries, message, transact
+from etherws.kernel.nft_expressions import attributes, element, element_of
+from etherws.kernel.nftables import ELEMENTS, ELEMENTS_SET, TABLE
 from etherws.kernel.rules import ADDRESSES, table_name
 
 #: Addresses in one request: the kernel's send buffer holds 200 KiB, an address takes 32 bytes.
@@ -25,19 +24,15 @@ SOME = 2000
 #: Messages of the kernel, of some hundred addresses each, that are read within milliseconds.
 FEW = 4
 
-#: Attributes of a set's elements (enum nft_set_elem_list_attributes, nft_set_elem_attributes, nft_data_attributes).
-_SET_ELEMENTS, _KEY, _EXPIRATION, _VALUE = 3, 1, 5, 1
-_NESTED = 1 << 15
-
 
 def addresses_in(table: str, name: str) -> dict[bytes, float]:
     """The addresses that the rules have added to a set, and for how many seconds more each stays in it.
 
     Empty if there is no such set. Raises OSError.
     """
-    request = message(nft.NFT_MSG_GETSETELEM, nft.nft_set_elem_list_msg, NLM_F_DUMP, TABLE=table, SET=name)
+    request = message(GETSETELEM, attributes({TABLE: table, ELEMENTS_SET: name}), NLM_F_DUMP)
     try:
-        found = list(answers(nft.NFT_MSG_GETSETELEM, request))
+        found = list(entries(GETSETELEM, request))
     except FileNotFoundError:
         return {}
     if len(found) < FEW:
@@ -59,11 +54,9 @@ def requests(table: str, name: str, addresses: Mapping[bytes, float]) -> Iterato
     """The requests of add_addresses()."""
     listed = list(addresses.items())
     for start in range(0, len(listed), SOME):
-        elements = b"".join(_element(address, seconds) for address, seconds in listed[start : start + SOME])
-        head = message(nft.NFT_MSG_NEWSETELEM, nft.nft_set_elem_list_msg, TABLE=table, SET=name)
-        some = netlink.attribute(_SET_ELEMENTS | _NESTED, elements)
-        # The message begins with its size.
-        yield (len(head) + len(some)).to_bytes(4, sys.byteorder) + head[4:] + some
+        some = b"".join(element(address, seconds) for address, seconds in listed[start : start + SOME])
+        values = attributes({TABLE: table, ELEMENTS_SET: name, ELEMENTS: some})
+        yield message(NEWSETELEM, values, NLM_F_CREATE | NLM_F_APPEND)
 
 
 def keep(interface: str, learned: LearnedAddresses) -> None:
@@ -84,18 +77,7 @@ def fill(interface: str, learned: LearnedAddresses, room: int, source: bytes) ->
         raise
 
 
-def _element(address: bytes, seconds: float) -> bytes:
-    key = netlink.attribute(_KEY | _NESTED, netlink.attribute(_VALUE, address))
-    expiration = netlink.attribute(_EXPIRATION, max(1, int(seconds * 1000)).to_bytes(8, "big"))
-    # NFTA_LIST_ELEM
-    return netlink.attribute(1 | _NESTED, key + expiration)
-
-
-def _elements(found: Sequence[memoryview]) -> dict[bytes, float]:
-    addresses = {}
-    for attributes in found:
-        for _, element in netlink.attributes(dict(netlink.attributes(attributes)).get(_SET_ELEMENTS, memoryview(b""))):
-            one = dict(netlink.attributes(element))
-            address = bytes(dict(netlink.attributes(one[_KEY]))[_VALUE])
-            addresses[address] = int.from_bytes(one.get(_EXPIRATION, b""), "big") / 1000
-    return addresses
+def _elements(found: Sequence[Mapping[int, memoryview]]) -> dict[bytes, float]:
+    return dict(
+        element_of(one) for values in found for _, one in netlink.attributes(values.get(ELEMENTS, memoryview(b"")))
+    )

@@ -42,10 +42,16 @@ class PlainPort:
         interfaces.join(self.place.index, bridge)
 
 
-def seen(link: links.Link, member: Membership, find: Callable[[int | str], links.Link | None]) -> Seen:
-    """What the kernel says now about an interface's bridge, for Membership.look(). `find` is as links.find()."""
-    if link.master and (master := find(link.master)):
-        return Seen(link.up, master.number, master.name, bridge_exists=True, namesake=0)
+def seen(
+    link: links.Link,
+    member: Membership,
+    find: Callable[[int | str], links.Link | None],
+    name_of: Callable[[int], str],
+) -> Seen:
+    """What the kernel says now about an interface's bridge, for Membership.look(). `find` is as links.find(), `name_of`
+    as links.name()."""
+    if link.master and (name := name_of(link.master)):
+        return Seen(link.up, link.master, name, bridge_exists=True, namesake=0)
     namesake = find(member.name) if member.state is State.AWAY else None
     exists = bool(member.bridge) and find(member.bridge) is not None
     return Seen(link.up, 0, "", exists, namesake.number if namesake else 0)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from etherws.kernel import bridge_tables, links, netlink
 from etherws.kernel.link_facts import PORT_STATES
-from etherws.kernel.shared_look import in_turns
+from etherws.walks import in_turns
 
 #: include/uapi/linux/rtnetlink.h
 RTM_NEWLINK, RTM_GETLINK = 16, 18
@@ -22,8 +22,7 @@ RTM_NEWLINK, RTM_GETLINK = 16, 18
 #: include/uapi/linux/if_link.h: the state of a port.
 IFLA_BRPORT_STATE = 1
 
-#: struct ifinfomsg: family, type, index, flags, mask.
-_IFINFOMSG, _NUMBER = struct.Struct("=BxHiII"), struct.Struct("=I")
+_NUMBER = struct.Struct("=I")
 
 #: Why a port that is up lets nothing pass, by its state. The times are those of a bridge's forward delay, 15 s.
 _CLOSED = {
@@ -47,13 +46,13 @@ class PortNow(NamedTuple):
 def ports_now(wanted: Collection[int]) -> dict[int, PortNow]:
     """Those of these indexes that are in a bridge. Raises OSError. Blocks this greenlet while the kernel is asked."""
     found = {}
-    for message in in_turns(bridge_tables.dump(RTM_GETLINK, _IFINFOMSG.pack(links.AF_BRIDGE, 0, 0, 0, 0))):
-        if message.kind != RTM_NEWLINK or len(message.body) < _IFINFOMSG.size:
+    for message in in_turns(bridge_tables.dump(RTM_GETLINK, links.IFINFOMSG.pack(links.AF_BRIDGE, 0, 0, 0, 0))):
+        if message.kind != RTM_NEWLINK or len(message.body) < links.IFINFOMSG.size:
             continue
-        _, _, index, flags, _ = _IFINFOMSG.unpack_from(message.body)
+        _, _, index, flags, _ = links.IFINFOMSG.unpack_from(message.body)
         if index not in wanted:
             continue
-        values = dict(netlink.attributes(message.body[_IFINFOMSG.size :]))
+        values = dict(netlink.attributes(message.body[links.IFINFOMSG.size :]))
         state = dict(netlink.attributes(values.get(links.IFLA_PROTINFO, b""))).get(IFLA_BRPORT_STATE)
         # A card that switches by itself tells of itself, too, without these.
         if state and {links.IFLA_MASTER, links.IFLA_MTU, links.IFLA_IFNAME} <= values.keys():

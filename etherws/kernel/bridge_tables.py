@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from socket import socket
 from typing import NamedTuple
 
 import gevent
 
 from etherws.kernel import links, netlink
-from etherws.kernel.shared_look import SharedLook, T, in_turns
+from etherws.kernel.shared_look import SharedLook
+from etherws.walks import in_turns
 
 #: include/uapi/linux/rtnetlink.h
 RTM_NEWNEIGH, RTM_GETNEIGH = 28, 30
@@ -29,8 +30,8 @@ NLM_F_REQUEST, NLM_F_DUMP, NLMSG_DONE = 1, 0x300, 3
 #: learned; one of the interface itself and not of its bridge.
 NDA_LLADDR, NUD_PERMANENT, NTF_SELF = 2, 0x80, 0x02
 
-#: struct ifinfomsg, for the request; struct ndmsg, for the answer: family, index, state, flags, type.
-_IFINFOMSG, _NDMSG, _NUMBER = struct.Struct("=BxHiII"), struct.Struct("=BxxxiHBB"), struct.Struct("=I")
+#: struct ndmsg: family, index, state, flags, type.
+_NDMSG, _NUMBER = struct.Struct("=BxxxiHBB"), struct.Struct("=I")
 
 #: Bytes of one recv(): more than the kernel puts into one.
 _RECEIVE = 1 << 16
@@ -58,9 +59,9 @@ class Behind(NamedTuple):
 class BridgeTables:
     """The tables of all bridges that our ports are in."""
 
-    def __init__(self, ports: Callable[[], Collection[int]], sleep: Callable[[float], object] = gevent.sleep) -> None:
-        """`ports` are the indexes of our ports now. `sleep` lets others go on."""
-        self._ports, self._sleep = ports, sleep
+    def __init__(self, ports: Callable[[], Collection[int]]) -> None:
+        """`ports` are the indexes of our ports now."""
+        self._ports = ports
         self._shared: SharedLook[dict[int, Behind]] = SharedLook(FRESH)
         #: The bridge of each port, as the last answer said.
         self._masters: dict[int, int] = {}
@@ -72,7 +73,7 @@ class BridgeTables:
         # Those that are new since: nothing was learned there yet.
         if missing := [port for port in self._ports() if port not in found]:
             names = self._names(self._bridges(missing))
-            found |= {port: Behind(names.get(self._masters[port]), [], 0) for port in missing}
+            found |= {port: Behind(names.get(self._masters.get(port, 0)), [], 0) for port in missing}
         return found
 
     def _read(self, ports: Collection[int]) -> dict[int, Behind]:
@@ -91,20 +92,21 @@ class BridgeTables:
                                 learned[port][address] = None
         names |= self._names(self._bridges([port for port, master in self._masters.items() if not master]) - bridges)
         found = {}
-        for port, addresses in self._in_turns(learned.items()):
+        for port, addresses in in_turns(learned.items()):
             shown = [address.hex(":") for address in sorted(addresses)[:SHOWN]]
             found[port] = Behind(names.get(self._masters[port]), shown, max(0, len(addresses) - SHOWN))
         return found
 
     def _bridges(self, ports: Collection[int]) -> set[int]:
         """The bridges that these ports are in. Only those of which nothing is known are asked for."""
-        for port in self._in_turns(ports):
+        for port in in_turns(ports):
             if not self._masters.get(port):
                 link = None
                 with contextlib.suppress(OSError):
                     link = links.find(port)
                 self._masters[port] = (link.master or 0) if link else 0
-        return {self._masters[port] for port in ports} - {0}
+        # Another look may have begun anew meanwhile.
+        return {self._masters.get(port, 0) for port in ports} - {0}
 
     def _names(self, bridges: set[int]) -> dict[int, str]:
         names = {}
@@ -117,8 +119,10 @@ class BridgeTables:
     def _entries(self, bridge: int) -> Iterator[tuple[int, bytes]]:
         """The port and the address of each entry of this bridge; no address where the entry was not learned. Raises
         OSError."""
-        body = _IFINFOMSG.pack(links.AF_BRIDGE, 0, 0, 0, 0) + netlink.attribute(links.IFLA_MASTER, _NUMBER.pack(bridge))
-        for message in self._in_turns(dump(RTM_GETNEIGH, body)):
+        body = links.IFINFOMSG.pack(links.AF_BRIDGE, 0, 0, 0, 0) + netlink.attribute(
+            links.IFLA_MASTER, _NUMBER.pack(bridge)
+        )
+        for message in in_turns(dump(RTM_GETNEIGH, body)):
             if message.kind != RTM_NEWNEIGH or len(message.body) < _NDMSG.size:
                 continue
             _, port, state, flags, _ = _NDMSG.unpack_from(message.body)
@@ -129,18 +133,15 @@ class BridgeTables:
                 address = bytes(dict(netlink.attributes(message.body[_NDMSG.size :])).get(NDA_LLADDR, b""))
             yield port, address
 
-    def _in_turns(self, items: Iterable[T]) -> Iterator[T]:
-        return in_turns(items, self._sleep)
 
-
-def dump(kind: int, body: bytes) -> Iterator[netlink.Message]:
-    """Each message of the kernel's answer to a request for all, of this kind; to be walked over in turns. Raises
-    OSError."""
+def dump(kind: int, body: bytes, *, short: bool = False) -> Iterator[netlink.Message]:
+    """Each message of the kernel's answer to a request for all, of this kind; to be walked over in turns. A `short`
+    answer needs no thread. Raises OSError."""
     size = netlink.HEADER.size + len(body)
     request = netlink.HEADER.pack(size, kind, NLM_F_REQUEST | NLM_F_DUMP, 0, 0) + body
     # Opened here: the thread may be in another network namespace.
     with links.request_socket() as sock:
-        answer = gevent.get_hub().threadpool.apply(_answer, (sock, request))
+        answer = _answer(sock, request) if short else gevent.get_hub().threadpool.apply(_answer, (sock, request))
     # One walk over all parts: each part alone takes less than a turn.
     for part in answer:
         for message in netlink.messages(part):

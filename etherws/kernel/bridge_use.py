@@ -13,10 +13,8 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv6Address
 from typing import Any
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from etherws.kernel import interfaces
+from etherws.kernel.pyroute2_parts import IPRoute, NetlinkError
 
 #: include/uapi/linux/if_addr.h: who made an address (since Linux 5.18): the kernel, of a router advertisement or as the
 #: link-local one.

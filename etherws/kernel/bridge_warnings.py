@@ -5,6 +5,7 @@ Read next: membership.py, which finds out; bridges.py, which logs.
 
 from __future__ import annotations
 
+from etherws.errors import DeviceError
 from etherws.kernel.membership import Verdict
 
 
@@ -32,3 +33,8 @@ def warning(verdict: Verdict, interface: str, bridge: str, present: str, *, up: 
     if verdict is Verdict.MOVED:
         return f"somebody has moved {interface} from {bridge} to {present}; it stays there; {back}"
     return ""
+
+
+def gone(bridge: str) -> DeviceError:
+    """Why no client gets an interface: the bridge of this name was deleted, and may come back."""
+    return DeviceError(f"cannot use the bridge {bridge}: it was deleted; make it again, and clients are let in")

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import monotonic
 
 import gevent
 from gevent.event import Event
 
 from etherws.errors import DeviceError, some_of
-from etherws.kernel import interfaces, links
+from etherws.kernel import bring_up, links
 from etherws.kernel.bridge_members import BridgeMembers
 from etherws.kernel.bridge_port import PlainPort, Port, seen
-from etherws.kernel.bridge_warnings import warning
+from etherws.kernel.bridge_warnings import gone, warning
 from etherws.kernel.device_errors import device_errors
 from etherws.kernel.link_changes import EVERYTHING, Touched
 from etherws.kernel.link_watch import LinkWatch
@@ -27,6 +27,7 @@ from etherws.kernel.made_bridges import MadeBridges
 from etherws.kernel.membership import Membership, State, Verdict, Was
 from etherws.kernel.place import Device
 from etherws.log_limit import LogLimit
+from etherws.walks import in_turns
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +37,8 @@ ROUND_INTERVAL = 0.1
 #: Seconds until an interface that could not join tries again.
 RETRY_INTERVAL = 1.0
 
-#: How many interfaces a line of the log names.
-NAMED = 5
+#: How many interfaces a line of the log names, and how many are looked at together: each takes 0.1 ms.
+NAMED, TOGETHER = 5, 4
 
 
 class Bridges:
@@ -88,8 +89,7 @@ class Bridges:
         named for it, which it has joined already, unless that is gone; None: it belongs where somebody puts it.
         Without a `port` it has no rules, and `device` is its TAP. `was` is the index and name of the bridge where
         another process has had it, as membership() said. Raises DeviceError."""
-        if wanted:
-            self._made.use(wanted)
+        self._made.use(wanted)
         port = port or PlainPort(index, device)
         if port.place.is_away():
             self._elsewhere[port] = wanted
@@ -104,6 +104,13 @@ class Bridges:
         if member.state is State.AWAY:
             port.bridge_is_away()
             self._wake.set()
+
+    def add_new(self, index: int, wanted: str | None, port: Port, joined: int) -> None:
+        """As add(), for an interface that was made here and has joined the bridge of this index: nothing is asked."""
+        self._made.use(wanted)
+        self._members[index] = (member := Membership(wanted)), port
+        member.was_in((joined, wanted or links.name(joined)))
+        self._note(index)
 
     def membership(self, index: int) -> Was:
         """The index and name of the bridge in which the interface of this index belongs; None if in none."""
@@ -125,24 +132,19 @@ class Bridges:
             self._look([like])
             member = self._members[like][0]
             if member.state is State.AWAY:
-                raise _gone(member.name)
+                raise gone(member.name)
             with device_errors(f"find the bridge of interface {like}", {}):
                 return member.bridge if member.state is State.IN and links.is_bridge(member.bridge) else None
         found = self.present(wanted) if wanted else None
-        if wanted and found is None and self._there_by_wish(wanted):
-            raise _gone(wanted)
+        if wanted and found is None and self._by_bridge.wished(wanted):
+            raise gone(wanted)
         return found
 
     def present(self, wanted: str) -> int | None:
         """The index of the bridge where those interfaces are for which the user named `wanted`, whatever its name is
         now; else of the one of that name. None if there is none. Raises DeviceError."""
         with device_errors(f"use the bridge {wanted}", {}):
-            places: list[int | str] = [*{one.bridge for one in self._there_by_wish(wanted)}, wanted]
-            found = next(filter(None, map(links.find, places)), None)
-        return found.number if found else None
-
-    def _there_by_wish(self, wanted: str) -> list[Membership]:
-        return [one for one, _ in self._members.values() if one.wanted == wanted and not one.moved]
+            return next(filter(None, map(links.number, self._by_bridge.places(wanted))), None)
 
     def belongs(self, index: int) -> bool:
         """Whether the interface is in a bridge, or joins one as soon as it is there again."""
@@ -151,7 +153,7 @@ class Bridges:
     def _changed(self, touched: Mapping[int, Touched] | None) -> None:
         if touched is None:
             self._find_moved(dict.fromkeys(self._members, EVERYTHING))
-            self._look(list(self._members))
+            self._look_at_many(list(self._members))
             self._wake.set()
             return
         self._find_moved(touched)
@@ -160,7 +162,7 @@ class Bridges:
             # A bridge of 1,000 ports is told of as often as ports join: that counts only if it is gone.
             if links.find(bridge) is None:
                 looked_at += self._by_bridge.of_bridge[bridge]
-        self._look(looked_at)
+        self._look_at_many(list(dict.fromkeys(looked_at)))
         if self._by_bridge.away:
             self._wake.set()
 
@@ -172,8 +174,8 @@ class Bridges:
                 del self._elsewhere[port]
                 if port.place.exists():
                     self.add(port.place.index, wanted, port)
-        for index in [index for index, what in touched.items() if Touched.PLACE in what and index in self._members]:
-            if self._members[index][1].place.is_away():
+        for index in in_turns([index for index, what in touched.items() if Touched.PLACE in what]):
+            if index in self._members and self._members[index][1].place.is_away():
                 self._leave(index)
 
     def _leave(self, index: int) -> None:
@@ -185,8 +187,7 @@ class Bridges:
 
     def _look(self, indexes: Iterable[int]) -> None:
         """Look at these interfaces. What is to join is left to the worker."""
-        # Many are in the same bridge.
-        find = functools.cache(links.find)
+        find, name = functools.cache(links.find), functools.cache(links.name)  # Many are in the same bridge.
         with device_errors("look at interfaces", {}):
             for index in dict.fromkeys(indexes):
                 if index not in self._members:
@@ -195,11 +196,16 @@ class Bridges:
                     self._leave(index)
                     continue
                 member, port = self._members[index]
-                before, verdict = member.name, member.look(seen(link, member, find), monotonic())
+                before, verdict = member.name, member.look(seen(link, member, find, name), monotonic())
                 self._note(index)
                 self._follow(link, port, verdict, before)
                 if member.due is not None:
                     self._wake.set()
+
+    def _look_at_many(self, indexes: Sequence[int]) -> None:
+        """As _look(), in turns."""
+        for at in in_turns(range(0, len(indexes), TOGETHER)):
+            self._look(indexes[at : at + TOGETHER])
 
     def _note(self, index: int) -> None:
         """Note in which bridge the interface belongs."""
@@ -241,12 +247,10 @@ class Bridges:
     def _round(self) -> None:
         """One round. Raises DeviceError and OSError."""
         now = monotonic()
-        self._look([index for index, (member, _) in self._members.items() if member.due is not None])
+        self._look_at_many([index for index, (member, _) in self._members.items() if member.due is not None])
         self._look_for_bridges(now)
         joined: dict[str, list[str]] = {}
-        for index in [index for index, at in self._joining.items() if at <= now]:
-            # Others need not wait until all have joined.
-            gevent.sleep(0)
+        for index in in_turns([index for index, at in self._joining.items() if at <= now]):
             if index not in self._members:
                 # Gone since it was to try again.
                 self._joining.pop(index, None)
@@ -283,7 +287,7 @@ class Bridges:
             port.join(bridge.number)
             # ifupdown sets ports down before it deletes their bridge.
             if not member.stays_down:
-                interfaces.set_up(index)
+                bring_up.set_up(index)
         except (DeviceError, OSError) as exc:
             self._warn("join", f"{exc}; trying again")
             self._joining[index] = monotonic() + RETRY_INTERVAL
@@ -294,7 +298,3 @@ class Bridges:
             self._note(index)
         self._made.is_now(member.name, bridge.number)
         return link.name, member.name
-
-
-def _gone(bridge: str) -> DeviceError:
-    return DeviceError(f"cannot use the bridge {bridge}: it was deleted; make it again, and clients are let in")

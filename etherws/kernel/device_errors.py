@@ -11,9 +11,8 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from pyroute2.netlink.exceptions import NetlinkError
-
 from etherws.errors import DESCRIPTORS_HINT, DeviceError
+from etherws.kernel.pyroute2_parts import NetlinkError
 
 #: Hints that are right whatever was tried: also a netlink socket is a descriptor.
 _COMMON = {errno.EMFILE: DESCRIPTORS_HINT, errno.ENFILE: "allow more open files on this machine by sysctl fs.file-max"}

@@ -52,8 +52,11 @@ def table_for(interface: str, wanted: Rules) -> Table:
         _check_ethernet_source(table, wanted.macs)
     if BPDU in wanted.drop:
         _drop_bpdus(table)
-    if wanted.drop & {DHCP_SERVER, ROUTER_ADVERTISEMENT} or wanted.addresses is not None:
+    inspected = bool(wanted.drop & {DHCP_SERVER, ROUTER_ADVERTISEMENT}) or wanted.addresses is not None
+    if inspected:
         headers.inspect(table, "ingress", wanted, ADDRESSES if wanted.macs != 0 else None)
+    if wanted.port_vlans:
+        headers.keep_in_vlan(table, "ingress", wanted, inspected=inspected)
     if wanted.group_rate is not None:
         _limit_groups(table, wanted.group_rate)
     return table

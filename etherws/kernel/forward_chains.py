@@ -12,19 +12,22 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pyroute2.netlink.nfnetlink import nftsocket as nft
-
-from etherws.kernel.nfnetlink import dump
+from etherws.kernel import netlink, nfnetlink
+from etherws.kernel.nftables import CHAIN_HOOK, CHAIN_NAME, CHAIN_POLICY, HOOK_HOOKNUM, TABLE
 
 #: Families of nf_tables (include/uapi/linux/netfilter.h) whose forward hook bridged frames can meet.
 FAMILIES = {1: "inet", 2: "ip", 7: "bridge", 10: "ip6"}
 
 #: NF_INET_FORWARD, and NF_BR_FORWARD of netfilter_bridge.h.
 _FORWARD = 2
+
+#: How many rules a chain has, and jumps to it (enum nft_chain_attributes).
+_CHAIN_USE = 6
 
 #: NF_DROP
 _DROP = 0
@@ -82,20 +85,27 @@ def chains() -> list[Chain]:
 
 def _nf_tables() -> list[Chain]:
     found = []
-    for chain in dump(nft.NFT_MSG_GETCHAIN, nft.nft_chain_msg, family=0):
-        family, hook = FAMILIES.get(chain["nfgen_family"]), chain.get_attr("NFTA_CHAIN_HOOK")
-        if family is None or hook is None or hook.get_attr("NFTA_HOOK_HOOKNUM") != _FORWARD:
+    request = nfnetlink.message(nfnetlink.GETCHAIN, flags=netlink.NLM_F_DUMP, family=nfnetlink.ALL)
+    for body in nfnetlink.answers(nfnetlink.GETCHAIN, request):
+        # The first byte of struct nfgenmsg.
+        family, chain = FAMILIES.get(body[0]), dict(netlink.attributes(body[nfnetlink.NFGENMSG :]))
+        hook = dict(netlink.attributes(chain.get(CHAIN_HOOK, b"")))
+        if family is None or _number(hook, HOOK_HOOKNUM) != _FORWARD:
             continue
         found.append(
             Chain(
                 family,
-                str(chain.get_attr("NFTA_CHAIN_TABLE")),
-                str(chain.get_attr("NFTA_CHAIN_NAME")),
-                chain.get_attr("NFTA_CHAIN_POLICY") == _DROP,
-                bool(chain.get_attr("NFTA_CHAIN_USE")),
+                netlink.text(chain[TABLE]),
+                netlink.text(chain[CHAIN_NAME]),
+                _number(chain, CHAIN_POLICY) == _DROP,
+                bool(_number(chain, _CHAIN_USE)),
             )
         )
     return found
+
+
+def _number(values: Mapping[int, memoryview], kind: int) -> int | None:
+    return int.from_bytes(values[kind], "big") if kind in values else None
 
 
 def _iptables() -> list[Chain]:

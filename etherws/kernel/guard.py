@@ -29,8 +29,9 @@ from etherws.kernel.nfnetlink import NETLINK_NETFILTER, SEQUENCE
 from etherws.kernel.place import Device
 from etherws.kernel.port_filter import PortFilter
 from etherws.kernel.rule_changes import Change, Finished, RuleChanges
-from etherws.kernel.rules import ADDRESSES, table_name
+from etherws.kernel.rules import ADDRESSES, PREFIX, table_name
 from etherws.log_limit import LogLimit
+from etherws.walks import in_turns
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +132,9 @@ class Guard:
                         self._now_lost(list(victims), _author(change))
                         victims = {}
                     continue
+                if not change.table.startswith(PREFIX):
+                    # A firewall may have thousands of rules.
+                    continue
                 if present is None:
                     # Not for what we do ourselves, as for each client that comes.
                     present = {table_name(one.name): one for one in self._filters.values() if one.name}
@@ -156,7 +160,7 @@ class Guard:
         self._look_at(found)
 
     def _look_at(self, found: Mapping[int, Touched]) -> None:
-        for index, what in found.items():
+        for index, what in in_turns(found.items()):
             one = self._filters.get(index)
             if one is not None and one.applied and (change := one.changed(what)):
                 self._limit.log(logging.WARNING, "changed", "%s", change)
@@ -165,13 +169,13 @@ class Guard:
     def _follow(self, touched: dict[int, Touched]) -> None:
         """Know the interfaces that were moved to another network namespace, and find those that have come back: they
         may have another index."""
-        for one in list(self._away):
+        for one in in_turns(list(self._away)):
             if not one.place.is_away():
                 self._away.discard(one)
                 self._filters[one.place.index] = one
                 touched[one.place.index] = EVERYTHING
-        for index, what in touched.items():
-            if Touched.PLACE in what and (gone := self._filters.get(index)) is not None and gone.place.is_away():
+        for index in in_turns([index for index, what in touched.items() if Touched.PLACE in what]):
+            if (gone := self._filters.get(index)) is not None and gone.place.is_away():
                 self._away.add(gone)
 
     def _now_lost(self, victims: Iterable[PortFilter], author: str) -> None:

@@ -16,6 +16,7 @@ from etherws.kernel.nft_expressions import (
     ICMPV6_TYPES,
     IP_PROTOCOLS,
     JUMP,
+    LINK,
     NETWORK,
     RETURN,
     TRANSPORT,
@@ -34,6 +35,7 @@ from etherws.kernel.rules import DHCP_SERVER, DISGUISED, ROUTER_ADVERTISEMENT, R
 _IPV4, _IPV6, _ARP = b"\x08\x00", b"\x86\xdd", b"\x08\x06"
 #: 802.1Q, 802.1ad, and what went before it: a second tag, or one that the kernel does not read.
 _TAGS = tuple(map(bytes.fromhex, ("8100", "88a8", "9100", "9200", "9300")))
+_PROVIDER_TAG = bytes.fromhex("88a8")
 #: Headers with a whole frame or packet behind them: Ethernet in GRE; MPLS; PPPoE; MACsec; 802.1ah; tags of Cisco and of
 #: 802.1BR; HSR and PRP.
 _CARRIERS = tuple(
@@ -70,8 +72,7 @@ _FLAGS_AND_OFFSET = load(NETWORK, 6, 2)
 def inspect(table: Table, chain: str, wanted: Rules, macs: str | None) -> None:
     """Add to `chain` what `wanted` asks of IP, and drop what could hide IP. `macs` is the set of the client's Ethernet
     addresses, if it has one."""
-    table.values("tags", ETHERTYPES, _TAGS if wanted.addresses is None else (*_TAGS, *_CARRIERS))
-    table.drop(chain, DISGUISED, ETHERTYPE, in_set("tags"))
+    _drop_types(table, chain, _TAGS if wanted.addresses is None else (*_TAGS, *_CARRIERS))
     _inspect_llc(table, chain, wanted)
     if wanted.addresses is not None:
         sources.add_chains(table, wanted.addresses, macs)
@@ -90,6 +91,26 @@ def inspect(table: Table, chain: str, wanted: Rules, macs: str | None) -> None:
     for name in ("ipv4", "ipv6"):
         table.rule(name, UPPER, compare(bytes(1), AT_LEAST), verdict(RETURN))
         table.drop(name, DISGUISED)
+
+
+def keep_in_vlan(table: Table, chain: str, wanted: Rules, *, inspected: bool) -> None:
+    """Drop what would come out in another VLAN than the bridge has let it in. `wanted` has VLANs for the port, and
+    `inspected` is whether inspect() drops second tags already.
+
+    The bridge removes the tag of a frame at a port that is not tagged. A second tag behind it would be the first one
+    there, and be the frame's VLAN for whoever is behind that port. A tag of 802.1ad is none for a bridge of 802.1Q,
+    which lets the frame in as one without.
+    """
+    if not inspected:
+        _drop_types(table, chain, _TAGS)
+    if wanted.vlan is not None:
+        table.drop(chain, DISGUISED, load(LINK, 12, 2), compare(_PROVIDER_TAG))
+
+
+def _drop_types(table: Table, chain: str, types: tuple[bytes, ...]) -> None:
+    """Drop frames with one of these EtherTypes, behind one tag if there is one."""
+    table.values("tags", ETHERTYPES, types)
+    table.drop(chain, DISGUISED, ETHERTYPE, in_set("tags"))
 
 
 def _inspect_llc(table: Table, chain: str, wanted: Rules) -> None:

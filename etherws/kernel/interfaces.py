@@ -10,27 +10,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import gevent
 from gevent.lock import BoundedSemaphore
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
 
-from etherws.errors import DeviceError
-from etherws.kernel import links
+from etherws.errors import NET_ADMIN_HINT, DeviceError
+from etherws.kernel import links, qdiscs
 from etherws.kernel.device_errors import device_errors
+from etherws.kernel.pyroute2_parts import IPRoute, NetlinkError
 
 #: Linux, Documentation/networking/ip-sysctl.rst. There is no netlink message for this.
 _ACCEPT_RA = "/proc/sys/net/ipv6/conf/{}/accept_ra"
 
 #: The handle of set_rate()'s qdisc. It tells our qdisc from anybody else's.
 SHAPER = 0xE7E70000
-
-#: include/uapi/linux/pkt_sched.h
-TC_H_ROOT = 0xFFFFFFFF
 
 #: The token bucket lets this many seconds' worth of data leave at once, and at least two frames.
 BURST = 0.005
@@ -48,53 +44,41 @@ MADE_HERE = "made by etherws"
 #: and asyncio refuses a second loop in one thread. So there is one call at a time.
 _one_at_a_time = BoundedSemaphore(1)
 
-_HINTS = {
-    errno.EPERM: "run as root or with CAP_NET_ADMIN",
-    errno.EXFULL: "a Linux bridge has 1,023 ports at most; let some clients go, or run a second bridge",
+#: What to try when the kernel refuses, by the number of its error.
+HINTS = {
+    errno.EPERM: NET_ADMIN_HINT,
+    errno.EXFULL: "a Linux bridge has 1,023 ports at most; take some out, or use a second server (docs/gateways.rst)",
     errno.ELOOP: "it is a bridge itself; only other interfaces go into a bridge",
     errno.EBUSY: "it is in another bridge or bond; take it out of that first",
     errno.EINVAL: "its driver or the kernel does not allow that value",
-    errno.ENXIO: "it is gone; was it deleted?",
+    errno.ENXIO: "it is gone; was it deleted, or moved to another network namespace?",
     errno.ENOENT: "this kernel cannot shape; load its token bucket by 'modprobe sch_tbf'",
     errno.EOPNOTSUPP: "this kernel has no bridge driver; load it by 'modprobe bridge'",
 }
 
 #: For join(): here the same number means something else.
-_JOIN_HINTS = {**_HINTS, errno.EOPNOTSUPP: "it is no bridge; name one by --bridge, or a new name to have it made"}
+JOIN_HINTS = {**HINTS, errno.EOPNOTSUPP: "it is no bridge; name one by --bridge, or a new name to have it made"}
 
 
 def index_of(name: str) -> int:
     """The index of the interface that has this name now."""
-    with device_errors(f"find interface {name}", _HINTS):
-        return links.get(name).number
+    with device_errors(f"find interface {name}", HINTS):
+        if found := links.number(name):
+            return found
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
 
-def set_up(index: int, mtu: int | None = None, *, autoconfigure: bool = True, address: str | None = None) -> None:
-    """Bring the interface up, and set its MTU to `mtu` bytes and its Ethernet address unless these are None.
-
-    Without `autoconfigure` IPv6 gives it no address by itself, and believes no router advertisement there. That is for
-    a new interface only, which is down.
-    """
-    name = name_of(index)
-    with device_errors(f"bring up {name}", _HINTS):
-        link = links.get(index)
-        if mtu is not None and link.mtu != mtu:
-            with device_errors(f"set the MTU of {name} to {mtu}", _HINTS):
-                links.change(index, mtu=mtu)
-        # Before it is up: IPv6 makes its link-local address of this one.
-        if address is not None and link.address != address:
-            with device_errors(f"give {name} the address {address}", _HINTS):
-                links.change(index, address=address)
-        if not autoconfigure:
-            _forbid_autoconfiguration(index, name)
-        # Only if it is down: a user without CAP_NET_ADMIN may own a persistent TAP that root has brought up.
-        if not link.up:
-            links.change(index, up=True)
+def forget_queues(index: int) -> None:
+    """Have the kernel queue nothing ahead of a multi-queue TAP, which has queues of its own, and drops what finds one
+    full. Else it makes a queue for each that there could be, 256, as soon as the TAP is up: 6.4 MB."""
+    # Linux 4.3 and later. Before that it is dear, and works.
+    with contextlib.suppress(OSError):
+        qdiscs.set_none(index)
 
 
 def set_mtu(index: int, mtu: int) -> None:
     """Set the interface's MTU, in bytes."""
-    with device_errors(f"set the MTU of interface {index} to {mtu}", _HINTS):
+    with device_errors(f"set the MTU of interface {index} to {mtu}", HINTS):
         links.change(index, mtu=mtu)
 
 
@@ -108,34 +92,42 @@ def accepts_router_advertisements(name: str) -> bool:
 
 def mtu_of(index: int) -> int:
     """The interface's MTU in bytes."""
-    with device_errors(f"find the MTU of interface {index}", _HINTS):
-        return links.get(index).mtu
+    with device_errors(f"find the MTU of interface {index}", HINTS):
+        return links.mtu(index)
+
+
+def tap_queues(name: str) -> tuple[int, bool] | None:
+    """How many queues of the multi-queue TAP of this name are open, and whether it belongs to a user or a group: if
+    not, all users may open one more. None if it is no such TAP."""
+    with device_errors(f"find {name}", HINTS):
+        return links.tap_queues(name)
 
 
 def name_of(index: int) -> str:
     """The interface's present name."""
-    with device_errors(f"find interface {index}", _HINTS):
+    with device_errors(f"find interface {index}", HINTS):
         return socket.if_indextoname(index)
 
 
-def join(index: int, bridge: str | int, *, isolated: bool = False) -> None:
+def join(index: int, bridge: str | int, *, isolated: bool = False, vlans: Callable[[int], None] | None = None) -> None:
     """Put the interface into `bridge`, which is a name or an index. If `isolated`, no frame passes between it and the
-    other isolated ports at any moment: it is down until it is isolated, and up then."""
-    with device_errors(f"use the bridge {bridge}", _HINTS):
-        master = _named(bridge) if isinstance(bridge, str) else links.get(bridge)
+    other isolated ports at any moment: it is down until it is isolated, and up then. So it is until `vlans` has put it
+    into its VLANs, if there is such a function."""
+    with device_errors(f"use the bridge {bridge}", HINTS):
+        master = named(bridge) if isinstance(bridge, str) else links.get(bridge)
         link = links.get(index)
         if link.master == master.number:
             return
-        with device_errors(f"put {link.name} into {master.name}", _JOIN_HINTS):
-            if isolated:
+        with device_errors(f"put {link.name} into {master.name}", JOIN_HINTS):
+            if isolated or vlans:
                 links.change(index, up=False)
-            # A bridge without an address of its own takes the lowest address of its ports. If that address changed
-            # as clients come and go, hosts that talk to this machine would lose it for a while. fe is the highest
-            # first byte that the address of one machine can have.
-            links.change(index, master=master.number, address=f"fe{(link.address or '')[2:]}")
-    if isolated:
+            links.change(index, master=master.number, address=as_port(link.address))
+    if isolated or vlans:
         try:
-            isolate(index, True)
+            if isolated:
+                isolate(index, True)
+            if vlans:
+                vlans(index)
         except DeviceError:
             links.change(index, master=0)
             raise
@@ -145,13 +137,13 @@ def join(index: int, bridge: str | int, *, isolated: bool = False) -> None:
 
 def leave_bridge(index: int) -> None:
     """Take the interface out of its bridge. No error if it is in none."""
-    with device_errors(f"take {name_of(index)} out of its bridge", _HINTS):
+    with device_errors(f"take {name_of(index)} out of its bridge", HINTS):
         links.change(index, master=0)
 
 
 def isolate(index: int, on: bool) -> None:
     """`on`: the bridge passes nothing between this port and the other isolated ports. Else it passes that again."""
-    with device_errors(f"isolate interface {index}", _HINTS):
+    with device_errors(f"isolate interface {index}", HINTS):
         link = links.get(index)
         if link.isolated not in (None, on):
             links.isolate(index, on)
@@ -165,45 +157,40 @@ def isolate(index: int, on: bool) -> None:
 
 def set_rate(index: int, rate: int | None) -> None:
     """Limit what leaves by the interface to `rate` bits per second. None removes our limit. Source: tc-tbf(8)."""
-    with netlink(f"shape what leaves by interface {index}") as route:
+    with device_errors(f"shape what leaves by interface {index}", HINTS):
         if rate is None:
             # No error if there is no limit, if the qdisc is somebody else's, or if this user may not change it.
-            with contextlib.suppress(NetlinkError):
-                route.tc("del", index=index, handle=SHAPER, parent=TC_H_ROOT)
+            with contextlib.suppress(OSError):
+                qdiscs.remove(index, SHAPER)
+                if links.tap_queues(index):
+                    forget_queues(index)
             return
         bytes_per_second = _bytes_per_second(rate)
-        frame = int(route.link("get", index=index)[0].get("mtu")) + FRAMING
+        frame = links.mtu(index) + FRAMING
         burst = max(int(bytes_per_second * BURST), 2 * frame)
         limit = burst + max(int(bytes_per_second * QUEUE), QUEUE_FRAMES * frame)
-        route.tc("replace", "tbf", index, SHAPER, rate=bytes_per_second, burst=burst, limit=limit)
+        qdiscs.set_token_bucket(index, SHAPER, bytes_per_second, burst, limit)
         # With fq_codel a ping overtakes a download. Without it, a ping waits for up to QUEUE seconds.
-        with contextlib.suppress(NetlinkError):
-            route.tc("replace", "fq_codel", index, SHAPER + 0x10000, parent=SHAPER + 1)
-
-
-def delete(index: int) -> None:
-    """Delete the interface, if it is still there. It takes tens of milliseconds, in which other greenlets go on."""
-    # Opened here: the thread may be in another network namespace.
-    with contextlib.suppress(OSError), links.request_socket() as sock:
-        gevent.get_hub().threadpool.apply(links.delete, (index, sock))
+        with contextlib.suppress(OSError):
+            qdiscs.set_fair_queues(index, SHAPER + 0x10000, SHAPER + 1)
 
 
 def is_isolated(index: int) -> bool:
     """Whether the interface is an isolated port of a bridge. Raises DeviceError."""
-    with device_errors(f"see whether interface {index} is isolated", _HINTS):
+    with device_errors(f"see whether interface {index} is isolated", HINTS):
         return bool(links.get(index).isolated)
 
 
 def is_in_bridge(index: int) -> bool:
     """Whether the interface is in a bridge or bond. False if it is gone."""
-    with device_errors(f"find the bridge of interface {index}", _HINTS):
+    with device_errors(f"find the bridge of interface {index}", HINTS):
         link = links.find(index)
         return bool(link and link.master)
 
 
 def bridge_of(index: int) -> str:
     """The name of the bridge or bond that the interface is in; empty if it is in none, or gone."""
-    with device_errors(f"find the bridge of interface {index}", _HINTS):
+    with device_errors(f"find the bridge of interface {index}", HINTS):
         link = links.find(index)
         master = links.find(link.master) if link and link.master else None
         return master.name if master else ""
@@ -211,15 +198,13 @@ def bridge_of(index: int) -> str:
 
 def has_rate(index: int, rate: int) -> bool:
     """Whether set_rate() with this rate is still in force."""
-    with netlink(f"see what shapes interface {index}") as route:
-        ours = [qdisc for qdisc in route.get_qdiscs(index=index) if qdisc["handle"] == SHAPER]
-        if not ours or ours[0]["parent"] != TC_H_ROOT or ours[0].get_attr("TCA_KIND") != "tbf":
-            return False
-        return bool(ours[0].get_nested("TCA_OPTIONS", "TCA_TBF_PARMS")["rate"] == _bytes_per_second(rate))
+    with device_errors(f"see what shapes interface {index}", HINTS):
+        return qdiscs.get(index) == (SHAPER, "tbf", _bytes_per_second(rate))
 
 
 def make_bridge(bridge: str, *, autoconfigure: bool = True, address: str | None = None) -> int | None:
-    """Make `bridge` and bring it up, unless an interface of that name exists. `autoconfigure` is as in set_up().
+    """Make `bridge` and bring it up, unless an interface of that name exists. `autoconfigure` is as in
+    bring_up.set_up().
     `address` is the bridge's own; None: the kernel's choice.
 
     Return the bridge's index if it was made, else None.
@@ -234,9 +219,11 @@ def make_bridge(bridge: str, *, autoconfigure: bool = True, address: str | None 
                 raise
             # Another process was faster, such as the next worker of gunicorn.
             return None
-        link = _named(bridge)
+        link = named(bridge)
         if not autoconfigure:
-            _forbid_autoconfiguration(link.number, bridge)
+            with contextlib.suppress(OSError):
+                links.change(link.number, ipv6_address=False)
+            forbid_router_advertisements(bridge)
         # A bridge keeps an address that somebody has set, even if it is the same as before; see join().
         links.change(link.number, up=True, address=link.address, alias=MADE_HERE)
         return link.number
@@ -244,7 +231,7 @@ def make_bridge(bridge: str, *, autoconfigure: bool = True, address: str | None 
 
 def number_if_made_here(bridge: str) -> int | None:
     """The index of the bridge of this name, if etherws has made it, in this process or another; else None."""
-    with device_errors(f"use the bridge {bridge}", _HINTS):
+    with device_errors(f"use the bridge {bridge}", HINTS):
         found = links.find(bridge)
         return found.number if found and links.alias(found.number) == MADE_HERE else None
 
@@ -253,16 +240,22 @@ def _bytes_per_second(rate: int) -> int:
     return min(max(rate // 8, 1), 2**32 - 1)
 
 
-def _forbid_autoconfiguration(index: int, name: str) -> None:
-    """For a new interface, which is down: see set_up(). No error where that cannot be set: a kernel without IPv6 has
-    nothing to set, and in a container /proc/sys may be read-only; see accepts_router_advertisements()."""
-    with contextlib.suppress(OSError):
-        links.change(index, ipv6_address=False)
+def as_port(address: str | None) -> str:
+    """The address with which an interface of this one joins a bridge. A bridge without an address of its own takes the
+    lowest address of its ports. If that address changed as clients come and go, hosts that talk to this machine would
+    lose it for a while. fe is the highest first byte that the address of one machine can have."""
+    return f"fe{(address or '')[2:]}"
+
+
+def forbid_router_advertisements(name: str) -> None:
+    """For a new interface, which is down: see bring_up.set_up(). No error where that cannot be set: a kernel without
+    IPv6 has nothing to set, and in a container /proc/sys may be read-only; see accepts_router_advertisements()."""
     with contextlib.suppress(OSError):
         Path(_ACCEPT_RA.format(name)).write_text("0", encoding="ascii")
 
 
-def _named(name: str) -> links.Link:
+def named(name: str) -> links.Link:
+    """The interface of this name. Raises DeviceError, and OSError."""
     try:
         return links.get(name)
     except OSError as exc:
@@ -274,5 +267,5 @@ def _named(name: str) -> links.Link:
 @contextlib.contextmanager
 def netlink(action: str) -> Iterator[IPRoute]:
     """A netlink socket for one `action`, whose errors become DeviceError."""
-    with _one_at_a_time, device_errors(action, _HINTS), IPRoute() as route:
+    with _one_at_a_time, device_errors(action, HINTS), IPRoute() as route:
         yield route

@@ -53,6 +53,7 @@ def take_over(kept: Sequence[KeptFilter]) -> list[PortFilter]:
             # It is gone since it was looked at.
             continue
         one.filter.settings.isolated = one.rules.isolated
+        one.filter.settings.has_vlans = bool(one.rules.port_vlans)
         # In another network namespace nothing is in force. Its next client finds out what can be.
         if name:
             one.filter.name, one.filter.needed = name, one.rules
@@ -89,7 +90,7 @@ def _requests(name: str, kept: KeptFilter) -> list[bytes]:
 @functools.lru_cache(maxsize=16)
 def _template(rules: Rules, length: int) -> list[bytes] | None:
     """The requests for an interface whose name has so many bytes, with PLACE for each; None if they have such bytes
-    elsewhere, too. To make requests takes milliseconds, and many ports have the same rules."""
+    elsewhere, too. To make requests takes up to a millisecond, and many ports have the same rules."""
     found, other = (table_for(place * length, rules).replacement() for place in (PLACE, OTHER))
     return found if _named(found, OTHER * length) == other else None
 

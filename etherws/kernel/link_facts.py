@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from etherws.kernel import interfaces
+from etherws.kernel.links import PROVIDER_TAG
 
 #: include/uapi/linux/if.h
 IFF_UP, IFF_LOOPBACK = 1 << 0, 1 << 3
@@ -30,12 +31,13 @@ LINKS_MAX = 5000
 
 @dataclass(frozen=True)
 class BridgeFacts:
-    """What a bridge is set to. `forward_delay` and `ageing` are in seconds."""
+    """What a bridge is set to. `forward_delay` and `ageing` are in seconds. `provider`: its tags are of 802.1ad."""
 
     stp: bool
     forward_delay: float
     ageing: float
     vlan_filtering: bool
+    provider: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,16 @@ class PortFacts:
     state: str
     isolated: bool
     pvid: int | None = None
+
+
+@dataclass(frozen=True)
+class TapFacts:
+    """A TAP: whether it stays without a process that has it open; whether it can have several queues; and whether it
+    belongs to a user or a group, so that others may not open it."""
+
+    persistent: bool
+    multi_queue: bool
+    owned: bool
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,7 @@ class LinkFacts:
     alias: str = ""
     bridge: BridgeFacts | None = None
     port: PortFacts | None = None
+    tap: TapFacts | None = None
 
     @property
     def is_ours(self) -> bool:
@@ -105,12 +118,18 @@ def _facts(link: Any) -> LinkFacts:
         alias=link.get("ifalias") or "",
         bridge=_bridge(data) if kind == "bridge" and data is not None else None,
         port=_port(of_port) if is_port else None,
+        tap=_tap(data) if kind == "tap" else None,
     )
 
 
 def _pvid(answer: Any) -> int | None:
     vlans = answer.get("IFLA_AF_SPEC").get_attrs("IFLA_BRIDGE_VLAN_INFO")
     return next((vlan["vid"] for vlan in vlans if vlan["flags"] & _PVID), None)
+
+
+def _tap(data: Any) -> TapFacts:
+    owned = any(data.get(name) is not None for name in ("IFLA_TUN_OWNER", "IFLA_TUN_GROUP"))
+    return TapFacts(bool(data.get("IFLA_TUN_PERSIST")), bool(data.get("IFLA_TUN_MULTI_QUEUE")), owned)
 
 
 def _bridge(data: Any) -> BridgeFacts:
@@ -120,6 +139,7 @@ def _bridge(data: Any) -> BridgeFacts:
         forward_delay=(data.get("IFLA_BR_FORWARD_DELAY") or 0) / 100,
         ageing=(data.get("IFLA_BR_AGEING_TIME") or 0) / 100,
         vlan_filtering=bool(data.get("IFLA_BR_VLAN_FILTERING")),
+        provider=data.get("IFLA_BR_VLAN_PROTOCOL") == int.from_bytes(PROVIDER_TAG, "big"),
     )
 
 

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import logging
 import socket as blocking
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 
 import gevent
@@ -23,14 +23,15 @@ from etherws.kernel.loops import AF_BRIDGE, RTM_DELNEIGH, RTM_NEWNEIGH, Loop, Lo
 from etherws.kernel.netlink_watch import RECEIVE, NetlinkWatch
 from etherws.kernel.own_frames import OwnFrames
 from etherws.log_limit import LogLimit
+from etherws.walks import in_turns
 
 log = logging.getLogger(__name__)
 
 #: include/uapi/linux/rtnetlink.h
 RTMGRP_NEIGH = 0x4
 
-#: At most so many messages are read at once, and not sooner again than after so many seconds. That takes a hundredth of
-#: a processor at most.
+#: At most so many messages are read together, and not sooner again than after so many seconds. That takes a hundredth
+#: of a processor at most.
 MESSAGES, PAUSE = 64, 0.1
 
 #: Seconds between two looks at what is not told: the addresses of bridges; and, while there is a loop, whether it is
@@ -52,7 +53,7 @@ class LoopWatch:
         """`ports` returns our ports: the index of each, and who is at its other end, or "" for `far_end`, which only
         the warning of such an address names."""
         self._ports, self._far_end = ports, far_end
-        self._loops = Loops(ports)
+        self._loops = Loops(lambda: self)
         self._own: dict[int, OwnFrames] = {}
         #: The loops that were warned of, and what they are called.
         self._told: dict[Loop, str] = {}
@@ -60,6 +61,16 @@ class LoopWatch:
         self._told_of: set[int] = set()
         self._limit = LogLimit(log)
         self._watch: NetlinkWatch | None = None
+
+    def __contains__(self, port: object) -> bool:
+        """Whether a loop by the port of this index is to be told of: it is ours; or a VXLAN in a bridge of ours. What
+        goes in a loop between gateways floods our ports, and passes none of them on its way."""
+        ours, bridges = self._ports(), self._loops.bridges
+        if port in ours or not isinstance(port, int):
+            return port in ours
+        with contextlib.suppress(OSError):
+            return bridges.get(port) in {bridges.get(each) for each in ours} - {None} and links.is_vxlan(port)
+        return False
 
     def start(self) -> None:
         """Watch from now on. What the kernel does not tell this user goes unnoticed; the log has that with --debug."""
@@ -95,7 +106,7 @@ class LoopWatch:
             left = max(0.001, look - monotonic())
             gevent.with_timeout(left, socket.wait_read, sock.fileno(), timeout_value=None)
             now = monotonic()
-            for _ in range(MESSAGES):
+            for _ in in_turns(range(MESSAGES)):
                 try:
                     data = sock.recv(RECEIVE)
                 except BlockingIOError:
@@ -118,7 +129,8 @@ class LoopWatch:
         ours = self._ports()
         first, second = (_described(port, ours) for port in loop.ports)
         bridge = _name(loop.bridge)
-        named = [_name(port) for port in loop.ports if port in ours]
+        named = [_name(port) for port in loop.ports if port in ours or not set(loop.ports) & ours.keys()]
+        choice = named if len(named) > 1 else [*named, "another port of the loop"]
         # A port may be gone when the loop is over.
         self._told[loop] = f"between {first} and {second} in {bridge}"
         self._limit.log(
@@ -128,7 +140,7 @@ class LoopWatch:
             " use this address, or somebody forges it",
             self._told[loop],
             loop.address,
-            _mend(loop.bridge, bridge, " or ".join(named if len(named) > 1 else [*named, "another port of the loop"])),
+            _mend(loop.bridge, bridge, " or ".join(choice), loop.ports),
             extra=event(LOOP, bridge=bridge, ports=[first, second], address=loop.address),
         )
 
@@ -185,7 +197,8 @@ class LoopWatch:
         ours = self._ports()
         known, alone = self._loops.bridges, set[int]()
         # What became of a port before the start was not told; and what came in a flood was not read.
-        for port in [port for number, port in enumerate(ours) if number == 0 or port not in known][:ASKED_MAX]:
+        unknown = [port for number, port in enumerate(ours) if number == 0 or port not in known]
+        for port in in_turns(unknown[:ASKED_MAX]):
             known.pop(port, None)
             with contextlib.suppress(OSError):
                 if master := links.get(port).master:
@@ -200,7 +213,7 @@ class LoopWatch:
         for index in set(self._own) - bridges - alone:
             self._own.pop(index).close()
             self._told_of.discard(index)
-        for index in bridges | alone:
+        for index in in_turns(bridges | alone):
             try:
                 address = links.get(index).address or ""
                 if index in self._own:
@@ -246,9 +259,15 @@ def _described(port: int, ours: Mapping[int, str]) -> str:
     return f"{_name(port)} ({ours[port]})" if ours.get(port) else _name(port)
 
 
-def _mend(bridge: int, name: str, ports: str) -> str:
-    """What to try."""
+def _mend(bridge: int, name: str, ports: str, way: Iterable[int] = ()) -> str:
+    """What to try. `way` has the ports of the loop, as far as they are known."""
     with contextlib.suppress(OSError):
+        if any(map(links.is_vxlan, way)):
+            # It might close the way to all other gateways.
+            return (
+                f"Take {ports} out of {name}. For two ways on purpose turn spanning tree on where they begin, in the"
+                " far LAN, and not here (docs/gateways.rst)"
+            )
         if links.has_spanning_tree(bridge):
             return (
                 f"Spanning tree is on in {name}, but does not see it: do rules drop bpdu here or at the other end?"

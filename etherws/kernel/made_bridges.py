@@ -50,9 +50,10 @@ class MadeBridges:
             self._made[name] = _Made(number, autoconfigure)
         return number is not None
 
-    def use(self, name: str) -> None:
-        """This process uses the bridge of this name; another process may have made it."""
-        self._used.add(name)
+    def use(self, name: str | None) -> None:
+        """This process uses the bridge of this name, if there is one; another process may have made it."""
+        if name:
+            self._used.add(name)
 
     def take_over(self, name: str, *, autoconfigure: bool) -> None:
         """The process whose place this one takes has used the bridge. If it had made it, it counts as made here. Raises

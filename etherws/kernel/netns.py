@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 
-from pyroute2 import IPRoute
+from etherws.kernel.pyroute2_parts import IPRoute
 
 #: include/uapi/linux/sched.h
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
@@ -118,17 +118,20 @@ class Namespace:
 
         # Python loses an interrupt in the hooks that it runs around a fork; and in the child, an interrupt must not
         # raise KeyboardInterrupt in the parent's code.
-        with _signals_blocked():
-            child = os.fork()
-            if child == 0:
-                _answer(writing, call)
-        os.close(writing)
+        child = 0
         try:
             with os.fdopen(reading, "rb") as report:
+                with _signals_blocked():
+                    child = os.fork()
+                    if child == 0:
+                        _answer(writing, call)
+                    os.close(writing)
+                # An interrupt that came meanwhile is raised here: the child ends also then.
                 answer = report.read()
         finally:
-            os.kill(child, signal.SIGKILL)
-            _, status = os.waitpid(child, 0)
+            if child:
+                os.kill(child, signal.SIGKILL)
+                _, status = os.waitpid(child, 0)
         if not answer:
             raise ChildProcessError(f"the child in the namespace died, status {os.waitstatus_to_exitcode(status)}")
         result, error = pickle.loads(answer)

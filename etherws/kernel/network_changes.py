@@ -135,13 +135,16 @@ class Changes:
             found = found or change
         return found
 
-    def take_near(self, local: str) -> bool:
+    def take_near(self, *local: str) -> bool:
         """Whether one of the changes that were found since the last call may concern the way of a connection that has
-        the address `local` on this machine. Not if they are all about links of containers and virtual machines."""
+        one of the addresses `local` on this machine. Not if they are all about links of containers and virtual
+        machines."""
         places, self._places = self._places, set()
-        homes = {address[0] for address, usable in self._addresses.items() if usable and address[3] == _packed(local)}
-        if not homes:
+        wanted = {_packed(each) for each in local}
+        found = {address: address[3] for address, usable in self._addresses.items() if usable and address[3] in wanted}
+        if not found or wanted - {*found.values()}:
             return True
+        homes = {address[0] for address in found}
         way = self._links.way(homes)
         return any(place == _EVERYWHERE or not self._links.is_aside(place, way) for place in places)
 

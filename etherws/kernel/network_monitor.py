@@ -12,7 +12,7 @@ import contextlib
 import errno
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic
 
@@ -61,13 +61,15 @@ class Budget:
         return 0.0
 
 
-def watch(own: Callable[[], str], local: Callable[[], str], on_change: Callable[[bool], None]) -> NetlinkWatch:
+def watch(
+    own: Callable[[], str], local: Callable[[], Iterable[str]], on_change: Callable[[bool], None]
+) -> NetlinkWatch:
     """Call `on_change` after each change, until the watch is closed. Its argument says whether the change is urgent:
     whether it may be the connection's way that has changed, and Budget allows it now. If Budget does not, a second call
     follows. A failure of netlink also counts as a change, once it is over.
 
-    `own` returns the name of the client's interface; `local` the address that its connection has on this machine, empty
-    without a connection.
+    `own` returns the name of the client's interface; `local` the addresses that its connections have on this machine,
+    none without a connection.
     """
     budget = Budget()
 
@@ -82,7 +84,7 @@ def watch(own: Callable[[], str], local: Callable[[], str], on_change: Callable[
             # Further messages of this change wait in the socket meanwhile, and make one more report at most.
             if found := read_waiting(sock, changes, own()):
                 log.debug("the machine's network has changed: %s", found)
-                if changes.take_near(local()):
+                if changes.take_near(*local()):
                     due = min(due, now)
             if urgent := now >= due:
                 wait = budget.spend(now)

@@ -1,8 +1,7 @@
 """Requests to nf_tables and what the kernel answers, by netlink.
 
-pyroute2 builds the messages, but does not send them: it would wait for ever when the kernel refuses a whole
-transaction. The kernel answers before send() returns, so nothing here waits for an answer. Every function may raise
-OSError. Used by nftables.py and address_sets.py.
+The kernel answers before send() returns, so nothing here waits for an answer. Every function may raise OSError. Used by
+nftables.py, address_sets.py and forward_chains.py.
 
 Sources: include/uapi/linux/netfilter/nf_tables.h, nfnetlink.h, Linux net/netfilter/nfnetlink.c.
 """
@@ -10,89 +9,70 @@ Sources: include/uapi/linux/netfilter/nf_tables.h, nfnetlink.h, Linux net/netfil
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import gevent
-from pyroute2.netlink import NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST
-from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg
 
 from etherws.kernel import netlink
+from etherws.kernel.netlink import NLM_F_REQUEST
+from etherws.walks import in_turns
 
 #: include/uapi/linux/netlink.h, nfnetlink.h
 NETLINK_NETFILTER = 12
 BATCH_BEGIN, BATCH_END = 0x10, 0x11
+NFNL_SUBSYS_NFTABLES = 10
+
+#: enum nf_tables_msg_types. NEW... answers GET..., and its number is one less.
+NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, GETCHAIN, NEWRULE, GETRULE = 0, 1, 2, 3, 4, 6, 7
+NEWSET, NEWSETELEM, GETSETELEM = 9, 12, 13
 
 #: The sequence number of all our requests, in this process and its children. Notifications of a change have that of the
 #: request, which tells our changes from those of others. Random: others count from small numbers or from the time.
 SEQUENCE = int.from_bytes(os.urandom(4), "big") | 1 << 31
 
-#: The family whose chains belong to one interface (NFPROTO_NETDEV).
-NETDEV = 5
+#: The family whose chains belong to one interface (NFPROTO_NETDEV), and what stands for all (NFPROTO_UNSPEC).
+NETDEV, ALL = 5, 0
+
+#: Bytes of struct nfgenmsg, which is before the attributes: family, version, and a number of two bytes.
+NFGENMSG = 4
 
 #: Bytes of one recv(): more than the kernel puts into one answer.
 _ANSWER = 1 << 18
 
 
-def message(
-    kind: int, form: Any, flags: int = NLM_F_CREATE | NLM_F_APPEND, family: int = NETDEV, **values: Any
-) -> bytes:
-    """One request of a family: NFT_MSG_..., pyroute2's class for it, and its attributes."""
-    made = form()
-    made["nfgen_family"] = family
-    made["attrs"] = [(form.prefix + name, value) for name, value in values.items()]
-    return _encoded(made, kind | NFNL_SUBSYS_NFTABLES << 8, flags)
-
-
-def _encoded(message: Any, kind: int, flags: int = 0) -> bytes:
-    message["header"]["type"] = kind
-    message["header"]["flags"] = NLM_F_REQUEST | flags
-    message["header"]["sequence_number"] = SEQUENCE
-    message.encode()
-    return bytes(message.data)
+def message(kind: int, attributes: bytes = b"", flags: int = 0, family: int = NETDEV) -> bytes:
+    """One request of a family, of one of enum nf_tables_msg_types; the attributes are encoded already."""
+    return _request(kind | NFNL_SUBSYS_NFTABLES << 8, bytes([family, 0, 0, 0]) + attributes, flags)
 
 
 def transact(messages: Iterable[bytes]) -> None:
     """Have the kernel make all these changes, or none of them."""
-    ends = []
-    for kind in (BATCH_BEGIN, BATCH_END):
-        end = nfgen_msg()
-        end["res_id"] = NFNL_SUBSYS_NFTABLES
-        ends.append(_encoded(end, kind))
+    begin, end = (
+        _request(kind, bytes(2) + NFNL_SUBSYS_NFTABLES.to_bytes(2, "big")) for kind in (BATCH_BEGIN, BATCH_END)
+    )
     # The kernel sends no answer to what succeeds.
-    _ask(b"".join([ends[0], *messages, ends[1]]))
-
-
-def dump(kind: int, form: Any, *, family: int = NETDEV, **values: Any) -> Iterator[Any]:
-    """Everything that NFT_MSG_GET... finds in a family, decoded by pyroute2; in all families if that is 0."""
-    for got, data in _ask(message(kind, form, NLM_F_DUMP, family, **values)):
-        # NFT_MSG_NEW... answers NFT_MSG_GET..., and its number is one less.
-        if got == kind - 1 | NFNL_SUBSYS_NFTABLES << 8:
-            answer = form(data)
-            answer.decode()
-            yield answer
+    for data in parts(b"".join([begin, *messages, end])):
+        for found in netlink.messages(data):
+            _check(found)
 
 
 def answers(kind: int, request: bytes) -> Iterator[memoryview]:
-    """The attributes of each message that answers NFT_MSG_GET..."""
-    for got, data in _ask(request):
-        if got == kind - 1 | NFNL_SUBSYS_NFTABLES << 8:
-            yield memoryview(data)[netlink.HEADER.size + 4 :]
+    """What follows the header in each message that answers GET...: struct nfgenmsg and the attributes. In turns: there
+    may be some of each port. Raises OSError."""
+    # One walk over all parts: each part alone takes less than a turn.
+    for found in in_turns(found for part in parts(request) for found in netlink.messages(part)):
+        _check(found)
+        if found.kind == kind - 1 | NFNL_SUBSYS_NFTABLES << 8:
+            yield found.body
 
 
-def _ask(request: bytes) -> list[tuple[int, bytes]]:
-    """Send the request; return the type and the whole of each message of the answer. Raises OSError if one is an
-    error."""
-    answers = []
-    for data in parts(request):
-        while len(data) >= netlink.HEADER.size:
-            size, kind, _, _, _ = netlink.HEADER.unpack_from(data)
-            netlink.check(kind, data)
-            answers.append((kind, data[:size]))
-            data = data[size + 3 & ~3 :]
-    return answers
+def entries(kind: int, request: bytes) -> Iterator[dict[int, memoryview]]:
+    """The attributes of each of answers(), by their types."""
+    for body in answers(kind, request):
+        yield dict(netlink.attributes(body[NFGENMSG:]))
 
 
 def parts(request: bytes) -> list[bytes]:
@@ -112,5 +92,20 @@ def _exchange(sock: socket.socket, request: bytes) -> list[bytes]:
         sock.setblocking(False)
         sock.sendto(request, (0, 0))
         while True:
-            received.append(sock.recv(_ANSWER))
+            try:
+                received.append(sock.recv(_ANSWER))
+            except OSError as exc:
+                # A thousand changes that all fail are a thousand errors. The first of them are still there.
+                if exc.errno != errno.ENOBUFS:
+                    raise
     return received
+
+
+def _request(kind: int, body: bytes, flags: int = 0) -> bytes:
+    return netlink.HEADER.pack(netlink.HEADER.size + len(body), kind, NLM_F_REQUEST | flags, SEQUENCE, 0) + body
+
+
+def _check(found: netlink.Message) -> None:
+    """Raise OSError if this message says that a request failed."""
+    if found.kind == netlink.NLMSG_ERROR:
+        netlink.check(found.kind, bytes(netlink.HEADER.size) + bytes(found.body))

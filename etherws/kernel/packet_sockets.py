@@ -1,7 +1,7 @@
 """Packet sockets (packet(7)), which need CAP_NET_RAW to be made, but not to be used.
 
 A process that gives that capability up makes a supply of them before. From then on they come from the supply, and go
-back there. own_frames.py uses them.
+back there. own_frames.py and announce.py use them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
 #: include/uapi/linux/if_ether.h: every protocol; one that nobody uses by now.
 ETH_P_ALL, ETH_P_LOOP = 0x0003, 0x0060
 
-#: How many are needed at once: the client's for its bridge and to search, the server's for BRIDGES_MAX of loop_watch.py
-#: and to search. Here, since who only makes the supply need not import that.
-CLIENT_NEEDS, SERVER_NEEDS = 2, 65
+#: How many are needed at once: the client's for its bridge, to search, to announce what is behind it (announce.py), and
+#: to find duplicates of its IP addresses; the server's for BRIDGES_MAX of loop_watch.py, to search, and for duplicates.
+#: Here, since who only makes the supply need not import that.
+CLIENT_NEEDS, SERVER_NEEDS = 4, 66
 
 #: Part of the descriptors that this process may have open, which the supply takes at most. Clients need the others.
 SHARE = 1 / 8
@@ -32,6 +33,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 #: Those that nobody uses at the moment; None as long as each is made when it is needed.
 _supply: list[int] | None = None
+
+
+def checksum(data: bytes) -> int:
+    """The Internet checksum of a frame's part that is made here: RFC 1071, of a whole number of 16-bit words."""
+    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
 
 
 def reserve(count: int) -> None:

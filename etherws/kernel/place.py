@@ -76,15 +76,23 @@ class Place:
     def exists(self) -> bool:
         """Whether the interface is here or in another network namespace."""
         try:
-            return not self.is_here() or self.index in dict(socket.if_nameindex())
+            return not self.is_here() or bool(_name_of(self.index))
         except DeviceLost:
             return False
 
     def remove_table(self, name: str) -> None:
         """Remove the table of the interface, which has or had this name. Raises DeviceError."""
-        present = dict(socket.if_nameindex())
         # Another interface of that name may have come since. Then the table is its own, unless ours has just been
         # moved away: some kernels apply our table to that.
-        others = name in present.values() and (present.get(self.index) != name or self.is_away())
+        others = port_tables.is_present(name) and (_name_of(self.index) != name or self.is_away())
         if name and (not others or (self.is_away() and not self.is_taken(name))):
             port_tables.remove_table(name)
+
+
+def _name_of(index: int) -> str:
+    """The name of the interface of this index here; empty if there is none. To read the names of all takes milliseconds
+    for a thousand."""
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return ""

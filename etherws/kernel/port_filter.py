@@ -75,7 +75,7 @@ class PortFilter:
                 self._set_aside()
             self.needed, self.learned, self.failure = rules, learned, None
             others = self.applied is not None and self.applied.rules != rules
-        if others or rules.isolated or rules.rate_down:
+        if others or rules.isolated or rules.rate_down or rules.port_vlans:
             self.ensure()
 
     def change(self, rules: Rules) -> None:

@@ -9,16 +9,18 @@ import errno
 import socket
 from collections.abc import Container
 
+from etherws.errors import NET_ADMIN_HINT
 from etherws.kernel import nftables
 from etherws.kernel.device_errors import device_errors
 from etherws.kernel.filter_table import table_for
 from etherws.kernel.rules import EVERYTHING, PREFIX, table_name
+from etherws.walks import in_turns
 
 #: The kernel's errors for what it does not know. Which one depends on what it does not know.
 UNKNOWN = (errno.ENOENT, errno.EINVAL, errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT)
 
 HINTS = {
-    errno.EPERM: "run as root or with CAP_NET_ADMIN",
+    errno.EPERM: NET_ADMIN_HINT,
     errno.EMSGSIZE: "list fewer addresses",
     **dict.fromkeys(
         UNKNOWN,
@@ -49,13 +51,18 @@ def remove_stale_tables(kept: Container[str] = ()) -> None:
             if without_rules(exc):
                 return
             raise
-        # Read the interfaces last: an interface is made before its table, so a new table's is among them.
-        present = dict(socket.if_nameindex()).values()
-        nftables.remove_by_handle(
-            handle
-            for table, handle in found.items()
-            if table.startswith(PREFIX) and (name := table.removeprefix(PREFIX)) not in present and name not in kept
-        )
+        # Interfaces are looked for last: an interface is made before its table, so a new table's is there.
+        ours = {table.removeprefix(PREFIX): handle for table, handle in found.items() if table.startswith(PREFIX)}
+        stale = [name for name in in_turns(ours) if name not in kept and not is_present(name)]
+        nftables.remove_by_handle(ours[name] for name in stale)
+
+
+def is_present(name: str) -> bool:
+    """Whether there is an interface of this name. To read the names of all takes milliseconds for a thousand."""
+    try:
+        return bool(socket.if_nametoindex(name))
+    except OSError:
+        return False
 
 
 def remove_table(name: str) -> None:

@@ -26,6 +26,9 @@ BPDU, DHCP_SERVER, ROUTER_ADVERTISEMENT = "bpdu", "dhcp-server", "router-adverti
 ADDRESS, IP_SOURCE, ARP_SENDER, NEIGHBOUR = "source-address", "ip-source", "arp-sender", "neighbour-discovery"
 GROUP_RATE, DISGUISED = "group-rate", "disguised"
 
+#: Flags of a VLAN (include/uapi/linux/if_bridge.h): untagged frames are in it; its frames go out without a tag.
+PVID, UNTAGGED = 0x2, 0x4
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -37,6 +40,7 @@ class Rules:
     `group_rate`: how many broadcast and multicast frames it may send per second; None without a limit.
     `rate_down`: the most that goes to the client, in bits per second; None without a limit.
     `isolated`: the bridge passes nothing between this client and other isolated clients.
+    `vlan`: the VLAN of its untagged frames; `vlans`: those whose tags may pass. With neither the bridge decides.
     `macs_required`: False if nobody asked for `macs`, so that a kernel which cannot filter may do without it.
     """
 
@@ -47,6 +51,14 @@ class Rules:
     macs_required: bool = True
     addresses: frozenset[IPv4Network | IPv6Network] | None = None
     group_rate: int | None = None
+    vlan: int | None = None
+    vlans: frozenset[int] = frozenset()
+
+    @property
+    def port_vlans(self) -> dict[int, int]:
+        """The VLANs of the port as port_vlans.py has them; empty if the bridge decides."""
+        own = {self.vlan: PVID | UNTAGGED} if self.vlan is not None else {}
+        return {**dict.fromkeys(self.vlans, 0), **own}
 
     @property
     def learns(self) -> bool:
@@ -67,7 +79,8 @@ class Rules:
     @property
     def filters_on_request(self) -> bool:
         """Whether somebody asked for one of the filters beside `macs`, which always has a value."""
-        return bool(self.drop) or self.addresses is not None or self.group_rate is not None
+        limited = self.addresses is not None or self.group_rate is not None
+        return bool(self.drop) or limited or bool(self.port_vlans)
 
 
 #: Rules that need everything of nf_tables which filters here use, but for the limit of `group_rate`: it is a module of

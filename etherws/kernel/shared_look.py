@@ -5,18 +5,14 @@ Serves status alone. Read next: bridge_tables.py, rule_counts.py, which are such
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from time import monotonic
 from typing import Generic, TypeVar
 
-import gevent
 from gevent.lock import BoundedSemaphore
 
 #: What was seen is used for so many times as long as the look took, at least: so looks take a twentieth of the time.
 FRESH_TIMES = 20.0
-
-#: Seconds for which others wait for such a look at most.
-TURN = 0.001
 
 T = TypeVar("T")
 
@@ -41,16 +37,3 @@ class SharedLook(Generic[T]):
                 now = self._clock()
                 self._until = now + max(self._fresh, FRESH_TIMES * (now - began))
             return self._seen
-
-
-def in_turns(
-    items: Iterable[T], sleep: Callable[[float], object] = gevent.sleep, clock: Callable[[], float] = monotonic
-) -> Iterator[T]:
-    """Each of the items. Others go on, by `sleep`, whenever this has run for TURN seconds."""
-    began = clock()
-    for item in items:
-        yield item
-        if clock() - began > TURN:
-            # With 0 the event loop would not look for what has come.
-            sleep(1e-6)
-            began = clock()

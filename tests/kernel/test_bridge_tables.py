@@ -8,7 +8,7 @@ import pytest
 
 from etherws.kernel import bridge_tables
 from etherws.kernel.bridge_tables import Behind, BridgeTables
-from etherws.kernel.shared_look import T
+from etherws.walks import T
 from tests.lab.hosts import Host
 
 #: include/uapi/linux/neighbour.h: an entry as if it was learned; one of an administrator's; of the bridge, and not of

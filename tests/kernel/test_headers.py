@@ -7,10 +7,11 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from etherws.kernel import rules
+from etherws.kernel import port_vlans, rules
 from etherws.kernel.rules import Rules
 from etherws.tunnel.tap import Tap
 from etherws.tunnel.wire import VNET_BYTES
@@ -49,6 +50,25 @@ GUARDS = frozenset({rules.BPDU, rules.DHCP_SERVER, rules.ROUTER_ADVERTISEMENT})
 RA, OSPF = icmpv6(134), 89
 #: Ethernet's header of a frame that is not padded.
 IPV6_HEAD = frame(IPV6)[:14]
+
+
+@pytest.mark.parametrize("more", [{}, {"drop": frozenset({rules.DHCP_SERVER})}], ids=["alone", "inspected"])
+@pytest.mark.parametrize("vlan", [20, None])
+def test_no_tag_comes_out_behind_that_of_the_vlan(
+    vlan: int | None, more: dict[str, Any], lan: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bridge takes the first tag off at a port without tags, and the next one would count there."""
+    monkeypatch.setattr(port_vlans, "put", lambda *_: None)
+    monkeypatch.setattr(port_vlans, "reset", lambda *_: None)
+    ends, carried = (lan.frames("far-port"), lan.frames("far-other")), ARP
+    with applied(lan, Rules(vlan=vlan, vlans=frozenset({5}), **more)) as port:
+        for tags in (b"", TAG, PRIORITY):
+            assert passes(*ends, frame(tags + carried))
+        for tags in (TAG + TAG, QINQ + TAG, TAG + QINQ, PRIORITY + TAG):
+            assert not passes(*ends, frame(tags + carried))
+        # A bridge takes a tag of 802.1ad for none. Where the port is in no VLAN without a tag, it drops the frame.
+        assert passes(*ends, frame(QINQ + carried)) == (vlan is None)
+        assert port.drops() == {"disguised": 4 + (vlan is not None)}
 
 
 def authentication(following: int) -> bytes:

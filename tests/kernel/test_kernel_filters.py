@@ -34,7 +34,10 @@ def test_a_kernel_that_cannot_filter_does_without_what_nobody_asked_for(
     usual = Rules(macs=256, rate_down=10**6, isolated=True, macs_required=False)
     assert filters.possible(usual) == Rules(rate_down=10**6, isolated=True)
     assert filters.possible(Rules(rate_down=10**6)) == Rules(rate_down=10**6)
-    for wanted in (Rules(macs=1), Rules(macs=256, drop=frozenset({rules.BPDU}), macs_required=False)):
+    for wanted in (
+        *(Rules(macs=1), Rules(macs=256, drop=frozenset({rules.BPDU}), macs_required=False)),
+        *(Rules(macs=256, vlan=10, macs_required=False), Rules(vlans=frozenset({10}))),
+    ):
         with pytest.raises(DeviceError, match="it takes another kernel"):
             filters.possible(wanted)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 
 import pytest
@@ -57,3 +58,37 @@ def test_the_kernels_errors_are_raised(host: Host) -> None:
             links.get(4711)
         with pytest.raises(OSError, match="Invalid argument"):
             links.change(1, mtu=-1 & 0xFFFFFFFF)
+
+
+def test_many_changes_go_in_one_message_and_each_has_its_own_error(host: Host) -> None:
+    host.bridge("br0")
+    with host.netlink() as route:
+        route.link("add", ifname="a", kind="veth", peer={"ifname": "b"})
+    indexes = {name: link["index"] for name, link in host.links().items()}
+    index = indexes["a"]
+    with host.namespace.inside():
+        assert links.send_all([]) == []
+        wrong, right = links.change_request(index, mtu=-1 & 0xFFFFFFFF), links.change_request(index, mtu=1400)
+        up = links.change_request(index, up=True, master=indexes["br0"], alias="a note")
+        errors = links.send_all([wrong, right, wrong, up])
+        assert [error and error.errno for error in errors] == [errno.EINVAL, None, errno.EINVAL, None]
+        found = links.get(index)
+        assert (found.mtu, found.up, found.master, links.alias(index)) == (1400, True, indexes["br0"], "a note")
+        assert [error and error.errno for error in links.send_all([up, wrong])] == [None, errno.EINVAL]
+        assert (links.mtu(index), links.name(index), links.name(4711)) == (1400, "a", "")
+        assert (links.number("a"), links.number(index), links.number("none"), links.number(4711)) == (
+            *(index, index, None, None),
+        )
+
+
+def test_interfaces_are_deleted_together_and_nothing_else(host: Host) -> None:
+    with host.netlink() as route:
+        for name in "abc":
+            route.link("add", ifname=name, kind="veth", peer={"ifname": f"{name}1"})
+    indexes = {name: link["index"] for name, link in host.links().items()}
+    with host.namespace.inside(), links.request_socket() as sock:
+        # One of them is gone already.
+        links.delete([indexes["a"], 4711, indexes["c"]], sock)
+        assert set(host.links()) == {"lo", "b", "b1"}
+        links.delete([4711], sock)
+        assert set(host.links()) == {"lo", "b", "b1"}

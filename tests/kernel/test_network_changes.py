@@ -356,6 +356,10 @@ def test_what_concerns_containers_is_far_from_a_connection(changes: Changes) -> 
     for data in far:
         assert changes.read(data, OWN)
         assert not changes.take_near(here)
+    # One of several connections is enough: one that goes by the bridge, or of which nothing is known.
+    for several, is_near in (((here, here), False), ((here, "172.17.0.2"), True), ((here, ""), True), ((), True)):
+        assert changes.read(link(container, "veth1", up=False, master=docker) + far[0], OWN)
+        assert changes.take_near(*several) == is_near
     near = [
         far[0] + address(ETH0, text="192.0.2.3"),
         route("192.0.2.9"),

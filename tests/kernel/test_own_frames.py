@@ -13,20 +13,9 @@ from etherws.kernel import packet_sockets
 from etherws.kernel.loops import MOVES, QUIET
 from etherws.kernel.own_frames import OwnFrames
 from tests.lab.hosts import PATIENCE, Host
-from tests.lab.lan import index_of
-
-BROADCAST = b"\xff" * 6
-BODY = b"\x88\xb5".ljust(48, b"\0")
+from tests.lab.lan import address, from_, index_of
 
 Noticed = list[tuple[int, int | None]]
-
-
-def address(host: Host, name: str = "br0") -> str:
-    return str(host.links()[name].get("address"))
-
-
-def from_(source: str, to: bytes = BROADCAST) -> bytes:
-    return to + bytes.fromhex(source.replace(":", "")) + BODY
 
 
 @pytest.fixture

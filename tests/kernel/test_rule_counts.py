@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from etherws.kernel import nftables, rule_counts
+from etherws.kernel import nftables
 from etherws.kernel.kernel_filters import KernelFilters
 from etherws.kernel.learned import LearnedAddresses
 from etherws.kernel.port_filter import PortFilter
@@ -81,6 +81,3 @@ def test_without_an_answer_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -
     counts = RuleCounts()
     assert counts.look() == {}
     assert not counts.total
-    # A rule of somebody else's may have any user data.
-    assert rule_counts._comment(memoryview(b"")) == ""
-    assert rule_counts._comment(memoryview(b"\x01\x02ab")) == ""

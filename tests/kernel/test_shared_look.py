@@ -5,7 +5,7 @@ from __future__ import annotations
 import gevent
 import pytest
 
-from etherws.kernel.shared_look import SharedLook, in_turns
+from etherws.kernel.shared_look import SharedLook
 
 
 class Clock:
@@ -58,16 +58,3 @@ def test_an_error_is_of_who_asked_and_the_next_one_looks_again() -> None:
     with pytest.raises(OSError, match="no"):
         shared.get(fail)
     assert shared.get(lambda: 7) == 7
-
-
-def test_others_go_on_each_millisecond() -> None:
-    clock_, pauses = Clock(), []
-
-    def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-
-    for _ in in_turns(range(100), sleep, clock_):
-        clock_.now += 0.0004
-    # Three of them are over a millisecond.
-    assert len(pauses) == 33
-    assert not list(in_turns((), sleep, clock_))
