@@ -19,6 +19,8 @@ from enum import Enum
 from typing import Protocol
 
 from etherws.errors import SettingsError
+from etherws.tunnel.path_queue import UNLIMITED, Facts, PathQueue
+from etherws.tunnel.wire import BATCH_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +32,13 @@ BBR = "bbr"
 TCP_NOTSENT_LOWAT, TCP_CC_INFO = 25, 26
 #: include/uapi/asm-generic/socket.h
 SO_RCVBUFFORCE, SO_MAX_PACING_RATE, SO_BUF_LOCK = 33, 47, 72
-#: SO_MAX_PACING_RATE for no limit.
-UNLIMITED = 2**64 - 1
 
 #: struct tcp_info: tcpi_bytes_acked and tcpi_bytes_received (Linux 4.1).
 _TCP_INFO_BYTES = struct.Struct("=120xQQ")
+
+#: struct tcp_info up to tcpi_delivered (Linux 4.18): tcpi_snd_mss in bytes, tcpi_rtt in microseconds, the segments that
+#: were sent again, tcpi_min_rtt in microseconds, and the segments that have arrived.
+_QUEUE_INFO = struct.Struct("=16xI48xI28xI44xI40xI")
 
 #: struct tcp_info up to tcpi_delivery_rate (Linux 4.9). Two fields matter: tcpi_min_rtt in microseconds, and
 #: tcpi_delivery_rate in bytes per second.
@@ -56,6 +60,11 @@ STARTUP_TIMEOUT = 0.5
 #: Seconds of round trip from which on the network is no LAN. There one lost segment in a hundred would leave cubic a
 #: thirtieth of the rate (docs/performance.rst).
 LONG_ROUND_TRIP = 0.005
+
+#: Bytes from which on a message does not grow on a long path: its frames are delivered when all of it has come. With
+#: whole batches, such as 60 KiB, the flows inside saw 60 ms instead of 40 in their first round trips, and left their
+#: slow start at once (docs/performance.rst).
+LONG_PATH_MESSAGE = 6 * 1024
 
 #: Bytes per second above which the machines are the limit, not the network. There BBR's pacing costs a third of the
 #: rate.
@@ -127,6 +136,7 @@ class CongestionControl:
         self._next_update = self._grown_at = 0.0
         self._bandwidth = 0
         self._pacing_limit = UNLIMITED
+        self._queue = PathQueue()
         #: Bytes to send at a time while the socket is full.
         self.chunk = UNSENT_FIRST
         self._current = self._read_current()
@@ -136,11 +146,17 @@ class CongestionControl:
             # A frame must not wait until TCP has a full segment.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._set_unsent(UNSENT_FIRST)
-        self._long = self._info()[0] >= LONG_ROUND_TRIP
+        #: Whether the network is no LAN.
+        self.long = self._info()[0] >= LONG_ROUND_TRIP
         if not self._auto:
             self._choose(choice)
-        elif self._long:
+        elif self.long:
             self._choose(BBR)
+
+    @property
+    def message(self) -> int:
+        """Bytes from which on a message should not grow."""
+        return LONG_PATH_MESSAGE if self.long else BATCH_BYTES
 
     @property
     def current(self) -> str:
@@ -151,10 +167,11 @@ class CongestionControl:
         """Adapt to the network, after a batch was sent at `now` (seconds of a monotonic clock); ten times a second at
         most.
 
-        While the socket is free there is nothing to adapt, with one exception: BBR on a short path. Its pacing keeps
-        the socket free, and yet may be the limit.
+        While the socket is free there is nothing to adapt, with two exceptions, both with BBR. On a short path its
+        pacing keeps the socket free, and yet may be the limit. On a long path the flows inside may fill the
+        bottleneck's buffer.
         """
-        if state is FREE and (self._long or self._current != BBR or not self._auto):
+        if state is FREE and (self._current != BBR or not (self.long or self._auto)):
             return
         if now < self._next_update:
             return
@@ -164,9 +181,9 @@ class CongestionControl:
             return
         if state is not FREE:
             self._set_unsent(min(max(int(rate * UNSENT_SECONDS), UNSENT_MIN), UNSENT_MAX))
-        self._long = min_rtt >= LONG_ROUND_TRIP
+        self.long = min_rtt >= LONG_ROUND_TRIP
         if self._auto:
-            if self._long:
+            if self.long:
                 self._choose(BBR)
             elif rate > FAST_RATE:
                 self._choose(self._for_fast)
@@ -203,25 +220,32 @@ class CongestionControl:
         return acknowledged / 1e3, round_trip / 1e6
 
     def _limit_pacing(self, now: float) -> None:
-        """Limit BBR's pacing to the bandwidth that it found, until it leaves its startup phase.
+        """Limit BBR's pacing while it would fill the network's buffers.
 
-        BBR leaves it only after three round trips in which there always was more to send. TCP inside TCP sends in
-        bursts, which rarely last that long: BBR would go on at three times the network's rate, and fill every buffer.
-        At the limited rate the socket is soon full for long enough.
+        BBR leaves its startup phase only after three round trips in which there always was more to send. TCP inside TCP
+        sends in bursts, which rarely last that long: BBR would go on at three times the network's rate, and fill every
+        buffer. On a long path path_queue.py has the limit: the bandwidth that BBR found so far may only be what the
+        flows inside have asked for, and as a limit it would keep them from ever asking for more. On a short path, where
+        round trips tell little, it is the limit until BBR leaves the phase: then the socket is soon full for long
+        enough.
         """
         limit = UNLIMITED
         with contextlib.suppress(OSError, struct.error):
             if self._current == BBR:
-                info = self._sock.getsockopt(socket.IPPROTO_TCP, TCP_CC_INFO, _BBR_INFO.size)
-                low, high, gain = _BBR_INFO.unpack(info)
-                bandwidth = low | high << 32
-                if bandwidth > 1.25 * self._bandwidth:
-                    self._bandwidth, self._grown_at = bandwidth, now
-                if gain > STARTUP_GAIN and now - self._grown_at > STARTUP_TIMEOUT:
-                    limit = bandwidth
+                limit = self._queue.limit(now, self._facts()) if self.long else self._startup_limit(now)
             if limit != self._pacing_limit:
                 self._sock.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, struct.pack("=Q", limit))
                 self._pacing_limit = limit
+
+    def _startup_limit(self, now: float) -> int:
+        """The limit on a short path. Raises OSError, or struct.error, if the kernel does not tell BBR's state."""
+        info = self._sock.getsockopt(socket.IPPROTO_TCP, TCP_CC_INFO, _BBR_INFO.size)
+        low, high, gain = _BBR_INFO.unpack(info)
+        bandwidth: int = low | high << 32
+        if bandwidth > 1.25 * self._bandwidth:
+            self._bandwidth, self._grown_at = bandwidth, now
+        held = gain > STARTUP_GAIN and now - self._grown_at > STARTUP_TIMEOUT
+        return bandwidth if held else UNLIMITED
 
     def _set_unsent(self, size: int) -> None:
         """Let about `size` bytes wait unsent in the kernel."""
@@ -250,6 +274,12 @@ class CongestionControl:
         """The shortest round trip so far in seconds, and the bytes per second delivered lately; zeros if unknown."""
         min_rtt, rate = self._tcp_info(_TCP_INFO) or (0, 0)
         return min_rtt / 1e6, rate
+
+    def _facts(self) -> Facts:
+        """What path_queue.py needs. Raises OSError, or struct.error if the kernel does not tell it."""
+        info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUEUE_INFO.size)
+        segment, round_trip, again, shortest, arrived = _QUEUE_INFO.unpack(info)
+        return Facts(arrived, again, round_trip / 1e6, shortest / 1e6, segment)
 
     def _tcp_info(self, fields: struct.Struct) -> tuple[int, int] | None:
         """Two fields of struct tcp_info; None if the kernel does not tell them, as of a UNIX socket."""

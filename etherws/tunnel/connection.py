@@ -2,8 +2,7 @@
 
 Joins the wire (packets <-> messages), the sender, the receiver and the congestion control, and keeps the state between
 them: how the connection ended, and whether it is closing. One greenlet may send, another receive. The opening handshake
-is in server/handshake.py and client/upgrade.py. keepalive.py decides when to ping, and when the peer is lost. Read
-next: sender.py, receiver.py.
+is in server/handshake.py and client/upgrade.py. Read next: sender.py, receiver.py, keepalive.py (when to ping).
 """
 
 from __future__ import annotations
@@ -14,21 +13,23 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from time import monotonic
 
 import gevent
 
-from etherws.errors import ConnectionClosed, printable
+from etherws.close_codes import closed_by_peer
+from etherws.errors import ConnectionClosed
 from etherws.tunnel import tcp_facts
+from etherws.tunnel.acknowledgements import newest
 from etherws.tunnel.congestion import AUTO, BLOCKED, FREE, FULL, CongestionControl
 from etherws.tunnel.delays import Delays
-from etherws.tunnel.frames import Decoder, Encoder, Opcode, parse_close
+from etherws.tunnel.frames import Decoder, Encoder, Opcode
 from etherws.tunnel.peer_warnings import PeerWarnings
 from etherws.tunnel.rate_limit import Pacer
 from etherws.tunnel.receiver import Receiver
 from etherws.tunnel.sender import Sender
 from etherws.tunnel.stream import Stream, local_address, local_address_gone
-from etherws.tunnel.tcp_facts import TcpFacts
 from etherws.tunnel.turns import Account, Turn, account
 from etherws.tunnel.wire import Batch, Buffer, Version1, Version2
 
@@ -43,8 +44,7 @@ FLUSH_TIMEOUT, DISCARD_TIMEOUT = 0.5, 1.0
 #: Seconds for which what came before is read and delivered, once sending has failed.
 LAST_READ_TIMEOUT = 0.5
 
-# Compared with each message's opcode: a plain integer is faster than a member of an IntEnum.
-_BINARY = int(Opcode.BINARY)
+_BINARY = int(Opcode.BINARY)  # A plain integer is compared faster than a member of an IntEnum.
 
 
 class Connection:
@@ -82,11 +82,15 @@ class Connection:
         self.delays = Delays()
         self._stream = stream
         self._sender = Sender(stream, encoder or Encoder(server=server))
+        self.pad = self._sender.pad
         #: The turns of the greenlet in recv(). What other greenlets send is counted there too.
         payer = payer or account(source)
-        self._turn = Turn(payer)
+        self._turn, self.source = Turn(payer), payer.source
         decoder = decoder or Decoder(server=server, max_message=wire.max_message)
         self._receiver = Receiver(stream, decoder, self._turn, early, payer.source)
+        self.quiet = self._receiver.quiet
+        if isinstance(wire, Version2):
+            wire.charge = self._receiver.charge
         # What was received and not returned by recv() yet: packets, and behind them the Close.
         self._slices: Iterator[Sequence[Buffer]] = iter(())
         self._close: Buffer | None = None
@@ -102,21 +106,27 @@ class Connection:
         """When bytes came last, by monotonic(), in seconds."""
         return self._receiver.heard
 
-    def send(self, batch: Batch) -> bool:
-        """Send the packets; return whether the socket took everything within FULL_SOCKET_TIMEOUT.
+    @property
+    def written(self) -> int:
+        """How many bytes the kernel has taken."""
+        return self._sender.written
 
-        If not, `batch` must stay unchanged, and nothing else be sent, until wait_writable() returns. Raises
-        ConnectionClosed once the connection is closing or lost.
-        """
+    def send(self, batch: Batch) -> bool:
+        """As try_send(), but wait for FULL_SOCKET_TIMEOUT. After a try_send() that failed, `batch` may be empty."""
+        return self.try_send(batch) or self._sender.flush(FULL_SOCKET_TIMEOUT)
+
+    def try_send(self, batch: Batch) -> bool:
+        """Send the packets; return whether the socket took everything at once. If not, let `batch`'s buffer be, and
+        send nothing, until send() or wait_writable() is done. Raises ConnectionClosed once closing or lost."""
         if self._closing or self._ended:
             raise self._ended or ConnectionClosed("closing")
         if batch.spans:
             self._turn.sent += batch.spans[-1][1]
-        if self._sender.send(self.wire.pack(batch)):
+        if self._sender.send(self.wire.pack(batch, self.congestion.message)):
             self.congestion.update(monotonic(), FREE)
             return True
         self.congestion.update(monotonic(), FULL)
-        return self._sender.flush(FULL_SOCKET_TIMEOUT)
+        return False
 
     def send_queued(self, packets: Sequence[bytes]) -> bool:
         """Send packets that waited in a queue; return whether the socket took everything. Raises as send()."""
@@ -135,7 +145,7 @@ class Connection:
         """Block this greenlet until the socket has taken everything; return False after `timeout` seconds."""
         return self._sender.flush(timeout)
 
-    def tcp_facts(self) -> TcpFacts:
+    def tcp_facts(self) -> tcp_facts.TcpFacts:
         """What the kernel tells of it."""
         return tcp_facts.read(self._stream.tcp)
 
@@ -150,9 +160,8 @@ class Connection:
                 self._turn.wait()
             for packets in self._slices:
                 if packets:
-                    return packets
-                # All of these were dropped.
-                if self._turn.over():
+                    return newest(packets) if self.congestion.long else packets
+                if self._turn.over():  # All of these were dropped.
                     self._turn.wait()
             self._receive()
 
@@ -161,6 +170,18 @@ class Connection:
         with contextlib.suppress(OSError):
             self._stream.shutdown(socket.SHUT_RD)
 
+    def on_readable(self, call: Callable[[], object] | None) -> None:
+        """As Receiver.on_readable(); no greenlet is in recv() any more."""
+        self._slices = iter(())
+        self._receiver.on_readable(partial(self._woken, call) if call else None)
+
+    def _woken(self, call: Callable[[], object]) -> None:
+        # The answer to our ping, alone, is not worth a greenlet and buffers: an idle peer sends nothing else.
+        if self._pinged and self._receiver.skip(Opcode.PONG, self._pinged[0]):
+            self._other(Opcode.PONG, self._pinged[0])
+        else:
+            call()
+
     def end_turn(self) -> None:
         """Let others have their turn: the greenlet that was in recv() goes on to something else, or ends."""
         self._turn.end()
@@ -168,7 +189,7 @@ class Connection:
     def _receive(self) -> None:
         """Replace `_slices`, all of which have been returned, by what comes next."""
         if self._close is not None:
-            self._ended = self._ended or _told(self._close)
+            self._ended = self._ended or closed_by_peer(self._close)
         if self._ended:
             raise self._ended
         if self._sender.error and not self._more_came():
@@ -181,14 +202,12 @@ class Connection:
             elif opcode == Opcode.PING:
                 ping = payload
             elif opcode == Opcode.CLOSE:
-                # Nothing follows it.
-                self._close = payload
+                self._close = payload  # Nothing follows it.
                 break
             else:
                 self._other(opcode, payload)
         if ping is not None:
-            # An answer to the latest of several is enough (RFC 6455, section 5.5.3).
-            self._sender.pong(ping)
+            self._sender.pong(ping)  # An answer to the latest of several is enough (RFC 6455, section 5.5.3).
         self._warnings.frames(messages)
         self._slices = self.wire.unpack(messages)
 
@@ -208,8 +227,7 @@ class Connection:
         return now < self._read_until and (self._receiver.undecoded or self.unread() > 0)
 
     def limit_rate(self, pacer: Pacer | None) -> None:
-        """Receive at the rate of `pacer` from now on, together with the other connections that have it; None: as fast
-        as the peer sends."""
+        """Receive at the rate of `pacer` from now on, which several may share; None: as fast as the peer sends."""
         self.congestion.limit_receive_window(pacer.rate if pacer else None)
         self._receiver.limit_rate(pacer)
 
@@ -218,10 +236,6 @@ class Connection:
         payload = os.urandom(8)
         if not self._ended and self._sender.ping(payload):
             self._pinged = payload, monotonic()
-
-    def free_memory(self) -> None:
-        """Give back the memory that is of use only while much is received."""
-        self._receiver.free()
 
     def unread(self) -> int:
         """How many bytes from the peer wait in the kernel."""
@@ -232,8 +246,8 @@ class Connection:
 
         Where the kernel does not count them, as on a UNIX socket: bytes that it has taken, and that came without TLS.
         """
-        sent, received = self.congestion.carried()
-        return (sent, received) if sent or received else (self._sender.written, self._receiver.read)
+        found = self.congestion.carried()
+        return found if any(found) else (self._sender.written, self._receiver.read)
 
     @property
     def tls(self) -> tuple[str, str] | None:
@@ -253,8 +267,7 @@ class Connection:
         """Declare the peer lost; return the error to raise. close() then does not wait for the peer."""
         self._ended = self._ended or self._sender.error or reason
         self._lost = True
-        # End TCP by a RST. A Close and a FIN would wait behind bytes that nobody acknowledges. And a peer that still
-        # hears us, but is not heard, must learn of the end.
+        # By a RST: a Close and a FIN would wait behind bytes that nobody acknowledges, and the peer may hear us still.
         with contextlib.suppress(OSError):
             self._stream.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return self._ended
@@ -285,14 +298,3 @@ class Connection:
             self._stream.close()
             # Its traceback would keep this object in memory, with megabytes of buffers, until a garbage collection.
             self._ended = None
-
-    def all_drops(self) -> Counter[str]:
-        """What was dropped so far, by reason."""
-        return self.drops + self.wire.drops
-
-
-def _told(payload: Buffer) -> ConnectionClosed:
-    """The error for the Close with this payload. Raises ProtocolError if the payload is wrong."""
-    code, reason = parse_close(payload)
-    text = f"closed by the peer, code {code or 'none'}"
-    return ConnectionClosed(f"{text}: {printable(reason)}" if reason else text, code, printable(reason))

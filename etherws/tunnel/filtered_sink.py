@@ -21,6 +21,26 @@ class Filter(Protocol):
         more. Raises DeviceError if they cannot be put in."""
 
 
+class SharedFilter:
+    """One filter for the sinks of several queues of a TAP: when the rules are taken away, all of them hold."""
+
+    def __init__(self, rules: Filter) -> None:
+        self._filter = rules
+        self._holds: list[Callable[[], None]] = []
+
+    def arm(self, source: bytes, hold: Callable[[], None]) -> None:
+        """See Filter."""
+        if hold not in self._holds:
+            self._holds.append(hold)
+        self._filter.arm(source, self._hold)
+
+    def _hold(self) -> None:
+        # Each is there again once it has called arm().
+        holds, self._holds = self._holds, []
+        for hold in holds:
+            hold()
+
+
 class FilteredSink:
     """The TAP, once the rules are in force."""
 

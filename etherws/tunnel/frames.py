@@ -134,11 +134,14 @@ class Decoder:
     """
 
     def __init__(self, *, server: bool, max_message: int) -> None:
-        self._masked = MASKED if server else 0
+        #: The mask bit that the peer's frames must have: clients mask theirs.
+        self.masked = MASKED if server else 0
         self._max = self._left = max_message
-        size = max_message + FRAME_HEADER_MAX + READ_BYTES
-        self._memory, self._usual = anonymous_memory(size), min(size, USUAL_BYTES)
-        self._view = memoryview(self._memory)
+        self._size = max_message + FRAME_HEADER_MAX + READ_BYTES
+        self._usual = min(self._size, USUAL_BYTES)
+        # None before the first bytes, and at rest: then `_rest` is what is here of a frame.
+        self._memory: mmap.mmap | None = None
+        self._view, self._rest = memoryview(b""), b""
         self._begin = self._end = self._top = 0
         #: Whether received() has stopped before the last frame.
         self.pending = False
@@ -151,13 +154,18 @@ class Decoder:
 
     def space(self) -> memoryview:
         """Where the next bytes go; never empty. What received() returned before is no longer valid."""
+        if self._memory is None:
+            self._memory = anonymous_memory(self._size)
+            self._view = memoryview(self._memory)
+            self._view[: self._end], self._rest = self._rest, b""
         begin, end = self._begin, self._end
         # Half a message is copied to the front only when the usual room is short: it may be long.
         if begin == end or (begin and end + READ_BYTES > self._usual):
             self._view[: end - begin] = self._view[begin:end]
             self._begin, self._end = 0, end - begin
             if self._top > self._usual >= self._end + READ_BYTES:
-                self.free(self._usual)
+                self._memory.madvise(mmap.MADV_DONTNEED, self._usual)
+                self._top = self._end
         return self._view[self._end : self._end + READ_BYTES]
 
     @property
@@ -165,12 +173,15 @@ class Decoder:
         """The bytes that a long message needs beyond what is usual."""
         return max(0, self._top - self._usual, len(self._fragments or b"") - READ_BYTES)
 
-    def free(self, keep: int = 0) -> None:
-        """Give memory back to the kernel, but for `keep` bytes. What was returned before is no longer valid."""
-        keep = -(-max(keep, self._end) // mmap.PAGESIZE) * mmap.PAGESIZE
-        if keep < len(self._memory):
-            self._memory.madvise(mmap.MADV_DONTNEED, keep)
-        self._top = self._end
+    def rest(self) -> int:
+        """Give all memory back until space() is called, but for the bytes of a message that has not come whole; return
+        how many these are. What was returned before is no longer valid."""
+        if self._memory is not None:
+            self._rest = bytes(self._view[self._begin : self._end])
+            self._memory, self._view = None, memoryview(b"")
+            self._begin, self._end = 0, len(self._rest)
+            self._top = self._end
+        return self._end + len(self._fragments or b"")
 
     def received(self, size: int) -> list[tuple[int, Buffer]]:
         """Take `size` bytes from the space; return (opcode, payload) of each message and each control frame in the next
@@ -193,7 +204,7 @@ class Decoder:
         return events
 
     def _parse(self, events: list[tuple[int, Buffer]]) -> None:
-        view, begin, end, masked = self._view, self._begin, self._end, self._masked
+        view, begin, end, masked = self._view, self._begin, self._end, self.masked
         self.pending = False
         for _ in range(PARSE_FRAMES):
             if end - begin < 2:
@@ -272,21 +283,6 @@ class Decoder:
             self._utf8.decode(text, last)
         except UnicodeDecodeError:
             raise ProtocolError(CloseCode.INVALID_DATA, "text that is not UTF-8") from None
-
-
-def parse_close(payload: Buffer) -> tuple[int | None, str]:
-    """The code and the reason in a Close frame's payload. Raises ProtocolError if they are illegal (section 5.5.1)."""
-    if len(payload) == 0:
-        return None, ""
-    if len(payload) == 1:
-        raise _wrong("Close frame of one byte")
-    code = int.from_bytes(payload[:2], "big")
-    if not (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999):
-        raise _wrong(f"close code {code}")
-    try:
-        return code, bytes(payload[2:]).decode()
-    except UnicodeDecodeError:
-        raise ProtocolError(CloseCode.INVALID_DATA, "text that is not UTF-8") from None
 
 
 def _wrong(message: str) -> ProtocolError:

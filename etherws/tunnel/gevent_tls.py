@@ -41,6 +41,13 @@ class GeventTlsStream:
         """As Stream.tls_version()."""
         return tls_version(self.tcp)
 
+    def rest(self) -> None:
+        """OpenSSL does that by itself (SSL_MODE_RELEASE_BUFFERS, which Python sets)."""
+
+    def take(self, size: int) -> bytes:
+        """None: who wants to know has OpenSSL decrypt it."""
+        return b""
+
     def encode(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
         """The same buffers; small ones as one, so that they fit into one record."""
         return (b"".join(buffers),) if sum(map(len, buffers)) <= TLS_RECORD_BYTES else buffers

@@ -8,8 +8,9 @@ connection that has had it longest. receiver.py asks; frames.py has the buffer.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import gevent
 
@@ -25,7 +26,7 @@ LONG_MESSAGES_BYTES = 32 * 1024 * 1024
 class _Part:
     source: str
     size: int
-    greenlet: Any
+    refuse: Callable[[ProtocolError], object]
 
 
 class LongMessages:
@@ -36,25 +37,29 @@ class LongMessages:
         # In the order in which they began.
         self._parts: dict[object, _Part] = {}
 
-    def hold(self, holder: object, source: str, size: int) -> None:
-        """The running greenlet's connection needs `size` bytes now, 0 to give all back. Raises ProtocolError if there
-        is no room for it; or in the greenlet of another connection, which makes room."""
+    def hold(
+        self, holder: object, source: str, size: int, refuse: Callable[[ProtocolError], object] | None = None
+    ) -> None:
+        """A connection needs `size` bytes now, 0 to give all back. Raises ProtocolError if there is no room for it; or
+        has another connection make room. That one's `refuse` is called, or ProtocolError is raised in the greenlet that
+        called this for it."""
         if not size:
             self._parts.pop(holder, None)
             return
-        part = self._parts.setdefault(holder, _Part(source, 0, gevent.getcurrent()))
-        part.size = size
+        refuse = refuse or partial(gevent.kill, gevent.getcurrent())
+        part = self._parts.setdefault(holder, _Part(source, size, refuse))
+        part.size, part.refuse = size, refuse
         while sum(part.size for part in self._parts.values()) > self._limit:
             used: Counter[str] = Counter()
             for part in self._parts.values():
                 used[part.source] += part.size
             most = max(used.values())
             last = next(each for each, part in self._parts.items() if used[part.source] == most)
-            greenlet = self._parts.pop(last).greenlet
+            refuse_last = self._parts.pop(last).refuse
             exc = ProtocolError(CloseCode.TOO_BIG, "too many long messages are not finished")
             if last is holder:
                 raise exc
-            gevent.kill(greenlet, exc)
+            refuse_last(exc)
 
 
 #: Those of this process.

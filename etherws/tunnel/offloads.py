@@ -16,10 +16,14 @@ from typing import NamedTuple
 
 from etherws.close_codes import CloseCode
 from etherws.errors import ProtocolError
+from etherws.tunnel import udp_super_frames
 
 #: The least that a kernel cuts TCP into (include/net/tcp.h, TCP_MIN_GSO_SIZE). With segments of one byte, one record
 #: would give this machine's kernel 65,000 packets to handle.
 SEGMENT_MIN = 8
+
+#: Bytes of a segment from which on the headers are about a tenth of what a super-frame is cut into, or less.
+SEGMENT_USUAL = 512
 
 #: VLAN tags that a frame may have before its IP header. More than two are very rare.
 TAGS_MAX = 2
@@ -27,6 +31,17 @@ TAGS_MAX = 2
 #: IPv6 extension headers that a frame may have before TCP or UDP. RFC 8200, section 4.1, lists six; a longer chain
 #: would only cost time.
 EXTENSIONS_MAX = 6
+
+
+class Offload(IntEnum):
+    """What this end's kernel may leave to the peer's; each includes the one before."""
+
+    #: Nothing: each frame is complete.
+    NONE = 0
+    #: A checksum, and to cut TCP super-frames.
+    TCP = 1
+    #: To cut UDP super-frames too.
+    TCP_UDP = 2
 
 
 class VnetFlag(IntFlag):
@@ -44,6 +59,8 @@ class Gso(IntEnum):
     NONE = 0
     TCPV4 = 1
     TCPV6 = 4
+    #: UDP over either version of IP, if the two ends have agreed on it.
+    UDP_L4 = udp_super_frames.UDP_L4
     #: Not a kind but a bit beside TCPV4 or TCPV6: the TCP connection uses ECN.
     ECN = 0x80
 
@@ -51,7 +68,7 @@ class Gso(IntEnum):
 # Compared with bytes of each packet: plain integers are faster than members of an enum.
 _NEEDS_CSUM, _DATA_VALID = int(VnetFlag.NEEDS_CSUM), int(VnetFlag.DATA_VALID)
 _UNFINISHED = (_NEEDS_CSUM, _NEEDS_CSUM | _DATA_VALID)
-_GSO_NONE = int(Gso.NONE)
+_GSO_NONE, _GSO_UDP = int(Gso.NONE), int(Gso.UDP_L4)
 _GSO_TCPV4 = (int(Gso.TCPV4), int(Gso.TCPV4 | Gso.ECN))
 _GSO_TCPV6 = (int(Gso.TCPV6), int(Gso.TCPV6 | Gso.ECN))
 
@@ -123,15 +140,23 @@ def is_usual(packet: memoryview) -> bool:
     )
 
 
-def settle(packet: memoryview) -> memoryview | bytearray | None:
+def added_headers(packet: memoryview) -> int:
+    """How many bytes of headers come to a super-frame when it is cut into short segments: with segments of a byte it
+    grows fifty-fold. 0 if they are not short."""
+    gso_size, start = packet[4] | packet[5] << 8, packet[6] | packet[7] << 8
+    return len(packet) // gso_size * min(start, len(packet)) if 0 < gso_size < SEGMENT_USUAL else 0
+
+
+def settle(packet: memoryview, *, uso: bool = False) -> memoryview | bytearray | None:
     """The packet as it may go to the kernel: itself; or a copy whose checksum is filled in; or None, to be dropped.
 
-    None is a super-frame whose header does not say what the frame is. Raises ProtocolError if version 2 does not allow
+    None is a super-frame whose header does not say what the frame is. With `uso` the two ends have agreed on UDP
+    super-frames: one to a group is returned, and is to be cut here. Raises ProtocolError if version 2 does not allow
     the virtio header.
     """
     flags, gso_type, hdr_len, gso_size, start, offset = _VNET.unpack_from(packet)
     frame = packet[_FRAME:]
-    _check(flags, gso_type, hdr_len, gso_size, len(frame))
+    _check(flags, gso_type, hdr_len, gso_size, len(frame), uso)
     if gso_type == _GSO_NONE and hdr_len:
         # A kernel says it of super-frames only. It makes the first piece of a long frame so short that the receiver's
         # filters find no IPv6 header there (ipv6_find_hdr() of net/ipv6/exthdrs_core.c reads only that piece).
@@ -144,13 +169,19 @@ def settle(packet: memoryview) -> memoryview | bytearray | None:
     own = found is not None and found.start == start and found.checksum == offset
     if gso_type == _GSO_NONE:
         return packet if own else _finish(packet, start, offset)
+    if not own or found is None or gso_type not in found.super_frames:
+        return None
+    if gso_type == _GSO_UDP:
+        return packet if udp_super_frames.is_sound(frame, found.network, start, gso_size) else None
     # TCP never goes to a group. To cut one frame into many would circumvent limits to broadcasts.
-    return packet if own and found is not None and gso_type in found.super_frames and not frame[0] & 1 else None
+    return packet if not frame[0] & 1 else None
 
 
 class _Transport(NamedTuple):
-    """The outermost TCP or UDP header: where it begins, where in it the checksum is, and the GSO types that fit."""
+    """The outermost TCP or UDP header: where the IP header before it begins, and where it does; where in it the
+    checksum is, and the GSO types that fit."""
 
+    network: int
     start: int
     checksum: int
     super_frames: tuple[int, ...]
@@ -162,8 +193,10 @@ def _transport(frame: memoryview) -> _Transport | None:
     for _ in range(TAGS_MAX):
         if kind in _TAGS:
             kind, at = bytes(frame[at + 2 : at + 4]), at + 4
+    network = at
     try:
-        if kind == _IPV4 and frame[at] >> 4 == 4:
+        # A header has five words at least.
+        if kind == _IPV4 and 0x45 <= frame[at] < 0x50:
             if (frame[at + 6] << 8 | frame[at + 7]) & 0x3FFF:
                 return None
             protocol, super_frames = frame[at + 9], _GSO_TCPV4
@@ -180,8 +213,8 @@ def _transport(frame: memoryview) -> _Transport | None:
     except IndexError:
         return None
     if protocol == _TCP:
-        return _Transport(at, _TCP_CHECKSUM, super_frames)
-    return _Transport(at, _UDP_CHECKSUM, ()) if protocol == _UDP else None
+        return _Transport(network, at, _TCP_CHECKSUM, super_frames)
+    return _Transport(network, at, _UDP_CHECKSUM, (_GSO_UDP,)) if protocol == _UDP else None
 
 
 def _finish(packet: memoryview, start: int, offset: int) -> bytearray:
@@ -197,15 +230,18 @@ def _finish(packet: memoryview, start: int, offset: int) -> bytearray:
     return done
 
 
-def _check(flags: int, gso_type: int, hdr_len: int, gso_size: int, size: int) -> None:
-    """Raise ProtocolError unless version 2 allows these values for a frame of `size` bytes."""
+def _check(flags: int, gso_type: int, hdr_len: int, gso_size: int, size: int, uso: bool) -> None:
+    """Raise ProtocolError unless version 2, with `uso` or without, allows these values for a frame of `size` bytes."""
     if flags & ~(_NEEDS_CSUM | _DATA_VALID):
         raise _wrong(f"record with the unknown flags {flags:#x}")
     if gso_type == _GSO_NONE:
         return
-    if gso_type not in _GSO_TCPV4 + _GSO_TCPV6:
-        raise _wrong(f"record of GSO type {gso_type:#x}, which version 2 does not have")
-    if gso_size < SEGMENT_MIN:
+    udp = gso_type == _GSO_UDP
+    if gso_type not in _GSO_TCPV4 + _GSO_TCPV6 and not (udp and uso):
+        why = "was not agreed on" if udp else "version 2 does not have"
+        raise _wrong(f"record of GSO type {gso_type:#x}, which {why}")
+    # A program may send datagrams of one byte by UDP_SEGMENT. There are no more than 128 of them in one record.
+    if gso_size < (1 if udp else SEGMENT_MIN):
         raise _wrong(f"record of a super-frame with segments of {gso_size} bytes")
     if hdr_len > size:
         raise _wrong("record whose headers are longer than its frame")

@@ -6,15 +6,28 @@ means; see also sender.py, the other half, and frames.py, the framing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from itertools import cycle
 from time import monotonic
 
-from etherws.errors import ConnectionClosed
-from etherws.tunnel.frames import Decoder
+import gevent
+
+from etherws.errors import ConnectionClosed, ProtocolError
+from etherws.tunnel.frames import CONTROL_MAX, Decoder, Opcode, header
 from etherws.tunnel.long_messages import long_messages
 from etherws.tunnel.rate_limit import Pacer
 from etherws.tunnel.stream import CONNECTION_LOST, Stream, connection_lost
 from etherws.tunnel.turns import Turn
 from etherws.tunnel.wire import Buffer
+
+#: Bytes of a message whose rest does not come that are not counted: etherws sends messages of some 128 KiB. So a
+#: thousand connections that stall together keep 128 MB of them at most, and LONG_MESSAGES_BYTES more.
+HALF_MESSAGE_BYTES = 128 * 1024
+
+
+#: Bytes of the longest control frame (RFC 6455, section 5.5): what is looked at, at rest, to see whether it is one.
+SKIP_BYTES = 2 + 4 + CONTROL_MAX
 
 
 class Receiver:
@@ -31,12 +44,19 @@ class Receiver:
         self._early = memoryview(early)
         self._watcher = stream.readable()
         self._kernel_empty, self._waiting = True, False
+        # What skip() was told by the kernel, which tells it once.
+        self._failed: OSError | None = None
         self._pacer: Pacer | None = None
 
     def limit_rate(self, pacer: Pacer | None) -> None:
         """Receive at the rate of `pacer` from now on; None: as fast as the peer sends. What the peer sends beyond waits
         in TCP."""
         self._pacer = pacer
+
+    def charge(self, size: int) -> None:
+        """Count so many bytes more for the rate: the peer's packets become longer here."""
+        if self._pacer:
+            self._pacer.wait(size, monotonic())
 
     @property
     def undecoded(self) -> bool:
@@ -80,21 +100,58 @@ class Receiver:
             if self._turn.over():
                 self._turn.wait()
 
-    def free(self) -> None:
-        """Give back the memory that holds nothing, if receive() waits for the peer."""
-        if self._waiting:
-            self._decoder.free()
+    def quiet(self, seconds: float) -> bool:
+        """Whether receive() waits for the peer, and nothing has come for so long. Then its greenlet may be ended."""
+        return self._waiting and monotonic() - self.heard >= seconds and not self._stream.unread()
+
+    def on_readable(self, call: Callable[[], object] | None) -> None:
+        """No greenlet is in receive() any more: give the buffers back, but for a message that has not come whole, and
+        let the event loop call `call` each time when more has come; or, with None, no longer."""
+        if call is None:
+            self._watcher.stop()
+            return
+        self._stream.rest()
+        self._watcher.start(call)
+        # What is much of a message is counted as a long one, at rest too.
+        excess = max(0, self._decoder.rest() - HALF_MESSAGE_BYTES)
+        try:
+            self._hold(excess, partial(self._refuse, call))
+        except ProtocolError as exc:
+            self._refuse(call, exc)
+
+    def skip(self, opcode: Opcode, payload: bytes) -> bool:
+        """At rest, when something has come: whether it is this control frame alone. Then that is taken; whatever else
+        it is, receive() returns it."""
+        if self._early or self._failed or self._decoder.rest():
+            return False
+        try:
+            self._early = memoryview(self._stream.take(SKIP_BYTES))
+        except OSError as exc:
+            self._failed = exc
+            return False
+        if self._early:
+            self.heard = monotonic()
+        if not is_control(bytes(self._early), opcode, payload, self._decoder.masked):
+            return False
+        self.read += len(self._early)
+        self._early = memoryview(b"")
+        return True
+
+    def _refuse(self, call: Callable[[], object], exc: ProtocolError) -> None:
+        """Have the next receive() raise `exc`, soon."""
+        self._decoder.error = exc
+        gevent.get_hub().loop.run_callback(call)
 
     def release(self) -> None:
         """Free the watcher, and the error, whose traceback would keep this object in memory."""
         self._watcher.close()
         self._hold(0)
-        self._decoder.error = None
+        self._decoder.error = self._failed = None
 
-    def _hold(self, excess: int) -> None:
-        if excess != self._excess:
+    def _hold(self, excess: int, refuse: Callable[[ProtocolError], object] | None = None) -> None:
+        if excess != self._excess or (excess and refuse):
             self._excess = excess
-            long_messages.hold(self, self._source, excess)
+            long_messages.hold(self, self._source, excess, refuse)
 
     def _read(self, space: memoryview) -> int:
         """Put bytes into `space`; return how many."""
@@ -105,11 +162,15 @@ class Receiver:
             return size
         # If the kernel gave less than was asked for, it has no more now: to ask again would cost a system call and an
         # exception.
-        if self._kernel_empty and self._stream.drained:
+        if self._kernel_empty and self._stream.drained and not self._failed:
             self._waiting = True
-            self._turn.wait(self._watcher)
-            self._waiting = False
+            try:
+                self._turn.wait(self._watcher)
+            finally:
+                self._waiting = False
         try:
+            if self._failed:
+                raise self._failed
             size = self._stream.recv_into(space)
         except OSError as exc:
             raise connection_lost(exc) from exc
@@ -118,3 +179,14 @@ class Receiver:
         self._kernel_empty = size < len(space)
         self.heard = monotonic()
         return size
+
+
+def is_control(data: bytes, opcode: Opcode, payload: bytes, masked: int) -> bool:
+    """Whether `data` is a control frame with this payload, and nothing else. `masked` is MASKED if it must be, or 0."""
+    if data[:2] != header(opcode, len(payload), masked):
+        return False
+    # A few bytes only.
+    key = data[2:6] if masked else b""
+    return len(data) == 2 + len(key) + len(payload) and data[2 + len(key) :] == bytes(
+        byte ^ mask for byte, mask in zip(payload, cycle(key or b"\0"), strict=False)
+    )

@@ -21,9 +21,12 @@ from etherws.tunnel.wire import Buffer
 #: is answered (RFC 6455, section 5.5.3).
 CONTROL_QUEUE = 8
 
-#: Buffers that one system call takes as they are. More are joined first: to copy a few bytes costs less than to pass
-#: many pointers.
-WRITE_BUFFERS = 2
+#: Buffers that one system call takes as they are. More are joined first, if the first one has fewer bytes than
+#: JOINED_BYTES: to copy a few bytes costs less than to pass many pointers. TLS gives records of 16 KiB.
+WRITE_BUFFERS, JOINED_BYTES = 2, 4096
+
+#: Buffers that one system call takes at most: the longest batch in TLS has as many.
+WRITE_BUFFERS_MAX = 16
 
 
 class Sender:
@@ -33,6 +36,8 @@ class Sender:
         self.error: ConnectionClosed | None = None
         #: Bytes that the kernel has taken.
         self.written = 0
+        # Whether a message had to wait for the kernel.
+        self._waited = False
         self._stream, self._encoder = stream, encoder
         self._unsent: list[memoryview] = []
         # Set while nothing is unsent.
@@ -53,7 +58,18 @@ class Sender:
             self._write(self._encoder.data(messages))
         if self.error:
             raise self.error
-        return not self._unsent
+        if self._unsent:
+            self._waited = True
+            return False
+        return True
+
+    def pad(self, message: Buffer) -> bool:
+        """Send a message of padding; return whether it was sent. It is not if a message of send() had to wait so far,
+        or anything waits now, or nothing may be sent any more."""
+        if self.error or self._closed or self._unsent or self._waited:
+            return False
+        self._write(self._encoder.data([message]))
+        return True
 
     def ping(self, payload: bytes) -> bool:
         """Send a ping, unless too many control frames wait already; return whether it was sent."""
@@ -99,7 +115,7 @@ class Sender:
         except OSError as exc:
             self.error = connection_lost(exc)
             return
-        if len(buffers) > WRITE_BUFFERS:
+        if len(buffers) > WRITE_BUFFERS and len(buffers[0]) < JOINED_BYTES:
             buffers = (b"".join(buffers),)
         self._unsent += map(memoryview, buffers)
         if self._flushed.is_set():
@@ -110,7 +126,7 @@ class Sender:
         unsent = self._unsent
         try:
             while unsent:
-                size = self._stream.write(unsent[:WRITE_BUFFERS])
+                size = self._stream.write(unsent[:WRITE_BUFFERS_MAX])
                 self.written += size
                 while unsent and size >= len(unsent[0]):
                     size -= len(unsent.pop(0))

@@ -3,15 +3,15 @@
     TAP -> tap.read_batch -> connection.send: wire (packets to messages), frames (messages to bytes) -> stream
     stream -> connection.recv: frames (bytes to messages), wire (messages to packets) -> sink.write_batch -> TAP
 
-No frame waits between them while the socket takes everything. If it does not, the backlog queues frames by flow. A
-third greenlet watches whether the peer is still there. Read next: tap.py, wire.py, frames.py, connection.py;
-backlog.py, keepalive.py; session_status.py, what it counts and shows.
+No frame waits between them while the socket takes everything. If it does not, the backlog queues frames by flow. While
+nothing comes there are no greenlets and no buffers (direction.py). Read next: tap.py, wire.py, frames.py,
+connection.py; backlog.py, keepalive.py, direction.py; session_status.py, what it counts and shows.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from types import MappingProxyType
 from typing import NoReturn, Protocol
@@ -25,19 +25,40 @@ from etherws.errors import ConnectionClosed, DeviceLost, EtherwsError, ProtocolE
 from etherws.settings import DeviceSettings
 from etherws.tunnel.backlog import Backlog
 from etherws.tunnel.connection import Connection
+from etherws.tunnel.direction import Direction
 from etherws.tunnel.keepalive import Keepalive
+from etherws.tunnel.padding import Padding
 from etherws.tunnel.rate_limit import Pacer
 from etherws.tunnel.sampling import sampler
 from etherws.tunnel.session_status import SessionStatus
 from etherws.tunnel.tap import Tap
+from etherws.tunnel.timers import Alarm
 from etherws.tunnel.wire import Batch, Buffer
 
+#: Bytes of a packet that is sent before others are asked for. Longer ones, as full frames and super-frames, are bulk,
+#: which has its packets in one message: one for each made the tunnel need 6 % more processor time.
+ALONE_BYTES = 1024
 
-def uplink(tap: Tap, connection: Connection, backlog: Backlog) -> NoReturn:
-    """Carry frames from the TAP to the peer, without end."""
+
+def uplink(tap: Tap, connection: Connection, backlog: Backlog) -> None:
+    """Carry frames from the TAP to the peer, until the backlog is retired."""
     batch = Batch()
-    while True:
-        tap.read_batch(batch)
+
+    def send_alone() -> bool:
+        """Carry a packet that has come alone; called by the event loop. Return whether no other has come."""
+        if tap.poll_batch(batch, 1):
+            if batch.spans[0][1] > ALONE_BYTES:
+                tap.poll_batch(batch, more=True)
+            elif connection.try_send(batch):
+                # Asked only now: the packet is on its way meanwhile.
+                return not tap.poll_batch(batch)
+            else:
+                # The socket is full. The greenlet waits, and sends no packet twice.
+                batch.spans = []
+        return False
+
+    while not backlog.retired:
+        tap.read_batch(batch, send_alone)
         if not connection.send(batch):
             backlog.drain()
 
@@ -53,18 +74,6 @@ def downlink(connection: Connection, sink: Sink) -> NoReturn:
             del packets
     finally:
         connection.end_turn()
-
-
-def until_error(work: Callable[[], object], end: Callable[[EtherwsError], None]) -> None:
-    """Do the work of a greenlet of a session; tell `end` the error by which it ended. One that nobody thought of is
-    raised as well."""
-    try:
-        work()
-    except EtherwsError as exc:
-        end(exc)
-    except Exception as exc:
-        end(EtherwsError(f"unexpected {type(exc).__name__}: {exc}"))
-        raise
 
 
 class Sink(Protocol):
@@ -93,31 +102,42 @@ class Session:
         self._settings = settings
         self._keepalive = Keepalive(connection, settings.ping_interval, settings.ping_timeout)
         self._backlog = Backlog(tap, connection)
+        self._padding: Padding | None = None
         self._end: AsyncResult[EtherwsError] = AsyncResult()
+        self._sending: Direction | None = None
         self._status = SessionStatus(connection, self._backlog, tap, totals or Totals())
 
-    def run(self) -> EtherwsError:
+    def run(self, *, linked: bool = False, joining: bool = False, prepared: bool = False) -> EtherwsError:
         """Carry frames until either side ends, or stop() or evict() is called. Return the reason, for close().
 
-        When this returns, the session uses the TAP no longer.
+        If it is `linked`, it is one of a link: the carrier is the business of who has the link. If it is `joining`, the
+        link is there already: see Tap.begin(). If the TAP is `prepared`, that was called before, and what has come
+        since then is carried. When this returns, the session uses the TAP no longer.
         """
-        self._tap.begin(offload=self._connection.wire.offload)
+        if not prepared:
+            self._tap.begin(offload=self._connection.wire.offload, joining=joining)
         sampler.begin(self._status)
-        greenlets = [
-            self._spawn(self._uplink),
-            self._spawn(lambda: downlink(self._connection, self._sink)),
-        ]
+        self._sending = Direction(self._uplink, self._tap, self.end)
+        receiving = Direction(lambda: downlink(self._connection, self._sink), self._connection, self.end)
         if self._settings.ping_interval:
-            greenlets.append(self._spawn(self._keepalive.run))
+            self._keepalive.begin(self.end)
+        if self._connection.wire.padding and not self._backlog.retired:
+            self._padding = Padding(self._connection, Alarm, self._tap.name)
+            self._padding.begin()
         try:
             reason = self._end.get()
             assert reason is not None
         finally:
             # Also if this greenlet is killed.
-            gevent.killall(greenlets)
+            self._keepalive.stop()
+            self._stop_padding()
+            gevent.killall([*self._sending.stop(), *receiving.stop()])
+            self._sending = None
             # Before the TAP has another session, whose drops are not of this one.
             sampler.end(self._status)
-            self._tap.start_carrier_timeout(self._settings.carrier_timeout)
+            self._status.leave_tap()
+            if not (linked or joining):
+                self._tap.start_carrier_timeout(self._settings.carrier_timeout)
         # A traceback would keep all of this in memory, and this would keep the traceback; see Connection.close().
         reason.__cause__ = reason.__context__ = None
         return reason.with_traceback(None)
@@ -147,6 +167,20 @@ class Session:
         if not self._end.ready():
             self._end.set(reason)
 
+    def retire(self) -> None:
+        """Send no more packets from the TAP, apart from those that wait in the backlog: another session of the link
+        reads it from now on, when this returns, in a moment. What the peer sends is still received until it closes."""
+        self._stop_padding()
+        sending = self._sending
+        if sending is None:
+            # Before and after run() the TAP is another session's.
+            self._backlog.retired = True
+            return
+        sending.leave()
+        if self._backlog.retire():
+            gevent.killall(sending.stop())
+        self._status.leave_tap()
+
     def limit_rate(self, pacer: Pacer | None) -> None:
         """Receive at the rate of `pacer` from now on; None: as fast as the peer sends."""
         self._connection.limit_rate(pacer)
@@ -161,15 +195,21 @@ class Session:
         """The address of this machine that the connection has; empty if it has none."""
         return self._connection.local_address
 
+    @property
+    def waiting(self) -> bool:
+        """Whether packets wait in its queue to be sent."""
+        return bool(self._backlog.waiting(monotonic()).packets)
+
     def summary(self, more: Mapping[str, int] = MappingProxyType({})) -> str:
         """What was dropped, here and, as `more` says, elsewhere: the end of a log line; empty if nothing was
         dropped."""
         drops = self._status.drops() + Counter(more)
         return "; dropped " + ", ".join(f"{count} {why}" for why, count in sorted(drops.items())) if drops else ""
 
-    def counters(self, more: Mapping[str, int] = MappingProxyType({})) -> str:
-        """What the connection has carried so far, and the summary: the end of a log line."""
-        sent, received = self._connection.carried()
+    def counters(self, more: Mapping[str, int] = MappingProxyType({}), others: tuple[int, int] = (0, 0)) -> str:
+        """What the connection has carried so far, with the bytes that `others` have sent and received, and the summary:
+        the end of a log line."""
+        sent, received = (own + theirs for own, theirs in zip(self._connection.carried(), others, strict=True))
         return (f"; sent {sent} bytes, received {received}" if sent or received else "") + self.summary(more)
 
     @property
@@ -190,15 +230,17 @@ class Session:
         """The last ten minutes, as tunnel/history.py has them."""
         return self._status.history()
 
+    def _stop_padding(self) -> None:
+        if self._padding:
+            self._padding.stop()
+            self._padding = None
+
     def _uplink(self) -> None:
         try:
             uplink(self._tap, self._connection, self._backlog)
         except ConnectionClosed:
             # The peer may have sent frames before the connection ended. The way down delivers them, and tells the end.
             self._connection.end_receiving()
-
-    def _spawn(self, work: Callable[[], None]) -> gevent.Greenlet[..., None]:
-        return gevent.spawn(until_error, work, self.end)
 
 
 def totals_now(totals: Totals) -> Totals:

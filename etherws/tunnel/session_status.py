@@ -42,7 +42,7 @@ class SessionStatus:
 
     __slots__ = (
         *("_backlog", "_before", "_began", "_connection", "_drops", "_history", "_last", "_received", "_sent"),
-        *("_since", "_tap", "totals"),
+        *("_left", "_moved", "_rests", "_since", "_still", "_tap", "totals"),
     )
 
     def __init__(self, connection: Connection, backlog: Backlog, tap: Tap, totals: Totals) -> None:
@@ -51,9 +51,15 @@ class SessionStatus:
         connection.delays.totals = totals
         self._history = History()
         self._since, self._began = time(), monotonic()
+        # What the TAP had dropped when another session took it over.
+        self._left: Counter[str] | None = None
         # What `totals` has of this session already.
         self._sent, self._received = Traffic(), Traffic()
         self._drops: Mapping[str, int] = {}
+        # What was seen at the last sample, and whether it was the same at the one before.
+        self._moved, self._still = (0.0, 0), False
+        # Whether that was so twice: then all has been counted.
+        self._rests = False
         # The last two samples, the earlier one first.
         self._before = self._last = Moment(self._began, *connection.carried())
 
@@ -62,10 +68,16 @@ class SessionStatus:
         """For how many seconds the session has been there."""
         return monotonic() - self._began
 
+    def leave_tap(self) -> None:
+        """What the TAP drops from now on is another session's."""
+        if self._left is None:
+            self._left = Counter(self._tap.drops)
+
     def drops(self) -> Counter[str]:
         """What was dropped so far, by reason."""
         found: Counter[str] = Counter()
-        for drops in (self._connection.drops, self._connection.wire.drops, self._tap.drops, self._backlog.drops):
+        at_tap = self._tap.drops if self._left is None else self._left
+        for drops in (self._connection.drops, self._connection.wire.drops, at_tap, self._backlog.drops):
             if drops:
                 found.update(drops)
         return found
@@ -92,6 +104,9 @@ class SessionStatus:
             "rates": {"sent": rates[0], "received": rates[1]},
             "drops": dict(self.drops()),
             "queue": self._queue(now.at),
+            # For several connections of a link: link_status.py.
+            "members": 1,
+            "connections": [],
         }
 
     def history(self) -> Values:
@@ -100,6 +115,9 @@ class SessionStatus:
 
     def settle(self) -> None:
         """Count in `totals` what has come since the last time."""
+        if self._rests and self._now() == self._moved:
+            # All was counted when it was sampled last.
+            return
         sent, received = self._carried()
         self.totals.sent.add(_more(sent, self._sent))
         self.totals.received.add(_more(received, self._received))
@@ -111,6 +129,11 @@ class SessionStatus:
 
     def sample(self) -> None:
         """Add a row to the history, and settle()."""
+        if self._at_rest():
+            # Nothing is asked of the kernel: with a thousand sessions, most are.
+            self._before, self._last = self._last, self._last._replace(at=monotonic())
+            self._history.add(time(), 0.0, 0.0, self._connection.delays.round_trip, 0.0, 0)
+            return
         dropped = sum(self._drops.values())
         self.settle()
         delays = self._connection.delays
@@ -118,6 +141,18 @@ class SessionStatus:
         wait = max(delays.longest_wait(), self._backlog.waiting(self._last.at).seconds)
         dropped = sum(self._drops.values()) - dropped
         self._history.add(time(), *_rates(self._before, self._last), delays.round_trip, wait, dropped)
+
+    def _at_rest(self) -> bool:
+        """Whether nothing has come or gone, or waits, since the sample before the last one."""
+        # The last sample may have been taken before all was acknowledged.
+        still, now = self._still, self._now()
+        self._still, self._moved = now == self._moved and self._backlog.empty(), now
+        self._rests = still and self._still
+        return self._rests
+
+    def _now(self) -> tuple[float, int]:
+        """What changes whenever anything has come or gone, padding too."""
+        return self._connection.heard, self._connection.written
 
     def _carried(self) -> tuple[Traffic, Traffic]:
         """What was sent and received so far. Never less than the last time: the kernel tells no more about a socket

@@ -68,6 +68,12 @@ class Stream(Protocol):
     def sendall(self, data: Buffer) -> None:
         """Send all of `data`; block this greenlet until it is written."""
 
+    def rest(self) -> None:
+        """Give buffers back that are of use only while something comes. No greenlet is receiving."""
+
+    def take(self, size: int) -> bytes:
+        """What has come, up to `size` bytes, without waiting; none if that cannot be told without more work."""
+
     def encode(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
         """The bytes for write() that carry `buffers`: in TLS, the records. Each must be written, in this order."""
 
@@ -110,6 +116,13 @@ class PlainStream:
     def unread(self) -> int:
         """How many bytes wait in the kernel to be read (tcp(7), SIOCINQ)."""
         return int(struct.unpack("i", fcntl.ioctl(self.tcp.fileno(), termios.FIONREAD, bytes(4)))[0])
+
+    def rest(self) -> None:
+        """It has none."""
+
+    def take(self, size: int) -> bytes:
+        """What has come, up to `size` bytes; none at the end of the stream."""
+        return os.read(self.tcp.fileno(), size)
 
     def encode(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
         """The same buffers."""

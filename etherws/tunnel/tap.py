@@ -1,8 +1,8 @@
 """The TAP: a network interface whose other end is this process. Packets are read and written in batches.
 
 Creates the device, or takes it over, and moves packets. The event loop never blocks: the descriptor is non-blocking,
-and gevent waits. A packet is a frame with its virtio_net_hdr before it (wire.py). Read next: tap_device.py,
-tap_driver.py; kernel/interfaces.py, which speaks netlink.
+and gevent waits. A packet is a frame with its virtio_net_hdr before it (wire.py). A multi-queue device has a Tap for
+each queue. Read next: tap_queues.py, tap_device.py, tap_driver.py, tap_carrier.py; kernel/interfaces.py.
 
 Sources: Linux, Documentation/networking/tuntap.rst, drivers/net/tun.c, include/uapi/linux/if_tun.h.
 """
@@ -11,28 +11,25 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
-import struct
 from collections import Counter
-from collections.abc import Callable, Container, Sequence
-from time import monotonic
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import gevent
 
 from etherws.errors import DESCRIPTORS_HINT, DeviceError, DeviceLost
-from etherws.kernel import interfaces
-from etherws.tunnel import tap_device, tap_driver
-from etherws.tunnel.scheduling import TURN_SECONDS
-from etherws.tunnel.tap_device import open_device
+from etherws.kernel import bring_up, interfaces
+from etherws.tunnel import tap_device, tap_driver, tap_probe, tap_removal
+from etherws.tunnel.device_names import DeviceNames
+from etherws.tunnel.fair_turns import EventTurn
+from etherws.tunnel.offloads import Offload
+from etherws.tunnel.tap_carrier import CarrierTimeout
+from etherws.tunnel.tap_device import Address
+from etherws.tunnel.tap_queues import Queues
 from etherws.tunnel.wire import BATCH_BYTES, Batch, Buffer
 
 log = logging.getLogger(__name__)
-
-#: include/uapi/linux/if_tun.h
-TUNSETCARRIER = 0x400454E2
 
 #: A file descriptor that is never open: the largest number of a C int.
 NO_DESCRIPTOR = 2**31 - 1
@@ -41,14 +38,7 @@ NO_DESCRIPTOR = 2**31 - 1
 FEW_PACKETS = 2
 
 
-class Address(Protocol):
-    """Chooses an Ethernet address: see kernel/mac.py."""
-
-    def __call__(self, name: str, *, persistent: bool) -> str | None:
-        """The address for the interface of this name; None leaves it as it is."""
-
-
-class Tap:
+class Tap(CarrierTimeout, Queues):
     """One TAP, up and non-blocking. `name` and `index` are those that it had when last looked at: somebody may rename
     it, or move it to another network namespace; see locate()."""
 
@@ -57,26 +47,35 @@ class Tap:
         pattern: str = "ethws%d",
         mtu: int | None = None,
         *,
-        taken: Container[str] = frozenset(),
+        names: DeviceNames | None = None,
         accept_ra: bool = False,
         address: Address | None = None,
+        bridge: int | None = None,
+        multi_queue: bool = False,
     ) -> None:
         """Open the first device that fits `pattern`, and set its MTU in bytes if there is one.
 
-        Names in `taken` are not tried: to try a thousand names in vain costs more time than all the rest.
+        Which names are tried is what `names` says; without it, all in turn.
 
         A persistent device that no process has open is taken over, and remains after close(); any other is removed by
         close(). Unless `accept_ra` is set, IPv6 gives a device that is made here no address by itself, and believes no
-        router advertisement there. `address` chooses its Ethernet address. Raises DeviceError.
+        router advertisement there. `address` chooses its Ethernet address. A device that is made here joins the bridge
+        of the index `bridge`, if there is one; with `multi_queue` it can have more queues: see queue(). Raises
+        DeviceError.
         """
-        self._fd = open_device(pattern, taken)
+        self._fd = tap_device.open_device(pattern, names, multi_queue=multi_queue)
         try:
             #: The header that the device had before, for its next owner.
             self.header = tap_driver.set_header(self._fd, pattern)
             self.name, self.index = tap_driver.name_and_index(self._fd)
             self._begin()
+            if not self.persistent:
+                tap_probe.ask(self._fd)
             mac = address(self.name, persistent=self.persistent) if address else None
-            interfaces.set_up(self.index, mtu, autoconfigure=self.persistent or accept_ra, address=mac)
+            if self.multi_queue and not self.persistent:
+                interfaces.forget_queues(self.index)
+            into, theirs = (None, True) if self.persistent else (bridge, accept_ra)
+            bring_up.set_up(self.index, mtu, autoconfigure=theirs, address=mac, bridge=into)
         except BaseException:
             os.close(self._fd)
             raise
@@ -86,41 +85,43 @@ class Tap:
         """The TAP of a descriptor that another process of etherws has opened. It belongs to the Tap from now on.
 
         `index` is the last one that is known, for a device that is in another network namespace now; `header` is that
-        process's Tap.header. If it is `borrowed`, that process keeps the device, and close() closes only this
-        descriptor. The interface itself is left as it is. Raises DeviceError if this is no TAP, or if its
-        interface was deleted; then the descriptor is still the caller's, and open.
+        process's Tap.header. If it is `borrowed`, or one of several queues, that process keeps the device, its header
+        and its offloads, and close() closes only this descriptor. The interface itself is left as it is. Raises
+        DeviceError if this is no TAP, or if its interface was deleted; then the descriptor is still the caller's.
         """
         tap = cls.__new__(cls)
         tap._fd = fd
-        try:
-            tap.name, flags = tap_driver.interface(fd)
-            if not flags & tap_driver.IFF_TAP:
-                raise DeviceError(f"{tap.name} is no TAP")
-            tap.name, found = tap_driver.place(fd)
-        except OSError as exc:
-            raise DeviceError(f"descriptor {fd} is no interface that exists: {exc.strerror}") from exc
+        tap.name, found = tap_driver.tap_of(fd)
         tap.index = found or index
-        # A header that this version does not know may be set.
-        tap.header = tap_driver.set_header(fd, tap.name)
+        # A header that this version does not know may be set. Who lends it has set ours, and others may use it now.
+        tap.header = tap_driver.OURS if borrowed else tap_driver.set_header(fd, tap.name)
         tap.header = header or tap.header
         tap._begin()
         tap._borrowed = borrowed
+        if not borrowed:
+            # The process before may have lost the connection of this queue, and not of others.
+            tap.attach()
         return tap
 
     def _begin(self) -> None:
         """The rest of what an object of this class has. The device is open."""
         os.set_blocking(self._fd, False)
         os.set_inheritable(self._fd, False)
+        flags = tap_driver.interface(self._fd)[1]
         #: Whether the device was there before, and stays.
-        self.persistent = bool(tap_driver.interface(self._fd)[1] & tap_driver.IFF_PERSIST)
+        self.persistent = bool(flags & tap_driver.IFF_PERSIST)
+        #: Whether it can have more queues.
+        self.multi_queue = bool(flags & tap_driver.IFF_MULTI_QUEUE)
         self._borrowed = False
+        # Where packets are written: see hold_flows().
+        self._out = self._fd
         self.drops: Counter[str] = Counter()
         self._readable = gevent.get_hub().loop.io(self._fd, 1)
-        self._waited = 0.0
-        #: Since when there is no session, by monotonic(); None while there is one.
-        self.unconnected_since: float | None = None
-        #: Switches the carrier off later; see start_carrier_timeout().
-        self._carrier_timer: gevent.Greenlet[..., None] | None = None
+        #: The turns of the greenlet that reads.
+        self.turn = EventTurn()
+        #: Whether read_batch() waits, and no packet has come for so many seconds.
+        self.quiet = self.turn.quiet
+        super().__init__()
 
     def fileno(self) -> int:
         """Its descriptor, to be given to another process."""
@@ -160,62 +161,51 @@ class Tap:
         self.index = index or self.index
         return index
 
-    def begin(self, *, offload: bool) -> None:
-        """Prepare for a new session: set the offloads and the carrier. With `offload` the peer's kernel fills in
-        checksums and cuts super-frames; without, this kernel does.
+    def begin(self, *, offload: Offload, joining: bool = False) -> None:
+        """Prepare for a new session: set the carrier, and the offloads, which are what the peer's kernel does in place
+        of this one.
 
-        Drops what waits in the TAP's queue since the last session: frames that are minutes old would mislead.
+        Drops what waits in the TAP's queue since the last session: frames that are minutes old would mislead. If the
+        session is `joining` others that use the device, or goes on with this queue, all of this is left as it is.
         """
+        # The last session's have been counted there.
+        self.drops = Counter()
+        if joining:
+            return
         self.alive()
-        log.debug("%s: offloads %#x", self.name, tap_driver.set_offloads(self._fd, offload=offload))
-        for _ in range(10_000):
-            try:
-                os.read(self._fd, 1)
-            except OSError:
-                break
-        self.drops.clear()
+        with contextlib.suppress(OSError):
+            tap_driver.attach(self._fd)
+        log.debug("%s: offloads %#x", self.name, tap_driver.set_offloads(self._fd, offload))
+        tap_driver.empty(self._fd)
         self.stop_carrier_timeout()
         self.carrier(True)
 
-    def start_carrier_timeout(self, timeout: float) -> None:
-        """There is no session now: switch the carrier off in `timeout` seconds, unless begin() is called before.
-        Nothing happens if `timeout` is 0, or the time runs already. It began at `unconnected_since`, if that is set:
-        for the process that had the TAP before."""
-        now = monotonic()
-        if self.unconnected_since is None:
-            self.unconnected_since = now
-        if timeout and self._carrier_timer is None:
-            left = max(0.0, self.unconnected_since + timeout - now)
-            self._carrier_timer = gevent.spawn_later(left, self.carrier, False)
-
-    def carrier(self, on: bool) -> None:
-        """Switch the carrier on or off, as bridges, bonds and routes see it. Before Linux 5.0 it is always on."""
-        try:
-            fcntl.ioctl(self._fd, TUNSETCARRIER, struct.pack("i", on))
-            log.debug("%s: carrier %s", self.name, "on" if on else "off")
-        except OSError as exc:
-            log.debug("%s: carrier stays as it is: %s", self.name, exc.strerror)
-
-    def read_batch(self, batch: Batch) -> None:
+    def read_batch(self, batch: Batch, in_loop: Callable[[], bool] | None = None) -> None:
         """Replace `batch`'s packets by those that wait in the device: one at least, BATCH_BYTES and one packet more at
         most. Blocks this greenlet until there is one.
 
-        Raises DeviceLost once the device is gone.
+        With `in_loop`, the event loop calls that when a packet comes after few others. It may carry packets, by
+        poll_batch(), and says whether nothing is left to do. If something is, this returns with the batch as that left
+        it. Raises DeviceLost once the device is gone, and what `in_loop` raises.
         """
         # After few packets there are probably no more yet: to ask again would cost a system call and an exception. And
         # a sender that never stops must let other connections have their turn.
-        if len(batch.spans) < FEW_PACKETS or monotonic() - self._waited > TURN_SECONDS:
-            self._wait()
+        if len(batch.spans) < FEW_PACKETS:
+            if self.turn.wait(self._readable, in_loop):
+                return
+        elif self.turn.over():
+            self.turn.wait(self._readable)
         while not self.poll_batch(batch):
-            self._wait()
+            self.turn.wait(self._readable)
 
-    def poll_batch(self, batch: Batch) -> bool:
-        """As read_batch(), but without waiting; return whether there were any packets."""
+    def poll_batch(self, batch: Batch, most: int = BATCH_BYTES, *, more: bool = False) -> bool:
+        """As read_batch(), but without waiting, and with no more packets once there are `most` bytes; return whether
+        there are any packets. With `more` the batch keeps those that it has."""
         fd, view, gap, readv = self._fd, batch.view, batch.GAP, os.readv
-        spans: list[tuple[int, int]] = []
-        end = 0
+        spans = batch.spans if more else []
+        end = had = spans[-1][1] if spans else 0
         try:
-            while end < BATCH_BYTES:
+            while end < most:
                 start = end + gap
                 end = start + readv(fd, (view[start:],))
                 spans.append((start, end))
@@ -224,6 +214,7 @@ class Tap:
         except OSError as exc:
             raise self._lost(exc) from exc
         batch.spans = spans
+        self.turn.carried += end - had
         return bool(spans)
 
     def write_batch(self, packets: Sequence[Buffer]) -> None:
@@ -231,7 +222,7 @@ class Tap:
 
         Raises DeviceLost once the device is gone.
         """
-        fd, write = self._fd, os.write
+        fd, write = self._out, os.write
         for packet in packets:
             try:
                 write(fd, packet)
@@ -243,16 +234,17 @@ class Tap:
 
     def on_readable(self, call: Callable[[], object] | None) -> None:
         """Let the event loop call `call` each time when packets wait; or, with None, no longer."""
-        if call is None:
-            self._readable.stop()
-        else:
-            self._readable.start(call)
+        self._readable.start(call) if call else self._readable.stop()
 
-    def close(self, *, delete: bool = False) -> None:
-        """Close the device; the kernel then removes it, unless it is persistent. Its next owner finds it as it was.
+    def stop_waiting(self) -> bool:
+        """Let neither on_readable() nor read_batch() see more packets; return whether either waited for some. A
+        greenlet in read_batch() then waits for ever: kill it."""
+        waited: bool = self._readable.active or self.turn.waiting  # type: ignore[attr-defined]
+        self._readable.stop()
+        return waited
 
-        With `delete`, somebody else may have its descriptor for a moment longer: it is removed all the same.
-        """
+    def close(self) -> None:
+        """Close the device, and remove it unless it is persistent: then its next owner finds it as it was."""
         if (fd := self._fd) == NO_DESCRIPTOR:
             return
         self.release()
@@ -260,37 +252,22 @@ class Tap:
             # Another process has it open: the kernel removes nothing now.
             os.close(fd)
             return
+        # The kernel takes tens of milliseconds for either. Other greenlets go on meanwhile.
         if self.persistent:
             tap_driver.put_back(fd, self.header)
-        elif delete:
-            with contextlib.suppress(OSError):
-                if index := tap_driver.place(fd)[1]:
-                    interfaces.delete(index)
-        # The kernel needs tens of milliseconds to remove an interface. In a thread, other connections go on meanwhile.
-        gevent.get_hub().threadpool.apply(os.close, (fd,))
+            gevent.get_hub().threadpool.apply(os.close, (fd,))
+        else:
+            tap_removal.remove(fd)
 
     def release(self) -> None:
         """Use it no longer here; another process has it from now on, or close() follows. The descriptor stays open."""
         self._readable.close()
-        self._stop_timer()
+        self.stop_timer()
         if self._borrowed:
             tap_device.forget_events(self._fd)
+        self.let_flows_go()
         # What is still asked of it must not reach the next file of its number.
-        self._fd = NO_DESCRIPTOR
-
-    def stop_carrier_timeout(self) -> None:
-        """There is a session again, here or in another process: the carrier is not switched off."""
-        self._stop_timer()
-        self.unconnected_since = None
-
-    def _stop_timer(self) -> None:
-        if self._carrier_timer is not None:
-            self._carrier_timer.kill(block=False)
-            self._carrier_timer = None
-
-    def _wait(self) -> None:
-        gevent.get_hub().wait(self._readable)
-        self._waited = monotonic()
+        self._fd = self._out = NO_DESCRIPTOR
 
     def _lost(self, exc: OSError) -> DeviceLost:
         return DeviceLost(f"{self.name} is gone: {exc.strerror}; was it deleted?")

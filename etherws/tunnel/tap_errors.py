@@ -11,7 +11,7 @@ import os
 from itertools import islice
 from pathlib import Path
 
-from etherws.errors import DESCRIPTORS_HINT
+from etherws.errors import DESCRIPTORS_HINT, NET_ADMIN_HINT
 
 DEVICE = "/dev/net/tun"
 
@@ -23,11 +23,11 @@ _IFF_TUN = 0x0001
 _LOOKS_MAX = 4000
 
 _HINTS = {
-    errno.ENOENT: "load the kernel's driver by 'modprobe tun'; in a container, pass the device in",
+    errno.ENOENT: "load the kernel's driver by 'modprobe tun'; a container needs --device /dev/net/tun",
     errno.ENODEV: "load the kernel's driver by 'modprobe tun'",
     errno.ENXIO: "load the kernel's driver by 'modprobe tun'",
     errno.EACCES: "run as root, or make /dev/net/tun readable and writable for this user",
-    errno.EPERM: "run as root or with CAP_NET_ADMIN; a container needs --cap-add NET_ADMIN",
+    errno.EPERM: NET_ADMIN_HINT,
     errno.EMFILE: DESCRIPTORS_HINT,
     errno.EINVAL: "an interface of another kind has that name; choose another by --device",
 }
@@ -38,7 +38,7 @@ def explained(number: int, name: str) -> str:
     at_device = number in (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EACCES)
     hint = _HINTS.get(number, "see the kernel's log")
     if number == errno.EBUSY:
-        user = _user_of(name)
+        user = user_of(name)
         hint = f"{user or 'another process'} has it; stop that, or choose another name by --device"
     elif number == errno.EINVAL and _attribute(name, "tun_flags", 16) & _IFF_TUN:
         hint = "it is a TUN, which has no Ethernet; choose another name by --device, or make it by 'mode tap'"
@@ -72,7 +72,7 @@ def _may_open() -> bool:
     return True
 
 
-def _user_of(name: str) -> str:
+def user_of(name: str) -> str:
     """The process that has the TAP open, as "NAME (process 42)"; empty if it cannot be found."""
     wanted = f"\niff:\t{name}\n"
     own = "/proc/thread-self/ns/net"

@@ -1,8 +1,8 @@
 """The turns of a connection that receives: when its greenlet lets others go on, and whether it waits behind them.
 
-A `Turn` ends by time. Its `Account` counts what the work cost, and what the bytes pay for. A source whose bytes cost
-much for what they carry gets its turns from `low_priority` (scheduling.py), behind everybody else's. receiver.py and
-connection.py use both: read them next.
+A `Turn` ends by time. Its `Account` counts what the work cost, and what the bytes pay for. Who is next says
+fair_turns.py. A source whose bytes cost much for what they carry gets its turns from `low_priority` (scheduling.py),
+behind everybody else's. receiver.py and connection.py use both: read them next.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from weakref import WeakValueDictionary
 
 import gevent
 
-from etherws.tunnel.scheduling import LOW_PRIORITY_TURN_SECONDS, TURN_SECONDS, LowPriority, low_priority, pause
+from etherws.tunnel.fair_turns import FairTurns, Share, fair_turns
+from etherws.tunnel.scheduling import (
+    LOW_PRIORITY_TURN_SECONDS,
+    TURN_SECONDS,
+    TURN_SHARED_SECONDS,
+    LowPriority,
+    low_priority,
+)
 
 if TYPE_CHECKING:
     from gevent._types import _Watcher as Watcher
@@ -32,8 +39,8 @@ FREE_PART, FREE_PART_OF_ALL = 0.01, 0.1
 DEBT_FREE, DEBT_MAX = 0.001, 0.010
 
 #: Seconds in which every connection that always has more to receive gets a turn, and the least that a turn takes, which
-#: a hundred full frames need. A light session's frame waits for such a round at most.
-ROUND_SECONDS, TURN_MIN_SECONDS = 0.020, 0.00025
+#: a hundred full frames need.
+ROUND_SECONDS, TURN_MIN_SECONDS = 0.050, 0.00025
 
 #: Seconds of a connection's work that are charged at once: to charge costs as much as to carry a small frame.
 CHARGED_AT_ONCE = 0.0002
@@ -43,7 +50,7 @@ CHARGED_AT_ONCE = 0.0002
 MEASURED_FROM = 0.0001
 
 
-class Account:
+class Account(Share):
     """What the connections of one source cost, beyond what their bytes pay for."""
 
     # Seconds of work that are free for all sources together, and until when they were counted.
@@ -78,6 +85,8 @@ class Account:
         Account._all_turns += 1
         mine, everybodys = self._turns - last[0], Account._all_turns - last[1]
         seconds = min(TURN_SECONDS / mine, ROUND_SECONDS / everybodys)
+        if everybodys > mine:
+            seconds = min(seconds, TURN_SHARED_SECONDS)
         return max(seconds, TURN_MIN_SECONDS), (self._turns, Account._all_turns)
 
     @property
@@ -122,10 +131,11 @@ class Turn:
         clock: Callable[[], float] = monotonic,
         cpu_clock: Callable[[], float] = thread_time,
         queue: LowPriority = low_priority,
+        fair: FairTurns = fair_turns,
     ) -> None:
         """The first turn begins with wait(). `payer` is charged for the CPU time, so that a busy machine makes nobody
         look expensive."""
-        self._payer, self._clock, self._cpu_clock, self._queue = payer, clock, cpu_clock, queue
+        self._payer, self._clock, self._cpu_clock, self._queue, self._fair = payer, clock, cpu_clock, queue, fair
         self.received = self.sent = 0
         self._running = self._low = self._heavy = False
         # Seconds of CPU time that were not charged yet, and their bytes.
@@ -146,8 +156,8 @@ class Turn:
         if self._heavy and not self._queue.alone(self):
             self._queue.acquire(self._payer.source)
             self._low = True
-        elif event is None:
-            pause()
+        else:
+            self._fair.wait(self._payer, came=event is not None)
         seconds, self._last = self._payer.begin(self._last)
         if self._low:
             seconds = LOW_PRIORITY_TURN_SECONDS
@@ -172,6 +182,7 @@ class Turn:
                 cpu = self._cpu_clock()
                 spent, self._queue.cpu_seen = min(spent, cpu - self._queue.cpu_seen), cpu
             self._spent += spent
+            self._payer.used += spent
             if self._spent > CHARGED_AT_ONCE:
                 self._payer.charge(self._spent, self.received, self.sent, self._clock())
                 self._queue.note(self, self._spent + self.sent * FREE_PER_BYTE_SENT, heavy=self._heavy)

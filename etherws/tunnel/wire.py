@@ -13,12 +13,13 @@ from __future__ import annotations
 import mmap
 import struct
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from etherws.close_codes import CloseCode
 from etherws.counters import Traffic
 from etherws.errors import ProtocolError
-from etherws.tunnel.offloads import Gso, VnetFlag, is_usual, settle
+from etherws.tunnel.offloads import Gso, Offload, VnetFlag, added_headers, is_usual, settle
+from etherws.tunnel.record_errors import wrong, wrong_length
+from etherws.tunnel.udp_super_frames import cut
 
 Buffer = bytes | bytearray | memoryview
 
@@ -39,7 +40,7 @@ FRAME_ROOM = 65_600
 FRAME_MIN = 14
 
 # Compared with bytes of each packet: plain integers are faster than members of an enum.
-_NEEDS_CSUM, _GSO_NONE = int(VnetFlag.NEEDS_CSUM), int(Gso.NONE)
+_NEEDS_CSUM, _GSO_NONE, _GSO_UDP = int(VnetFlag.NEEDS_CSUM), int(Gso.NONE), int(Gso.UDP_L4)
 
 _LENGTH = struct.Struct(">I")
 
@@ -49,6 +50,9 @@ _RECORD = struct.Struct(">II")
 #: The least and the most that a record's length may say, in bytes (docs/wire.rst).
 RECORD_MIN, RECORD_MAX = VNET_BYTES + FRAME_MIN, 65_568
 
+#: Bytes of padding that an end sends at most in the life of a connection, with the length before it (docs/wire.rst).
+#: It fills four to five round trips of TCP's slow start, from 10 segments on: docs/performance.rst has what it gains.
+PADDING_MAX = 128 * 1024
 
 #: The bits of a record's second number that are its gso_type: a super-frame has one.
 _GSO_TYPE = 0xFF << 16
@@ -105,8 +109,11 @@ class Version1:
     #: The subprotocol in the opening handshake. It need not be named; but a browser that sends a token must name one.
     name = "etherws.v1"
 
-    #: Whether frames may be sent that the kernel left unfinished: super-frames and partial checksums.
-    offload = False
+    #: What may be sent that the kernel left unfinished: super-frames and partial checksums.
+    offload = Offload.NONE
+
+    #: Whether the two ends have agreed on padding.
+    padding = False
 
     #: The longest message that the peer may send, in bytes: the largest frame.
     max_message = FRAME_ROOM
@@ -115,9 +122,9 @@ class Version1:
         self.drops: Counter[str] = Counter()
         self.sent, self.received = Traffic(), Traffic()
 
-    def pack(self, batch: Batch) -> list[memoryview]:
+    def pack(self, batch: Batch, most: int = BATCH_BYTES) -> list[memoryview]:
         """The batch as messages: views of its buffer, valid until it is filled again. Unfinished frames are dropped and
-        counted."""
+        counted. Only version 2 needs `most`."""
         view = batch.view
         # The offloads are off. But frames that were in the kernel's queue at the switch may still be unfinished.
         messages = [
@@ -162,28 +169,42 @@ class Version2:
 
     number = 2
     name = "etherws.v2"
-    offload = True
     max_message = 1024 * 1024
 
-    def __init__(self) -> None:
+    def __init__(self, *, uso: bool = False, padding: bool = False) -> None:
+        """`uso` and `padding` are whether the two ends have agreed on these features."""
+        #: As that of Version1.
+        self.offload = Offload.TCP_UDP if uso else Offload.TCP
+        self._uso, self.padding = uso, padding
+        #: Told how many bytes received super-frames have more when they are cut, if their segments are short.
+        self.charge: Callable[[int], object] = lambda size: None
         self.drops: Counter[str] = Counter()
         self.sent, self.received = Traffic(), Traffic()
+        self._padding_left = PADDING_MAX  # Bytes that the peer may still send.
 
-    def pack(self, batch: Batch) -> list[memoryview]:
-        """The batch as one message: the lengths are written between its packets."""
+    def pack(self, batch: Batch, most: int = BATCH_BYTES) -> list[memoryview]:
+        """The batch as one message: the lengths are written between its packets. If it has more than `most` bytes, as
+        messages of so many bytes and less than one packet more."""
         view, pack_into, super_frames = batch.view, _LENGTH.pack_into, 0
         for start, end in batch.spans:
             size = end - start
             pack_into(view, start - 4, size)
             if size >= SUPER_FRAME_MIN and view[start + 1]:
                 super_frames += 1
-        sent = self.sent
-        sent.frames += len(batch.spans) - super_frames
-        sent.super_frames += super_frames
-        return [view[:end]] if batch.spans else []
+                if view[start + 1] == _GSO_UDP and not self._uso:
+                    whole = self.pack_queued([bytes(view[at:end]) for at, end in batch.spans])
+                    return [memoryview(one) for one in whole]
+        self.sent.frames += len(batch.spans) - super_frames
+        self.sent.super_frames += super_frames
+        return _cut(view, batch.spans, most) if batch.spans else []
 
     def pack_queued(self, packets: Sequence[bytes]) -> list[Buffer]:
-        """Packets from the queue, as one message."""
+        """Packets from the queue, as one message. UDP super-frames that were not agreed on are dropped and counted."""
+        if not self._uso and len(agreed := [packet for packet in packets if packet[1] != _GSO_UDP]) < len(packets):
+            # They were in the kernel's queue at the switch of the offloads. If they were cut, a batch of those with 128
+            # datagrams of a byte would become a message of 5 MB, which no peer takes.
+            self.drops["unfinished"] += len(packets) - len(agreed)
+            packets = agreed
         pack = _LENGTH.pack
         super_frames = len([packet for packet in packets if packet[1]])
         self.sent.frames += len(packets) - super_frames
@@ -193,8 +214,8 @@ class Version2:
 
     def unpack(self, messages: Sequence[Buffer]) -> Iterator[Sequence[Buffer]]:
         """The packets in `messages`, as views of them, in slices that the kernel takes within a short time; as copies
-        where offloads.py fills in a checksum. Super-frames that are not what their header says are dropped and counted.
-        A message of 1 MiB can have 37,000 packets.
+        where offloads.py fills in a checksum. UDP super-frames to a group are cut: limits to broadcasts count frames.
+        Super-frames that are not what their header says are dropped and counted. A message can have 700,000 packets.
 
         Raises ProtocolError at the first wrong record, after the packets before it: behind a wrong record nobody can
         tell where the next one begins.
@@ -207,27 +228,38 @@ class Version2:
                 view, at, size = memoryview(message), 0, len(message)
                 while at < size:
                     if size - at < 4 + RECORD_MIN:
-                        raise _wrong(f"record cut short: {size - at} bytes are left for it")
+                        if self._is_padding(view[at:]):
+                            break
+                        raise wrong(f"record cut short: {size - at} bytes are left for it")
                     length, kind = unpack_from(view, at)
                     start = at + 4
                     at = start + length
                     if not RECORD_MIN <= length <= RECORD_MAX or at > size:
-                        raise _wrong_length(length, size - start)
+                        if self._is_padding(view[start - 4 :]):
+                            break
+                        raise wrong_length(length, size - start, RECORD_MIN, RECORD_MAX)
                     packet = view[start:at]
                     if not kind or is_usual(packet):
                         packets.append(packet)
-                    elif (settled := settle(packet)) is not None:
-                        packets.append(settled)
-                    else:
+                    elif (settled := settle(packet, uso=self._uso)) is None:
                         self.drops["super-frame"] += 1
-                        # It has a gso_type, so it is counted below.
+                        super_frames -= 1  # It has a gso_type, so it is counted below.
+                    elif packet[1] == _GSO_UDP and packet[VNET_BYTES] & 1:
+                        packets += cut(packet)
                         super_frames -= 1
+                    else:
+                        packets.append(settled)
                     if kind:
                         room -= _weight(packet)
                         if kind & _GSO_TYPE:
                             super_frames += 1
+                            if headers := added_headers(packet):
+                                self.charge(headers)
                     if len(packets) >= room:
                         self._count(packets, super_frames)
+                        while len(packets) > SLICE_PACKETS:
+                            yield packets[:SLICE_PACKETS]
+                            packets = packets[SLICE_PACKETS:]
                         yield packets
                         packets, room, super_frames = [], SLICE_PACKETS, 0
         except ProtocolError:
@@ -237,26 +269,29 @@ class Version2:
         self._count(packets, super_frames)
         yield packets
 
+    def _is_padding(self, rest: memoryview) -> bool:
+        """Whether the rest of a message is padding, which is then counted. Raises ProtocolError if it is more than the
+        peer may send."""
+        if not self.padding or rest[: _LENGTH.size] != bytes(_LENGTH.size):
+            return False
+        self._padding_left -= len(rest)
+        if self._padding_left < 0:
+            raise wrong(f"more than {PADDING_MAX} bytes of padding")
+        return True
+
     def _count(self, packets: Sequence[Buffer], super_frames: int) -> None:
         """Count received packets, of which so many are super-frames."""
         self.received.frames += len(packets) - super_frames
         self.received.super_frames += super_frames
 
 
-def _wrong(message: str) -> ProtocolError:
-    return ProtocolError(CloseCode.PROTOCOL_ERROR, message)
-
-
-def _wrong_length(length: int, left: int) -> ProtocolError:
-    if length > RECORD_MAX:
-        # What a peer of version 1 would send: the first bytes of a frame are its destination.
-        return ProtocolError(
-            CloseCode.TOO_BIG,
-            f"record of {length} bytes; the limit is {RECORD_MAX}: this is not version 2 of the wire; try --wire 1",
-        )
-    if length < RECORD_MIN:
-        return _wrong(f"record of {length} bytes; the least is {RECORD_MIN}")
-    return _wrong(f"record of {length} bytes runs past the end of its message, which has {left} more")
+def _cut(view: memoryview, spans: Sequence[tuple[int, int]], most: int) -> list[memoryview]:
+    begin, last, messages = 0, spans[-1][1], []
+    for _, end in spans if last > most else spans[-1:]:
+        if end - begin >= most or end == last:
+            messages.append(view[begin:end])
+            begin = end
+    return messages
 
 
 def _weight(packet: memoryview) -> int:

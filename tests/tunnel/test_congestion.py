@@ -27,8 +27,10 @@ from etherws.tunnel.congestion import (
     SocketState,
     check,
 )
+from etherws.tunnel.path_queue import UNLIMITED
 from etherws.tunnel.stream import PlainStream
 from etherws.tunnel.tls import TlsStream
+from etherws.tunnel.wire import BATCH_BYTES
 from tests.lab.hosts import PATIENCE, Host, until
 
 
@@ -187,6 +189,8 @@ class Kernel:
         self.current, self.min_rtt, self.rate = current, min_rtt, rate
         #: BBR's bandwidth in bytes per second, and its gain in 256ths.
         self.bandwidth, self.gain = 0, 256
+        #: Segments of 1,000 bytes that have arrived, and that were sent again; the round trip in seconds lately.
+        self.arrived, self.again, self.round_trip = 0, 0, min_rtt
         self.options: dict[int, int | bytes] = {}
         self.looks = 0
 
@@ -195,7 +199,9 @@ class Kernel:
             return self.current.encode().ljust(size, b"\0")
         if option == socket.TCP_INFO:
             self.looks += 1
-            return struct.pack("=148xI8xQ", int(self.min_rtt * 1e6), self.rate)
+            rtt, min_rtt = int(self.round_trip * 1e6), int(self.min_rtt * 1e6)
+            facts = 1000, rtt, self.again, min_rtt, self.rate, self.arrived
+            return struct.pack("=16xI48xI28xI44xI8xQ24xI", *facts)[:size]
         assert option == module.TCP_CC_INFO
         return struct.pack("=QIII", self.bandwidth, 0, self.gain, 0)
 
@@ -207,7 +213,7 @@ class Kernel:
 
     @property
     def pacing(self) -> int:
-        value = self.options.get(module.SO_MAX_PACING_RATE, struct.pack("=Q", module.UNLIMITED))
+        value = self.options.get(module.SO_MAX_PACING_RATE, struct.pack("=Q", UNLIMITED))
         assert isinstance(value, bytes)
         return int(struct.unpack("=Q", value)[0])
 
@@ -236,10 +242,10 @@ def test_cubic_is_taken_on_a_fast_path_where_bbr_is_the_systems_own() -> None:
     assert kernel.current == "cubic"
 
 
-def test_a_free_socket_is_looked_at_only_for_bbr_on_a_short_path() -> None:
-    for current, min_rtt, looks in [("cubic", 0.001, 0), ("bbr", 0.1, 0), ("bbr", 0.001, 1)]:
+def test_a_free_socket_is_looked_at_only_for_bbr() -> None:
+    for current, min_rtt, looks in [("cubic", 0.001, 0), ("reno", 0.1, 0), ("bbr", 0.1, 2), ("bbr", 0.001, 1)]:
         kernel = Kernel(current, min_rtt)
-        control = CongestionControl(kernel)
+        control = CongestionControl(kernel, "reno" if current == "reno" else AUTO)
         kernel.looks = 0
         control.update(1.0, FREE)
         assert kernel.looks == looks
@@ -263,17 +269,74 @@ def test_what_waits_unsent_follows_the_rate() -> None:
         assert kernel.options[module.TCP_NOTSENT_LOWAT] == 2 * control.chunk == size
 
 
-def test_bbr_that_stays_in_its_startup_is_held_to_its_bandwidth() -> None:
-    kernel = Kernel("bbr", min_rtt=0.04)
+def test_bbr_that_stays_in_its_startup_is_held_to_its_bandwidth_on_a_short_path() -> None:
+    kernel = Kernel("bbr", min_rtt=0.004)
     control = CongestionControl(kernel)
     kernel.bandwidth, kernel.gain = 5 << 30, 739
-    for now, limit in [(1.0, module.UNLIMITED), (1.4, module.UNLIMITED), (1.6, 5 << 30)]:
+    for now, limit in [(1.0, UNLIMITED), (1.4, UNLIMITED), (1.6, 5 << 30)]:
         control.update(now, FULL)
         assert kernel.pacing == limit
     # It finds more, and has its time again; then it leaves its startup.
     kernel.bandwidth = 8 << 30
     control.update(2.0, FULL)
-    assert kernel.pacing == module.UNLIMITED
+    assert kernel.pacing == UNLIMITED
     kernel.gain = 320
     control.update(3.0, FULL)
-    assert kernel.pacing == module.UNLIMITED
+    assert kernel.pacing == UNLIMITED
+
+
+def test_it_is_held_to_what_arrives_while_bytes_wait_in_a_long_path() -> None:
+    kernel = Kernel("bbr", min_rtt=0.04)
+    control = CongestionControl(kernel)
+    kernel.round_trip = 0.08
+    for now in (1.0, 1.5, 2.0):
+        control.update(now, FREE)
+        kernel.arrived += 1000
+    # 2 MB a second arrive.
+    assert 1_500_000 < kernel.pacing < 2_000_000
+    kernel.round_trip = 0.04
+    for step in range(1, 200):
+        control.update(2 + step / 10, FREE)
+    assert kernel.pacing > 1 << 30
+
+
+def test_a_long_path_without_a_queue_is_not_held_to_a_bandwidth_that_was_never_asked_for() -> None:
+    kernel = Kernel("bbr", min_rtt=0.04)
+    control = CongestionControl(kernel)
+    kernel.bandwidth, kernel.gain = 1000, 739
+    for step in range(30):
+        control.update(1 + step / 10, FULL)
+    assert kernel.pacing > 1 << 30
+
+
+def test_by_waits_a_short_path_is_not_held() -> None:
+    kernel = Kernel("bbr", min_rtt=0.001)
+    control = CongestionControl(kernel)
+    kernel.round_trip = 0.08
+    for now in (1.0, 1.5, 2.0):
+        control.update(now, FULL)
+        kernel.arrived += 1000
+    assert kernel.pacing == UNLIMITED
+
+
+def test_messages_are_short_on_a_long_path() -> None:
+    kernel = Kernel(min_rtt=0.04)
+    control = CongestionControl(kernel)
+    assert (control.long, control.message) == (True, module.LONG_PATH_MESSAGE)
+    # The network has changed.
+    kernel.min_rtt = 0.001
+    control.update(1.0, FULL)
+    assert (control.long, control.message) == (False, BATCH_BYTES)
+
+
+def test_a_kernel_that_does_not_say_what_arrived_sets_no_limit() -> None:
+    class Older(Kernel):
+        def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
+            return super().getsockopt(level, option, size)[:168]
+
+    kernel = Older("bbr", min_rtt=0.04)
+    control = CongestionControl(kernel)
+    kernel.round_trip = 0.08
+    for now in (1.0, 1.5, 2.0):
+        control.update(now, FULL)
+    assert kernel.pacing == UNLIMITED

@@ -22,6 +22,7 @@ from etherws.tunnel.wire import COMPLETE, SLICE_PACKETS, Batch, Version1, Versio
 from tests.lab.hosts import PATIENCE
 from tests.lab.sockets import gevent_pair
 from tests.lab.streams import FakeStream
+from tests.lab.udp import super_frame
 from tests.lab.websocket import feed, frame
 
 FRAME = bytes(range(60))
@@ -89,7 +90,7 @@ def test_text_is_warned_of_once_and_counted(caplog: pytest.LogCaptureFixture) ->
     stream = FakeStream(*[from_peer(0x81, b"{}")] * 3, from_peer(0x82, FRAME), b"")
     one = Connection(stream, server=True, wire=Version1(), name="192.0.2.9")
     assert packets(one) == [COMPLETE + FRAME]
-    assert one.all_drops() == {"text": 3}
+    assert one.drops + one.wire.drops == {"text": 3}
     assert [record.getMessage() for record in caplog.records] == [
         "192.0.2.9 sends text messages, which are no Ethernet and are dropped; is it another kind of tunnel?"
     ]
@@ -136,7 +137,7 @@ def test_pings_are_answered_and_text_and_short_messages_are_dropped() -> None:
     one = connection(stream)
     assert packets(one) == [COMPLETE + FRAME]
     assert sent(stream) == [(Opcode.PONG, b"?")]
-    assert one.all_drops() == {"text": 1, "runt": 1}
+    assert one.drops + one.wire.drops == {"text": 1, "runt": 1}
     assert one.delays.round_trip is None
 
 
@@ -395,6 +396,21 @@ def test_a_limited_rate_is_the_receivers_and_the_kernels(monkeypatch: pytest.Mon
     assert limits == [("window", 1_000_000), ("receiver", 1_000_000)]
     one.limit_rate(None)
     assert limits[2:] == [("window", None), ("receiver", None)]
+
+
+def test_a_limited_rate_counts_what_super_frames_become() -> None:
+    # Who sends 184 bytes that become 5,504 on the LAN would have thirty times the rate.
+    tiny = super_frame(bytes(128), 1)
+    message = struct.pack(">I", len(tiny)) + tiny
+    one = Connection(FakeStream(frame(0x82, message, masked=True)), server=True, wire=Version2(uso=True))
+    pacer = Pacer(80_000)
+    one.limit_rate(pacer)
+    before = monotonic()
+    assert one.recv() == [tiny]
+    assert pacer.wait(0, before) >= 5504 * 8 / 80_000
+    one.limit_rate(None)
+    one._receiver.charge(1_000_000)
+    assert pacer.wait(0, before) < 2
 
 
 def test_what_waits_in_the_kernel_is_counted_and_a_local_socket_keeps_its_address() -> None:

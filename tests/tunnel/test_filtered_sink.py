@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from etherws.errors import DeviceError
-from etherws.tunnel.filtered_sink import FilteredSink
+from etherws.tunnel.filtered_sink import FilteredSink, SharedFilter
 from etherws.tunnel.wire import VNET_BYTES
 from tests.lab.frames import SOURCE, frame
 
@@ -54,3 +54,26 @@ def test_the_rules_are_asked_for_once_and_again_when_they_were_taken_away() -> N
     rules.error = None
     sink.write_batch([])
     assert (rules.sources, sink.write_batch) == ([SOURCE, b""], tap.write_batch)
+
+
+def test_all_queues_of_a_tap_hold_when_the_rules_are_taken_away() -> None:
+    taps, rules = [FakeTap(), FakeTap(), FakeTap()], FakeFilter()
+    shared = SharedFilter(rules)
+    sinks = [FilteredSink(cast(Any, tap), shared) for tap in taps]
+    for sink in sinks[:2]:
+        sink.write_batch([PACKET])
+    assert rules.sources == [SOURCE] * 2
+    for _ in range(2):
+        rules.hold()
+        rules.error = DeviceError("no rules")
+        for sink in sinks:
+            with pytest.raises(DeviceError):
+                sink.write_batch([PACKET])
+        rules.error = None
+        for sink, tap in zip(sinks, taps, strict=True):
+            sink.write_batch([PACKET])
+            assert sink.write_batch == tap.write_batch
+    assert [len(tap.written) for tap in taps] == [3, 3, 2]
+    # One that asks again and again is not called more than once.
+    shared.arm(b"", sinks[0]._hold)
+    assert len(shared._holds) == 3

@@ -5,12 +5,21 @@ from __future__ import annotations
 import struct
 import tracemalloc
 from collections import defaultdict
+from itertools import islice
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etherws.tunnel.fq_codel import CAP, INTERVAL, TARGET, FlowQueue, flow_of
+from etherws.tunnel.fq_codel import (
+    CAP,
+    INTERVAL,
+    PART_MIN,
+    TARGET,
+    FlowQueue,
+    Room,
+    flow_of,
+)
 from etherws.tunnel.wire import COMPLETE
 
 MACS = b"\x02\0\0\0\0\x01" + b"\x02\0\0\0\0\x02"
@@ -97,6 +106,34 @@ def drain(queue: FlowQueue, now: float) -> list[bytes]:
     while (packet := queue.pop(now)) is not None:
         found.append(packet)
     return found
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.sampled_from((60, 1514, 1600, 9000, 30_000, 65_000))), max_size=60))
+def test_rounds_that_are_skipped_change_no_order(packets: list[tuple[int, int]]) -> None:
+    quick, slow = FlowQueue(Room()), FlowQueue(Room())
+    slow._skip_rounds = lambda: None  # type: ignore[method-assign]
+    came = iter(packets)
+    while True:
+        # Three come, two go.
+        for source, size in islice(came, 3):
+            for queue in (quick, slow):
+                queue.push(ipv4(source, 1000, size), 0.0)
+        found = [quick.pop(0.0), quick.pop(0.0)]
+        assert found == [slow.pop(0.0), slow.pop(0.0)]
+        if found[-1] is None:
+            break
+    assert drain(quick, 0.0) == drain(slow, 0.0)
+
+
+def test_super_frames_take_few_rounds() -> None:
+    queue = FlowQueue()
+    for source in range(8):
+        for _ in range(4):
+            queue.push(ipv4(source, 1000, 65_000), 0.0)
+    skipped, skip = list[None](), queue._skip_rounds
+    queue._skip_rounds = lambda: skipped.append(skip())  # type: ignore[method-assign]
+    assert len(drain(queue, 0.0)) == 32
+    assert 0 < len(skipped) < 32
 
 
 def test_a_sparse_flow_goes_ahead_of_a_long_one() -> None:
@@ -191,6 +228,69 @@ def test_the_cap_takes_from_the_longest_flow() -> None:
     assert queue.drops["queue full"] > 0
     assert ipv4(2, 2000) in drain(queue, 0.0)
     assert queue.bytes == 0
+
+
+def test_many_queues_share_their_room() -> None:
+    room = Room(1_000_000)
+    queues = [FlowQueue(room, str(at)) for at in range(100)]
+    # One may have more than its part, as long as there is room.
+    for _ in range(300):
+        queues[0].push(ipv4(1, 1000, 1500), 0.0)
+    assert queues[0].bytes > PART_MIN
+    assert not queues[0].drops
+    for _ in range(100):
+        for queue in queues:
+            queue.push(ipv4(1, 1000, 1500), 0.0)
+    assert all(0 < queue.bytes <= PART_MIN for queue in queues)
+    assert room.queues.total() == len(room.queues) == 100
+    assert room.bytes == sum(queue.bytes for queue in queues)
+    # What ends or is sent gives all back.
+    for queue in queues[:50]:
+        queue.clear()
+        queue.clear()
+        assert queue.pop(0.0) is None
+    for queue in queues[50:]:
+        while queue.pop(0.0):
+            pass
+    assert (room.bytes, room.queues) == (0, {})
+
+
+def test_who_has_many_queues_takes_no_room_from_others() -> None:
+    room = Room(8_000_000)
+    many = [FlowQueue(room, "many") for _ in range(100)]
+    for _ in range(100):
+        for queue in many:
+            queue.push(ipv4(1, 1000, 1500), 0.0)
+    other = FlowQueue(room, "other")
+    for _ in range(2000):
+        other.push(ipv4(1, 1000, 1500), 0.0)
+    assert other.bytes > 3_000_000
+    assert not other.drops
+
+
+def test_however_many_have_a_queue_each_may_have_a_super_frame() -> None:
+    room = Room(0)
+    queue = FlowQueue(room)
+    for _ in range(10):
+        queue.push(ipv4(1, 1000, 65_549), 0.0)
+        assert queue.bytes
+    assert queue.drops["queue full"] == 9
+    assert queue.pop(0.0)
+
+
+def test_flows_without_packets_take_no_room() -> None:
+    room = Room(0)
+    queue, other = FlowQueue(room), FlowQueue(room)
+    for port in range(200):
+        queue.push(ipv4(1, port, 100), 0.0)
+        assert queue.bytes <= PART_MIN
+    assert queue.drops["queue full"] > 0
+    # More than there is room for.
+    other.push(ipv4(1, 1, PART_MIN), 0.0)
+    assert (other.bytes, other.pop(0.0), room.queues.total()) == (0, None, 1)
+    while queue.pop(0.0):
+        pass
+    assert (room.bytes, room.queues) == (0, {})
 
 
 def test_the_cap_counts_what_small_packets_weigh() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etherws.errors import ProtocolError
-from etherws.tunnel.frames import PARSE_FRAMES, READ_BYTES, Decoder, Encoder, Opcode, header, parse_close
+from etherws.tunnel.frames import PARSE_FRAMES, READ_BYTES, Decoder, Encoder, Opcode, header
 from tests.lab.websocket import feed, frame, xor
 
 MAX = 70_000
@@ -162,34 +162,6 @@ def test_what_came_before_the_mistake_is_delivered_first() -> None:
             feed(decoder, b"\x00")
 
 
-@pytest.mark.parametrize(
-    ("payload", "expected"),
-    [
-        (b"", (None, "")),
-        (b"\x03\xe8", (1000, "")),
-        (b"\x03\xe9bye", (1001, "bye")),
-        (b"\x0b\xb8\xc3\xa9", (3000, "\u00e9")),
-        (b"\x13\x87", (4999, "")),
-    ],
-)
-def test_a_close_payload_is_read(payload: bytes, expected: tuple[int | None, str]) -> None:
-    assert parse_close(payload) == expected
-
-
-@pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535])
-def test_an_illegal_close_code_is_refused(code: int) -> None:
-    with pytest.raises(ProtocolError, match=f"close code {code}"):
-        parse_close(code.to_bytes(2, "big"))
-
-
-def test_a_close_of_one_byte_or_bad_text_is_refused() -> None:
-    with pytest.raises(ProtocolError, match="one byte"):
-        parse_close(b"\x03")
-    with pytest.raises(ProtocolError, match="UTF-8") as caught:
-        parse_close(b"\x03\xe8\xff")
-    assert caught.value.code == 1007
-
-
 payloads = st.lists(st.binary(max_size=400) | st.sampled_from([bytes(1514), bytes(65535), bytes(MAX)]), max_size=12)
 
 
@@ -258,18 +230,6 @@ def test_each_control_frame_of_a_client_has_a_key_of_its_own(monkeypatch: pytest
     assert encoder.close() == b"\x88\x80\5\6\7\x08"
 
 
-@pytest.mark.parametrize("code", [1000, 1003, 1007, 1014, 3000, 4999])
-def test_a_close_code_at_a_border_is_legal(code: int) -> None:
-    assert parse_close(code.to_bytes(2, "big")) == (code, "")
-
-
-@pytest.mark.parametrize("payload", [b"\x03", b"\x03\xe7", b"\x03\xed"], ids=["one byte", "999", "1005"])
-def test_an_illegal_close_is_a_protocol_error_by_its_code_too(payload: bytes) -> None:
-    with pytest.raises(ProtocolError) as error:
-        parse_close(payload)
-    assert error.value.code == 1002
-
-
 @pytest.mark.parametrize("limit", [0, 1, 100, 124], ids=lambda limit: f"limit {limit}")
 def test_the_limit_holds_below_126_bytes_too(limit: int) -> None:
     assert feed(Decoder(server=False, max_message=limit), bytes([0x82, limit]) + bytes(limit)) == [
@@ -315,7 +275,7 @@ def test_the_memory_of_a_long_message_goes_back() -> None:
     small = frame(0x82, bytes(READ_BYTES // 3), masked=False)
     assert len(feed(decoder, small * 20 + small[:-1])) == 20
     assert decoder.excess == 0
-    decoder.free()
+    assert decoder.rest() == len(small) - 1
     assert feed(decoder, small[-1:]) == [(Opcode.BINARY, bytes(READ_BYTES // 3))]
 
 
@@ -328,7 +288,16 @@ def test_fragments_are_counted_as_a_long_message_too() -> None:
     assert decoder.excess == 0
 
 
-def test_nothing_is_freed_of_a_buffer_that_is_full() -> None:
-    decoder = Decoder(server=False, max_message=10)
-    decoder.free(1 << 20)
-    assert feed(decoder, frame(0x82, b"message", masked=False)) == [(Opcode.BINARY, b"message")]
+def test_at_rest_only_what_has_come_of_a_message_is_kept() -> None:
+    decoder = Decoder(server=False, max_message=1000)
+    message, piece = frame(0x82, b"message", masked=False), frame(0x02, b"mess", masked=False)
+    assert decoder.rest() == 0
+    for at in range(len(message)):
+        assert feed(decoder, message + message[:at]) == [(Opcode.BINARY, b"message")]
+        assert decoder.rest() == decoder.rest() == at
+        assert feed(decoder, message[at:]) == [(Opcode.BINARY, b"message")]
+    # What has come of a message in fragments counts, too.
+    assert feed(decoder, piece + b"\x80") == []
+    assert decoder.rest() == len(b"mess") + 1
+    assert feed(decoder, b"\x03age") == [(Opcode.BINARY, b"message")]
+    assert decoder.rest() == 0

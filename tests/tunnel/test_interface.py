@@ -19,11 +19,11 @@ def test_a_persistent_tap_that_is_in_another_bridge_is_moved_with_a_warning(
     host.bridge("br9", "lan0")
     host.bridge("br0")
     with host.namespace.inside():
-        for bridge, said in (("br9", 0), (index_of(host, "br0"), 1), ("br0", 1)):
-            with contextlib.closing(open_tap("lan0", bridge, None)) as tap:
+        for bridge, said in (("br9", 0), ("br0", 1), ("br0", 1)):
+            with contextlib.closing(open_tap("lan0", index_of(host, bridge), None)) as tap:
                 assert interfaces.bridge_of(tap.index) == ("br9" if bridge == "br9" else "br0")
                 assert caplog.text.count("lan0 was in br9; it is in br0 now, the bridge that is named for it") == said
         # One that is made here was nowhere before.
-        with contextlib.closing(open_tap("new%d", "br9", None)):
+        with contextlib.closing(open_tap("new%d", index_of(host, "br9"), None)):
             assert len(caplog.records) == 1
         assert interfaces.bridge_of(index_of(host, "br0")) == interfaces.bridge_of(999) == ""

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etherws.errors import ProtocolError
-from etherws.tunnel.offloads import EXTENSIONS_MAX, is_usual, settle
+from etherws.tunnel.offloads import EXTENSIONS_MAX, SEGMENT_USUAL, added_headers, is_usual, settle
+from etherws.tunnel.udp_super_frames import cut
 from tests.lab.ip import (
     DESTINATION,
     FRAGMENT,
@@ -29,6 +30,7 @@ from tests.lab.ip import (
     udp,
 )
 from tests.lab.records import vnet
+from tests.lab.udp import super_frame
 
 #: To a machine, from a machine.
 MACS = b"\x02" * 12
@@ -184,6 +186,106 @@ def test_what_version_2_does_not_have_is_an_error(packet: bytes) -> None:
     assert caught.value.code == 1002
 
 
+LARGE = bytes(5000)
+
+#: UDP super-frames that are taken if they were agreed on.
+UDP_TAKEN = {
+    "IPv4": super_frame(LARGE, 1400),
+    "IPv4, options": super_frame(LARGE, 1400, more=b"\1\1\1\0"),
+    "IPv4, tagged twice": super_frame(LARGE, 1400, tags=SERVICE_TAG + TAG),
+    "IPv6": super_frame(LARGE, 1400, version=6),
+    "IPv6, hop by hop": super_frame(LARGE, 1400, version=6, more=extension(UDP)),
+    "datagrams of one byte": super_frame(bytes(128), 1),
+    "datagrams of odd lengths": super_frame(bytes(1001), 333),
+    "of a VXLAN": super_frame(bytes(8) + UDP4 + LARGE, 1400),
+    "to all": super_frame(LARGE, 1400, macs=TO_ALL),
+    "verified as well": b"\3" + super_frame(LARGE, 1400)[1:],
+}
+
+
+def changed(packet: bytes, at: int, new: bytes) -> bytes:
+    """The packet with other bytes at this place."""
+    return packet[:at] + new + packet[at + len(new) :]
+
+
+#: UDP super-frames that are not what their header says.
+UDP_FALSE = {
+    "one datagram": super_frame(bytes(1400), 1400),
+    "the largest size": super_frame(LARGE, 0xFFFF),
+    "129 datagrams": super_frame(bytes(129), 1),
+    "TCP": vnet(1, 5, 54, 1400, 34, 16) + LARGE4,
+    "TCP at UDP's place": vnet(1, 5, 54, 1400, 34, 6) + LARGE4,
+    "UDP as TCP": changed(super_frame(LARGE, 1400), 1, b"\1"),
+    "a header elsewhere": changed(super_frame(LARGE, 1400), 6, b"\x24"),
+    "a checksum elsewhere": changed(super_frame(LARGE, 1400), 8, b"\x04"),
+    "a finished checksum": changed(super_frame(LARGE, 1400), 0, b"\0"),
+    "a verified checksum": changed(super_frame(LARGE, 1400), 0, b"\2"),
+    "no checksum": changed(super_frame(LARGE, 1400), 50, bytes(2)),
+    "a longer datagram": changed(super_frame(LARGE, 1400), 48, b"\x14\x00"),
+    "a shorter datagram": changed(super_frame(LARGE, 1400), 48, b"\0\x08"),
+    "a longer IPv4 packet": changed(super_frame(LARGE, 1400), 26, b"\xff\xff"),
+    "an IPv4 packet of no length": changed(super_frame(LARGE, 1400), 26, bytes(2)),
+    "a shorter IPv6 packet": changed(super_frame(LARGE, 1400, version=6), 28, b"\0\x08"),
+    "a jumbogram": changed(super_frame(LARGE, 1400, version=6), 28, bytes(2)),
+    "padding behind": super_frame(LARGE, 1400) + b"\0",
+    "a first fragment": changed(super_frame(LARGE, 1400), 30, b"\x20\0"),
+    "a later fragment": changed(super_frame(LARGE, 1400), 30, b"\0\5"),
+    "an IPv6 fragment": super_frame(LARGE, 1400, version=6, more=bytes((UDP, 0, 0, 1)) + bytes(4))[:30]
+    + bytes((FRAGMENT,))
+    + super_frame(LARGE, 1400, version=6, more=bytes((UDP, 0, 0, 1)) + bytes(4))[31:],
+    "a short IPv4 header": changed(super_frame(LARGE, 1400), 24, b"\x44"),
+    "in a VXLAN": vnet(1, 5, 92, 1000, 84, 6)
+    + MACS
+    + ipv4(UDP, udp(1, 4789, bytes(8) + super_frame(LARGE, 1000)[10:])),
+    "no IP": changed(super_frame(LARGE, 1400), 22, b"\x88\xb5"),
+}
+
+
+@pytest.mark.parametrize("what", UDP_TAKEN)
+def test_a_udp_super_frame_is_taken_if_it_was_agreed_on(what: str) -> None:
+    packet = memoryview(UDP_TAKEN[what])
+    assert not is_usual(packet)
+    assert settle(packet, uso=True) is packet
+    with pytest.raises(ProtocolError, match="0x5, which was not agreed on") as caught:
+        settle(packet)
+    assert caught.value.code == 1002
+
+
+@pytest.mark.parametrize("what", UDP_FALSE)
+def test_a_udp_super_frame_that_its_header_does_not_describe_is_dropped(what: str) -> None:
+    packet = memoryview(UDP_FALSE[what])
+    assert not is_usual(packet)
+    assert settle(packet, uso=True) is None
+
+
+@pytest.mark.parametrize(
+    "change", [(4, bytes(2)), (1, b"\x85"), (2, b"\xff\xff"), (8, b"\xff\xff"), (0, b"\5"), (1, b"\3")]
+)
+def test_what_nobody_sends_of_udp_is_an_error(change: tuple[int, bytes]) -> None:
+    packet = memoryview(changed(super_frame(LARGE, 1400), *change))
+    with pytest.raises(ProtocolError):
+        settle(packet, uso=True)
+
+
+@given(
+    st.sampled_from([*UDP_TAKEN.values(), *UDP_FALSE.values()]),
+    st.lists(st.tuples(st.integers(0, 90), st.integers(0, 255)), max_size=4),
+)
+def test_whatever_is_taken_of_udp_can_be_cut(packet: bytes, changes: list[tuple[int, int]]) -> None:
+    data = bytearray(packet)
+    for at, value in changes:
+        data[at % len(data)] = value
+    try:
+        settled = settle(memoryview(data), uso=True)
+    except ProtocolError:
+        return
+    if settled is not None and settled[1] == 5:
+        packets = cut(settled)
+        assert 2 <= len(packets) <= 128
+        start = int.from_bytes(data[6:8], "little")
+        assert b"".join(each[10 + start + 8 :] for each in packets) == data[10 + start + 8 :]
+
+
 heads = st.sampled_from([*USUAL.values(), *TAKEN.values(), *FALSE.values()])
 changes = st.lists(st.tuples(st.integers(0, 90), st.integers(0, 255)), max_size=4)
 
@@ -218,3 +320,15 @@ def test_a_length_of_headers_counts_for_no_unfinished_checksum() -> None:
     settled = settle(memoryview(vnet(1, 0, 14, start=54, offset=0) + UDP6))
     assert settled is not None
     assert bytes(settled[:10]) == bytes(10)
+
+
+@pytest.mark.parametrize(
+    ("size", "start", "added"),
+    [(1, 34, 1010 * 34), (100, 34, 10 * 34), (SEGMENT_USUAL, 34, 0), (1448, 54, 0), (0, 34, 0), (1000, 0xFFFF, 0)],
+)
+def test_short_segments_get_many_headers(size: int, start: int, added: int) -> None:
+    assert added_headers(memoryview(vnet(1, 5, 0, size, start, 6) + bytes(1000))) == added
+
+
+def test_headers_are_never_longer_than_the_packet() -> None:
+    assert added_headers(memoryview(vnet(1, 5, 0, 10, 0xFFFF, 6) + bytes(90))) == 10 * 100

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from time import monotonic
+from typing import NoReturn
 
 import gevent
 import pytest
 
 from etherws.errors import ConnectionClosed, ProtocolError
 from etherws.tunnel import receiver as receiver_module
-from etherws.tunnel.frames import PARSE_FRAMES, READ_BYTES, USUAL_BYTES, Decoder, Opcode
+from etherws.tunnel.frames import PARSE_FRAMES, READ_BYTES, Decoder, Opcode
 from etherws.tunnel.long_messages import LongMessages
 from etherws.tunnel.rate_limit import Pacer
 from etherws.tunnel.receiver import Receiver
@@ -219,19 +221,90 @@ def test_of_too_many_long_messages_one_is_refused(room: LongMessages) -> None:
     assert len(late[0][1]) == 1_000_000
 
 
-def test_memory_is_given_back_only_while_nothing_is_used() -> None:
-    stream = FakeStream(frame(0x82, bytes(USUAL_BYTES), masked=True))
-    half = Receiver(stream, Decoder(server=True, max_message=1 << 20), Turn(account("")))
-    with gevent.Timeout(PATIENCE):
-        while not (found := half.receive()):
-            half.free()
-    half.free()
-    assert bytes(found[0][1]) == bytes(USUAL_BYTES)
-    waiting = gevent.spawn(received, half)
+def drain(receiver: Receiver) -> NoReturn:
+    """Receive without end, and nothing whole."""
+    while True:
+        assert receiver.receive() == []
+
+
+def test_at_rest_half_a_message_is_kept_and_nothing_else() -> None:
+    long = frame(0x82, bytes(range(256)) * 1024, masked=True)
+    for at in (1, 3, 7, 1000, len(long) - 1):
+        stream, calls = FakeStream(MESSAGE + long[:at]), list[int]()
+        decoder = Decoder(server=True, max_message=1 << 20)
+        half = Receiver(stream, decoder, Turn(account("")))
+        assert not half.quiet(0.0)
+        with gevent.Timeout(PATIENCE):
+            assert received(half) == [EVENT]
+        waiting = gevent.spawn(drain, half)
+        with gevent.Timeout(PATIENCE):
+            while not half.quiet(0.0):
+                gevent.sleep(0)
+        assert not half.quiet(1000.0)
+        waiting.kill()
+        half.on_readable(lambda calls=calls: calls.append(1))  # type: ignore[misc]
+        assert decoder.rest() == at
+        assert decoder._memory is None
+        assert not calls
+        stream.feed(long[at:])
+        gevent.sleep(0)
+        gevent.sleep(0)
+        assert calls
+        half.on_readable(None)
+        with gevent.Timeout(PATIENCE):
+            while not (found := received(half)):
+                pass
+        assert found == [(0x2, bytes(range(256)) * 1024)]
+
+
+def test_bytes_that_nobody_has_read_are_no_rest() -> None:
+    stream = FakeStream()
+    busy = Receiver(stream, Decoder(server=True, max_message=100), Turn(account("")))
+    waiting = gevent.spawn(busy.receive)
     gevent.sleep(0)
-    half.free()
+    assert busy.quiet(0.0)
     stream.feed(MESSAGE)
-    assert waiting.get(timeout=PATIENCE) == [EVENT]
+    assert not busy.quiet(0.0)
+    waiting.kill()
+
+
+def test_of_too_many_halves_at_rest_the_oldest_is_refused(room: LongMessages) -> None:
+    """As when many clients stall together. Their greenlets have ended: they begin again, to be refused."""
+    long = frame(0x82, bytes(1_000_000), masked=True)
+    halves, woken = list[Receiver](), list[int]()
+    for number in range(3):
+        stream = FakeStream(long[:800_000])
+        half = Receiver(stream, Decoder(server=True, max_message=1 << 20), Turn(account("")), source="one")
+        while stream.unread():
+            assert half.receive() == []
+        half.on_readable(lambda number=number: woken.append(number))  # type: ignore[misc]
+        halves.append(half)
+    gevent.sleep(0)
+    gevent.sleep(0)
+    assert woken == [0]
+    with pytest.raises(ProtocolError, match="too many long messages"):
+        halves[0].receive()
+    # One alone that has too much is refused as well.
+    room.hold("another", "one", 0)
+    alone = LongMessages(1000)
+    with pytest.raises(ProtocolError):
+        alone.hold("alone", "one", 2000)
+    for half in halves:
+        half.release()
+
+
+def test_the_one_that_rests_is_refused_itself_if_it_has_most(room: LongMessages) -> None:
+    room.hold("other", "another", 700_000, lambda exc: None)
+    stream, woken = FakeStream(frame(0x82, bytes(1_000_000), masked=True)[:990_000]), list[int]()
+    half = Receiver(stream, Decoder(server=True, max_message=1 << 20), Turn(account("")), source="one")
+    while stream.unread():
+        assert half.receive() == []
+    half.on_readable(lambda: woken.append(1))
+    gevent.sleep(0)
+    assert woken == [1]
+    with pytest.raises(ProtocolError, match="too many long messages"):
+        half.receive()
+    half.release()
 
 
 def test_what_is_discarded_ends_with_the_stream() -> None:
@@ -249,3 +322,68 @@ def test_release_frees_the_watcher_and_the_error() -> None:
         wrong.receive()
     wrong.release()
     assert stream.watchers_closed
+
+
+PONG = frame(0x8A, b"8 bytes!", masked=True)
+
+
+def at_rest(*pieces: bytes | OSError) -> tuple[Receiver, FakeStream]:
+    """A server's receiver at rest, for whom these come."""
+    stream = FakeStream(*pieces)
+    found = Receiver(stream, Decoder(server=True, max_message=100), Turn(account("")))
+    found.on_readable(lambda: None)
+    return found, stream
+
+
+def test_a_pong_alone_is_taken_at_rest() -> None:
+    resting, stream = at_rest(PONG)
+    before = resting.heard
+    assert resting.skip(Opcode.PONG, b"8 bytes!")
+    assert (stream.unread(), resting.read) == (0, len(PONG))
+    assert resting.heard >= before
+    resting.on_readable(None)
+    stream.feed(MESSAGE)
+    assert received(resting) == [EVENT]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(PONG[:1], PONG[:5], PONG[:-1], PONG + b"\x82", PONG + MESSAGE, PONG + PONG, MESSAGE, MESSAGE[:3]),
+        *(frame(0x8A, b"7 bytes", masked=True), frame(0x8A, b"8 BYTES!", masked=True)),
+        *(frame(0x89, b"8 bytes!", masked=True), frame(0x82, bytes(99), masked=True) * 3),
+    ],
+)
+def test_whatever_else_comes_at_rest_is_received_as_always(data: bytes) -> None:
+    resting, stream = at_rest(data)
+    assert not resting.skip(Opcode.PONG, b"8 bytes!")
+    assert not resting.skip(Opcode.PONG, b"8 bytes!")
+    resting.on_readable(None)
+    always = receiver(FakeStream(data + MESSAGE))
+    stream.feed(MESSAGE)
+    expected, found = list[object](), list[object]()
+    for each, events in ((resting, found), (always, expected)):
+        with contextlib.suppress(ProtocolError):
+            while len(events) < 10 and (each.undecoded or each._stream.unread()):
+                events += received(each)
+    assert found == expected
+
+
+def test_an_unmasked_pong_is_a_mistake_at_rest_too() -> None:
+    resting, _ = at_rest(frame(0x8A, b"8 bytes!", masked=False))
+    assert not resting.skip(Opcode.PONG, b"8 bytes!")
+    resting.on_readable(None)
+    with pytest.raises(ProtocolError, match="unmasked"):
+        received(resting)
+
+
+def test_how_the_connection_ended_at_rest_is_told() -> None:
+    resting, _ = at_rest(ConnectionResetError(104, "Connection reset by peer"))
+    assert not resting.skip(Opcode.PONG, b"8 bytes!")
+    assert not resting.skip(Opcode.PONG, b"8 bytes!")
+    with pytest.raises(ConnectionClosed, match="Connection reset"):
+        received(resting)
+    resting, _ = at_rest(b"", b"")
+    assert not resting.skip(Opcode.PONG, b"8 bytes!")
+    with pytest.raises(ConnectionClosed, match="without a Close"):
+        received(resting)

@@ -11,6 +11,7 @@ import gevent.event
 import pytest
 
 from etherws.tunnel.scheduling import (
+    ALONE_PART,
     BLOCK_MAX,
     BUSY_PART,
     BUSY_SECONDS,
@@ -119,6 +120,29 @@ def test_a_loop_that_is_never_idle_gives_a_part_of_the_time(machine: Machine) ->
     machine.drain()
 
 
+def test_who_goes_ahead_comes_before_others_of_its_source(machine: Machine) -> None:
+    """In the order of their coming; and not before another source, which has used as little time."""
+    took: list[str] = []
+
+    def work(source: str, name: str, *, ahead: bool) -> None:
+        with machine.work.turn(source, ahead=ahead):
+            took.append(name)
+            machine.now += 1
+
+    some = [
+        gevent.spawn(work, source, name, ahead=name.startswith("ahead"))
+        for source, name in (("one", "a"), ("two", "b"), ("one", "ahead 1"), ("one", "c"), ("one", "ahead 2"))
+    ]
+    gevent.sleep(0)
+    leaves = gevent.spawn(work, "one", "ahead, and gone", ahead=True)
+    gevent.sleep(0)
+    assert machine.work.waiting() == 6
+    leaves.kill()
+    machine.drain()
+    assert took == ["ahead 1", "b", "ahead 2", "a", "c"]
+    assert all(greenlet.successful() for greenlet in some)
+
+
 def test_who_comes_long_after_the_last_turn_waits_for_no_timer(machine: Machine) -> None:
     machine.spawn("one")
     machine.drain()
@@ -150,9 +174,9 @@ def test_who_is_alone_is_known_until_somebody_else_comes(machine: Machine) -> No
     work.note("one", 1.0, heavy=True)
     assert work.alone("one")
     assert not work.alone("other")
-    work.note("other", 0.5 * BUSY_PART * BUSY_SECONDS, heavy=True)
+    work.note("other", 0.5 * ALONE_PART * BUSY_SECONDS, heavy=True)
     assert work.alone("one")
-    work.note("other", BUSY_PART * BUSY_SECONDS, heavy=True)
+    work.note("other", ALONE_PART * BUSY_SECONDS, heavy=True)
     assert not work.alone("one")
     machine.now += 1.5 * BUSY_SECONDS
     assert work.alone("one")

@@ -43,6 +43,40 @@ def test_messages_are_sent_at_once_in_one_call(stream: FakeStream, sender: Sende
     assert sender.flush(0)
 
 
+def test_padding_is_a_message_that_never_goes_before_another(stream: FakeStream, sender: Sender) -> None:
+    assert sender.pad(b"padding")
+    assert sender.send([b"frame"])
+    assert sender.pad(b"more")
+    assert sent(stream) == [(BINARY, b"padding"), (BINARY, b"frame"), (BINARY, b"more")]
+
+
+@pytest.mark.parametrize("what", ["padding", "a ping", "a message"])
+def test_there_is_no_more_padding_while_anything_waits(what: str) -> None:
+    stream = FakeStream(room=3)
+    sender = Sender(stream, Encoder(server=True))
+    if what == "padding":
+        assert sender.pad(b"padding")
+    elif what == "a ping":
+        assert sender.ping(b"ping")
+    else:
+        assert not sender.send([b"frame"])
+    assert not sender.pad(b"more")
+    stream.room = 100
+    assert sender.flush(PATIENCE)
+    # A message that had to wait ends padding for good: the path is in use.
+    assert sender.pad(b"more") == (what != "a message")
+    assert [payload for _, payload in sent(stream)][1:] == ([b"more"] if what != "a message" else [])
+
+
+def test_there_is_no_padding_behind_a_close_or_on_a_stream_that_failed(stream: FakeStream, sender: Sender) -> None:
+    sender.close(1000, "")
+    assert not sender.pad(b"padding")
+    assert [opcode for opcode, _ in sent(stream)] == [CLOSE]
+    failing = Sender(FakeStream(room=0), Encoder(server=True))
+    failing.error = ConnectionClosed("over")
+    assert not failing.pad(b"padding")
+
+
 def test_nothing_is_nothing(stream: FakeStream, sender: Sender) -> None:
     assert sender.send([])
     assert not stream.sent

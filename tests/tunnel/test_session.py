@@ -19,14 +19,17 @@ from etherws.counters import Totals, Traffic
 from etherws.errors import ConnectionClosed, DeviceError
 from etherws.settings import DeviceSettings
 from etherws.tunnel.connection import Connection
+from etherws.tunnel.fair_turns import EventTurn
+from etherws.tunnel.frames import Decoder
 from etherws.tunnel.scheduling import pause
 from etherws.tunnel.session import Session, downlink, totals_now
 from etherws.tunnel.stream import PlainStream
 from etherws.tunnel.tap import Tap
-from etherws.tunnel.wire import COMPLETE, Batch, Buffer, Version1
+from etherws.tunnel.tcp_facts import TcpFacts
+from etherws.tunnel.wire import COMPLETE, PADDING_MAX, Batch, Buffer, Version1, Version2
 from tests.lab.hosts import PATIENCE, Host
 from tests.lab.streams import FakeStream
-from tests.lab.websocket import frame
+from tests.lab.websocket import feed, frame
 
 
 @pytest.fixture
@@ -74,6 +77,60 @@ def test_nothing_of_a_session_outlives_it(host: Host, no_collection: None, end: 
         del session, connection, running, reason
         gevent.idle()
         assert [each() for each in left] == [None] * 3
+
+
+LONG = TcpFacts(segment=1448, round_trip=0.006, shortest=0.006, window=1000)
+
+
+@pytest.mark.parametrize("agreed", [True, False])
+def test_padding_is_sent_where_it_was_agreed_on(host: Host, no_collection: None, agreed: bool) -> None:
+    near, far = socket.socketpair()
+    with host.namespace.inside(), contextlib.closing(Tap("session0")) as tap, gevent.Timeout(PATIENCE):
+        connection = Connection(PlainStream(near), server=True, wire=Version2(padding=agreed))
+        connection.tcp_facts = lambda: LONG  # type: ignore[method-assign]
+        session = Session(tap, connection, DeviceSettings())
+        running = gevent.spawn(session.run)
+        came = b""
+        if agreed:
+            while len(came) < PADDING_MAX:
+                came += far.recv(1 << 20)
+        else:
+            gevent.idle()
+        session.stop()
+        reason = running.get()
+        far.sendall(frame(0x88, b"\x03\xe8", masked=True))
+        session.close(reason)
+        while data := far.recv(1 << 20):
+            came += data
+        far.close()
+        messages = [payload for _, payload in feed(Decoder(server=False, max_message=1 << 20), came)]
+        # The last one is the Close.
+        padding = [message for message in messages[:-1] if message[:4] == bytes(4)]
+        assert sum(map(len, padding)) == (PADDING_MAX if agreed else 0)
+        assert session.status()["sent"]["frames"] == len(messages) - 1 - len(padding)
+        left = weakref.ref(session)
+        del session, connection, running, reason
+        gevent.idle()
+        assert left() is None
+
+
+def test_a_session_that_leaves_its_queue_to_another_sends_no_padding(host: Host) -> None:
+    near, far = socket.socketpair()
+    with host.namespace.inside(), contextlib.closing(Tap("session0")) as tap, gevent.Timeout(PATIENCE):
+        for before in (True, False):
+            connection = Connection(PlainStream(near), server=True, wire=Version2(padding=True))
+            session = Session(tap, connection, DeviceSettings())
+            if before:
+                session.retire()
+            running = gevent.spawn(session.run)
+            gevent.sleep(0)
+            assert (session._padding is None) == before
+            session.retire()
+            assert session._padding is None
+            session.stop()
+            running.get()
+    near.close()
+    far.close()
 
 
 def test_packets_that_come_after_a_sink_began_to_hold_do_not_pass() -> None:
@@ -126,8 +183,9 @@ class BusyTap:
 
     def __init__(self) -> None:
         self.drops: Counter[str] = Counter()
+        self.turn = EventTurn()
 
-    def begin(self, *, offload: bool) -> None:
+    def begin(self, *, offload: bool, joining: bool = False) -> None:
         """Nothing to prepare."""
 
     def start_carrier_timeout(self, timeout: float) -> None:
@@ -136,7 +194,11 @@ class BusyTap:
     def on_readable(self, call: object) -> None:
         """Nothing more comes then."""
 
-    def read_batch(self, batch: Batch) -> None:
+    def quiet(self, seconds: float) -> bool:
+        """Never."""
+        return False
+
+    def read_batch(self, batch: Batch, first: object = None) -> None:
         """Give one packet."""
         gevent.sleep(0)
         batch.view[4:74] = bytes(70)

@@ -38,6 +38,7 @@ class Parts:
         self.connection = Connection(self.stream, server=True, wire=Version2(), agreed=["v2", "mtu"])
         self.waiting = Waiting(0, 0, 0.0)
         self.backlog = SimpleNamespace(drops=Counter[str](), waiting=lambda now: self.waiting)
+        self.backlog.empty = lambda: not self.waiting.packets
         self.tap = SimpleNamespace(drops=Counter[str]())
         self.totals = Totals()
         self.status = SessionStatus(self.connection, cast(Any, self.backlog), cast(Any, self.tap), totals=self.totals)
@@ -53,6 +54,7 @@ def carrying(monkeypatch: pytest.MonkeyPatch, parts: Parts) -> Callable[[int, in
 
     def carry(sent: int, received: int) -> None:
         monkeypatch.setattr(parts.connection, "carried", lambda: (sent, received))
+        parts.connection._receiver.heard += 1
 
     return carry
 
@@ -79,6 +81,8 @@ def test_a_new_session_shows_each_field_and_json_takes_it(clock: Clock) -> None:
         "rates": {"sent": 0.0, "received": 0.0},
         "drops": {},
         "queue": {"delay": 0.0, "packets": 0, "bytes": 0},
+        "members": 1,
+        "connections": [],
     }
 
 
@@ -206,3 +210,38 @@ def test_on_tcp_the_kernel_counts_and_the_congestion_control_has_a_name(network:
         # Linux counts the SYN as a byte that was acknowledged.
         assert values["sent"] == {"bytes": 63, "frames": 1, "super_frames": 0}
         connection.close(1000)
+
+
+def test_a_session_at_rest_is_not_asked_about(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its history goes on. What was acknowledged after the last frame has been seen before."""
+    parts = Parts()
+    carry = carrying(monkeypatch, parts)
+    asked = list[float]()
+
+    def sample(sent: int) -> None:
+        def carried() -> tuple[int, int]:
+            asked.append(clock.now)
+            return sent, 0
+
+        clock.now += 5
+        monkeypatch.setattr(parts.connection, "carried", carried)
+        parts.status.sample()
+
+    carry(1000, 0)
+    for sent in (1000, 2000, 2000, 2000):
+        sample(sent)
+    assert len(asked) == 2
+    # Nor for the totals of all sessions.
+    parts.status.settle()
+    assert len(asked) == 2
+    history = parts.status.history()
+    assert history["sent"] == [1600.0, 1600.0, 0.0, 0.0]
+    assert parts.status.values()["rates"]["sent"] == 0.0
+    # Something waits, though nothing comes or goes: the peer reads nothing.
+    parts.waiting = Waiting(3, 300, 0.125)
+    sample(2000)
+    assert parts.status.history()["queue_delay"][-1] == 0.125
+    parts.waiting = Waiting(0, 0, 0.0)
+    parts.connection.wire.sent.frames += 1
+    sample(3000)
+    assert parts.status.history()["sent"][-1] == 1600.0

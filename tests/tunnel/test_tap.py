@@ -14,10 +14,12 @@ from gevent.event import Event
 
 from etherws.errors import DeviceError
 from etherws.kernel import interfaces
+from etherws.tunnel.offloads import Offload
 from etherws.tunnel.tap import Tap
 from etherws.tunnel.tap_device import forget_events
 from etherws.tunnel.tap_driver import RENAMES_MAX
 from etherws.tunnel.wire import VNET_BYTES
+from tests.lab.flows import Wire, waiting
 from tests.lab.frames import frame
 from tests.lab.hosts import IFF_UP, PATIENCE, Host
 
@@ -86,7 +88,7 @@ def test_a_persistent_device_that_was_lent_keeps_what_its_owner_has_set(host: Ho
     host.command("ip tuntap add mine mode tap")
     with host.namespace.inside(), contextlib.closing(Tap("mine")) as owner:
         lent = Tap.adopt(os.dup(owner.fileno()), borrowed=True)
-        lent.begin(offload=True)
+        lent.begin(offload=Offload.TCP)
         lent.close()
         # The header is still before each frame: without it, these bytes would be no frame.
         owner.write_batch([bytes(VNET_BYTES) + frame(14)])
@@ -110,3 +112,14 @@ def test_a_device_that_was_lent_wakes_nobody_after_it_was_given_back(host: Host)
         assert not re.search(rf"tfd: +{fd} ", Path(watched).read_text())
         # A loop that never asked the kernel, or has no epoll, needs nothing.
         forget_events(fd)
+
+
+def test_what_waits_since_the_last_session_is_not_carried_by_the_next_one(host: Host) -> None:
+    with host.namespace.inside(), contextlib.closing(Tap("ethws0")) as tap:
+        wire = Wire(host, "ethws0")
+        tap.begin(offload=Offload.NONE)
+        for number in range(50):
+            wire.send(0, number)
+        tap.begin(offload=Offload.TCP)
+        wire.send(0, 50)
+        assert waiting(tap) == [(0, 50)]

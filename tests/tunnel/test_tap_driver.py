@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import socket
 import struct
@@ -12,6 +13,7 @@ import pytun
 
 from etherws.errors import DeviceError, DeviceLost
 from etherws.tunnel import tap_driver
+from etherws.tunnel.offloads import Offload
 from etherws.tunnel.tap import Tap
 from tests.lab.hosts import Host, until
 from tests.lab.ip import IPV4, IPV6, TCP, checksum
@@ -21,6 +23,23 @@ from tests.lab.tunnels import add_addresses
 def number(fd: int, request: int) -> int:
     """What the driver says of a device."""
     return int(struct.unpack("i", fcntl.ioctl(fd, request, bytes(4)))[0])
+
+
+def opened(name: str, flags: int) -> pytun.TunTapDevice:
+    """A device that somebody has just closed. Who reads /proc/PID/fdinfo meanwhile, such as an etherws of another test
+    that looks for the owner of a device, holds the open file until the kernel lets it look."""
+    found: list[pytun.TunTapDevice] = []
+
+    def tried() -> bool:
+        try:
+            found.append(pytun.TunTapDevice(name=name, flags=flags))
+        except pytun.Error as exc:
+            if exc.args[0] != errno.EBUSY:
+                raise
+        return bool(found)
+
+    until(tried, f"{name} to be free")
+    return found[0]
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
@@ -36,13 +55,13 @@ def test_the_next_owner_of_a_persistent_device_reads_finished_checksums(host: Ho
         fcntl.ioctl(before.fileno(), tap_driver.TUNSETVNETHDRSZ, struct.pack("i", 12))
         before.close()
         with contextlib.closing(Tap("mine")) as ours:
-            ours.begin(offload=True)
+            ours.begin(offload=Offload.TCP)
             ours.carrier(False)
-        after = pytun.TunTapDevice(name="mine", flags=flags | pytun.IFF_VNET_HDR)
+        after = opened("mine", flags | pytun.IFF_VNET_HDR)
         assert number(after.fileno(), tap_driver.TUNGETVNETHDRSZ) == 12
         assert number(after.fileno(), tap_driver.TUNGETVNETLE) == 0
         after.close()
-        plain = pytun.TunTapDevice(name="mine", flags=flags)
+        plain = opened("mine", flags)
         host.command(f"ip neigh replace {far} lladdr 02:ee:00:00:00:02 dev mine")
         until(lambda: host.links()["mine"].get("carrier") == 1, "its carrier")
         with contextlib.closing(plain), host.socket(family, socket.SOCK_STREAM) as sock:
@@ -95,3 +114,16 @@ def test_a_device_that_cannot_be_looked_at_is_an_error(host: Host, monkeypatch: 
         monkeypatch.setattr(tap_driver, "interface", interface)
         with pytest.raises(DeviceError, match="changes again and again"):
             tap.locate()
+
+
+def test_without_descriptors_a_device_that_is_there_is_not_called_gone(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with host.namespace.inside(), contextlib.closing(Tap("ethws0")) as tap:
+
+        def is_here(fd: int) -> bool:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        monkeypatch.setattr(tap_driver, "is_here", is_here)
+        with pytest.raises(DeviceError, match="Too many open files; allow more"):
+            tap_driver.tap_of(tap.fileno())

@@ -29,9 +29,9 @@ def test_one_of_the_same_name_in_another_network_namespace_has_another_user(host
     holder = hosts[0].run(sys.executable, "-c", code)
     holder.says("open")
     with hosts[0].namespace.inside():
-        assert tap_errors._user_of("alike").endswith(f"(process {holder.pid})")
+        assert tap_errors.user_of("alike").endswith(f"(process {holder.pid})")
     with hosts[1].namespace.inside():
-        assert tap_errors._user_of("alike") == ""
+        assert tap_errors.user_of("alike") == ""
 
 
 def test_a_tun_is_no_tap(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import gevent
 import pytest
 
 from etherws.tunnel import turns as module
-from etherws.tunnel.scheduling import LOW_PRIORITY_TURN_SECONDS, TURN_SECONDS, LowPriority
+from etherws.tunnel.scheduling import LOW_PRIORITY_TURN_SECONDS, TURN_SECONDS, TURN_SHARED_SECONDS, LowPriority
 from etherws.tunnel.turns import (
     CHARGED_AT_ONCE,
     DEBT_FREE,
@@ -120,12 +120,13 @@ def test_the_connections_of_one_source_share_the_time_of_one() -> None:
         for name in lasts:
             payer = alone if name == "a" else many
             taken[name], lasts[name] = payer.begin(lasts[name])
-    assert taken.pop("a") == pytest.approx(TURN_SECONDS)
-    assert list(taken.values()) == [pytest.approx(TURN_SECONDS / 3)] * 3
+    assert taken.pop("a") == pytest.approx(TURN_SHARED_SECONDS)
+    assert list(taken.values()) == [pytest.approx(min(TURN_SECONDS / 3, TURN_SHARED_SECONDS))] * 3
 
 
 @pytest.mark.parametrize(
-    ("sources", "seconds"), [(10, TURN_SECONDS), (40, ROUND_SECONDS / 40), (500, TURN_MIN_SECONDS)]
+    ("sources", "seconds"),
+    [(1, TURN_SECONDS), (10, TURN_SHARED_SECONDS), (150, ROUND_SECONDS / 150), (500, TURN_MIN_SECONDS)],
 )
 def test_a_round_of_many_sources_is_short(sources: int, seconds: float) -> None:
     payers = [account("") for _ in range(sources)]

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from etherws.counters import Traffic
 from etherws.errors import ProtocolError
 from etherws.settings import MTU_MAX
+from etherws.tunnel.offloads import Offload
+from etherws.tunnel.udp_super_frames import cut
 from etherws.tunnel.wire import (
     BATCH_BYTES,
     COMPLETE,
     FRAME_ROOM,
+    PADDING_MAX,
     RECORD_MAX,
     SLICE_PACKETS,
     VNET_BYTES,
@@ -26,6 +29,7 @@ from etherws.tunnel.wire import (
 )
 from tests.lab.ip import DESTINATION, TCP, UDP, checksum, extension, ipv4, ipv6, tcp, udp
 from tests.lab.records import BAD, record, vnet
+from tests.lab.udp import super_frame
 
 #: Two unicast addresses.
 MACS = b"\x02" * 12
@@ -128,6 +132,18 @@ def test_version_2_has_the_whole_batch_in_one_message() -> None:
     assert wire.pack(Batch()) == wire.pack_queued([]) == unpacked(wire, []) == unpacked(wire, [b""]) == []
 
 
+def test_version_2_cuts_a_batch_into_messages_at_its_records() -> None:
+    wire = Version2()
+    packets = [COMPLETE + bytes([number]) * size for number, size in enumerate((1514, 60, 1514, 5000, 60, 60))]
+    messages = [bytes(message) for message in wire.pack(filled(packets), 1600)]
+    one, two, three, four, five, six = map(record, packets)
+    assert messages == [one + two, three + four, five + six]
+    assert [bytes(message) for message in wire.pack(filled(packets), 1)] == [one, two, three, four, five, six]
+    assert len(wire.pack(filled(packets), sum(map(len, messages)))) == 1
+    assert wire.pack(Batch(), 1) == []
+    assert wire.sent.frames + wire.sent.super_frames == 18
+
+
 @pytest.mark.parametrize("packet", GOOD, ids=range(len(GOOD)))
 def test_version_2_takes(packet: bytes) -> None:
     message = record(packet)
@@ -167,6 +183,46 @@ def test_whatever_is_packed_is_unpacked(frames: list[bytes], cuts: list[bool]) -
     for wire in (Version1(), Version2()):
         assert unpacked(wire, wire.pack(filled(packets))) == packets
         assert unpacked(wire, wire.pack_queued(packets)) == packets
+
+
+@pytest.mark.parametrize("size", [0, 1, 24, 25, 5000])
+@pytest.mark.parametrize("before", [0, 1, SLICE_PACKETS + 1])
+def test_padding_is_the_rest_of_its_message_where_it_was_agreed_on(size: int, before: int) -> None:
+    packet = COMPLETE + bytes(60)
+    # What would be wrong records elsewhere.
+    padding = bytes(4) + b"\xff" * size
+    wire = Version2(padding=True)
+    found = unpacked(wire, [record(packet) * before + padding, record(packet)])
+    assert found == [packet] * (before + 1)
+    # It is no frame, and nothing was dropped.
+    assert wire.received == Traffic(0, before + 1, 0)
+    assert not wire.drops
+    with pytest.raises(ProtocolError) as caught:
+        unpacked(Version2(), [padding])
+    assert caught.value.code == 1002
+    assert ("cut short" if size < 24 else "record of 0 bytes; the least is 24") in str(caught.value)
+
+
+def test_padding_does_not_make_other_mistakes_right() -> None:
+    for message, _ in BAD.values():
+        if message[:4] != bytes(4):
+            with pytest.raises(ProtocolError):
+                unpacked(Version2(padding=True), [message])
+    with pytest.raises(ProtocolError, match="cut short: 3 bytes"):
+        unpacked(Version2(padding=True), [bytes(3)])
+
+
+@pytest.mark.parametrize("size", [4, 1000, 16 * 1024, 100_000, Version2.max_message])
+def test_more_padding_than_was_agreed_on_is_a_mistake(size: int) -> None:
+    wire, good = Version2(padding=True), COMPLETE + bytes(60)
+    for _ in range(PADDING_MAX // size):
+        assert unpacked(wire, [record(good) + bytes(size)]) == [good]
+    slices = wire.unpack([record(good) + bytes(size)])
+    # What comes before is delivered.
+    assert len(next(slices)) == 1
+    with pytest.raises(ProtocolError, match="more than 131072 bytes of padding") as caught:
+        next(slices)
+    assert caught.value.code == 1002
 
 
 @given(st.binary(max_size=400))
@@ -217,6 +273,70 @@ def test_a_super_frame_counts_as_what_it_is_cut_into() -> None:
     few, many = (record(vnet(1, 1, 54, size, 34, 16) + frame) for size in (1448, 8))
     # Each of the usual ones counts as 11.
     assert [len(packets) for packets in Version2().unpack([many * 3 + few * 8])] == [1, 1, 1, 6, 2]
+
+
+def test_short_segments_are_charged_with_the_headers_that_they_get() -> None:
+    charged: list[int] = []
+    wire = Version2(uso=True)
+    wire.charge = charged.append
+    tiny, group = (super_frame(bytes(128), 1, macs=macs + bytes(6)) for macs in (bytes(6), b"\1\0\x5e\0\0\1"))
+    frame = MACS + ipv4(TCP, tcp(bytes(60_000)))
+    short, usual = (vnet(1, 1, 54, size, 34, 16) + frame for size in (8, 536))
+    list(wire.unpack([b"".join(map(record, (tiny, group, short, usual, UDP_LARGE, COMPLETE + FRAMES[1])))]))
+    # 180 bytes become 128 frames of 43, and 60,054 become 7,500 of 62. A usual one has few headers.
+    assert charged == [180 * 34, 180 * 34, len(short) // 8 * 34]
+    # Whoever has no rate is charged with nothing.
+    list(Version2(uso=True).unpack([record(tiny)]))
+
+
+UDP_LARGE = super_frame(bytes(5000), 1400)
+
+
+def test_a_udp_super_frame_is_sent_if_it_was_agreed_on_and_else_dropped() -> None:
+    small, last = super_frame(bytes(20), 10), COMPLETE + FRAMES[1]
+    packets = [last, UDP_LARGE, small, last]
+    for agreed, wanted in ((True, packets), (False, [last, last])):
+        wire = Version2(uso=agreed)
+        (message,) = wire.pack(filled(packets))
+        assert bytes(message) == b"".join(map(record, wanted))
+        assert wire.pack_queued(packets) == [bytes(message)]
+        # A short one that is sent at once is not looked at.
+        assert wire.sent.super_frames == (3 if agreed else 0)
+        assert wire.sent.frames + wire.sent.super_frames == 2 * len(wanted)
+        assert unpacked(wire, [message]) == wanted
+        assert wire.drops == ({} if agreed else {"unfinished": 4})
+    # There may be nothing else.
+    assert (wire.pack(filled([UDP_LARGE])), wire.pack_queued([UDP_LARGE])) == ([], [])
+
+
+def test_a_udp_super_frame_to_a_group_is_cut_before_the_filters_count_it() -> None:
+    wire = Version2(uso=True)
+    group = super_frame(bytes(5000), 1400, macs=b"\1\0\x5e\0\0\1" + b"\2" * 6)
+    assert unpacked(wire, [record(group) + record(UDP_LARGE)]) == [*cut(group), UDP_LARGE]
+    assert wire.received == Traffic(0, 4, 1)
+
+
+def test_a_udp_super_frame_counts_as_what_it_is_cut_into() -> None:
+    many = record(super_frame(bytes(128), 1))
+    assert [len(packets) for packets in Version2(uso=True).unpack([many * 5])] == [2, 2, 1]
+
+
+def test_the_datagrams_to_a_group_come_in_slices_too() -> None:
+    # The bridge floods each of them to all ports.
+    group = super_frame(bytes(128), 1, macs=b"\1\0\x5e\0\0\1" + b"\2" * 6)
+    wire = Version2(uso=True)
+    found = list(wire.unpack([record(COMPLETE + FRAMES[1]) * 7 + record(group) * 2]))
+    assert [len(packets) for packets in found] == [64, 64, 7, 64, 64, 0]
+    assert [packet for packets in found for packet in packets] == [COMPLETE + FRAMES[1]] * 7 + cut(group) * 2
+    assert wire.received.frames == 7 + 256
+
+
+def test_what_a_session_may_leave_to_the_peer() -> None:
+    assert (Version1().offload, Version2().offload, Version2(uso=True).offload) == (
+        Offload.NONE,
+        Offload.TCP,
+        Offload.TCP_UDP,
+    )
 
 
 def test_a_batch_has_room_for_the_largest_frame_behind_a_full_batch() -> None:
