@@ -15,7 +15,7 @@ from typing import Any
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.ggevent import GeventPyWSGIWorker, PyWSGIHandler, PyWSGIServer
 
-from etherws import wsgi
+from etherws import garbage, wsgi
 from etherws.errors import EtherwsError
 from etherws.gunicorn.find_port_process import Launcher
 from etherws.gunicorn.shared_ports import SharedPorts
@@ -87,6 +87,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]
                 self.server_class = partial(_Server, contexts=tls)
             application.start()
             stop_at_exit(application.stop)
+            garbage.settle()
         except EtherwsError as exc:
             self.log.error("%s", exc)
             sys.exit(Arbiter.APP_LOAD_ERROR)

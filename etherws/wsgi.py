@@ -1,8 +1,9 @@
 """What a WSGI server loads: ``application``, configured by the environment, and ``Application`` for your own settings.
 
-gunicorn serves `application`, whose settings are ETHERWS_SERVER_DEVICE, ETHERWS_SERVER_BRIDGE and so on. To embed a
-tunnel, use Application(ServerSettings(...)): docs/embedding.rst. An import opens, patches and parses nothing; but when
-a worker of gunicorn asks for `application`, its TAP is made, or the worker ends with the reason.
+gunicorn serves `application`, whose settings are ETHERWS_SERVER_DEVICE, ETHERWS_SERVER_BRIDGE and so on, and those of
+the configuration file that ETHERWS_SERVER_CONFIG names. To embed a tunnel, use Application(ServerSettings(...)):
+docs/embedding.rst. An import opens, patches and parses nothing; but when a worker of gunicorn asks for `application`,
+its TAP is made, or the worker ends with the reason.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from etherws import garbage
+from etherws.config import server_settings
 from etherws.errors import EtherwsError, ListenError
 from etherws.gunicorn.shared_ports import SharedPorts
 from etherws.server import application as server_application
@@ -64,7 +67,7 @@ else:
 @cache
 def from_environ() -> Application:
     """The one Application of this process that the environment configures. Raises SettingsError."""
-    settings = ServerSettings.from_environ(os.environ)
+    settings = server_settings.from_environ(os.environ)
     if worker := gunicorn_workers.current():
         settings = replace(settings, link=str(worker.cfg.address))
     return Application(settings)
@@ -82,6 +85,7 @@ def start_worker() -> None:
         server = from_environ()
         server.adopt()
         server.start()
+        garbage.settle()
     except EtherwsError as exc:
         worker.log.error("%s", exc)
         sys.exit(LOAD_ERROR)

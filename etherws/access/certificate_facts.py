@@ -9,14 +9,15 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 
-from etherws.access.certificates import pin_of, pin_of_key
+from etherws.access.certificates import FILE_MAX, pin_of, pin_of_key
 from etherws.errors import SettingsError, printable
+from etherws.small_files import read_file
 
 
 @dataclass(frozen=True)
 class Facts:
     """All texts are printable. `names` are those that a client compares (RFC 9525): DNS names and addresses. `subject`
-    and `issuer` are short; `authority` is all of the issuer's name."""
+    and `issuer` are short; `authority` and `whole_subject` are all of the name."""
 
     names: tuple[str, ...]
     issuer: str
@@ -25,6 +26,7 @@ class Facts:
     pin: str
     subject: str
     authority: str
+    whole_subject: str = ""
 
 
 def facts_of(der: bytes) -> Facts | None:
@@ -41,9 +43,22 @@ def facts_of(der: bytes) -> Facts | None:
             pin_of(der),
             printable(_shown(found.subject)),
             printable(found.issuer.rfc4514_string()),
+            printable(found.subject.rfc4514_string()),
         )
     except Exception:
         # The library has many errors for what it does not take, not all of them ValueError. The facts are only a help.
+        return None
+
+
+def facts_of_file(path: str) -> Facts | None:
+    """The facts of the first certificate in a PEM file; None if it cannot be read."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    try:
+        found = x509.load_pem_x509_certificates(read_file(path, FILE_MAX))
+        return facts_of(found[0].public_bytes(Encoding.DER))
+    except (OSError, ValueError):
         return None
 
 

@@ -164,6 +164,10 @@ class Tokens:
         """How many tokens there are."""
         return len(self._names)
 
+    def has(self, name: str) -> bool:
+        """Whether the name has a token."""
+        return name in self._names.values()
+
     def name_of(self, token: str) -> str | None:
         """The name that the token belongs to; None if the file does not have it."""
         return self.owner(self.entry(token))

@@ -51,8 +51,9 @@ def set_password(path: StrPath, name: str, password: str, cost: int = COST) -> b
     return not removed
 
 
-def add_token(path: StrPath, name: str, deliver: Callable[[str], None] = lambda _: None) -> str:
-    """Give the name one more token; return the token, which is stored nowhere.
+def add_token(path: StrPath, name: str, deliver: Callable[[str], None] = lambda _: None, *, renew: bool = False) -> str:
+    """Give the name one more token, or with `renew` this one in place of all that it has; return the token, which is
+    stored nowhere.
 
     `deliver` gets the token before the file is changed. If it raises, the file stays as it was. Raises
     CredentialsError.
@@ -60,8 +61,11 @@ def add_token(path: StrPath, name: str, deliver: Callable[[str], None] = lambda 
     check_name("the name", name)
     token = secrets.token_urlsafe(32)
     with _rewrite(path, create=True) as lines:
-        # Only for the errors.
-        list(parse_entries(path, lines, "token"))
+        if renew:
+            _remove_entries(path, lines, name, "token")
+        else:
+            # Only for the errors.
+            list(parse_entries(path, lines, "token"))
         lines.append(f"{name}:sha256:{hashlib.sha256(token.encode()).hexdigest()}")
         deliver(token)
     return token

@@ -14,7 +14,7 @@ from typing import Any
 
 from etherws.access import toml_lines
 from etherws.access.policy_values import KEYS, Network, quoted, unknown
-from etherws.errors import PolicyError, SettingsError, TomlError
+from etherws.errors import PolicyError, SettingsError, TomlError, printable
 from etherws.file_names import to_read
 
 #: Bytes of a policy file: room for thousands of clients.
@@ -30,7 +30,9 @@ class Profile:
     in use, or the set of them ("02:00:00:00:00:01"). `rate_up`, from the client to the LAN, and `rate_down` are in bits
     per second; None is no limit. `isolated` clients cannot reach each other. `drop` has names from GUARDS. `addresses`
     are the IP addresses and networks that may be sources; None is any. `group_rate` broadcast and multicast frames may
-    come per second, over all connections together; None is no limit.
+    come per second, over all connections together; None is no limit. `up`, `down` and `change` are programs that run
+    in place of the server's; "" is none. `vlan` is the VLAN of its untagged frames, `vlans` are those whose tags may
+    pass; with neither the bridge decides.
     """
 
     connect: bool = True
@@ -45,6 +47,11 @@ class Profile:
     drop: frozenset[str] = frozenset()
     addresses: frozenset[Network] | None = None
     group_rate: int | None = None
+    up: str | None = None
+    down: str | None = None
+    change: str | None = None
+    vlan: int | None = None
+    vlans: frozenset[int] = frozenset()
 
     def summary(self) -> str:
         """One line for the user."""
@@ -61,8 +68,13 @@ class Profile:
         words += [f"{key} {rate / 1e6:g} Mbit/s" for key, rate in rates.items() if rate is not None]
         if self.group_rate is not None:
             words.append(f"at most {self.group_rate} broadcasts and multicasts per second")
+        if self.vlan is not None:
+            words.append(f"VLAN {self.vlan}")
+        if self.vlans:
+            words.append(f"tags of {len(self.vlans)} VLAN{'s' * (len(self.vlans) > 1)}")
         if self.isolated:
             words.append("isolated")
+        words += [f"{key} {printable(path)}" for key in ("up", "down", "change") if (path := getattr(self, key))]
         if self.drop:
             words.append(f"drops {' '.join(sorted(self.drop))}")
         return ", ".join(words)
@@ -84,8 +96,8 @@ class Policy:
 DEFAULT = Policy(Profile(), {})
 
 
-def load(path: str | os.PathLike[str]) -> Policy:
-    """The policy in the file at `path`. Raises PolicyError."""
+def load(path: str | os.PathLike[str], usual: Profile | None = None) -> Policy:
+    """The policy in the file at `path`; `usual` has the values that it leaves out. Raises PolicyError."""
     name = os.fspath(path)
     try:
         with open(to_read(name), "rb") as file:
@@ -100,13 +112,13 @@ def load(path: str | os.PathLike[str]) -> Policy:
     except UnicodeDecodeError as exc:
         line = raw.count(b"\n", 0, exc.start) + 1
         raise PolicyError(f"{name}:{line}: not UTF-8; save the file in that encoding") from exc
-    return parse(text, name)
+    return parse(text, name, usual)
 
 
-def parse(text: str, name: str) -> Policy:
-    """The policy in `text`. Raises PolicyError, which begins with the file's `name` and the line."""
+def parse(text: str, name: str, usual: Profile | None = None) -> Policy:
+    """The policy in `text`, as load(). Raises PolicyError, which begins with the file's `name` and the line."""
     try:
-        return _policy(toml_lines.loads(text))
+        return _policy(toml_lines.loads(text), usual or Profile())
     except TomlError as exc:
         raise PolicyError(f"{name}:{exc.line}: {exc}") from None
     except _Mistake as exc:
@@ -121,13 +133,13 @@ class _Mistake(Exception):
         self.path = path
 
 
-def _policy(document: dict[str, Any]) -> Policy:
+def _policy(document: dict[str, Any], usual: Profile) -> Policy:
     for key in document:
         if key in KEYS:
             raise _Mistake((key,), f'{key} is outside of the tables; put it below [default] or [client."NAME"]')
         if key not in ("default", "client"):
             raise _Mistake((key,), unknown("table", key, ("default", "client")))
-    default = _profile(("default",), document.get("default", {}), Profile())
+    default = _profile(("default",), document.get("default", {}), usual)
     clients = document.get("client", {})
     if not isinstance(clients, dict):
         raise _Mistake(("client",), 'client is not a table; write [client."NAME"] above a client\'s keys')

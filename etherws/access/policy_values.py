@@ -14,7 +14,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from etherws.errors import SettingsError, printable
-from etherws.settings import GUARDS, MTU_MAX, MTU_MIN, check_name
+from etherws.settings import GUARDS, MTU_MAX, MTU_MIN
+from etherws.tap_settings import VLAN_MAX, VLAN_MIN, check_name
 
 #: net/bridge/br_private.h, BR_MAX_PORTS: a bridge has no more ports than this.
 CONNECTIONS_MAX = 1024
@@ -27,6 +28,9 @@ ADDRESSES_MAX = 4_096
 
 #: Broadcast and multicast frames per second: as many as a tunnel carries.
 GROUP_RATE_MAX = 1_000_000
+
+#: Characters of a program's path: PATH_MAX of include/uapi/linux/limits.h, with the zero byte at the end.
+PATH_MAX = 4095
 
 #: Bits per second. At the lowest rate a full frame takes 0.8 s, less than TCP's first time-out of 1 s (RFC 6298,
 #: section 2).
@@ -134,6 +138,24 @@ def _group_rate(key: str, value: Any) -> int | None:
     return None if value == "unlimited" else _number(1, GROUP_RATE_MAX, ', or "unlimited"')(key, value)
 
 
+def _vlan(key: str, value: Any) -> int | None:
+    return None if value == "bridge" else _number(VLAN_MIN, VLAN_MAX, ', or "bridge"')(key, value)
+
+
+def _vlans(key: str, value: Any) -> frozenset[int]:
+    if not isinstance(value, list):
+        raise SettingsError(f"{key} is not a list; put the numbers of VLANs in brackets")
+    return frozenset(_number(VLAN_MIN, VLAN_MAX)(key, item) for item in value)
+
+
+def _program(key: str, value: Any) -> str:
+    if not isinstance(value, str) or (value and not (value.startswith("/") and value.isprintable())):
+        raise SettingsError(f'{key} is not a program; write its whole path in quotes, or "" for none')
+    if len(value) > PATH_MAX:
+        raise SettingsError(f"{key} is longer than {PATH_MAX} characters; choose a shorter path")
+    return value
+
+
 #: Every key of a table, and the function that checks its value: it gets the key and the value, and returns the value of
 #: the Profile's field. It raises SettingsError.
 KEYS: dict[str, Callable[[str, Any], Any]] = {
@@ -149,6 +171,11 @@ KEYS: dict[str, Callable[[str, Any], Any]] = {
     "drop": _drop,
     "addresses": _addresses,
     "group-rate": _group_rate,
+    "vlan": _vlan,
+    "vlans": _vlans,
+    "up": _program,
+    "down": _program,
+    "change": _program,
 }
 
 
@@ -159,5 +186,5 @@ def quoted(text: str) -> str:
 
 def unknown(kind: str, word: str, known: Iterable[str]) -> str:
     """The message for a `kind` of word that is none of the `known` ones."""
-    near = difflib.get_close_matches(word[:64], known, 1, 0.5)
+    near = difflib.get_close_matches(word[:64].lower(), known, 1, 0.5)
     return f"unknown {kind} {quoted(word)}; " + (f"is it {near[0]}?" if near else f"choose one of {', '.join(known)}")

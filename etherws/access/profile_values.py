@@ -22,7 +22,7 @@ def to_values(profile: Profile) -> dict[str, Any]:
     for field in fields(profile):
         value = getattr(profile, field.name)
         if value != getattr(_DEFAULT, field.name):
-            values[field.name] = sorted(map(str, value)) if isinstance(value, frozenset) else value
+            values[field.name] = _listed(value) if isinstance(value, frozenset) else value
     return values
 
 
@@ -32,6 +32,11 @@ def from_values(values: object) -> Profile:
         raise SettingsError("a profile that is no table")
     known = {field.name for field in fields(Profile)}
     return Profile(**{key: _checked(key, value) for key, value in values.items() if key in known})
+
+
+def _listed(value: frozenset[Any]) -> list[Any]:
+    """Numbers of VLANs are numbers; all else is text."""
+    return sorted(each if isinstance(each, int) else str(each) for each in value)
 
 
 def _checked(key: str, value: Any) -> Any:

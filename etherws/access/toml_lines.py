@@ -2,7 +2,7 @@
 
 Pure. Python's own parser reads the text and reports the place of an error; but it keeps no line numbers of the keys
 that it has read. They are found by parsing parts of the text again, which happens only if there is a mistake. policy.py
-uses this.
+uses this, and config/configuration.py.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ else:
 #: Characters, in all, to parse again in the search for the end of a statement: about a second of work.
 SEARCH_MAX = 4 << 20
 
+#: What stands before a value: a bare key or one in quotes, and the sign.
+_KEY = re.compile(r"""[ \t]*(?:[A-Za-z0-9_-]+|"(?:[^"\\]|\\.)*"|'[^']*')[ \t]*=[ \t]*""")
+
 
 def loads(text: str) -> dict[str, Any]:
     """The tables in `text`. Raises TomlError, with the line, if it is not TOML."""
@@ -34,14 +37,15 @@ def loads(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as exc:
         found = re.fullmatch(r"(.*) \(at (?:line (\d+), column (\d+)|end of document)\)", str(exc), re.DOTALL)
         if found and found[2]:
-            line, reason = int(found[2]), f"{printable(found[1])} at column {found[3]}"
+            line, column, reason = int(found[2]), int(found[3]), f"{printable(found[1])} at column {found[3]}"
         else:
             # The parser notices at the end of the text that something was not closed. For a number with thousands of
             # digits, and for deeply nested lists, Python's own errors come, which have no place. In each case the
             # mistake is in the first statement that never becomes complete.
-            line = _statement_ends(_lines(text))[-1] + 1
+            line, column = _statement_ends(_lines(text))[-1] + 1, 0
             reason = printable(found[1]) if found else "a value is too long or too deeply nested"
-    raise TomlError(line, f"{reason}; put texts in quotes, lists in brackets, and each key only once in a table")
+    hint = "put texts in quotes, lists in brackets, and each key only once in a table"
+    raise TomlError(line, f"{reason}; {hint}", column)
 
 
 def line_of(text: str, path: tuple[str, ...]) -> int:
@@ -58,6 +62,15 @@ def line_of(text: str, path: tuple[str, ...]) -> int:
     lines = _lines(text)
     ends = _statement_ends(lines)
     return ends[bisect_left(ends, True, key=defined_by) - 1] + 1
+
+
+def place_of(text: str, key: str, *, value: bool = False) -> tuple[int, int]:
+    """The line and the column, both counted from 1, of a key that stands in no table; or of its value. `text` must be
+    one that loads() accepts."""
+    number = line_of(text, (key,))
+    line = _lines(text)[number - 1]
+    found = _KEY.match(line)
+    return number, (found.end() if found and value else len(line) - len(line.lstrip(" \t"))) + 1
 
 
 def _lines(text: str) -> list[str]:

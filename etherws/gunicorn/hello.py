@@ -25,7 +25,7 @@ from etherws.workers.start_message import settings_of
 SIZE_MAX = 64 * 1024
 
 #: Settings that the ports do not need: those of a session, which is in the worker.
-_OF_SESSIONS = {"wire", "congestion", "ping_interval", "ping_timeout"}
+_OF_SESSIONS = {"wire", "congestion", "padding", "ping_interval", "ping_timeout"}
 
 #: What to try.
 RESTART = "restart gunicorn (a reload is not enough)"

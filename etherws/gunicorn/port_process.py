@@ -58,6 +58,7 @@ def main(sock: int, user: int, master: int) -> int:
 
     from gevent.socket import socket as GeventSocket
 
+    from etherws import garbage
     from etherws.errors import EtherwsError
     from etherws.gunicorn.observed_ports import ObservedPorts
     from etherws.gunicorn.port_service import PortService
@@ -69,6 +70,7 @@ def main(sock: int, user: int, master: int) -> int:
     logging.getLogger().addHandler(StderrHandler(logging.Formatter(text, "%Y-%m-%d %H:%M:%S %z")))
     log_unexpected_errors()
     allow_descriptors()
+    garbage.settle()
     try:
         PortService(GeventSocket(fileno=sock), user, master=master, observe=ObservedPorts).run()
     except EtherwsError as exc:

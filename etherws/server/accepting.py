@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import resource
 import select
 from time import monotonic
@@ -20,6 +21,7 @@ from gevent.event import Event
 
 from etherws.errors import DESCRIPTORS_HINT
 from etherws.server.front_door import FrontDoor
+from etherws.server.scarcity import MEMORY_HINT, MEMORY_OF_EACH, MEMORY_TO_ACCEPT, has_memory
 from etherws.server.waiting_list import GRACE
 from etherws.tunnel.scheduling import TURN_SECONDS, low_priority
 
@@ -182,6 +184,8 @@ class Accepting:
         end = monotonic() + TURN_SECONDS
         count = 0
         try:
+            if not has_memory(MEMORY_TO_ACCEPT + self.front_door.waiting.count * MEMORY_OF_EACH):
+                raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
             while count < room and (accepted := self.do_read()):
                 self.do_handle(*accepted)
                 count += 1
@@ -204,12 +208,11 @@ class Accepting:
             return 0.0
         now = monotonic()
         if now >= self._quiet_until:
-            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-            log.warning(
-                "cannot accept more connections: %s (%d are allowed); %s; tunnels that run go on",
-                exc.strerror,
-                limit,
-                DESCRIPTORS_HINT,
+            limit = (
+                f" ({resource.getrlimit(resource.RLIMIT_NOFILE)[0]} are allowed)" if exc.errno == errno.EMFILE else ""
             )
+            hint = MEMORY_HINT if exc.errno in (errno.ENOMEM, errno.ENOBUFS) else DESCRIPTORS_HINT
+            words = "cannot accept more connections: %s%s; %s; tunnels that run go on"
+            log.warning(words, exc.strerror, limit, hint)
         self._quiet_until = now + QUIET
         return RETRY

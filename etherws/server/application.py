@@ -61,8 +61,10 @@ class Application:
         self._url_path = unquote_to_bytes(settings.path).decode("latin-1").rstrip("/")
         self._proxies = TrustedProxies(settings.trusted_proxy)
         self.authenticator = authenticate.Authenticator(settings, limiter)
+        usual = Profile(vlan=settings.vlan)
         self._policy = Reloadable(
-            lambda: policy.load(settings.policy) if settings.policy else policy.DEFAULT, [settings.policy]
+            lambda: policy.load(settings.policy, usual) if settings.policy else policy.Policy(usual, {}),
+            [settings.policy],
         )
         self._review = Review(self.authenticator, self._policy)
         self._tunnels = Tunnels(settings, self._review, self.store, make_ports)

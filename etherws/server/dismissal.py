@@ -17,9 +17,9 @@ from etherws.addresses import canonical, is_address
 from etherws.close_codes import DRAINING, CloseCode
 from etherws.errors import ConnectionClosed, EtherwsError, NoSuchClient, printable, some_of
 from etherws.events import DRAIN, KICK, event
-from etherws.kernel.shared_look import in_turns
 from etherws.server.port import EVICT_TIMEOUT, Port, State
 from etherws.server.ports import Ports
+from etherws.walks import in_turns
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Dismissal:
             more,
             extra=event(KICK, client=printable(client), seconds=seconds, ended=labels[:NAMED], count=len(labels)),
         )
-        for port, since in in_turns([(port, port.since) for port in named], self._sleep):
+        for port, since in in_turns([(port, port.since) for port in named]):
             # Others may have gone on, and then it may be another client's by now.
             if port.since == since:
                 if port.state is State.IN_USE:
@@ -63,12 +63,15 @@ class Dismissal:
     def _named(self, client: str) -> list[Port]:
         """The ports of the client with this identity, address or interface. Raises NoSuchClient if there is none, or if
         the name means different clients, such as one by its identity and another by its interface."""
+        # To ask each interface for its name takes two milliseconds for a thousand. What follows is of one moment.
+        named = {port for port in in_turns(list(self._ports)) if port.tap.present_name() == client}
         found = [port for port in self._ports if port.state in (State.IN_USE, State.PARKED)]
-        # To ask each interface for its present name takes two milliseconds for a thousand.
+        # However an IPv6 address is written.
+        addresses = {client, _canonical(client) if ":" in client else client}
         ways = {
             "identity": [port for port in found if port.client.identity == client],
-            "address": [port for port in found if _is_at(port, client)],
-            "interface": [port for port in found if port.tap.present_name() == client],
+            "address": [port for port in found if port.client.address in addresses],
+            "interface": [port for port in found if port in named],
         }
         meant = {what: ports for what, ports in ways.items() if ports}
         if not meant:
@@ -135,11 +138,6 @@ class Dismissal:
                 self._ports.free(port)
             except EtherwsError as exc:
                 log.error("%s", exc)
-
-
-def _is_at(port: Port, address: str) -> bool:
-    """Whether this is the client's address, however an IPv6 one is written."""
-    return port.client.address in (address, _canonical(address) if ":" in address else address)
 
 
 def _canonical(address: str) -> str:

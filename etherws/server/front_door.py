@@ -65,6 +65,8 @@ class Admitted:
     certificate: ClientCertificate | None = None
     #: The trusted proxy whose PROXY header named the client, if one did: its address, or UNIX.
     proxy: str = ""
+    #: Takes what is to be done with the connection by another greenlet, when HTTP has ended; None: HTTP must wait.
+    later: Callable[[Callable[[], None]], None] | None = None
 
 
 class FrontDoor:
@@ -80,11 +82,15 @@ class FrontDoor:
         self.waiting = WaitingList(min(MAX_WAITING, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
         presence.prepare()
 
-    def admit(self, sock: GeventSocket, address: Address, speak_http: Callable[[Admitted], None]) -> None:
+    def admit(
+        self, sock: GeventSocket, address: Address, speak_http: Callable[[Admitted], None], *, later: bool = False
+    ) -> None:
         """Take one accepted connection to HTTP, and close it when `speak_http` has returned, or at the first failure.
+        With `later`, that may have given it to another greenlet: a tunnel's.
 
         A connection waits from here until it is upgraded or closed.
         """
+        calls: list[Callable[[], None]] = []
         visitor = Visitor(sock, self._source(peer(address)), self.waiting)
         try:
             client = self._read_proxy_header(sock, address, visitor)
@@ -95,12 +101,16 @@ class FrontDoor:
                 return
             stream, certificate = secured
             proxy = "" if client is address else peer(address) or UNIX
-            speak_http(Admitted(stream, visitor, client, certificate, proxy))
+            speak_http(Admitted(stream, visitor, client, certificate, proxy, calls.append if later else None))
         except ClientGone:
             pass
         finally:
             visitor.leave()
-            sock.close()
+            if calls:
+                # This greenlet has gone through TLS and HTTP, and its stack has grown: a new one takes 8 KB less.
+                gevent.spawn(calls.pop())
+            else:
+                sock.close()
 
     def _source(self, address: str) -> str:
         """The key that connections of `address` are counted by. Empty for those of this machine and of trusted proxies:

@@ -11,6 +11,7 @@ import contextlib
 import io
 import logging
 import re
+from collections.abc import Callable
 from typing import Any
 
 from gevent.pywsgi import Input, WSGIHandler
@@ -36,6 +37,10 @@ UPGRADE = "etherws.upgrade"
 #: environ[PRESENCE] is the client's Presence: `with environ[PRESENCE].required():` raises ClientGone in a block that
 #: waits for something, such as a place in a queue, as soon as the client hangs up.
 PRESENCE = "etherws.presence"
+
+#: environ[LATER](call) has `call` called, once, when the request has ended: then the connection is the caller's. It is
+#: not there if HTTP must wait for the end of the tunnel.
+LATER = "etherws.later"
 
 #: Bytes of all header lines of a request together, and their number. Browsers with large cookies, behind proxies, stay
 #: below.
@@ -72,6 +77,14 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         self._parsing = contextlib.ExitStack()
         super().__init__(self._admitted.stream, address, server, rfile)
 
+    def handle(self) -> None:
+        """As gevent's."""
+        try:
+            super().handle()
+        finally:
+            # It has a method of this handler: both would be garbage that only a search finds, with all that they have.
+            self.environ = dict[str, Any]()
+
     def get_environ(self) -> Any:
         """As gevent's, with the client's certificate if it showed one, and the proxy that named the client."""
         environ = super().get_environ()
@@ -86,6 +99,8 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         self.close_connection = True
         self.environ[UPGRADE] = self._upgrade
         self.environ[PRESENCE] = self._visitor.presence
+        if self._admitted.later:
+            self.environ[LATER] = self._later
         try:
             WSGIHandler.run_application(self)
         finally:
@@ -189,6 +204,12 @@ class Handler(WebSocketHandler):  # type: ignore[misc]
         stream, early = self._admitted.stream, read_early(self.socket, self.rfile)
         # A plain WSGIServer may have TLS of its own.
         return (stream_of(stream.tcp) if isinstance(stream, PlainStream) else stream), early
+
+    def _later(self, call: Callable[[], None]) -> None:
+        assert self._admitted.later
+        # Else gevent would read from it, and close it.
+        self.socket: Any = None
+        self._admitted.later(call)
 
 
 def read_early(sock: Any, rfile: Any) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from etherws.kernel.state_file import StateFile
 from etherws.kernel.store import Store
-from etherws.server.port import Port
+from etherws.server.port import ClientKey, Port, State
 from etherws.server.port_state import PortState, from_state
 from etherws.tunnel import kept_tap
 from etherws.tunnel.kept_tap import KeptTap
@@ -31,6 +31,7 @@ class KeptPorts:
         """`describe` says what is to be kept of a port."""
         self._store, self._describe = store, describe
         self._kept: dict[Port, tuple[str, StateFile]] = {}
+        self._names: set[str] = set()
 
     @property
     def lasting(self) -> bool:
@@ -46,12 +47,13 @@ class KeptPorts:
         """A port that was found is of no use: remove it."""
         log.warning("%s is removed: %s", found.tap.name, why)
         self._store.drop(found.name)
-        found.tap.close(delete=True)
+        found.tap.close()
         found.file.close()
 
     def use(self, port: Port, found: Found) -> None:
         """A port that was found is this one now."""
         self._kept[port] = found.name, found.file
+        self._names.add(found.name)
         self._store.keep(found.name, port.tap.fileno(), found.file.fd)
 
     def note(self, port: Port) -> None:
@@ -70,11 +72,11 @@ class KeptPorts:
     def _keep(self, port: Port) -> None:
         new = port not in self._kept
         if new:
-            names = {name for name, _ in self._kept.values()}
             name = f"{kept_tap.PREFIX}{port.tap.index}"
             # Another one may have had this index before it was moved to another network namespace.
-            while name in names:
+            while name in self._names:
                 name += "+"
+            self._names.add(name)
             self._kept[port] = name, StateFile()
         name, file = self._kept[port]
         file.write(self._describe(port).to_values())
@@ -85,8 +87,36 @@ class KeptPorts:
         """The port is gone. Call this before its TAP is closed."""
         if port in self._kept:
             name, file = self._kept.pop(port)
+            self._names.discard(name)
             self._store.drop(name)
             file.close()
+
+
+def describe(
+    port: Port, *, first: bool, member: tuple[int, str] | None, inet: tuple[int, tuple[str, ...]] | None
+) -> PortState:
+    """What is to be kept of a port. `first` is whether it is the first one, `member` the bridge in which it belongs,
+    `inet` the IP addresses that were given."""
+    client = port.client
+    return PortState(
+        first=first,
+        index=port.tap.index,
+        name=port.filter.name or port.tap.name,
+        header=(port.tap.header.size, port.tap.header.little_endian),
+        device=port.origin.device,
+        bridge=port.origin.bridge,
+        mtu=port.origin.mtu,
+        member=member,
+        # A client that cannot be recognised gets no port back.
+        in_use=port.state in (State.IN_USE, State.PARKED) and client != ClientKey(),
+        identity=client.identity,
+        resume=client.resume,
+        address=client.address,
+        profile=port.profile,
+        changes=tuple(port.changes),
+        since=port.since,
+        inet=inet,
+    )
 
 
 def check(store: Store) -> None:

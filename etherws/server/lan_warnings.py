@@ -16,9 +16,10 @@ from etherws.errors import DeviceError
 from etherws.kernel import bridge_states
 from etherws.kernel.bridge_states import PortNow
 from etherws.kernel.bridge_tables import BridgeTables
-from etherws.kernel.shared_look import SharedLook, in_turns
+from etherws.kernel.shared_look import SharedLook
 from etherws.server.port import Port, State
 from etherws.server.ports import Ports
+from etherws.walks import in_turns
 
 #: Sentences that are shown: a screen's worth. One cause can concern each of a thousand ports.
 WARNINGS_MAX = 20
@@ -51,12 +52,16 @@ class LanWarnings:
 
     def _all(self) -> Iterator[str]:
         yield from self._ports.loops.going_on()
-        ports = [port for port in self._ports if port.state is not State.GONE]
+        ports, indexes = list(self._ports), set[int]()
+        used = dict[int, str]()
+        for port in in_turns(ports):
+            indexes.add(port.tap.index)
+            if port.state is State.IN_USE:
+                used[port.tap.index] = port.client.label
         try:
-            now = bridge_states.ports_now({port.tap.index for port in ports})
+            now = bridge_states.ports_now(indexes)
         except OSError:
             now = {}
-        used = {port.tap.index: port.client.label for port in ports if port.state is State.IN_USE}
         yield from bridge_states.troubles(now, used)
         yield from self._elsewhere(ports)
         yield from self._mtus(ports, now)
@@ -65,8 +70,12 @@ class LanWarnings:
         """The ports that are in another bridge than they belong in: the one that was named for them, else the one that
         most are in."""
         tables = self._tables.look()
-        bridges = {port: tables[port.tap.index].bridge for port in ports if port.tap.index in tables}
-        unnamed = Counter(bridge for port, bridge in bridges.items() if bridge and not port.origin.bridge)
+        bridges, unnamed = dict[Port, str | None](), Counter[str]()
+        for port in in_turns(ports):
+            if port.state is not State.GONE and (behind := tables.get(port.tap.index)):
+                bridges[port] = behind.bridge
+                if behind.bridge and not port.origin.bridge:
+                    unnamed[behind.bridge] += 1
         usual = unnamed.most_common(1)[0][0] if unnamed else None
         for port, bridge in in_turns(bridges.items()):
             wanted = port.origin.bridge or usual

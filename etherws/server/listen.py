@@ -210,7 +210,10 @@ def _tcp_reason(exc: OSError | UnicodeError, address: str | None, port: int) -> 
     # Python puts the address behind the reason of some errors, in a form of its own.
     reason = str(getattr(exc, "strerror", None) or exc).partition(" (while attempting")[0]
     if isinstance(exc, PermissionError):
-        return f"{reason}; run as root or with CAP_NET_BIND_SERVICE, or choose a --port above 1023"
+        return (
+            f"{reason}; choose a --port above 1023, or run as root or with CAP_NET_BIND_SERVICE (in a container:"
+            " --cap-add NET_BIND_SERVICE)"
+        )
     return f"{reason}; choose an --address of this machine"
 
 

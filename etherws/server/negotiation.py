@@ -6,12 +6,12 @@ RFC 6455 has it. docs/wire.rst is the specification. Read next: etherws/features
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from etherws import features
-from etherws.features import Features
+from etherws.features import Features, Membership
 from etherws.server import handshake
 from etherws.tunnel.wire import Version1, Version2
 
@@ -34,6 +34,14 @@ def check_wanted(environ: Mapping[str, Any]) -> str | None:
     return features.check_of(_listed(environ) or {})
 
 
+def link_wanted(environ: Mapping[str, Any], newest: int) -> Membership | None:
+    """Which connection of a link a request asks for; None if it asks for none, or gets version 1 by `newest`."""
+    theirs = _listed(environ)
+    if newest < 2 or theirs is None or Version2.name not in handshake.subprotocols(environ):
+        return None
+    return features.link_of(theirs)
+
+
 def negotiate(
     environ: Mapping[str, Any],
     newest: int,
@@ -42,12 +50,17 @@ def negotiate(
     check: str | None = None,
     *,
     full: bool = False,
+    link: Membership | None = None,
+    uso: bool = False,
+    padding: Callable[[], bool] = lambda: False,
 ) -> Agreement:
     """Answer an upgrade request that handshake.accept() has accepted.
 
     `newest` is the highest version allowed. `bearer` is the subprotocol that carries the client's token, if there is
     one. `mtu` is that of the client's port in bytes, if it is known. `check` is the kind of check that the client gets
-    in place of a tunnel; `full` is whether a tunnel would get no port.
+    in place of a tunnel; `full` is whether a tunnel would get no port. `link` is what it gets of what link_wanted() has
+    found. `uso` is whether this kernel takes UDP super-frames. `padding` is asked once, of a client that offers it,
+    whether it gets it.
     """
     offered = handshake.subprotocols(environ)
     text = environ.get("HTTP_ETHERWS_FEATURES")
@@ -55,7 +68,9 @@ def negotiate(
     told = {features.CHECK: features.check_value(check, full=full)} if check else {}
     if newest >= 2 and Version2.name in offered:
         if theirs is not None and features.VERSION_2 in theirs:
-            return _version_2(environ, theirs, mtu, told)
+            agreed = {features.USO: uso and features.USO in theirs}
+            agreed[features.PADDING] = features.PADDING in theirs and padding()
+            return _version_2(environ, theirs, mtu, told, link, agreed)
         doubt = _doubt(text, theirs)
     else:
         doubt = ""
@@ -76,15 +91,26 @@ def _listed(environ: Mapping[str, Any]) -> dict[str, str] | None:
     return features.parse(text.strip(" \t")) if text is not None else None
 
 
-def _version_2(environ: Mapping[str, Any], theirs: Features, mtu: int | None, told: Features) -> Agreement:
+def _version_2(
+    environ: Mapping[str, Any],
+    theirs: Features,
+    mtu: int | None,
+    told: Features,
+    link: Membership | None,
+    agreed: Mapping[str, bool],
+) -> Agreement:
     ours = {features.VERSION_2: "", **told}
     if (features.MTU in theirs or told) and mtu is not None:
         ours[features.MTU] = f"={mtu}"
+    ours |= {name: "" for name, there in agreed.items() if there}
+    if link:
+        ours[features.LINK] = features.link_value(Membership(link.member, link.of))
     headers = [
         ("Sec-WebSocket-Protocol", Version2.name),
         (features.HEADER, features.answer(handshake.key(environ), ours)),
     ]
-    return Agreement(Version2(), headers, features.mtu_of(theirs), features=tuple(ours))
+    version = Version2(uso=agreed[features.USO], padding=agreed[features.PADDING])
+    return Agreement(version, headers, features.mtu_of(theirs), features=tuple(ours))
 
 
 def _doubt(text: str | None, theirs: Features | None) -> str:

@@ -6,11 +6,13 @@ where the sessions are, `inside` knows: own_sessions.py, or workers/workers_stat
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from time import monotonic
 from typing import Any, Protocol
 
@@ -24,11 +26,16 @@ from etherws.kernel.rule_counts import RuleCounts
 from etherws.kernel.rules import table_name
 from etherws.server.dismissal import Dismissal
 from etherws.server.lan_warnings import LanWarnings
+from etherws.server.member import Member
 from etherws.server.port import Port, State
 from etherws.server.ports import Ports
+from etherws.server.wall_clock import WallClock
+from etherws.tunnel import link_status
 
 #: What a session's own part is as long as nobody has told it, such as of a worker that does not answer.
 UNKNOWN: Values = {
+    "members": 1,
+    "connections": [],
     "wire": None,
     "features": [],
     "tls": None,
@@ -44,6 +51,9 @@ UNKNOWN: Values = {
 }
 
 _NOTHING = Behind(None, [], 0)
+
+#: Profiles that are kept as they are shown, of 1 to 4 kB each. A policy has few.
+PROFILES_MAX = 256
 
 
 @dataclass
@@ -63,11 +73,14 @@ class Inside(Protocol):
     def count(self) -> Counted:
         """What was counted so far."""
 
-    def look(self) -> Callable[[Port], Values]:
-        """Ask once for all: what this returns gives the own part of the session on a port, with "worker"; without the
-        rest if nobody has told it."""
+    def workers(self) -> list[Values]:
+        """As Counted.workers: without the rest, which takes a walk over all sessions."""
 
-    def history(self, port: Port) -> Values:
+    def look(self) -> Callable[[Port | Member], Values]:
+        """Ask once for all: what this returns gives the own part of the session on a port, with "worker"; without the
+        rest if nobody has told it. A client with a link has a session on each Member."""
+
+    def history(self, port: Port | Member) -> Values:
         """The last ten minutes of the session on a port. Raises NoSuchClient if there is none."""
 
 
@@ -93,17 +106,15 @@ class ObservedServer:
         self._ports, self._inside, self._about = ports, inside, about
         self._dismissal = Dismissal(ports)
         self._tables = BridgeTables(lambda: [port.tap.index for port in ports])
-        self._warnings = LanWarnings(ports, self._tables, inside.look)
+        self._warnings = LanWarnings(ports, self._tables, self._look)
         self._rules = RuleCounts()
         self._started = time.time()
+        self._clock = WallClock()
         self._stopping = False
 
     def overview(self) -> Values:
         """As Subject.overview()."""
         counted = self._inside.count()
-        self._rules.look()
-        totals = Totals(drops=Counter(self._rules.total))
-        totals.merge(counted.totals.values())
         first = self._ports.first.tap
         states = Counter(port.state for port in self._ports)
         return {
@@ -125,19 +136,30 @@ class ObservedServer:
             "workers": counted.workers,
             "refusals": dict(counted.refusals),
             "warnings": self._warnings.look(),
-            "totals": totals.values(),
+            "totals": self._totals(counted),
         }
+
+    def totals(self) -> Values:
+        """As Subject.totals()."""
+        return self._totals(self._inside.count())
+
+    def _totals(self, counted: Counted) -> Values:
+        """What sessions have counted, and what the rules have dropped."""
+        self._rules.look()
+        totals = Totals(drops=Counter(self._rules.total))
+        totals.merge(counted.totals.values())
+        return totals.values()
 
     def sessions(self) -> Iterator[Values]:
         """As Subject.sessions()."""
-        own, counts = self._inside.look(), self._rules.look()
+        own, counts = self._look(), self._rules.look()
         for port, behind in self._with_tables(State.IN_USE):
             values = {
                 **self._values_of(port, behind),
                 "proxy": port.client.proxy or None,
                 "reconnects": port.reconnects,
                 **UNKNOWN,
-                "since": time.time() - (monotonic() - port.since),
+                "since": self._clock.at(port.since),
                 **own(port),
             }
             if port.filter.applied and (dropped := counts.get(table_name(port.filter.applied.name))):
@@ -147,11 +169,11 @@ class ObservedServer:
     def parked(self) -> Iterator[Values]:
         """As Subject.parked()."""
         for port, behind in self._with_tables(State.PARKED):
-            now = monotonic()
             yield {
                 **self._values_of(port, behind),
-                "since": time.time() - (now - port.since),
-                "left": max(0.0, port.kept_until - now),
+                "since": self._clock.at(port.since),
+                "until": self._clock.at(port.kept_until),
+                "left": max(0.0, port.kept_until - monotonic()),
             }
 
     def history(self, index: int) -> Values:
@@ -159,14 +181,23 @@ class ObservedServer:
         port = next((port for port in self._ports if port.state is State.IN_USE and port.tap.index == index), None)
         if port is None:
             raise NoSuchClient(f"no client is on the interface with the index {index}; see 'etherws status'")
-        return self._inside.history(port)
+        if not (members := list(port.members or ())):
+            return self._inside.history(port)
+        found = []
+        for member in members:
+            # One may have ended meanwhile, and another's worker may not answer.
+            with contextlib.suppress(NoSuchClient):
+                found.append(self._inside.history(member))
+        if not found:
+            raise NoSuchClient(f"nothing is told of the sessions on {port.tap.name}")
+        return link_status.histories_together(found)
 
     def not_ready(self) -> str:
         """As Subject.not_ready()."""
         state = self._state()
         if state != "serving":
             return f"it is {state}"
-        workers = self._inside.count().workers
+        workers = self._inside.workers()
         if workers and not any(worker["answers"] for worker in workers):
             return "none of its workers answers"
         return ""
@@ -193,6 +224,20 @@ class ObservedServer:
             return "stopping"
         return "draining" if self._ports.gate.draining else "serving"
 
+    def _look(self) -> Callable[[Port], Values]:
+        """As Inside.look(), with the session of a link put together."""
+        own = self._inside.look()
+
+        def look(port: Port) -> Values:
+            if not (members := port.members):
+                return own(port)
+            ended = members.parting
+            parts = {member.membership.member: own(member) for member in members}
+            together = link_status.together(parts, (ended.sent, ended.received, ended.drops))
+            return {"worker": None, **together, "since": members.founded}
+
+        return look
+
     def _with_tables(self, state: State) -> Iterator[tuple[Port, Behind]]:
         """The ports in this state, each with what is behind it, in the order of their indexes."""
         ports = sorted((port for port in self._ports if port.state is state), key=lambda port: port.tap.index)
@@ -216,8 +261,10 @@ class ObservedServer:
         }
 
 
+@lru_cache(PROFILES_MAX)
 def policy_values(profile: Profile) -> Values:
-    """A profile for JSON. Of a list of addresses, SHOWN are in it at most, and their number."""
+    """A profile for JSON, not to be changed: most clients have the same. Of a list of addresses, SHOWN are in it at
+    most, and their number."""
     values: dict[str, Any] = {}
     for each in fields(profile):
         value = getattr(profile, each.name)

@@ -26,6 +26,10 @@ class OwnSessions:
         """As Inside.count()."""
         return Counted(totals_now(self._application.totals), refusals.counts())
 
+    def workers(self) -> list[Values]:
+        """As Inside.workers(): there are none."""
+        return []
+
     def look(self) -> Callable[[PortApi], Values]:
         """As Inside.look()."""
         return self._own_part

@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from time import monotonic
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import gevent
 from gevent.event import Event
@@ -21,12 +22,18 @@ from etherws.access.policy import Profile
 from etherws.addresses import source_key
 from etherws.errors import DeviceError, EtherwsError, NoPort, printable
 from etherws.events import PORT, event
+from etherws.features import Membership
 from etherws.kernel.port_filter import PortFilter
 from etherws.kernel.rules import Rules
+from etherws.server import comings
 from etherws.server.owners import Owner
 from etherws.tunnel.filtered_sink import FilteredSink
 from etherws.tunnel.rate_limit import Pacer
+from etherws.tunnel.session import Session
 from etherws.tunnel.tap import Tap
+
+if TYPE_CHECKING:
+    from etherws.server.members import Members
 
 log = logging.getLogger(__name__)
 
@@ -79,9 +86,9 @@ class ClientKey:
         """The key by which the address is counted."""
         return source_key(self.address)
 
-    @property
+    @cached_property
     def label(self) -> str:
-        """The client, as the log shows it."""
+        """The client, as the log shows it. Who looks at all ports asks each for it."""
         return self.address + (f" as {printable(self.identity)!r}" if self.identity else "")
 
 
@@ -97,6 +104,10 @@ class Origin(NamedTuple):
 class Port:
     """A TAP, what the kernel enforces there, and the client that has it."""
 
+    #: As PortApi: who has a port itself has it by one connection, and by no link.
+    membership: Membership | None = None
+    joining = False
+
     def __init__(self, tap: Tap, port_filter: PortFilter, origin: Origin) -> None:
         """A free port."""
         self.tap = tap
@@ -110,6 +121,8 @@ class Port:
         self.profile = Profile()
         #: Whose limits count for that client; None before the first one.
         self.owner: Owner | None = None
+        #: The connections of its client, or its last one, if that has it by a link.
+        self.members: Members | None = None
         #: Ends the session that uses it; None in any other state than IN_USE.
         self.evict: Callable[[], None] | None = None
         #: Who has the port's session ended, and takes the port then.
@@ -130,6 +143,8 @@ class Port:
         self._failure: EtherwsError | None = None
         #: When other clients of the same identity took the port over.
         self.changes: deque[float] = deque(maxlen=CHANGES)
+        #: Called when it has another client or another state.
+        self.on_change: Callable[[Port], None] = lambda _: None
 
     def become(self, state: State) -> None:
         """Change the state. What a state implies is set here: the timer, `evict` and `unused`."""
@@ -144,15 +159,26 @@ class Port:
         else:
             self.evict = self.filter.on_failure = None
             self.unused.set()
+        if state is State.GONE and self.members is not None:
+            self.members.close()
+        self.on_change(self)
 
-    def park(self, timeout: float, expire: Callable[[Port], None]) -> None:
+    def belong_to(self, client: ClientKey) -> None:
+        """It is this client's from now on."""
+        self.client = client
+        self.on_change(self)
+
+    def park(self, timeout: float, expire: Callable[[Port], None], *, taken_over: bool = False) -> None:
         """Keep it for its client; `expire` is called with it if that does not come within `timeout` seconds."""
         self.become(State.PARKED)
+        self.taken_over = taken_over
+        self.on_change(self)
         self.kept_until = self.since + timeout
         self.timer = gevent.spawn_later(timeout, expire, self)
 
-    def tell_expiry(self) -> None:
-        """Its client has not come back in time."""
+    def expired(self) -> None:
+        """Its client has not come back in time: say so. The timer calls this: what follows must not stop it."""
+        self.timer = None
         log.info(
             "%s did not come back within %.0f s: %s is free",
             self.client.label,
@@ -171,13 +197,15 @@ class Port:
         """Another process had it in use, for a client with this owner: as park()."""
         self.owner, self.filter.learned = owner, owner.learned
         self.become(State.IN_USE)
-        self.park(timeout, expire)
-        self.taken_over = True
+        self.park(timeout, expire, taken_over=True)
 
-    def fits(self, profile: Profile) -> bool:
-        """Whether it is still right for its client, whose profile is this now."""
+    def fits(self, profile: Profile, *, queues: bool = False) -> bool:
+        """Whether it is still right for its client, whose profile is this now; with `queues`, for a link of several
+        connections."""
         same_place = place_of(self.profile) == place_of(profile)
-        return same_place and self.tap.alive() and self.filter.refusal(rules_of(profile)) is None
+        # The user's own TAP stays as it is: there the link has one connection.
+        enough = not queues or self.tap.multi_queue or self.tap.persistent
+        return same_place and enough and self.tap.alive() and self.filter.refusal(rules_of(profile)) is None
 
     def withdraw(self) -> None:
         """It is gone: leave no rules of ours at an interface that may stay, or whose name others may have. With any
@@ -231,6 +259,13 @@ class Port:
             # Its session has not begun yet.
             self._failure = reason
 
+    def began(self, retire: Callable[[], None]) -> None:
+        """As PortApi.began()."""
+
+    def left(self, session: Session, reason: EtherwsError) -> None:
+        """As PortApi.left()."""
+        comings.left(self.client, self.tap.present_name(), session, reason, self.filter.drops())
+
     def sink(self) -> FilteredSink:
         """Where a session puts what the client sends. One for each session."""
         return FilteredSink(self.tap, self.filter)
@@ -248,6 +283,8 @@ def rules_of(profile: Profile) -> Rules:
         drop=profile.drop,
         rate_down=profile.rate_down,
         isolated=profile.isolated,
+        vlan=profile.vlan,
+        vlans=profile.vlans,
         macs_required=profile.macs != Profile().macs,
         addresses=profile.addresses,
         # The rate is for all connections of an identity together. Each has a port of its own, and a share.

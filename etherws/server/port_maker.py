@@ -8,7 +8,9 @@ is in), kernel/kernel_filters.py (what its client may do).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+
+import gevent
 
 from etherws.access.policy import Profile
 from etherws.errors import DeviceError, NoPort, some_of
@@ -17,12 +19,17 @@ from etherws.kernel import interfaces
 from etherws.kernel.kept_filters import KeptFilter
 from etherws.kernel.kernel_filters import KernelFilters
 from etherws.kernel.loop_watch import LoopWatch
+from etherws.kernel.membership import Was
 from etherws.kernel.rules import Rules
 from etherws.kernel.store import Store
-from etherws.server.kept_ports import Found, KeptPorts
+from etherws.server.kept_ports import Found, KeptPorts, describe
+from etherws.server.owners import Owners
 from etherws.server.port import ClientKey, Origin, Port, State, rules_of
+from etherws.server.port_hooks import PortHooks
 from etherws.server.port_state import PortState
 from etherws.settings import DeviceSettings
+from etherws.tunnel import tap_removal
+from etherws.tunnel.device_names import DeviceNames
 from etherws.tunnel.interface import Interface, open_tap
 from etherws.tunnel.tap import Tap
 
@@ -36,18 +43,24 @@ class PortMaker:
     """What all ports of a server have in common: the settings, the bridges, and the kernel's filters."""
 
     def __init__(self, settings: DeviceSettings, store: Store) -> None:
-        """Make the first port, `first`, unless the store has it. Raises DeviceError; then nothing new is left behind.
+        """Make the first port, `first`, unless the store has it. Raises DeviceError and SettingsError;
+        then nothing new is left behind.
 
-        `found` are the ports that the store has, with what is known of each: enforce() is to follow.
+        `found` are the ports that the store has, with what is known of each: take_over() is to follow.
         """
         self._settings = settings
+        self._hooks = PortHooks(settings)
         self._kept = KeptPorts(store, self._describe)
+        self._names = DeviceNames()
+        self._name_of: dict[Port, str] = {}
         found = [one for one in self._kept.found() if self._is_wanted(one)]
         first = found[0] if found and found[0].state.first else None
         if first is None:
-            self._interface = Interface(settings)
+            # The first port is there before it is known who gets it.
+            self._interface = Interface(settings, multi_queue=True)
         else:
-            self._interface = Interface(settings, first.tap, self._bridge_before(first.state, self._origin(Profile())))
+            was = self._bridge_before(first.state, self._origin(Profile()))
+            self._interface = Interface(settings, first.tap, was, multi_queue=True, given=first.state.inet)
         self._bridges = self._interface.bridges
         self._kernel_filters = KernelFilters(self._bridges.links, {one.state.name for one in found})
         self._loops: LoopWatch | None = None
@@ -88,8 +101,8 @@ class PortMaker:
         same = client.identity == identity and (identity is not None or client.address == address)
         return self.first.state is State.IN_USE and self.is_only_port() and not same
 
-    def new(self, profile: Profile, taken: Container[str], refusal: DeviceError | None = None) -> Port:
-        """A further port, whose interface has none of the names in `taken`. `refusal` is why the first port cannot be
+    def new(self, profile: Profile, refusal: DeviceError | None = None, *, queues: bool = False) -> Port:
+        """A further port; with `queues`, for a link of several connections. `refusal` is why the first port cannot be
         used, if so. Raises NoPort and DeviceError."""
         # Nothing is known of an interface in another network namespace.
         index = self._interface.tap.locate()
@@ -104,41 +117,45 @@ class PortMaker:
                 f" ('ip link set {self.name} master br0') or start the server with --bridge"
             )
         pattern = origin.device
-        if "%d" not in pattern and pattern in taken:
+        if "%d" not in pattern and pattern in self._names:
             # Linux allows 15 bytes (IFNAMSIZ); up to 4 are for the number.
             pattern = pattern.rstrip("0123456789")[:11] + "%d"
         # The first port's MTU, since a bridge has the lowest of its ports'.
         mtu = profile.mtu or (interfaces.mtu_of(index) if index else self._settings.mtu)
-        return self._port(
-            open_tap(
-                pattern,
-                bridge,
-                mtu,
-                taken=taken,
-                accept_ra=self._settings.accept_ra,
-                address=self._interface.addresses.further,
-            ),
-            origin,
-        )
+        accept_ra, address = self._settings.accept_ra, self._interface.addresses.further
+        more = {"accept_ra": accept_ra, "multi_queue": queues}
+        tap = open_tap(pattern, bridge, mtu, names=self._names, address=address, **more)
+        return self._port(tap, origin, joined=bridge)
 
-    def enforce(self) -> None:
-        """Have in force what the clients of `found` need; their profiles and owners are known by now."""
+    def take_over(self, owners: Owners, timeout: float, expire: Callable[[Port], None]) -> list[Port]:
+        """Park the ports that the last process has left, each for its client, and have in force what these need. For
+        `timeout` and `expire` see Port.park(). Return all but the first port."""
+        for port, state in self.found:
+            if state.in_use:
+                port.take_over(owners.of(port.client.identity, port.client.address), timeout, expire)
+                self._hooks.take_over(port)
+                port.tap.start_carrier_timeout(self._settings.carrier_timeout)
         kept = [
             KeptFilter(port.filter, state.name, self._known_rules(port.profile), port.state is State.PARKED)
             for port, state in self.found
         ]
         self._kernel_filters.take_over(kept)
+        ports = [port for port, _ in self.found]
         if kept:
-            names = some_of([port.tap.name for port, _ in self.found], NAMED)
+            names = some_of([port.tap.name for port in ports], NAMED)
             about = event(PORT, what="taken over", count=len(kept))
             log.info("%s: used on as the last process has left them", names, extra=about)
-        for port, _ in self.found:
+        for port in ports:
             self._kept.note(port)
         self.found = []
+        return [port for port in ports if port is not self.first]
 
     def note(self, port: Port) -> None:
         """The port is new, or its client or the rules of that have changed: keep that for the next process."""
         self._kept.note(port)
+        self._hooks.note(port)
+        if port.state is State.IN_USE:
+            self._interface.connecting()
 
     def renew_first(self) -> bool:
         """If somebody has deleted the first port's TAP, make a new first port, and return True. Raises DeviceError."""
@@ -146,6 +163,8 @@ class PortMaker:
         if tap is self.first.tap:
             return False
         self._kept.drop(self.first)
+        self._hooks.gone(self.first)
+        self._forget_name(self.first)
         self.first.filter.forget()
         self.first = self._port(tap, self._origin(Profile()))
         self._kept.note(self.first)
@@ -154,16 +173,29 @@ class PortMaker:
     def close_port(self, port: Port) -> None:
         """Remove a port that is not the first. It is gone already."""
         self._kept.drop(port)
+        self._hooks.gone(port)
+        self._forget_name(port)
         self._bridges.forget(port.tap.index)
         port.withdraw()
-        port.tap.close(delete=self._kept.lasting)
+        port.tap.close()
         self._kernel_filters.remove_stale_tables_soon()
+
+    def close_ports(self, ports: Iterable[Port]) -> None:
+        """As close_port(), for all that are left: together it takes less time."""
+        closing = [gevent.spawn(self.close_port, port) for port in ports]
+        gevent.sleep(0)
+        tap_removal.finish()
+        gevent.joinall(closing, raise_error=True)
 
     def close(self) -> None:
         """Remove the first port, and the bridges that were made here unless others use them."""
+        # Ports that sessions have given back a moment ago.
+        tap_removal.finish()
+        self._hooks.gone(self.first)
+        self._hooks.close()
         self._kept.drop(self.first)
         self._close_loops()
-        self._interface.close(delete=self._kept.lasting)
+        self._interface.close()
         self._kernel_filters.close()
 
     def keep(self, ports: Iterable[Port]) -> None:
@@ -176,6 +208,7 @@ class PortMaker:
             if port is not self.first:
                 port.tap.release()
         self._close_loops()
+        self._hooks.close()
         self._interface.hand_over()
         self._kernel_filters.hand_over()
 
@@ -188,10 +221,19 @@ class PortMaker:
         settings = self._settings
         return Origin(profile.device or settings.device, profile.bridge or settings.bridge, profile.mtu or settings.mtu)
 
-    def _port(self, tap: Tap, origin: Origin, was: tuple[int, str] | None = None) -> Port:
+    def _port(self, tap: Tap, origin: Origin, was: Was = None, joined: int | None = None) -> Port:
         port = Port(tap, self._kernel_filters.port_filter(tap.index, tap), origin)
-        self._bridges.add(tap.index, origin.bridge, port.filter, was=was)
+        if joined:
+            self._bridges.add_new(tap.index, origin.bridge, port.filter, joined)
+        else:
+            self._bridges.add(tap.index, origin.bridge, port.filter, was=was)
+        self._name_of[port] = tap.name
+        self._names.add(tap.name, origin.device)
         return port
+
+    def _forget_name(self, port: Port) -> None:
+        """Its name may be another's. Somebody may have renamed it: this is the one with which it was made."""
+        self._names.discard(self._name_of.pop(port, ""))
 
     def _is_wanted(self, found: Found) -> bool:
         """Whether a port that was found is still right, by the settings; it is removed if not."""
@@ -246,22 +288,6 @@ class PortMaker:
 
     def _describe(self, port: Port) -> PortState:
         """What is to be kept of a port."""
-        client = port.client
-        return PortState(
-            first=port is self.first,
-            index=port.tap.index,
-            name=port.filter.name or port.tap.name,
-            header=(port.tap.header.size, port.tap.header.little_endian),
-            device=port.origin.device,
-            bridge=port.origin.bridge,
-            mtu=port.origin.mtu,
-            member=self._bridges.membership(port.tap.index),
-            # A client that cannot be recognised gets no port back.
-            in_use=port.state in (State.IN_USE, State.PARKED) and client != ClientKey(),
-            identity=client.identity,
-            resume=client.resume,
-            address=client.address,
-            profile=port.profile,
-            changes=tuple(port.changes),
-            since=port.since,
-        )
+        first = port is self.first
+        inet = self._interface.inet.given if first else None
+        return describe(port, first=first, member=self._bridges.membership(port.tap.index), inet=inet)

@@ -13,7 +13,8 @@ from typing import Any
 from etherws.access.policy import Profile
 from etherws.access.profile_values import from_values, to_values
 from etherws.errors import SettingsError
-from etherws.settings import MTU_MAX, MTU_MIN, NAME_MAX, check_name
+from etherws.settings import MTU_MAX, MTU_MIN
+from etherws.tap_settings import NAME_MAX, check_name, inet_address
 
 #: What a reader must know at least.
 VERSION = 1
@@ -58,6 +59,8 @@ class PortState:
     profile: Profile = field(default_factory=Profile)
     changes: tuple[float, ...] = ()
     since: float = 0.0
+    #: Of the first port: the IP addresses that its interface, or its bridge, was given, and the index of that.
+    inet: tuple[int, tuple[str, ...]] | None = None
 
     def to_values(self) -> dict[str, Any]:
         """As JSON can have them."""
@@ -79,6 +82,7 @@ class PortState:
             "profile": to_values(self.profile),
             "changes": list(self.changes),
             "since": self.since,
+            "inet": self.inet and [self.inet[0], list(self.inet[1])],
         }
 
 
@@ -109,6 +113,7 @@ def from_state(values: dict[str, Any] | None, now: float) -> PortState:
         profile=from_values(values.get("profile", {})),
         changes=_times(values.get("changes", []), now),
         since=_times([values.get("since", 0.0)], now)[0],
+        inet=_inet(values.get("inet")),
     )
 
 
@@ -150,6 +155,14 @@ def _member(value: Any) -> tuple[int, str] | None:
     if not isinstance(value, list) or len(value) != 2:
         raise SettingsError("its state has a bridge that is not valid")
     return _between(value[0], "bridge", 0, INDEX_MAX), _text({"bridge": value[1]}, "bridge") or ""
+
+
+def _inet(value: Any) -> tuple[int, tuple[str, ...]] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 2 or not isinstance(value[1], list):
+        raise SettingsError("its state has IP addresses that are not valid")
+    return _between(value[0], "inet", 0, INDEX_MAX), tuple(str(inet_address("inet", str(each))) for each in value[1])
 
 
 def _times(value: Any, now: float) -> tuple[float, ...]:

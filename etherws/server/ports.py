@@ -12,21 +12,27 @@ from collections.abc import Callable, Iterator
 
 from etherws.access.policy import Profile
 from etherws.errors import DeviceError, NoPort, Refused
+from etherws.features import Membership
 from etherws.kernel.rules import Rules
 from etherws.kernel.store import Store
-from etherws.server import kept_owners
+from etherws.server import kept_owners, members
 from etherws.server.checks import Checks
 from etherws.server.gate import Gate
+from etherws.server.member import Member
+from etherws.server.members import Members
 from etherws.server.port import ClientKey, Port, State, rules_of
 from etherws.server.port_maker import PortMaker
+from etherws.server.port_table import PortTable
 from etherws.server.presence import UNKNOWN, Presence
+from etherws.server.wanted import Wanted
 from etherws.settings import DeviceSettings
 from etherws.tunnel.scheduling import low_priority
 
 log = logging.getLogger(__name__)
 
-#: How many ports are kept for lost clients. One more, and the port that has been kept longest is removed.
-PARKED_MAX = 64
+#: How many ports are kept for lost clients: as many as a bridge has (Linux, net/bridge/br_private.h), so that all get
+#: theirs back if all lose the way here at once. A port that is kept goes for a client that needs the place.
+PARKED_MAX = 1023
 
 
 class Ports:
@@ -55,8 +61,7 @@ class Ports:
         self.checks = Checks(self._owners, self.gate, full=self._maker.is_full)
         #: The one that is always there; and all that are not gone.
         self.first = self._maker.first
-        self._ports = [self.first]
-        self._take_over()
+        self._ports = PortTable(self.first, *self._maker.take_over(self._owners, self._resume_timeout, self._expire))
         self.loops = self._maker.watch_loops(lambda: {port.tap.index: port.client.label for port in self._ports})
 
     def __iter__(self) -> Iterator[Port]:
@@ -69,9 +74,15 @@ class Ports:
         return self._maker.name
 
     def take(
-        self, client: ClientKey, profile: Profile, evict: Callable[[], None], presence: Presence = UNKNOWN
-    ) -> Port:
-        """Give the client a port; it calls park() or free() when its session has ended.
+        self,
+        client: ClientKey,
+        profile: Profile,
+        evict: Callable[[], None],
+        presence: Presence = UNKNOWN,
+        membership: Membership | None = None,
+    ) -> Port | Member:
+        """Give the client a port or, with `membership`, what one connection of a link has of it; it calls park() or
+        free() when its session has ended.
 
         `evict` is called when another session is to have the port. It must soon lead to park() or free(). Ports are
         made one at a time, as low-priority work of the client's address. With `presence`, the wait ends with ClientGone
@@ -79,8 +90,9 @@ class Ports:
 
         A client that comes again gets its port, even if the server has not noticed yet that it was lost. If its
         identity has as many ports as the profile allows, it gets one of those. Else it gets the first port if that is
-        free, or a new one. Raises NoPort or DeviceError, with a hint, and Refused if the gate is closed for it.
+        free, or a new one. Raises NoPort or DeviceError, with a hint, and Refused: the gate is closed, or no such link.
         """
+        wanted = Wanted(client, profile, evict, membership)
         promised: Port | None = None
         try:
             while True:
@@ -90,12 +102,17 @@ class Ports:
                         raise NoPort("the server is stopping")
                     # Each time, and again in _give(): the operator may have ended it meanwhile.
                     self.gate.check(client.identity, client.address)
+                    if membership and (
+                        link := members.to_join(self._ports.all_of(client), client, profile, membership)
+                    ):
+                        if link.port.profile != profile:
+                            self.apply(link.port, profile)
+                        return link.add(membership, evict, joining=True)
                     rules = self._maker.rules(profile)
-                    was, promised, found = promised, None, self._choose(client, profile, promised)
+                    was, promised, found = promised, None, self._choose(wanted, promised)
                     if found.state is not State.IN_USE:
                         found.count_return(client, ended_for_it=found is was)
-                        self._give(found, client, profile, evict, rules)
-                        return found
+                        return self._give(found, wanted, rules)
                     # Its session ends outside of the turn: others need not wait for that.
                     promised, found.heir = found, client
                 with presence.required():
@@ -106,68 +123,80 @@ class Ports:
                 if promised.state is State.FREE:
                     self.free(promised)
 
-    def _choose(self, client: ClientKey, profile: Profile, promised: Port | None) -> Port:
-        """The port for this client: one that can be handed over, or one in use whose session is to be ended. `promised`
-        is the one whose session was ended for it, if any."""
-        found = promised if promised and promised.state in (State.FREE, State.PARKED) else self._own(client, profile)
+    def _choose(self, wanted: Wanted, promised: Port | None) -> Port:
+        """The port for a client: one that can be handed over, or one in use whose session is to be ended. `promised` is
+        the one whose session was ended for it, if any."""
+        found = promised if promised and promised.state in (State.FREE, State.PARKED) else wanted.own(self._ports)
         if promised is not None:
             promised.heir = None
         # The policy may have changed since, or somebody has deleted the TAP.
-        if found and found.state is not State.IN_USE and not found.fits(profile):
+        if found and found.state is not State.IN_USE and not found.fits(wanted.profile, queues=wanted.queues):
             self._release(found)
             found = None
-        return found or self._other(profile)
+        return found or self._other(wanted.profile, queues=wanted.queues)
 
-    def _give(self, port: Port, client: ClientKey, profile: Profile, evict: Callable[[], None], rules: Rules) -> None:
+    def _give(self, port: Port, wanted: Wanted, rules: Rules) -> Port | Member:
         """Free or parked -> in use. Raises DeviceError if its rules cannot be put in, NoPort, and Refused."""
+        client, membership = wanted.client, wanted.membership
         returning = client.resume is not None and port.client == client
         port.become(State.IN_USE)
-        port.client, port.profile, port.evict = client, profile, evict
+        port.profile, port.evict, port.members = wanted.profile, wanted.evict, None
+        port.belong_to(client)
         port.owner = self._owners.of(client.identity, client.address)
         # Before its rules: after a crash they are put in for this client, and never for the one before.
         self._maker.note(port)
         try:
             self.gate.check(client.identity, client.address)
             port.filter.need(rules, port.owner.learned, returning=returning)
+            given = Members(port, membership).found(membership, wanted.evict) if membership else port
         except (DeviceError, Refused):
+            if port.members is not None:
+                port.members.close()
             self._release(port)
             raise
         if port.state is State.GONE:
             raise NoPort("the server is stopping")
+        return given
 
-    def apply(self, port: Port, profile: Profile) -> None:
+    def apply(self, port: Port | Member, profile: Profile) -> None:
         """The profile of the port's client has changed, but not where the port is (bridge, device, MTU): have the new
         rules in force, for a session that runs as well. Raises DeviceError; then no frame may pass."""
-        rules = self._maker.rules(profile)
-        port.profile = profile
-        self._maker.note(port)
-        port.filter.change(rules)
+        if isinstance(port, Member):
+            port.profile, port = profile, port.port
+            if port.profile == profile:
+                return
+        with members.ended_by_failure(port):
+            rules = self._maker.rules(profile)
+            port.profile = profile
+            self._maker.note(port)
+            port.filter.change(rules)
 
-    def park(self, port: Port, *, taken_over: bool = False) -> None:
+    def park(self, given: Port | Member, *, taken_over: bool = False) -> None:
         """The session that used the port has ended without a good-bye: keep it for its client, if that may come back.
         `taken_over`: so have all others of a process. Those do not count for PARKED_MAX.
 
-        Raises DeviceError as free().
+        Nothing happens as long as the client has other connections of its link. Raises DeviceError as free().
         """
-        if port.state is State.GONE:
+        port = members.given_back(given, self._carrier_timeout)
+        if port is None or port.state is State.GONE:
             return
         # A client that cannot be recognised gets no port back, and while the server drains nobody does.
         if not self._resume_timeout or self.gate.draining or port.client == ClientKey() or not port.tap.alive():
             self.free(port)
             return
-        port.park(self._resume_timeout, self._expire)
-        port.taken_over = taken_over
+        port.park(self._resume_timeout, self._expire, taken_over=taken_over)
         self._maker.note(port)
-        parked = [port for port in self._ports if port.state is State.PARKED and not port.taken_over]
-        if len(parked) > PARKED_MAX:
-            self.free(min(parked, key=lambda port: port.since))
+        if self._ports.kept > PARKED_MAX and (longest := self._ports.kept_longest()):
+            self.free(longest)
 
-    def free(self, port: Port) -> None:
-        """The client has left the port for good. It is removed, unless it is the first port.
+    def free(self, given: Port | Member) -> None:
+        """The client has left the port for good. It is removed, unless it is the first port. Nothing happens as long as
+        the client has other connections of its link.
 
         Raises DeviceError if the first port's TAP was deleted and cannot be made anew.
         """
-        if port.state is State.GONE:
+        port = members.given_back(given, self._carrier_timeout)
+        if port is None or port.state is State.GONE:
             return
         if port.state is not State.FREE:
             before, port.leaving = port.since, True
@@ -186,17 +215,18 @@ class Ports:
             if port is self.first:
                 self._renew_first()
                 return
-            self._strike(port)
+            port.become(State.GONE)
         # Others need not wait until the kernel has removed it.
         self._maker.close_port(port)
 
     def close(self) -> None:
         """Remove what was made: the TAPs, and the bridge unless others use it."""
         self.first.become(State.GONE)
-        self._ports.remove(self.first)
-        # Closing a TAP takes a moment, in which a session may end and its port go.
-        while self._ports:
-            self._remove(self._ports[0])
+        # To close TAPs takes a moment, in which sessions may end and their ports go.
+        while ports := [*self._ports]:
+            for port in ports:
+                port.become(State.GONE)
+            self._maker.close_ports(ports)
         self.first.withdraw()
         self._maker.close()
 
@@ -208,26 +238,12 @@ class Ports:
         """As keep(), but this process uses nothing of it any longer. TAPs, rules and bridges stay as they are."""
         self.keep()
         kept_owners.keep(self._store, self._owners, self.gate)
-        for port in self._ports:
+        ports = [*self._ports]
+        for port in ports:
             port.become(State.GONE)
-        self._maker.hand_over(self._ports)
-        self._ports = []
+        self._maker.hand_over(ports)
 
-    def _own(self, client: ClientKey, profile: Profile) -> Port | None:
-        """The port that this client has already, or takes from another client of its identity."""
-        if client == ClientKey():
-            return None
-        taken = [port for port in self._ports if port.state in (State.IN_USE, State.PARKED)]
-        same = [port for port in taken if port.client.identity == client.identity]
-        found = next((port for port in same if port.client == client and client.resume is not None), None)
-        if found is None and client.identity is not None and len(same) >= profile.connections:
-            # A parked one rather than one in use; of these the one that has been so for longest.
-            found = min(same, key=lambda port: (port.state is State.IN_USE, port.since))
-            if found.state is State.IN_USE:
-                found.count_change()
-        return found
-
-    def _other(self, profile: Profile) -> Port:
+    def _other(self, profile: Profile, *, queues: bool) -> Port:
         """A free port for a client that has none: the first port if it is free and fits the profile, else a new one."""
         if self.first.state in (State.FREE, State.PARKED) and not self.first.tap.alive():
             # Somebody has deleted it. A further port needs it as well: it tells the bridge and the MTU.
@@ -245,24 +261,12 @@ class Ports:
                 self._renew_first()
                 self.first.changes.clear()
                 return self.first
-        self._ports.append(self._maker.new(profile, {port.tap.name for port in self._ports}, refusal))
-        return self._ports[-1]
-
-    def _take_over(self) -> None:
-        """Park the ports that the last process has left, each for its client, with the rules of that."""
-        for port, state in self._maker.found:
-            self._ports += [port] if port is not self.first else []
-            if state.in_use:
-                owner = self._owners.of(port.client.identity, port.client.address)
-                port.take_over(owner, self._resume_timeout, self._expire)
-                port.tap.start_carrier_timeout(self._carrier_timeout)
-        self._maker.enforce()
+        bridge = profile.bridge or self.first.origin.bridge
+        return self._ports.make(lambda: self._maker.new(profile, refusal, queues=queues), self._release, bridge)
 
     def _expire(self, port: Port) -> None:
         """The port was parked for too long."""
-        # This is the timer: it must not be stopped in the middle of this.
-        port.timer = None
-        port.tell_expiry()
+        port.expired()
         try:
             self.free(port)
         except DeviceError as exc:
@@ -285,16 +289,12 @@ class Ports:
 
     def _remove(self, port: Port) -> None:
         """Any state but gone -> gone, and close the TAP. Not for the first port: its rules stay until others come."""
-        self._strike(port)
-        self._maker.close_port(port)
-
-    def _strike(self, port: Port) -> None:
         port.become(State.GONE)
-        self._ports.remove(port)
+        self._maker.close_port(port)
 
     def _renew_first(self) -> None:
         """If somebody has deleted the first port's TAP, make a new first port. Raises DeviceError if that fails."""
         if self._maker.renew_first():
-            self._strike(self.first)
+            self.first.become(State.GONE)
             self.first = self._maker.first
-            self._ports.append(self.first)
+            self._ports.add(self.first)

@@ -11,10 +11,11 @@ from typing import Any, Protocol
 
 from etherws.access.policy import Profile
 from etherws.errors import EtherwsError
+from etherws.features import Membership
 from etherws.server.port import ClientKey, State
 from etherws.server.presence import UNKNOWN, Presence
 from etherws.tunnel.rate_limit import Pacer
-from etherws.tunnel.session import Sink
+from etherws.tunnel.session import Session, Sink
 from etherws.tunnel.tap import Tap
 
 
@@ -26,11 +27,23 @@ class Drops(Protocol):
 
 
 class PortApi(Protocol):
-    """One port, as port.py: Port."""
+    """One port, as port.py: Port; or what one connection of a link has of it, as members.py: Member."""
 
-    #: What it is, and since when, by monotonic().
-    state: State
-    since: float
+    @property
+    def state(self) -> State:
+        """What it is."""
+
+    @property
+    def since(self) -> float:
+        """Since when, by monotonic()."""
+
+    @property
+    def membership(self) -> Membership | None:
+        """Which connection of the client's link it is for, with as many as the link may have; None without a link."""
+
+    @property
+    def joining(self) -> bool:
+        """Whether the link was there before this connection: its session leaves the TAP as it is."""
 
     @property
     def tap(self) -> Tap:
@@ -53,6 +66,13 @@ class PortApi(Protocol):
 
     def on_failure(self, call: Callable[[EtherwsError], None]) -> None:
         """As Port.on_failure(): `call` ends the client's session."""
+
+    def began(self, retire: Callable[[], None]) -> None:
+        """The session on it is about to carry frames: if another connection had this number in the link, that one is
+        retired. `retire` does it to this one, when its turn comes (Session.retire())."""
+
+    def left(self, session: Session, reason: EtherwsError) -> None:
+        """The session on it has ended, for this reason: have that recorded, as comings.py does."""
 
     def sink(self) -> Sink:
         """Where a session puts what the client sends. One for each session."""
@@ -90,9 +110,14 @@ class PortsApi(Protocol):
         """Who may check the path, which needs no port."""
 
     def take(
-        self, client: ClientKey, profile: Profile, evict: Callable[[], None], presence: Presence = UNKNOWN
+        self,
+        client: ClientKey,
+        profile: Profile,
+        evict: Callable[[], None],
+        presence: Presence = UNKNOWN,
+        membership: Membership | None = None,
     ) -> PortApi:
-        """As Ports.take(). Raises NoPort or DeviceError, with a hint, and ClientGone."""
+        """As Ports.take(). Raises NoPort or DeviceError, with a hint, ClientGone, and Refused."""
 
     def apply(self, port: Any, profile: Profile) -> None:
         """As Ports.apply(). Raises DeviceError."""
@@ -111,3 +136,8 @@ class PortsApi(Protocol):
 
     def close(self) -> None:
         """This process needs them no more. Raises DeviceError."""
+
+
+def link_of(port: PortApi) -> object:
+    """The same object, or an equal one, for all connections of a client that count once."""
+    return (port.client, port.membership.id) if port.membership else port

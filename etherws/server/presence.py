@@ -25,12 +25,18 @@ from etherws.tunnel.scheduling import low_priority
 _GONE = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
+#: Turns that a client needs from its first to its tunnel, at most: some of TLS, the request, the login, and its port.
+#: One that asks for more waits behind those of its source that come for the first time.
+STEPS = 8
+
+
 class Presence:
     """One client, by its socket. None: nobody can tell whether it is there, so it is taken to be."""
 
     def __init__(self, sock: socket.socket | None) -> None:
         self._sock = sock
         self._required = False
+        self._turns = 0
 
     def gone(self) -> bool:
         """Whether the client has hung up. Does not block."""
@@ -69,10 +75,16 @@ class Presence:
 
     @contextlib.contextmanager
     def turn(self, source: str) -> Iterator[None]:
-        """As low_priority.turn(), but the wait for the turn ends with ClientGone when the client hangs up."""
+        """As low_priority.turn(), but the wait for the turn ends with ClientGone when the client hangs up.
+
+        Who has begun comes before others of its source who have not. When a thousand come at once, they come in one by
+        one; else each would wait for the first step of all, and all would lose patience together.
+        """
+        ahead = 0 < self._turns <= STEPS
+        self._turns += self._sock is not None
         with contextlib.ExitStack() as stack:
             with self.required():
-                stack.enter_context(low_priority.turn(source))
+                stack.enter_context(low_priority.turn(source, ahead=ahead))
             yield
 
 

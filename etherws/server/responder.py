@@ -40,8 +40,8 @@ from etherws.tunnel.check_frames import (
 )
 from etherws.tunnel.check_traffic import Bulk, CheckSender, Count
 from etherws.tunnel.connection import Connection
+from etherws.tunnel.direction import until_error
 from etherws.tunnel.rate_limit import Pacer
-from etherws.tunnel.session import until_error
 from etherws.tunnel.tcp_facts import slow_start_after_idle
 from etherws.tunnel.turns import LastAccount, Turn
 

@@ -25,9 +25,9 @@ from etherws.log_limit import LogLimit
 from etherws.reloadable import Reloadable
 from etherws.server.authenticate import Admission, Authenticator
 from etherws.server.port import State, place_of
-from etherws.server.ports_api import PortApi, PortsApi
-from etherws.tunnel.scheduling import TURN_SECONDS
+from etherws.server.ports_api import PortApi, PortsApi, link_of
 from etherws.tunnel.session import Session
+from etherws.walks import TURN_SECONDS, in_turns, pause
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +71,7 @@ class Review:
         self._authenticator, self._policy, self._sleep = authenticator, policy, sleep
         self._guests: dict[PortApi, Guest] = {}
         self._ports: PortsApi | None = None
+        self._files: list[object] = []
         self._loop: gevent.Greenlet[..., None] | None = None
         self._log = LogLimit(log)
 
@@ -99,29 +100,30 @@ class Review:
         a little more, even if there is more to do: the next look goes on."""
         began = monotonic()
         policy = self._policy.get()
-        ended = self._judge_all(policy, [policy, *self._authenticator.files()])
-        changed = 0
-        for guest in list(self._guests.values()):
+        if not _same(self._files, files := [policy, *self._authenticator.files()]):
+            self._files = files
+        ended = self._judge_all(policy, self._files)
+        changed = set[object]()
+        for guest in in_turns([guest for guest in self._guests.values() if _differs(guest)]):
             if monotonic() - began > INTERVAL:
                 break
-            changed += self._apply(guest)
+            if self._apply(guest):
+                changed.add(link_of(guest.port))
         if ended or changed:
             log.info(
                 "the files have changed: %d clients had to go, %d have other rules",
                 ended,
-                changed,
-                extra=event(RELOAD, ended=ended, changed=changed),
+                len(changed),
+                extra=event(RELOAD, ended=ended, changed=len(changed)),
             )
 
     def log_counters(self) -> None:
         """Log a line for each session: how long it runs, what it has carried and dropped."""
         sessions = [(guest.port, guest.session) for guest in self._guests.values() if guest.session]
         log.info("%d sessions", len(sessions))
-        for port, session in sessions:
+        for port, session in in_turns(sessions):
             counters = session.counters(port.filter.drops())
             log.info("%s on %s for %.0f s%s", port.client.label, port.tap.name, session.age, counters)
-            # Thousands of them must not hold up the frames.
-            self._sleep(0)
 
     def _run(self) -> None:
         while self._guests:
@@ -134,9 +136,10 @@ class Review:
         self._loop = None
 
     def _judge_all(self, policy: Policy, files: list[object]) -> int:
-        """Judge all that were not judged by these files. Return how many had to go."""
-        ended = judged = 0
+        """Judge all that were not judged by these files. Return how many clients had to go."""
+        judged, ended = 0, set[object]()
         contexts: dict[object, object] = {}
+        pause()
         turn = monotonic()
         for port, guest in list(self._guests.items()):
             if port.state not in (State.IN_USE, State.PARKED):
@@ -151,13 +154,16 @@ class Review:
                     certificate.contexts, certificate.contexts.get()
                 )
                 judged_by = [*files, context, time.time() >= certificate.ends()]
-            if not _same(guest.judged_by, judged_by):
+            # Nearly always it is the very same list.
+            if guest.judged_by is not judged_by and not _same(guest.judged_by, judged_by):
                 judged += 1
-                ended += self._judge(guest, policy, judged_by)
+                if self._judge(guest, policy, judged_by):
+                    ended.add(link_of(port))
             if (took := monotonic() - turn) > TURN_SECONDS:
                 self._sleep(JUDGE_PAUSE * took)
+                pause()
                 turn = monotonic()
-        return ended + (self._end_surplus() if judged else 0)
+        return len(ended) + (self._end_surplus() if judged else 0)
 
     def _judge(self, guest: Guest, policy: Policy, judged_by: Sequence[object]) -> bool:
         """Whether this client had to go."""
@@ -178,27 +184,28 @@ class Review:
     def _end_surplus(self) -> int:
         """Of clients that have more ports than their identity may have now, end those that Ports.take() would take: a
         parked one rather than one in use, and of these the oldest. Return how many."""
-        of_identity: dict[str, list[Guest]] = defaultdict(list)
+        of_identity: dict[str, dict[object, list[Guest]]] = defaultdict(lambda: defaultdict(list))
         for guest in self._guests.values():
             if guest.admission.identity and guest.wanted:
-                of_identity[guest.admission.identity].append(guest)
+                # All connections of a link have one port.
+                of_identity[guest.admission.identity][link_of(guest.port)].append(guest)
         ended = 0
-        for guests in of_identity.values():
-            allowed = min(guest.wanted.connections for guest in guests if guest.wanted)
-            guests.sort(key=lambda guest: (guest.port.state is State.IN_USE, guest.port.since))
-            for guest in guests[: max(0, len(guests) - allowed)]:
-                # Not counted again while it ends.
-                guest.wanted = None
-                self._dismiss(
-                    guest, ConnectionClosed("the policy allows fewer connections", CloseCode.POLICY_VIOLATION)
-                )
+        for clients in of_identity.values():
+            of_each = sorted(clients.values(), key=_in_use_since)
+            allowed = min(guest.wanted.connections for guests in of_each for guest in guests if guest.wanted)
+            for guests in of_each[: max(0, len(of_each) - allowed)]:
+                for guest in guests:
+                    # Not counted again while it ends.
+                    guest.wanted = None
+                    reason = ConnectionClosed("the policy allows fewer connections", CloseCode.POLICY_VIOLATION)
+                    self._dismiss(guest, reason)
                 ended += 1
         return ended
 
     def _apply(self, guest: Guest) -> bool:
         """Give a client the profile that it should have; return whether it is another one."""
         port, profile = guest.port, guest.wanted
-        if profile is None or port.profile == profile or port.state not in (State.IN_USE, State.PARKED):
+        if profile is None or not _differs(guest) or port.state not in (State.IN_USE, State.PARKED):
             return False
         assert self._ports
         began = monotonic()
@@ -222,6 +229,17 @@ class Review:
             self._ports.free(guest.port)
         except DeviceError as exc:
             log.error("%s", exc)
+
+
+def _in_use_since(guests: Sequence[Guest]) -> tuple[bool, float]:
+    """Whether the port that these have is in use by any, and since when: for the order in which clients are ended."""
+    in_use = any(guest.port.state is State.IN_USE for guest in guests)
+    return in_use, min(guest.port.since for guest in guests)
+
+
+def _differs(guest: Guest) -> bool:
+    """Whether the client has another profile than it should have."""
+    return guest.wanted is not None and guest.wanted is not guest.port.profile and guest.wanted != guest.port.profile
 
 
 def _same(before: Sequence[object] | None, now: Sequence[object]) -> bool:

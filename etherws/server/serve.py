@@ -23,6 +23,7 @@ from gevent.event import Event
 from gevent.pywsgi import WSGIServer
 from gevent.socket import socket as GeventSocket
 
+from etherws import garbage
 from etherws.access import certificates
 from etherws.addresses import authority
 from etherws.errors import NoSuchAddress, printable, some_of
@@ -41,6 +42,7 @@ from etherws.server.observed import About, ObservedServer
 from etherws.server.own_sessions import OwnSessions
 from etherws.server.passed_sockets import UnitListener
 from etherws.server.ports import Ports
+from etherws.server.scarcity import descriptors_warning
 from etherws.server.takeover import Environ, StartResponse
 from etherws.settings import ServerSettings
 
@@ -79,7 +81,10 @@ class Server(Accepting, WSGIServer):
 
     def handle(self, sock: GeventSocket, address: Address) -> None:
         """Serve one connection, in a greenlet of its own."""
-        self.front_door.admit(sock, address, partial(speak_http, self))
+        self.front_door.admit(sock, address, partial(speak_http, self), later=True)
+
+    def do_close(self, sock: GeventSocket, *_: Any) -> None:
+        """Called by gevent after handle(). admit() has closed it, or a tunnel has it now."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,8 @@ def serve(
     Raises ListenError, DeviceError or WorkerError; then nothing of what it made remains.
     """
     allow_descriptors()
+    if (application.settings.bridge or application.settings.policy) and (short := descriptors_warning()):
+        log.warning("%s", short)
     listener = listener_of(application.store, endpoint, stop)
     if listener is None:
         return
@@ -176,6 +183,7 @@ def serve(
         watchers.enter_context(hooks.observed(service.observed(about)))
         hooks.opened()
         close_rest(application.store)
+        garbage.settle()
         more = service.start()
         gevent.signal_handler(signal.SIGHUP, hooks.reload, service.reload)
         gevent.signal_handler(signal.SIGUSR1, service.log_counters)

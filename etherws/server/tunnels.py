@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from functools import partial
 
 import gevent
 from gevent.event import Event
@@ -19,20 +20,23 @@ from etherws.access.policy import Profile
 from etherws.close_codes import CloseCode
 from etherws.counters import Totals
 from etherws.errors import ConnectionClosed, DeviceError, EtherwsError, NoPort, Refused
+from etherws.features import Membership
 from etherws.kernel.store import Store
 from etherws.log_limit import LogLimit
 from etherws.server import authenticate, comings, forwarded, handshake, negotiation, responder, takeover
 from etherws.server.authenticate import Admission
-from etherws.server.http import PRESENCE, UPGRADE
+from etherws.server.http import LATER, PRESENCE, UPGRADE
 from etherws.server.port import ClientKey
 from etherws.server.ports import Ports
 from etherws.server.ports_api import PortApi, PortsApi
 from etherws.server.presence import UNKNOWN
-from etherws.server.review import Review
+from etherws.server.review import Guest, Review
+from etherws.server.scarcity import Scarcity
 from etherws.server.takeover import Environ, Headers
 from etherws.settings import ServerSettings
-from etherws.tunnel import congestion
+from etherws.tunnel import congestion, tap_probe
 from etherws.tunnel.connection import Connection
+from etherws.tunnel.padding import ONE_CLIENT, Grants
 from etherws.tunnel.session import Session
 
 log = logging.getLogger(__name__)
@@ -60,8 +64,8 @@ class Tunnels:
         self._stopping = self._handing_over = False
         #: What all sessions have counted so far.
         self.totals = Totals()
-        #: Whether the last client that came got no port.
-        self._full = False
+        self._scarcity = Scarcity()
+        self._padding = Grants(ONE_CLIENT)
         self._log = LogLimit(log)
 
     def start(self) -> str:
@@ -114,8 +118,8 @@ class Tunnels:
             raise Refused("503 Service Unavailable", "this server is stopping", kind="stopping")
 
     def run(self, environ: Environ, headers: Headers, admission: Admission, profile: Profile) -> None:
-        """Run one client's tunnel, or its check. `headers` are those of the 101. Raises Refused if there is no port for
-        the client; then no 101 was sent."""
+        """Run one client's tunnel, or its check, or have it run later (http.py). `headers` are those of the 101. Raises
+        Refused if there is no port for the client; then no 101 was sent."""
         proxy = environ.get(forwarded.PROXY, "")
         key = ClientKey(admission.identity, _resume(environ), authenticate.address(environ), proxy)
         if kind := responder.wanted(environ):
@@ -129,65 +133,100 @@ class Tunnels:
             if session:
                 session.evict()
 
-        port = self._take(environ, key, profile, evict)
-        reason: EtherwsError | None = None
+        newest = 1 if takeover.EARLY_101 in environ else self._settings.wire
+        # Who cannot be recognised cannot come again by another connection.
+        membership = negotiation.link_wanted(environ, newest) if key.resume else None
+        port = self._take(environ, key, profile, evict, membership)
         over = Event()
         self._sessions[over] = None
         assert self._ports is not None
         guest = self._review.add(self._ports, port, admission)
+        carry: Callable[[], None] | None = None
         try:
-            connection = self._upgrade(environ, headers, key, port)
-            if profile.rate_up:
-                connection.limit_rate(port.pacer(profile.rate_up))
-            session = Session(port.tap, connection, self._settings, port.sink(), self.totals)
-            self._sessions[over] = guest.session = session
-            port.on_failure(session.end)
-            comings.joined(key, port.tap.present_name(), connection.wire.number)
-            reason = session.run()
-            comings.left(key, port.tap.present_name(), session, reason, port.filter.drops())
+            with self._scarcity.survived(key.label):
+                connection = self._upgrade(environ, headers, key, port, newest, profile)
+                if profile.rate_up:
+                    connection.limit_rate(port.pacer(profile.rate_up))
+                session = Session(port.tap, connection, self._settings, port.sink(), self.totals)
+                self._sessions[over] = guest.session = session
+                port.on_failure(session.end)
+                port.began(session.retire)
+                if not port.joining:
+                    comings.joined(key, port.tap.present_name(), connection.wire.number, port.membership)
+                carry = partial(self._carry, key, port, guest, over, session)
         finally:
-            # The port may be kept, but not the buffers of its last session.
-            guest.session = None
-            # Before close(), so that a client that waits for this port need not wait for the closing handshake.
-            # That is low-priority work: the peer need not wait for it either.
-            gevent.spawn(self._leave, port, reason)
-            try:
-                if session:
-                    session.close(reason)
-            finally:
-                del self._sessions[over]
-                over.set()
+            if carry is None:
+                self._end(port, guest, over, None)
+        if carry:
+            # The request, and what its server knows of it, takes as much memory as all the rest of an idle tunnel.
+            environ.get(LATER, _now)(carry)
 
-    def _take(self, environ: Environ, key: ClientKey, profile: Profile, evict: Callable[[], None]) -> PortApi:
+    def _carry(self, key: ClientKey, port: PortApi, guest: Guest, over: Event, session: Session) -> None:
+        """Run the session of a client that has joined."""
+        reason: EtherwsError | None = None
+        try:
+            with self._scarcity.survived(key.label):
+                reason = session.run(linked=port.membership is not None, joining=port.joining, prepared=True)
+                port.left(session, reason)
+        finally:
+            self._end(port, guest, over, reason)
+
+    def _end(self, port: PortApi, guest: Guest, over: Event, reason: EtherwsError | None) -> None:
+        """The tunnel of the port is over."""
+        session = self._sessions[over]
+        # The port may be kept, but not the buffers of its last session.
+        guest.session = None
+        # Before close(), so that a client that waits for this port need not wait for the closing handshake.
+        # That is low-priority work: the peer need not wait for it either.
+        gevent.spawn(self._leave, port, reason)
+        try:
+            if session:
+                session.close(reason)
+        finally:
+            del self._sessions[over]
+            over.set()
+
+    def _take(
+        self,
+        environ: Environ,
+        key: ClientKey,
+        profile: Profile,
+        evict: Callable[[], None],
+        membership: Membership | None,
+    ) -> PortApi:
         """The client's port. `evict` has its session end. Raises Refused."""
         # The client may have waited since the application asked.
         self.check()
         try:
             self.start()
             assert self._ports is not None
-            port = self._ports.take(key, profile, evict, environ.get(PRESENCE, UNKNOWN))
-        except (DeviceError, NoPort) as exc:
-            # Clients retry for ever. Warn once, until a client gets a port again.
-            full, self._full = self._full, True
-            raise Refused(
-                "503 Service Unavailable",
-                "no port is free for one more client",
-                [("Retry-After", "10")],
-                kind="no port",
-                warning="" if full else f"was refused: {exc}",
-            ) from exc
-        self._full = False
+            self._scarcity.require_memory()
+            port = self._ports.take(key, profile, evict, environ.get(PRESENCE, UNKNOWN), membership)
+        except (DeviceError, NoPort, MemoryError) as exc:
+            raise self._scarcity.refusal(exc) from exc
+        self._scarcity.enough()
         return port
 
-    def _upgrade(self, environ: Environ, headers: Headers, key: ClientKey, port: PortApi) -> Connection:
-        """Send the 101, and take the connection from the HTTP server."""
+    def _upgrade(
+        self, environ: Environ, headers: Headers, key: ClientKey, port: PortApi, newest: int, profile: Profile
+    ) -> Connection:
+        """Send the 101, and take the connection from the HTTP server. `newest` is the highest version allowed."""
+        source = f"identity {key.identity}" if key.identity else key.source
+        limited = profile.rate_up is not None or profile.rate_down is not None
+        padding = self._settings.padding and not limited
         mtu = port.tap.mtu()
         bearer = authenticate.bearer(handshake.subprotocols(environ))
-        newest = 1 if takeover.EARLY_101 in environ else self._settings.wire
-        agreed = negotiation.negotiate(environ, newest, bearer, mtu)
+        grant, uso = partial(self._padding.take, source) if padding else bool, tap_probe.takes_uso()
+        agreed = negotiation.negotiate(environ, newest, bearer, mtu, link=port.membership, uso=uso, padding=grant)
         self._note(agreed, key.label, port.tap.name, mtu)
-        stream, early = environ[UPGRADE](headers + agreed.headers)
-        source = f"identity {key.identity}" if key.identity else key.source
+        # Before the 101: whoever knows that the client is there may send to it at once.
+        port.tap.begin(offload=agreed.version.offload, joining=port.joining)
+        try:
+            stream, early = environ[UPGRADE](headers + agreed.headers)
+        except BaseException:
+            if port.membership is None:
+                port.tap.start_carrier_timeout(self._settings.carrier_timeout)
+            raise
         return Connection(
             stream,
             server=True,
@@ -222,6 +261,11 @@ class Tunnels:
                 self._ports.park(port)
         except DeviceError as exc:
             log.error("%s", exc)
+
+
+def _now(carry: Callable[[], None]) -> None:
+    """Another HTTP server would close the connection when its application returns."""
+    carry()
 
 
 def _resume(environ: Environ) -> str | None:

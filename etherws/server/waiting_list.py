@@ -51,6 +51,12 @@ class Place:
     def leave(self) -> None:
         """It has become a tunnel, or is closed. May be repeated."""
         self._list.remove(self)
+        # It is a method of who has this place: neither would go without a search for garbage.
+        self.hang_up = _is_gone
+
+
+def _is_gone() -> None:
+    """Nobody hangs up on a connection that has left."""
 
 
 class WaitingList:

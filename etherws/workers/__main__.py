@@ -9,6 +9,10 @@ if __name__ == "__main__":
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
 
+    from etherws import garbage
+
+    garbage.begin()
+
     from etherws.workers.worker_process import main
 
     # Nothing is left to do, and to take the interpreter apart takes time that clients wait.

@@ -15,6 +15,7 @@ import stat
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+from etherws import features
 from etherws.access.policy import Profile
 from etherws.access.profile_values import from_values
 from etherws.errors import (
@@ -29,6 +30,7 @@ from etherws.errors import (
     SettingsError,
     printable,
 )
+from etherws.features import Membership
 from etherws.server.port import ClientKey
 from etherws.tunnel.tap import Tap
 from etherws.workers.datagrams import DATAGRAM_MAX
@@ -170,6 +172,21 @@ def _is_address(address: str) -> bool:
     return len(address) <= ADDRESS_MAX and address.isprintable()
 
 
+def membership_values(membership: Membership | None) -> Message:
+    """What says which connection of a link one is; nothing without a link."""
+    return {} if membership is None else {"link": features.link_value(membership)}
+
+
+def membership_of(message: Mapping[str, Any], *, answer: bool = False) -> Membership | None:
+    """The membership of membership_values(), in an answer without its id. Raises ChannelError."""
+    if "link" not in message:
+        return None
+    found = features.link_of({features.VERSION_2: "", features.LINK: text(message, "link", 100)}, answer=answer)
+    if found is None:
+        raise ChannelError("'link' is none")
+    return found
+
+
 def profile_of(message: Mapping[str, Any]) -> Profile:
     """The profile of a message, by access/profile_values.py. Raises ChannelError."""
     try:
@@ -226,15 +243,15 @@ def _is_header(pair: Any) -> bool:
 
 
 def adopted(fds: list[int], index: int) -> Tap:
-    """The TAP that came beside a message. Raises DeviceError; the descriptors are closed then."""
-    first, *rest = fds or [-1]
-    # One queue is used; there may be more some day.
-    for fd in rest:
-        os.close(fd)
-    if first < 0:
+    """The TAP of these descriptors, as Tap.descriptors() has them. Raises DeviceError; then they are closed."""
+    if not fds:
         raise DeviceError("the port process has sent no TAP")
     try:
-        return Tap.adopt(first, index, borrowed=True)
+        tap = Tap.adopt(fds[0], index, borrowed=True)
     except DeviceError as exc:
-        os.close(first)
+        for fd in fds:
+            os.close(fd)
         raise DeviceError(printable(str(exc))) from exc
+    for fd in fds[1:]:
+        tap.hold_flows(fd)
+    return tap

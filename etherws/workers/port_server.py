@@ -18,13 +18,15 @@ import gevent
 from etherws.close_codes import CloseCode
 from etherws.errors import ConnectionClosed, DeviceError, EtherwsError
 from etherws.server.login_queue import LoginLimiter
+from etherws.server.member import Member
 from etherws.server.owners import Owner
 from etherws.server.port import Port, State
 from etherws.server.ports import Ports
 from etherws.settings import ServerSettings
 from etherws.tunnel.shared_rates import Rates
+from etherws.workers.lease import Lease
 from etherws.workers.messages import Message
-from etherws.workers.worker_link import Lease, WorkerLink
+from etherws.workers.worker_link import WorkerLink
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +87,7 @@ class PortServer:
         for lease in list(link.leases.values()):
             gevent.spawn(self.give_back, lease, partial(self.ports.park, taken_over=True))
 
-    def give_back(self, lease: Lease, verb: Callable[[Port], None]) -> None:
+    def give_back(self, lease: Lease, verb: Callable[[Port | Member], None]) -> None:
         """Park or free the port of a lease, unless it is another's already."""
         if not lease.valid():
             return
@@ -118,14 +120,13 @@ class PortServer:
         ]
         same.sort(key=lambda port: (port.state is State.IN_USE, port.since))
         for port in same[: max(0, len(same) - connections)]:
-            lease = self.lease_of(port)
-            if lease is not None:
-                lease.fail(ConnectionClosed("the policy allows fewer connections", CloseCode.POLICY_VIOLATION))
-            elif port.state is State.PARKED:
+            if port.state is State.PARKED:
                 gevent.spawn(self._free, port)
+            else:
+                port.fail(ConnectionClosed("the policy allows fewer connections", CloseCode.POLICY_VIOLATION))
 
-    def lease_of(self, port: Port) -> Lease | None:
-        """The lease by which a worker's session uses this port."""
+    def lease_of(self, port: Port | Member) -> Lease | None:
+        """The lease by which a worker's session uses this port, or this part of it."""
         for link in self.workers:
             for lease in link.leases.values():
                 if lease.port is port and lease.valid():

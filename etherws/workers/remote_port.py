@@ -9,11 +9,17 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
+import gevent
+
 from etherws.access.policy import Profile
 from etherws.errors import ChannelError, DeviceError, EtherwsError
+from etherws.features import Membership
+from etherws.server import comings
+from etherws.server.comings import Parting
 from etherws.server.port import ClientKey, State
 from etherws.tunnel.filtered_sink import FilteredSink
 from etherws.tunnel.rate_limit import Pacer
+from etherws.tunnel.session import Session
 from etherws.tunnel.shared_rates import Rates
 from etherws.tunnel.tap import Tap
 from etherws.workers.channel import Channel
@@ -45,6 +51,10 @@ class RemotePort:
         self.state, self.since = State.IN_USE, monotonic()
         #: Where the debt of the owner's rate is; None as long as nobody has asked.
         self.slot: int | None = None
+        #: As PortApi: which connection of a link has it, and whether others were there before.
+        self.membership: Membership | None = None
+        self.joining = False
+        self._retire: Callable[[], None] = lambda: None
         self._failure: EtherwsError | None = None
         self._on_failure: Callable[[EtherwsError], None] | None = None
 
@@ -76,6 +86,24 @@ class RemotePort:
         self._failure = reason
         if self._on_failure is not None:
             self._on_failure(reason)
+
+    def began(self, retire: Callable[[], None]) -> None:
+        """As PortApi.began()."""
+        self._retire = retire
+        if self.membership is not None:
+            self._channel.tell("began", {"port": self.number})
+
+    def left(self, session: Session, reason: EtherwsError) -> None:
+        """As PortApi.left(). The end of a link is recorded where all its connections are known."""
+        if self.membership is None:
+            comings.left(self.client, self.tap.present_name(), session, reason, self.filter.drops())
+        else:
+            self._channel.tell("left", {"port": self.number, **Parting.of(session, reason).to_values()})
+
+    def retire(self) -> None:
+        """Another connection of the link has taken its place."""
+        # Not in the greenlet that reads.
+        gevent.spawn(self._retire)
 
     def sink(self) -> FilteredSink:
         """As Port.sink()."""

@@ -20,9 +20,11 @@ from etherws.access.profile_values import to_values
 from etherws.addresses import source_key
 from etherws.close_codes import CloseCode
 from etherws.errors import ChannelError, ConnectionClosed, DeviceError, NoPort, Refused
+from etherws.features import Membership
 from etherws.server.login_queue import MAX_SOURCES
 from etherws.server.port import ClientKey, State
 from etherws.server.presence import UNKNOWN, Presence
+from etherws.tunnel import tap_probe
 from etherws.tunnel.shared_rates import Rates
 from etherws.workers.channel import Answer, Channel, Request
 from etherws.workers.messages import (
@@ -31,6 +33,8 @@ from etherws.workers.messages import (
     adopted,
     client_values,
     error_of,
+    membership_of,
+    membership_values,
     number,
     seconds,
     text,
@@ -83,6 +87,8 @@ class RemotePorts:
             self.name = text(hello.values, "name")
             self._resume_timeout = seconds(hello.values, "resume_timeout")
             self._rates = Rates(hello.fds[0])
+            # A worker may make no interface.
+            tap_probe.tell(takes=hello.values.get("uso") is True)
         except (NoPort, ValueError, IndexError) as exc:
             self._ended = True
             self._channel.close()
@@ -91,14 +97,19 @@ class RemotePorts:
         self.limiter = RemoteLimiter(self._channel)
 
     def take(
-        self, client: ClientKey, profile: Profile, evict: Callable[[], None], presence: Presence = UNKNOWN
+        self,
+        client: ClientKey,
+        profile: Profile,
+        evict: Callable[[], None],
+        presence: Presence = UNKNOWN,
+        membership: Membership | None = None,
     ) -> RemotePort:
         """As Ports.take(). Raises Refused if the other process is gone."""
-        values = {**client_values(client), "profile": to_values(profile)}
+        values = {**client_values(client), "profile": to_values(profile), **membership_values(membership)}
         try:
             with presence.required():
                 answer = self._channel.call("take", values, TAKE_TIMEOUT, self._take_back)
-            lent = number(answer.values, "port")
+            lent, given = number(answer.values, "port"), membership_of(answer.values, answer=True)
             try:
                 tap = adopted(list(answer.fds), number(answer.values, "index"))
             except DeviceError:
@@ -109,6 +120,9 @@ class RemotePorts:
             raise NoPort(str(exc)) from exc
         port = RemotePort(self._channel, lent, tap, client, profile, evict, self._rates)
         port.slot = answer.values.get("slot")
+        if given and membership:
+            port.membership = membership._replace(member=given.member, of=given.of)
+            port.joining = bool(answer.values.get("joining"))
         self._ports[lent] = port
         return port
 
@@ -201,6 +215,9 @@ class RemotePorts:
             case "hold":
                 if (port := self._port(message)) is not None:
                     port.filter.held()
+            case "retire":
+                if (port := self._port(message)) is not None:
+                    port.retire()
             case "failure":
                 if (port := self._port(message)) is not None:
                     port.fail(error_of(message))

@@ -16,13 +16,27 @@ from typing import TYPE_CHECKING
 import gevent
 from gevent.event import Event
 
-from etherws.errors import ChannelError, ClientGone, DeviceError, EtherwsError, NoPort, printable
-from etherws.server.port import Port, State
+from etherws.errors import ChannelError, ClientGone, DeviceError, NoPort, printable
+from etherws.server.comings import Parting
+from etherws.server.member import Member
+from etherws.server.port import Port
 from etherws.server.ports import PARKED_MAX
 from etherws.server.presence import Presence
+from etherws.tunnel import tap_probe
 from etherws.workers.channel import Answer, Channel, Request
+from etherws.workers.lease import Lease
 from etherws.workers.lent_checks import LentChecks
-from etherws.workers.messages import VERSION, Message, client_of, error_values, number, numbers, profile_of, text
+from etherws.workers.messages import (
+    VERSION,
+    Message,
+    client_of,
+    membership_of,
+    membership_values,
+    number,
+    numbers,
+    profile_of,
+    text,
+)
 
 if TYPE_CHECKING:
     from etherws.workers.port_server import PortServer
@@ -33,43 +47,6 @@ log = logging.getLogger(__name__)
 #: so one that is alive answers in milliseconds, on a busy machine too; one that does not holds a port that its own
 #: client waits for.
 HUNG_AFTER = 5.0
-
-
-class Lease:
-    """A port that a worker has, or that is parked for a client of its. Numbers are never used twice."""
-
-    def __init__(self, link: WorkerLink, number: int) -> None:
-        self.link, self.number = link, number
-        self.port: Port
-        #: When the port came into its present state; another time means that it is another's.
-        self.since = 0.0
-        self._evicting = False
-
-    def valid(self) -> bool:
-        """Whether the port is still this worker's, or parked since this worker gave it back."""
-        return self.port.since == self.since and self.port.state in (State.IN_USE, State.PARKED)
-
-    def begin(self, port: Port) -> None:
-        """The worker has been given this port."""
-        self.port, self.since = port, port.since
-
-    def evict(self) -> None:
-        """Another session is to have the port: have the worker end its own. Does not wait for that."""
-        if not self._evicting:
-            self._evicting = True
-            gevent.spawn(self.link.evict, self)
-
-    def fail(self, reason: EtherwsError) -> None:
-        """End the worker's session for this reason."""
-        self.link.channel.tell("failure", {"port": self.number, **error_values(reason)})
-
-    def hold(self) -> None:
-        """The rules of the port are not in force: no frame may pass before the worker has asked for them again."""
-        self.link.channel.tell("hold", {"port": self.number})
-
-    def evicted(self) -> None:
-        """The worker knows that the session is to end."""
-        self._evicting = False
 
 
 class WorkerLink:
@@ -153,6 +130,10 @@ class WorkerLink:
                 self._give_back(number(message, "port"), self._server.ports.park)
             case "free":
                 self._give_back(number(message, "port"), self._server.ports.free)
+            case "began":
+                self._began(number(message, "port"))
+            case "left":
+                self._left(number(message, "port"), message)
             case "check_over":
                 self._checks.over(message)
             case "login_failed":
@@ -173,14 +154,17 @@ class WorkerLink:
             )
         self._greeted = True
         server = self._server
-        values = {"version": VERSION, "name": server.ports.name, "resume_timeout": server.settings.resume_timeout}
+        values = {
+            **{"version": VERSION, "name": server.ports.name, "resume_timeout": server.settings.resume_timeout},
+            "uso": tap_probe.takes_uso(),
+        }
         return Answer(values, (server.rates.fd,))
 
     def _take(self, message: Message, request: Request) -> Answer:
         client, profile = client_of(message), profile_of(message)
         self._numbers += 1
         lease = Lease(self, self._numbers)
-        port = self._server.ports.take(client, profile, lease.evict, _Caller(request))
+        port = self._server.ports.take(client, profile, lease.evict, _Caller(request), membership_of(message))
         lease.begin(port)
         if self.channel.failure:
             # The worker has ended meanwhile.
@@ -193,8 +177,11 @@ class WorkerLink:
         except NoPort:
             self._give_back(lease.number, self._server.ports.free)
             raise
-        values = {"port": lease.number, "index": port.tap.index, "slot": slot}
-        return Answer(values, (port.tap.fileno(),), lambda: self._watch(lease))
+        values = {
+            **{"port": lease.number, "index": port.tap.index, "slot": slot, "joining": port.joining},
+            **membership_values(port.membership and port.membership._replace(id="", new=False)),
+        }
+        return Answer(values, port.tap.descriptors(), lambda: self._watch(lease))
 
     def _watch(self, lease: Lease) -> None:
         """The worker knows the port by now: tell it when the rules cannot be put back."""
@@ -218,6 +205,21 @@ class WorkerLink:
         self._server.end_surplus(lease.port.client.identity, profile.connections)
         return Answer({})
 
+    def _began(self, found: int) -> None:
+        """The session of a connection of a link carries frames now."""
+        if (lease := self.leases.get(found)) is not None:
+            lease.port.began(lease.retire)
+
+    def _left(self, found: int, message: Message) -> None:
+        """The session of a connection of a link has ended. Raises ChannelError."""
+        lease = self.leases.get(found)
+        if lease is None or not isinstance(lease.port, Member):
+            return
+        try:
+            lease.port.record(Parting.from_values(message))
+        except (KeyError, TypeError, ValueError) as exc:
+            raise ChannelError(f"what a connection has carried is malformed: {exc!r}") from exc
+
     def _lease(self, message: Message) -> Lease:
         """The lease that a message names. Raises DeviceError if the port is not this worker's any more."""
         found = number(message, "port")
@@ -226,12 +228,15 @@ class WorkerLink:
             raise DeviceError("the port has another client now, or none")
         return lease
 
-    def _give_back(self, found: int, verb: Callable[[Port], None]) -> None:
+    def _give_back(self, found: int, verb: Callable[[Port | Member], None]) -> None:
         """The worker parks or frees a port."""
         lease = self.leases.pop(found, None) or self._parked.pop(found, None)
         if lease is None:
             return
         self._parked[found] = lease
+        if len(self._parked) > PARKED_MAX:
+            # Else who comes and goes often enough would have the ports forgotten that are kept for others.
+            self._parked = OrderedDict((number, each) for number, each in self._parked.items() if each.valid())
         # No more are parked at all.
         while len(self._parked) > PARKED_MAX:
             self._parked.popitem(last=False)

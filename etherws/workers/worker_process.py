@@ -17,6 +17,7 @@ import gevent
 from gevent.event import Event
 from gevent.socket import socket as GeventSocket
 
+from etherws import garbage
 from etherws.errors import EtherwsError, WorkerError
 from etherws.file_names import use_copies
 from etherws.log_limit import log_unexpected_errors
@@ -76,6 +77,7 @@ def _run(channel: socket.socket, listener: GeventSocket, table: LoadTable) -> No
         gevent.signal_handler(signal.SIGUSR1, application.log_counters)
         balance = Balance(table, lambda: application.tunnels, lambda: server.front_door.waiting.count)
         server.others = balance
+        garbage.settle()
         server.start()
         gevent.spawn(balance.keep_publishing, gevent.sleep)
         stopped.wait()

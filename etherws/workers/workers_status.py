@@ -17,8 +17,10 @@ from gevent.lock import BoundedSemaphore
 
 from etherws.counters import Totals, Values
 from etherws.errors import ChannelError, EtherwsError, NoSuchClient
+from etherws.server.member import Member
 from etherws.server.observed import UNKNOWN, Counted
 from etherws.server.port import Port
+from etherws.walks import in_turns
 from etherws.workers.messages import Message
 from etherws.workers.port_server import PortServer
 from etherws.workers.worker_link import WorkerLink
@@ -75,18 +77,22 @@ class WorkersStatus:
             workers.append({"pid": link.pid, "sessions": len(link.leases), "answers": told.answers})
         return Counted(totals, refused, workers)
 
-    def look(self) -> Callable[[Port], Values]:
+    def workers(self) -> list[Values]:
+        """As Inside.workers()."""
+        return self.count().workers
+
+    def look(self) -> Callable[[Port | Member], Values]:
         """As Inside.look()."""
         self._ask(1, self._ask_sessions)
-        found: dict[Port, Values] = {}
-        for link in self._server.workers:
+        found: dict[Port | Member, Values] = {}
+        for link in list(self._server.workers):
             told = self._of(link)
-            for lease in list(link.leases.values()):
+            for lease in in_turns(list(link.leases.values())):
                 own = told.own.get(lease.number, {})
                 found[lease.port] = {"worker": link.pid, **own, **({} if told.answers or not own else _OF_NOW)}
         return lambda port: found.get(port, {"worker": None})
 
-    def history(self, port: Port) -> Values:
+    def history(self, port: Port | Member) -> Values:
         """As Inside.history()."""
         lease = self._server.lease_of(port)
         if lease is None:

@@ -64,6 +64,15 @@ def test_whatever_is_in_a_file_a_change_keeps_the_other_lines(tmp_path: Path, co
         assert file.read_bytes().startswith(kept)
 
 
+def test_a_renewed_token_ends_the_others_of_its_name(file: Path) -> None:
+    old, other = passwd.add_token(file, "robot"), passwd.add_token(file, "other")
+    passwd.add_token(file, "robot")
+    new = passwd.add_token(file, "robot", renew=True)
+    tokens = Tokens.load(file)
+    assert (len(tokens), tokens.has("robot"), tokens.has("nobody")) == (2, True, False)
+    assert [tokens.name_of(token) for token in (old, other, new)] == [None, "other", "robot"]
+
+
 def test_changing_keeps_the_rest(file: Path) -> None:
     others = "# people\n\ncarol:$apr1$old$hash\r\n"
     write(file, f"{others}alice:{sha('old')}\n# end\nalice:twice")

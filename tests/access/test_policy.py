@@ -350,6 +350,7 @@ RATES = st.none() | st.integers(RATE_MIN // 1000, RATE_MAX // 1000).map(lambda r
 NETWORKS = st.ip_addresses().flatmap(
     lambda address: st.integers(0, address.max_prefixlen).map(lambda bits: ip_network((address, bits), strict=False))
 )
+PROGRAMS = st.sampled_from(["", "/etc/etherws/up", "/x y"])
 PROFILES = st.builds(
     Profile,
     connect=st.booleans(),
@@ -364,6 +365,11 @@ PROFILES = st.builds(
     drop=st.frozensets(st.sampled_from(sorted(GUARDS))),
     addresses=st.none() | st.frozensets(NETWORKS, min_size=1, max_size=5),
     group_rate=st.none() | st.integers(1, GROUP_RATE_MAX),
+    vlan=st.none() | st.integers(1, 4094),
+    vlans=st.frozensets(st.integers(1, 4094), max_size=5),
+    up=PROGRAMS,
+    down=PROGRAMS,
+    change=PROGRAMS,
 )
 VALUES = st.sampled_from(
     ["1", "0", "-1", "1e9", "true", "inf", '""', "''", '"1 Mbit/s"', '"bpdu"', "[]", "{}", "[[1]]", "2026-01-01", '"""']
@@ -374,6 +380,8 @@ def written(value: Any) -> str:
     """A value of a profile, as TOML; a list over several lines."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, frozenset) and all(isinstance(item, int) for item in value):
+        return str(sorted(value))
     if isinstance(value, frozenset):
         return "[" + "".join(f'\n  "{item}", # ]' for item in sorted(map(str, value))) + "\n]"
     return str(value) if isinstance(value, int) else f'"{value}"'
@@ -385,7 +393,7 @@ def table(profile: Profile) -> list[str]:
     for key in KEYS:
         value = getattr(profile, key.replace("-", "_"))
         if value is None:
-            value = "any" if key == "addresses" else "unlimited"
+            value = {"addresses": "any", "vlan": "bridge"}.get(key, "unlimited")
         elif key.startswith("rate"):
             value = f"{value // 1000} kbit/s"
         found.append(f"{key} = {written(value)}")

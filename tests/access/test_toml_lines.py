@@ -67,3 +67,13 @@ def test_the_parser_is_pythons_own_where_it_has_one(
     monkeypatch.setattr(sys, "version_info", version)
     monkeypatch.setitem(sys.modules, library, parser)
     assert runpy.run_path(toml_lines.__file__)["tomllib"] is parser
+
+
+@pytest.mark.parametrize(
+    ("key", "place", "value"),
+    [("a", (1, 1), (1, 5)), ("b c", (2, 3), (2, 12)), ("d", (4, 2), (4, 4)), ("e.f", (7, 1), (7, 9))],
+)
+def test_the_place_of_a_key_and_of_its_value(key: str, place: tuple[int, int], value: tuple[int, int]) -> None:
+    text = "a = 1\n  \"b c\"  = 'x'\n# = 1\n\td=[\n1,\n]\n'e.f' = 2\n"
+    assert toml_lines.place_of(text, key) == place
+    assert toml_lines.place_of(text, key, value=True) == value

@@ -19,6 +19,7 @@ from etherws.server import accepting as accepting_module
 from etherws.server import waiting_list
 from etherws.server.accepting import ACCEPT, LOOKS, LOOKS_IN_VAIN, ROOM, Accepting
 from etherws.server.front_door import Admitted, FrontDoor
+from etherws.server.scarcity import MEMORY_TO_ACCEPT
 from etherws.settings import ServerSettings
 from etherws.tunnel.scheduling import low_priority
 from tests.lab.hosts import PATIENCE, Host
@@ -158,7 +159,25 @@ def test_a_lack_is_one_warning_and_accepting_goes_on(
     assert echo.errors == []
     assert caplog.text.count("cannot accept more connections") == 1
     assert os.strerror(number) in caplog.text
-    assert "LimitNOFILE" in caplog.text
+    assert ("MemoryMax" if number == errno.ENOMEM else "LimitNOFILE") in caplog.text
+    close([sock])
+
+
+def test_without_memory_connections_wait_in_the_kernel(
+    echo: Echo, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(accepting_module, "RETRY", 0.001)
+    asked: list[int] = []
+
+    def has_memory(size: int) -> bool:
+        asked.append(size)
+        return len(asked) > 3
+
+    monkeypatch.setattr(accepting_module, "has_memory", has_memory)
+    (sock,) = connect(echo, 1)
+    assert echoed(sock)
+    assert set(asked[:4]) == {MEMORY_TO_ACCEPT}
+    assert caplog.text.count("cannot accept more connections: Cannot allocate memory") == 1
     close([sock])
 
 
@@ -261,11 +280,14 @@ def test_others_that_take_some_get_more_time_but_not_for_ever(echo: Echo) -> Non
     close([sock])
 
 
-def test_a_queue_that_others_do_not_take_is_taken_in_growing_parts(echo: Echo) -> None:
+def test_a_queue_that_others_do_not_take_is_taken_in_growing_parts(echo: Echo, monkeypatch: pytest.MonkeyPatch) -> None:
+    # No turn ends by its time, which on a busy machine comes before all of a part are taken.
+    monkeypatch.setattr(accepting_module, "monotonic", lambda: 0.0)
     # Nobody answers, so that all stay: 1, 2, 4, 8 and so on; not LOOKS_IN_VAIN looks for each of them.
     others = among(echo, (0, 5))
     echo.answers.clear()
-    socks = connect(echo, 40)
+    # All are in the queue before the event loop looks: it does not run meanwhile.
+    socks: list[Any] = [socket.create_connection(at(echo), PATIENCE) for _ in range(40)]
     while echo.front_door.waiting.count < 40:
         gevent.sleep(0.001)
     assert others.said[:5] == [1, 2, 4, 8, ROOM]

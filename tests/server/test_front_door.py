@@ -38,7 +38,7 @@ def serve(kind: str, host: Host, certificate: Certificate) -> Process:
     return running
 
 
-#: As many as all clients of a large site behind one address; `python bench/crowd.py` does the same with 1,000.
+#: As many as all clients of a large site behind one address; `bench/load.py 1000 --addresses 1` tries more.
 CROWD = 300
 
 
@@ -95,8 +95,9 @@ def test_out_of_descriptors_is_one_warning_and_sessions_go_on(hosts: tuple[Host,
         peer.close()
     Peer(other, ("192.0.2.1", 80)).upgraded()
     assert running.output.count("cannot accept more connections") <= 1
-    # Once more for each client that got a port meanwhile, within the limit of such lines.
-    assert running.output.count("was refused: cannot create") <= 5
+    # At the limit one is let in now and then.
+    assert running.output.count("was refused: cannot create") <= 1
+    assert "64 open files are allowed: enough for about 0 clients" in running.output
 
 
 def limited(host: Host, descriptors: int, *arguments: str) -> Process:

@@ -15,15 +15,18 @@ import pytun
 
 from etherws.access.policy import Profile
 from etherws.errors import Refused
+from etherws.features import Membership
 from etherws.kernel import address_sets, interfaces, kept_filters, kernel_filters, nfnetlink, nftables
 from etherws.kernel.rules import ADDRESSES, table_name
 from etherws.kernel.state_file import StateFile
 from etherws.kernel.store import Store
 from etherws.server import ports as ports_module
+from etherws.server.member import Member
 from etherws.server.port import ClientKey, Port, State
 from etherws.server.port_state import PortState
 from etherws.server.ports import Ports
 from etherws.settings import DeviceSettings
+from etherws.tunnel.offloads import Offload
 from etherws.tunnel.wire import VNET_BYTES
 from tests.lab.frames import BROADCAST, frame
 from tests.lab.hosts import PATIENCE, Host
@@ -76,7 +79,9 @@ class Lives:
         def evict() -> None:
             gevent.spawn(self.ports.free, found[0])
 
-        found.append(self.ports.take(client, profile, evict))
+        port = self.ports.take(client, profile, evict)
+        assert isinstance(port, Port)
+        found.append(port)
         return found[0]
 
     def crash(self, meanwhile: Callable[[], object] = lambda: None, **settings: Any) -> None:
@@ -514,3 +519,36 @@ def test_rules_that_cannot_be_put_in_all_at_once_are_put_in_one_by_one(
     monkeypatch.setattr(kept_filters, "transact", refused)
     lives.crash()
     assert [addresses(port) for port in lives.ports] == before
+
+
+def test_a_link_is_founded_anew_on_its_port_though_its_first_connection_was_lost(host: Host) -> None:
+    client, profile = ClientKey("alice", "a" * 22), Profile(bridge="br0")
+    with living(host) as lives:
+        # The first port is another's: this one is for several connections only because of its link.
+        lives.join(BOB)
+        for number, end in enumerate((lives.crash, lives.hand_over)):
+            link = Membership(0, 2, f"{number:022}", new=True)
+            founder, other = (
+                lives.ports.take(client, profile, lambda: None, membership=each)
+                for each in (link, link._replace(member=1, new=False))
+            )
+            name = founder.tap.name
+            for member in (founder, other):
+                member.began(lambda: None)
+            lives.ports.park(founder)
+            # What the process had open is closed by its end.
+            if end == lives.crash:
+                assert isinstance(founder, Member)
+                for place in founder.members._places.values():
+                    place.queue.close()
+                other.tap.close()
+            end()
+            # It is not known any more.
+            with pytest.raises(Refused, match="does not have the link"):
+                lives.ports.take(client, profile, lambda: None, membership=link._replace(new=False))
+            again = lives.ports.take(client, profile, lambda: None, membership=link._replace(id="n" * 22))
+            assert (again.tap.name, again.membership) == (name, Membership(0, 2, "n" * 22, new=True))
+            again.tap.begin(offload=Offload.TCP)
+            send(next(iter(lives.ports)), 1)
+            gevent.get_hub().wait(again.tap._readable)
+            lives.ports.park(again)

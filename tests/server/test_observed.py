@@ -19,10 +19,12 @@ from etherws.kernel import bridge_tables
 from etherws.kernel.loops import Loop
 from etherws.observe.subject import Subject
 from etherws.server import dismissal, lan_warnings
+from etherws.server.member import Member
 from etherws.server.observed import UNKNOWN, About, Counted, ObservedServer, policy_values
 from etherws.server.port import ClientKey, Port, State
 from etherws.server.ports import Ports
 from etherws.settings import DeviceSettings
+from etherws.tunnel.offloads import Offload
 from etherws.tunnel.wire import VNET_BYTES
 from tests.lab.frames import BROADCAST, frame
 from tests.lab.hosts import PATIENCE, Host
@@ -44,15 +46,18 @@ class Inside:
 
     def __init__(self) -> None:
         self.counted = Counted()
-        self.own: dict[Port, Values] = {}
+        self.own: dict[Port | Member, Values] = {}
 
     def count(self) -> Counted:
         return self.counted
 
-    def look(self) -> Callable[[Port], Values]:
+    def workers(self) -> list[Values]:
+        return self.counted.workers
+
+    def look(self) -> Callable[[Port | Member], Values]:
         return lambda port: {"worker": None, **self.own.get(port, {})}
 
-    def history(self, port: Port) -> Values:
+    def history(self, port: Port | Member) -> Values:
         return {"sent": [port.tap.index]}
 
 
@@ -85,6 +90,7 @@ class Server:
                 self._end(found[0], ConnectionClosed("evicted", 1008))
 
         port = self.ports.take(client, profile, evict)
+        assert isinstance(port, Port)
         found.append(port)
         if begun and not hangs:
             self.begin(port)
@@ -135,6 +141,7 @@ def test_the_overview(server: Server) -> None:
     assert values["refusals"] == {"policy": 2}
     assert values["workers"] == workers
     assert (values["totals"]["joins"], values["totals"]["leaves"]) == (3, 1)
+    assert server.observed.totals() == values["totals"]
     assert values["started"] <= values["now"] <= time.time()
 
 
@@ -176,6 +183,15 @@ def test_a_parked_port_is_shown_with_the_time_that_is_left(server: Server) -> No
     (parked,) = server.observed.parked()
     assert (parked["identity"], parked["index"], parked["bridge"]) == ("alice", port.tap.index, "br0")
     assert 900 < parked["left"] <= 1000
+    # Nothing but what is left changes from look to look: whatever else changed would be sent to each page again.
+    again = [*server.observed.parked(), *server.observed.parked()]
+    assert all(each | {"left": 0} == parked | {"left": 0} for each in again)
+    assert abs(parked["until"] - parked["since"] - 1000) < 1e-6
+
+
+def test_when_a_session_began_stays_the_same_from_look_to_look(server: Server) -> None:
+    server.join(key("alice"))
+    assert len({server.shown()["alice"]["since"] for _ in range(20)}) == 1
 
 
 def test_how_often_a_client_got_its_port_back(server: Server) -> None:
@@ -270,7 +286,7 @@ def test_a_bridge_that_is_down_is_one_warning(server: Server, host: Host) -> Non
 def test_a_port_that_spanning_tree_keeps_closed_is_warned_of(server: Server, host: Host) -> None:
     port = server.join(key("alice"))
     # As a session begins.
-    port.tap.begin(offload=False)
+    port.tap.begin(offload=Offload.NONE)
     host.command("ip link set br0 type bridge stp_state 1")
     host.set_link("ethws0", state="down")
     host.set_link("ethws0", state="up")

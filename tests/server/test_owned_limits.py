@@ -37,7 +37,9 @@ class Server:
         def evict() -> None:
             gevent.spawn(self.ports.park, found[0])
 
-        found.append(self.ports.take(client, profile, evict))
+        port = self.ports.take(client, profile, evict)
+        assert isinstance(port, Port)
+        found.append(port)
         return found[0]
 
     def use(self, port: Port, *numbers: int) -> set[bytes]:

@@ -49,7 +49,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def take(ports: Ports, client: ClientKey, profile: Profile = USUAL) -> Port:
-    return ports.take(client, profile, lambda: pytest.fail(f"the session of {client.identity} was ended"))
+    port = ports.take(client, profile, lambda: pytest.fail(f"the session of {client.identity} was ended"))
+    assert isinstance(port, Port)
+    return port
 
 
 def isolated(ports: Ports) -> tuple[Port, list[EtherwsError]]:

@@ -27,6 +27,7 @@ FULL = PortState(
     profile=Profile(macs=2, isolated=True),
     changes=(1.0, 2.5),
     since=3.5,
+    inet=(7, ("10.9.0.1/24", "fd00::1/64")),
 )
 LITTLE = PortState(first=False, index=1, name="x", header=(10, 0), device="x")
 
@@ -77,6 +78,10 @@ def test_times_that_are_to_come_count_as_now() -> None:
         ({"member": [5, 5]}, "bridge that is no text"),
         ({"profile": None}, "a profile that is no table"),
         ({"profile": {"mtu": 1}}, "mtu must be a number"),
+        ({"inet": 5}, "IP addresses that are not valid"),
+        ({"inet": [5, 5]}, "IP addresses that are not valid"),
+        ({"inet": [-1, []]}, "inet that is out of range"),
+        ({"inet": [5, ["x"]]}, "inet 'x' has no prefix"),
         ({"changes": 5}, "list of times that is not valid"),
         ({"changes": [0.0] * (CHANGES_MAX + 1)}, "list of times that is not valid"),
         ({"changes": ["now"]}, "time that is not valid"),

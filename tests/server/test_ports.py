@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import errno
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import gevent
@@ -12,7 +13,7 @@ import pytun
 
 from etherws.access.policy import Profile
 from etherws.errors import ClientGone, DeviceError, NoPort, Refused
-from etherws.kernel import interfaces, nftables, port_tables
+from etherws.kernel import interfaces, links, nftables, port_tables
 from etherws.kernel.filter_state import FilterState
 from etherws.server import port as port_module
 from etherws.server import ports as ports_module
@@ -46,7 +47,9 @@ class Server:
             if not stays:
                 gevent.spawn(self.ports.free, found[0])
 
-        found.append(self.ports.take(client, profile, evict))
+        port = self.ports.take(client, profile, evict)
+        assert isinstance(port, Port)
+        found.append(port)
         assert found[0].state is State.IN_USE
         return found[0]
 
@@ -77,8 +80,8 @@ def test_who_is_ended_while_his_port_is_made_gets_none(server: Server, monkeypat
     server.join(BOB)
     make = server.ports._maker.new
 
-    def new(*args: Any) -> Port:
-        found = make(*args)
+    def new(*args: Any, **more: Any) -> Port:
+        found = make(*args, **more)
         server.ports.gate.shut_out(["alice"], [], 60)
         return found
 
@@ -269,6 +272,48 @@ def test_the_port_that_has_been_kept_longest_makes_room(server: Server, monkeypa
     for port in (kept[1], kept[0], kept[2]):
         server.ports.park(port)
     assert [port.state for port in kept] == [State.PARKED, State.GONE, State.PARKED]
+
+
+def test_a_port_that_is_kept_goes_for_a_client_that_finds_the_bridge_full(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_all = links.send_all
+
+    def full(requests: Sequence[bytes]) -> list[OSError | None]:
+        """A bridge of three ports."""
+        # The new one is there, but in no bridge yet.
+        refused = len(server.names()) > 3
+        return [OSError(errno.EXFULL, "full") for _ in requests] if refused else send_all(requests)
+
+    first, kept, stays = (server.join(ClientKey(name, name * 22)) for name in "abc")
+    monkeypatch.setattr(links, "send_all", full)
+    with pytest.raises(DeviceError, match="a Linux bridge has 1,023 ports at most"):
+        server.join(ALICE)
+    server.ports.park(kept)
+    assert server.join(ALICE).tap.name == "ethws1"
+    assert [port.state for port in (first, kept, stays)] == [State.IN_USE, State.GONE, State.IN_USE]
+
+
+def test_the_fiftieth_port_takes_as_many_messages_to_the_kernel_as_the_fifth(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent, ours = 0, gevent.getcurrent()
+    request_socket = links.request_socket
+
+    def counted() -> Any:
+        nonlocal sent
+        # Who is told of changes asks as well, for many ports at once.
+        sent += gevent.getcurrent() is ours
+        return request_socket()
+
+    monkeypatch.setattr(links, "request_socket", counted)
+    costs = []
+    for number in range(50):
+        before = sent
+        server.join(ClientKey(f"client {number}", f"{number:022}"))
+        costs.append(sent - before)
+    # Where the bridge is, the first port's MTU, the new port's index, and what it is to be.
+    assert set(costs[1:]) == {4}
 
 
 # TAPs that somebody deletes.

@@ -15,8 +15,9 @@ from gevent.lock import BoundedSemaphore
 from gevent.socket import socket as GeventSocket
 
 from etherws.errors import ClientGone
-from etherws.server.presence import Presence
+from etherws.server.presence import STEPS, UNKNOWN, Presence
 from tests.lab.hosts import PATIENCE, Host
+from tests.lab.turns import anothers_turn
 
 
 @pytest.fixture(autouse=True)
@@ -134,3 +135,27 @@ def test_two_clients_that_hang_up_at_once(ends: Any) -> None:
 def _wait(sock: Any) -> None:
     with Presence(sock).required():
         Event().wait()
+
+
+def test_who_has_begun_comes_before_those_of_its_source_who_have_not(ends: Any) -> None:
+    """A thousand that come at once are done one by one. But nobody goes ahead for ever."""
+    begun, took = Presence(ends[0]), list[str]()
+
+    def work(presence: Presence, name: str) -> None:
+        with presence.turn("source"):
+            took.append(name)
+
+    for number in range(STEPS + 2):
+        took.clear()
+        with anothers_turn():
+            greenlets = [gevent.spawn(work, Presence(ends[1]), "new"), gevent.spawn(work, begun, "begun")]
+            gevent.sleep(0)
+        gevent.joinall(greenlets, raise_error=True)
+        ahead = 0 < number <= STEPS
+        assert took == (["begun", "new"] if ahead else ["new", "begun"]), number
+
+
+def test_who_cannot_be_told_from_others_never_goes_ahead() -> None:
+    for _ in range(2):
+        with UNKNOWN.turn("source"):
+            assert UNKNOWN._turns == 0

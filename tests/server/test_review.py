@@ -5,6 +5,7 @@ The same with real ones: tests/system/test_review.py.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -13,12 +14,13 @@ import pytest
 
 from etherws.access.policy import Policy, Profile
 from etherws.errors import ConnectionClosed, DeviceError
+from etherws.features import Membership
 from etherws.server import review
 from etherws.server.authenticate import Admission
 from etherws.server.port import State
-from etherws.server.review import INTERVAL, JUDGE_PAUSE, Guest, Review
+from etherws.server.review import INTERVAL, JUDGE_PAUSE, Review
 from etherws.tunnel.rate_limit import Pacer
-from etherws.tunnel.scheduling import TURN_SECONDS
+from etherws.walks import TURN_SECONDS
 
 
 class Session:
@@ -39,6 +41,9 @@ class Session:
 
 class Port:
     """A port in a state."""
+
+    client: Any = None
+    membership: Membership | None = None
 
     def __init__(self, profile: Profile, since: float) -> None:
         self.profile, self.since, self.state = profile, since, State.IN_USE
@@ -106,7 +111,7 @@ class Server:
         """Another policy."""
         self.policy = Policy(replace(self.policy.default, **default), {})
 
-    def join(self, name: str | None, session: bool = True, profile: Profile | None = None) -> tuple[Guest, Any]:
+    def join(self, name: str | None, session: bool = True, profile: Profile | None = None) -> tuple[Any, Any]:
         """A client."""
         me: Any = self
         port: Any = Port(profile or self.policy.profile(name), self.now)
@@ -249,3 +254,49 @@ def test_an_error_does_not_end_the_looks(server: Server, monkeypatch: pytest.Mon
     monkeypatch.setattr(server.review, "_sleep", lambda _: None)
     server.review._run()
     assert len(looks) == 2
+
+
+def link(server: Server, count: int, profile: Profile) -> list[tuple[Any, Any]]:
+    """The connections of a client's link, which began one after the other."""
+    found = []
+    client, membership = object(), Membership(0, count, "x" * 22)
+    for _ in range(count):
+        guest, session = server.join("alice", profile=profile)
+        guest.port.client, guest.port.membership = client, membership
+        found.append((guest, session))
+        server.now += 1
+    return found
+
+
+def test_the_connections_of_a_link_count_once(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "etherws")
+    server.change(connections=2)
+    usual = server.policy.profile("alice")
+    links = [link(server, 3, usual) for _ in range(2)]
+    server.review.look()
+    assert not any(session.reason for each in links for _, session in each)
+    # Other rules are put in for each of them; that is once for who has the ports.
+    server.change(rate_up=1000)
+    server.review.look()
+    assert [session.rates for each in links for _, session in each] == [[1000]] * 6
+    assert "0 clients had to go, 2 have other rules" in caplog.text
+    # The older link has to go, with all of its connections.
+    server.change(connections=1)
+    server.review.look()
+    assert [session.reason is not None for each in links for _, session in each] == [True] * 3 + [False] * 3
+    assert "1 clients had to go" in caplog.text
+    server.removed = {"alice"}
+    server.content = (object(),)
+    server.review.look()
+    assert all(session.reason for each in links for _, session in each)
+
+
+def test_a_link_of_which_one_connection_is_left_is_in_use(server: Server) -> None:
+    server.change(connections=2)
+    usual = server.policy.profile("alice")
+    old, new = link(server, 2, usual), link(server, 2, usual)
+    new[0][0].port.state = State.PARKED
+    server.change(connections=1)
+    server.review.look()
+    assert all(session.reason for _, session in old)
+    assert not new[1][1].reason

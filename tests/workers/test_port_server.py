@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from collections.abc import Callable, Iterator
@@ -16,8 +17,9 @@ from etherws.errors import DeviceError, NoPort
 from etherws.server import port as port_module
 from etherws.server import ports as ports_module
 from etherws.server.login_queue import FAILURE_INTERVAL, FREE_FAILURES
-from etherws.server.port import Port, State
-from etherws.tunnel import shared_rates
+from etherws.server.port import State
+from etherws.tunnel import shared_rates, tap_probe
+from etherws.tunnel.offloads import Offload
 from etherws.tunnel.scheduling import low_priority
 from etherws.workers import datagrams, worker_link
 from etherws.workers.datagrams import pair
@@ -88,6 +90,18 @@ def raw(lender: Lender) -> Iterator[Callable[..., Raw]]:
 def states(lender: Lender) -> dict[str, State]:
     """The state of each port, by its client."""
     return {port.client.identity or "": port.state for port in lender.ports}
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_a_worker_is_told_whether_the_kernel_takes_udp_super_frames(
+    raw: Callable[..., Raw], lender: Lender, monkeypatch: pytest.MonkeyPatch, takes: bool
+) -> None:
+    monkeypatch.setattr(tap_probe, "_takes", takes)
+    assert raw(greeted=False).call(1, "hello", version=VERSION)["uso"] is takes
+    monkeypatch.setattr(tap_probe, "takes_uso", lambda: not takes)
+    with contextlib.closing(LentPorts(lender.server).ports):
+        # By what the port process has said, not by its own look.
+        assert tap_probe._takes is not takes
 
 
 def test_the_ports_of_a_worker_that_ends_are_parked_and_no_others(lender: Lender) -> None:
@@ -267,7 +281,7 @@ def test_what_is_said_of_a_port_that_is_anothers_by_now_changes_nothing(lender: 
 def test_a_port_that_is_parked_for_another_by_the_time_it_is_free_is_not_its_workers(lender: Lender) -> None:
     lease = lender.one.link.leases[lender.one.join(key("alice")).number]
 
-    def free(port: Port) -> None:
+    def free(port: Any) -> None:
         """To be free may wait for a turn, and others may be faster."""
         lender.ports.free(port)
         lender.other.ports.park(lender.other.join(key("bob")))
@@ -291,9 +305,19 @@ def test_a_parked_port_is_judged_by_the_worker_that_parked_it(lender: Lender) ->
 def test_no_more_parked_ports_are_remembered_than_there_can_be(lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_link, "PARKED_MAX", 2)
     for number in range(5):
-        lender.one.ports.free(lender.one.join(key(str(number))))
+        lender.one.ports.park(lender.one.join(key(str(number))))
     lender.one.join(key("last"))
     assert len(lender.one.link._parked) == 2
+
+
+def test_ports_that_are_free_do_not_count_among_those(lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_link, "PARKED_MAX", 2)
+    port = lender.one.join(key("alice"))
+    lender.one.ports.park(port)
+    for number in range(5):
+        lender.one.ports.free(lender.one.join(key(str(number))))
+    lender.one.ports.free(port)
+    soon(lambda: states(lender)["alice"] is State.FREE)
 
 
 def test_the_carrier_goes_when_no_worker_has_the_port(host: Host) -> None:
@@ -302,15 +326,15 @@ def test_the_carrier_goes_when_no_worker_has_the_port(host: Host) -> None:
 
     with lending(host, carrier_timeout=0.1) as lender:
         port = lender.one.join(key("alice"))
-        port.tap.begin(offload=False)
+        port.tap.begin(offload=Offload.NONE)
         assert lower_up()
         lender.one.ports._channel.close()
         soon(lambda: not lower_up())
         again = lender.other.join(key("alice"))
-        again.tap.begin(offload=False)
+        again.tap.begin(offload=Offload.NONE)
         lender.other.ports.park(again)
         again = lender.other.join(key("alice"))
-        again.tap.begin(offload=False)
+        again.tap.begin(offload=Offload.NONE)
         # The time of before does not run any more.
         tap = lender.ports.first.tap
         assert tap._carrier_timer is None

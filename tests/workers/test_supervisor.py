@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -219,13 +220,15 @@ def test_workers_that_do_not_end_are_killed(
 def test_descriptors_do_not_grow(made: Made) -> None:
     found = made(GOOD)
     found.start()
+    # What tests before have left must not go meanwhile.
+    gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         first = found._workers[1]
         first.child.signal(signal.SIGKILL)
         until(partial(replaced, found, first))
         first.channel.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_worker_that_does_not_end_keeps_clients_waiting_for_less_time_at_a_hand_over(
