@@ -11,7 +11,6 @@ import logging
 import secrets
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
-from time import monotonic
 from types import MappingProxyType
 from typing import Any
 
@@ -25,6 +24,7 @@ from etherws.client.dial import Dialer
 from etherws.client.error_body import error_body
 from etherws.client.let_in import first_bytes
 from etherws.client.network_errors import Step, described, no_answer
+from etherws.client.offer import Offer
 from etherws.client.proxy_choice import ProxyChoice
 from etherws.client.refusals import refusal
 from etherws.client.steps import Steps
@@ -32,20 +32,17 @@ from etherws.client.tls_refusals import certificate_error, tls_error
 from etherws.client.upgrade import Agreement, Upgrade
 from etherws.client.uris import ServerUri, tls_name
 from etherws.close_codes import CloseCode
-from etherws.errors import ConnectError, SettingsError, printable
-from etherws.features import Features
+from etherws.errors import ConnectError, NoSuchLink, OtherKey, SettingsError, printable
+from etherws.features import Features, Membership
 from etherws.reloadable import Reloadable
 from etherws.settings import DeviceSettings, Trust
+from etherws.tunnel import tap_probe
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.stream import Stream
 from etherws.tunnel.tap import Tap
 from etherws.tunnel.tls import TlsStream
 
 log = logging.getLogger(__name__)
-
-#: Seconds in which nothing is offered to a server whose answer left a doubt. A connection that is lost again and again
-#: then costs one handshake each time, and not two; a server that was upgraded is soon asked again.
-OFFER_AGAIN = 60.0
 
 
 class RemoteServer:
@@ -58,6 +55,9 @@ class RemoteServer:
     #: What is wrong with the path, though the last attempt came through: a sentence for each kind of trouble, empty if
     #: it is over. Each is logged once: a lost connection comes again, with the same server.
     warnings: Mapping[str, str] = MappingProxyType({})
+    #: How many connections the server gives the link that the last attempt has founded; 0 if it knows no links, or no
+    #: link was offered.
+    members = 0
 
     def __init__(
         self,
@@ -87,6 +87,7 @@ class RemoteServer:
         self.proxy = str(proxy or "")
         self._dialer = dialer or Dialer(proxy_choice)
         self._also_offer, self._steps = also_offer or {}, steps or Steps()
+        self._offer = Offer(settings, self._also_offer, takes_uso=tap_probe.takes_uso)
         self.name = f"{'wss' if uri.secure else 'ws'}://{authority(uri.host, uri.port)}"
         #: The same for all URIs that certainly name the same server.
         # A server of ours does not count a slash at the end of the path.
@@ -99,8 +100,6 @@ class RemoteServer:
         self.resume = secrets.token_urlsafe(16)
         # The last TLS of this attempt.
         self._tls: TlsStream | None = None
-        #: From when on to offer version 2, by monotonic().
-        self._offer_again = 0.0
         # What this attempt waits for, from TLS on.
         self._step: Step | None = None
 
@@ -114,17 +113,27 @@ class RemoteServer:
         """Whether a password or token goes over the network without TLS."""
         return bool(self._credentials) and not self._uri.secure
 
-    def connect(self, tap: Tap | None = None) -> Connection:
-        """One attempt. The server is told the MTU of `tap`. It is two connections, one after the other, if the answer
-        to the first leaves a doubt about the version of the wire: the second one offers nothing.
+    def go_on_as(self, token: str) -> None:
+        """Have the server know us by this resume token: it is that of the process before this one, or already ours."""
+        if token != self.resume:
+            self.resume = token
+            self._offer.continues()
 
-        Raises ConnectError; NotAdmitted if the server refuses our credentials.
+    def connect(self, tap: Tap | None = None, membership: Membership | None = None) -> Connection:
+        """One attempt. The server is told the MTU of `tap`, and the `membership` if the connection is one of a link. It
+        is two connections, one after the other, if the answer to the first leaves a doubt about the version of the
+        wire: the second one offers nothing. A further member of a link goes to the address that the last attempt has
+        reached.
+
+        Raises ConnectError; NotAdmitted if the server refuses our credentials; NoSuchLink if a further member has come
+        to a server that does not have the link.
         """
+        again = membership is not None and not membership.new
         with self._explained() as deadline:
             while True:
-                stream = self._reach()
+                stream = self._reach(again=again)
                 try:
-                    connection, sure = self._upgrade(stream, tap, deadline)
+                    connection, sure = self._upgrade(stream, tap, deadline, membership)
                 except BaseException:
                     stream.close()
                     raise
@@ -171,16 +180,17 @@ class RemoteServer:
         finally:
             deadline.close()
 
-    def _reach(self) -> Stream:
-        stream = self._dialer.dial(self._uri.host, self._uri.port, self._uri.secure, self._uri.zone)
-        self._warn("addresses", self._dialer.warning)
+    def _reach(self, *, again: bool = False) -> Stream:
+        uri = self._uri
+        stream = self._dialer.dial(uri.host, uri.port, uri.secure, uri.zone, again=again)
+        self.warn("addresses", self._dialer.warning)
         try:
             if self._tls_context:
                 self._step = Step.TLS
                 stream = self._tls = TlsStream(stream, self._tls_context.get(), server_hostname=self._server_name)
                 self._steps.tls(self._tls)
                 self._tls.do_handshake()
-                self._warn("interception", _intercepted(self._tls.getpeercert()))
+                self.warn("interception", _intercepted(self._tls.getpeercert()))
                 self._check_pin(self._tls)
         except BaseException:
             stream.close()
@@ -197,15 +207,17 @@ class RemoteServer:
         if pin not in self._trust.pins:
             text = "is that the right server? See --pinnedpubkey"
             kind = f"its key is not the pinned one; {text}"
-            raise ConnectError(f"its key is not the pinned one but {pin}; {text}", kind=kind)
+            raise OtherKey(f"its key is not the pinned one but {pin}; {text}", kind=kind)
 
-    def _upgrade(self, stream: Stream, tap: Tap | None, deadline: gevent.Timeout) -> tuple[Connection, bool]:
+    def _upgrade(
+        self, stream: Stream, tap: Tap | None, deadline: gevent.Timeout, membership: Membership | None = None
+    ) -> tuple[Connection, bool]:
         """Send the upgrade request, read the answer, and make a connection of the stream and the bytes behind it.
         Return it, and whether the two ends are sure to speak the same version of the wire there. If not, the next
         request will offer nothing. `deadline` is the attempt's, which a 101 that is sure has met."""
         self._step = Step.REQUEST
         mtu = tap.mtu() if tap else None
-        upgrade = Upgrade(self._uri, self._offer(mtu))
+        upgrade = Upgrade(self._uri, self._offer.features(mtu, membership))
         own = [("Etherws-Resume", self.resume)]
         authorization = self._credentials.authorization()
         if authorization:
@@ -220,11 +232,19 @@ class RemoteServer:
         self._steps.answered(answer, b"")
         agreed, congestion = upgrade.agreed(answer), self._settings.congestion
         self._steps.agreed(agreed)
+        given = None if agreed.doubt else features.link_of(agreed.features, answer=True)
+        if membership and not (membership.new or (given and self._offer.joins(agreed, membership, given))):
+            raise NoSuchLink(
+                "let a further connection in, but not as one of the link: another server, or a proxy on another way,"
+                " has answered; have a load balancer keep a client's connections on one server, or use --connections 1"
+            )
+        self.members = given.of if given else 0
         early = answer.rest
         if agreed.version.number == 1 and not agreed.doubt:
             # Version 2 was agreed on by a server that had looked at the whole request.
             deadline.close()
             early = first_bytes(stream, early)
+        self._offer.agreed(agreed, membership)
         self._note(agreed, tap.name if tap else "", mtu)
         connection = self.connection(
             stream,
@@ -239,25 +259,18 @@ class RemoteServer:
         )
         return connection, not agreed.doubt
 
-    def _offer(self, mtu: int | None) -> dict[str, str] | None:
-        """The features to offer, None for nothing. `mtu` is the TAP's in bytes."""
-        if self._settings.wire < 2 or monotonic() < self._offer_again:
-            return dict(self._also_offer) or None
-        return {features.VERSION_2: "", **({features.MTU: f"={mtu}"} if mtu else {}), **self._also_offer}
-
     def _note(self, agreed: Agreement, name: str, mtu: int | None) -> None:
         """Remember and log what the answer says. `name` and `mtu` are the TAP's."""
         if agreed.doubt:
-            self._offer_again = monotonic() + OFFER_AGAIN
             slower = "speaking version 1 of the wire, which is slower"
-            self._warn("wire", f"{self.name}: {slower}: {agreed.doubt}. --wire 1 offers nothing from the start")
+            self.warn("wire", f"{self.name}: {slower}: {agreed.doubt}. --wire 1 offers nothing from the start")
         elif agreed.version.number == 2:
-            self._warn("wire", "")
+            self.warn("wire", "")
         if agreed.mtu and mtu:
             differ = agreed.mtu != mtu
-            self._warn("MTU", features.mtu_warning(name, mtu, self.name, agreed.mtu) if differ else "")
+            self.warn("MTU", features.mtu_warning(name, mtu, self.name, agreed.mtu) if differ else "")
 
-    def _warn(self, kind: str, text: str) -> None:
+    def warn(self, kind: str, text: str) -> None:
         """Remember the trouble of this kind, none if `text` is empty, and log it if it is new."""
         if text and self.warnings.get(kind) != text:
             log.warning("%s", text)

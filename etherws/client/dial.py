@@ -53,14 +53,21 @@ class Dialer:
         self.step, self.where = Step.NAME, ""
         #: What is wrong with the other addresses of the name, in words; empty if nothing is known of that.
         self.warning = ""
+        # The address that the last connection was made to, in getaddrinfo()'s form: the server's or the proxy's; and
+        # whether only that one is to be tried.
+        self._last: Any = None
+        self._again = False
 
-    def dial(self, host: str, port: int, secure: bool, zone: str = "") -> Stream:
+    def dial(self, host: str, port: int, secure: bool, zone: str = "", *, again: bool = False) -> Stream:
         """A connection to the host and port of a ws:// URI, or of a wss:// URI if `secure`; to `connect_to` instead if
-        the choice has one. `zone` is the interface of a link-local address.
+        the choice has one. `zone` is the interface of a link-local address. With `again`: to the very address, of the
+        server or of the proxy, that the last connection was made to, whatever others the name has.
 
         Raises ConnectError; the message names the proxy if the proxy failed.
         """
-        self.pending_proxy, self.address = None, ""
+        self.pending_proxy, self._again = None, again
+        if not again:
+            self.address = ""
         proxy, reason = self._choice.proxy_for(host, secure)
         if reason != self._logged:
             self._logged = reason
@@ -80,8 +87,10 @@ class Dialer:
             raise ConnectError(f"the proxy {proxy}: {exc}", kind=f"the proxy {proxy}: {exc.kind}") from exc
         except OSError as exc:
             raise ConnectError(f"the proxy {proxy}: {described(exc)}") from exc
-        # The address was the proxy's.
-        self.pending_proxy, self.address = None, ""
+        self.pending_proxy = None
+        if not again:
+            # The address was the proxy's.
+            self.address = ""
         return stream
 
     def _connect_through(self, proxy: Proxy, host: str, port: int) -> Stream:
@@ -112,14 +121,17 @@ class Dialer:
 
     def _connect(self, host: str, port: int) -> Stream:
         self.step = Step.NAME
-        found = look_up(host, port, self._choice.family)
+        found = [self._last] if self._again and self._last else look_up(host, port, self._choice.family)
         self.step, self.where = Step.TCP, some_of([authority(*each[4][:2]) for each in found], NAMED)
         dead: list[tuple[Any, OSError | None]] = []
         sock = connect_first(found, dead)
+        if self._again:
+            return PlainStream(sock)
         self.address = self.warning = ""
         # The peer may be gone already.
         with contextlib.suppress(OSError):
-            self.address = str(sock.getpeername()[0])
+            reached = sock.getpeername()
+            self.address, self._last = str(reached[0]), next((each for each in found if each[4] == reached), None)
             self.warning = missed(host, [(str(each[4][0]), error) for each, error in dead], self.address)
         return PlainStream(sock)
 

@@ -13,24 +13,26 @@ from etherws.kernel.guard import Guard
 from etherws.kernel.port_filter import PortFilter
 from etherws.kernel.port_tables import check, remove_stale_tables
 from etherws.kernel.rules import Rules
-from etherws.tunnel.filtered_sink import FilteredSink
+from etherws.tunnel.filtered_sink import FilteredSink, SharedFilter
 from etherws.tunnel.tap import Tap
 
 
 class FarLan:
     """The filter of the client's TAP. It stays in force from the start to the end, whatever the connections do."""
 
-    def __init__(self, guards: frozenset[str]) -> None:
-        """`guards` are what is dropped, of kernel/rules.py. Remove what killed processes left.
+    def __init__(self, guards: frozenset[str], vlan: int | None = None) -> None:
+        """`guards` are what is dropped, of kernel/rules.py; `vlan` is the VLAN of the TAP in its bridge. Remove what
+        killed processes left.
 
-        Raises DeviceError, with the hint, if there are guards and this kernel or user cannot filter.
+        Raises DeviceError, with the hint, if there are guards or a VLAN, and this kernel or user cannot filter.
         """
-        self._rules = Rules(drop=guards)
+        self._rules = Rules(drop=guards, vlan=vlan)
         self._guard = Guard()
         self._tap: Tap | None = None
         self._filter: PortFilter | None = None
+        self._shared: SharedFilter | None = None
         self._counted: Counter[str] = Counter()
-        if guards:
+        if self._rules.filters:
             check("what comes from the far LAN")
             remove_stale_tables()
             self._guard.start()
@@ -47,7 +49,12 @@ class FarLan:
 
     def sink(self, tap: Tap) -> Tap | FilteredSink:
         """Where a session puts what comes from the far LAN; guard() was called for this TAP."""
-        return FilteredSink(tap, self._filter) if self._rules.filters and self._filter else tap
+        self._shared = SharedFilter(self._filter) if self._rules.filters and self._filter else None
+        return self.further_sink(tap)
+
+    def further_sink(self, queue: Tap) -> Tap | FilteredSink:
+        """The same for a further session, which has this queue of the TAP that sink() was called for last."""
+        return FilteredSink(queue, self._shared) if self._shared else queue
 
     def drops(self) -> Counter[str]:
         """How many frames were dropped since the last call, by reason."""

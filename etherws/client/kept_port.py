@@ -51,6 +51,10 @@ class KeptPort:
         #: The TAP that was found, and the index and name of the bridge in which it was; both may be None.
         self.tap: Tap | None = None
         self.was: tuple[int, str] | None = None
+        #: Whether the last process has run the program of --up.
+        self.up = False
+        #: The IP addresses that the last process has given, and where.
+        self.given: tuple[int, tuple[str, ...]] | None = None
         #: The token for each server (RemoteServer.target), as the last process had them.
         self.resume: dict[str, str] = {}
         self._name = ""
@@ -61,7 +65,7 @@ class KeptPort:
             if why := "a client has one interface" if self.tap else _unfit(kept, settings):
                 log.warning("%s of the process before is removed: %s", kept.tap.name, why)
                 store.drop(kept.name)
-                kept.tap.close(delete=store.lasting)
+                kept.tap.close()
                 kept.file.close()
             else:
                 self._name, self.tap, self._file = kept.name, kept.tap, kept.file
@@ -77,11 +81,15 @@ class KeptPort:
             tap.unconnected_since = min(float(since), monotonic())
         else:
             tap.unconnected_since = None
+        self.up = state.get("up") is True
         self._bridge = bridge if isinstance(bridge, str) else None
         if self._bridge == self._settings.bridge:
             with contextlib.suppress(TypeError, ValueError, OverflowError):
                 number, name = was  # type: ignore[misc]
                 self.was = int(number), str(name)
+        with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
+            place, addresses = state["inet"]
+            self.given = int(place), tuple(map(str, addresses))
         if mtu != self._settings.mtu and (index := tap.locate()):
             interfaces.set_mtu(index, self._settings.mtu or MTU)
 
@@ -97,8 +105,9 @@ class KeptPort:
         elif interfaces.bridge_of(index) == self._bridge:
             interfaces.leave_bridge(index)
 
-    def keep(self, interface: Interface, resume: Mapping[str, str]) -> None:
-        """Keep the TAP, which may be another than before, with all that is to be known of it."""
+    def keep(self, interface: Interface, resume: Mapping[str, str], *, up: bool = False) -> None:
+        """Keep the TAP, which may be another than before, with all that is to be known of it. `up` is whether the
+        program of --up has run."""
         tap, settings = interface.tap, self._settings
         if self.tap is not tap or self._file is None:
             self.drop()
@@ -111,6 +120,8 @@ class KeptPort:
                 "index": tap.index,
                 "header": tap.header,
                 "unconnected": tap.unconnected_since,
+                "up": up,
+                "inet": interface.inet.given,
                 "was": interface.bridges.membership(tap.index),
                 "resume": dict(resume),
                 "device": settings.device,

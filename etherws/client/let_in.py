@@ -13,8 +13,9 @@ import os
 import gevent
 
 from etherws.client.late_refusal import late_refusal
+from etherws.close_codes import parse_close
 from etherws.errors import ConnectionClosed, ProtocolError, printable
-from etherws.tunnel.frames import Encoder, Opcode, parse_close
+from etherws.tunnel.frames import Encoder, Opcode
 from etherws.tunnel.stream import Stream
 
 #: Seconds to wait for the server's first bytes. Its check of a password takes a part of a second. Some programs answer

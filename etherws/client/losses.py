@@ -6,6 +6,9 @@ without a byte. Read next: reconnect.py, the caller; network_errors.py, for what
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from time import monotonic
+
 from etherws.errors import ConnectionClosed, EtherwsError
 from etherws.tunnel.stream import CONNECTION_LOST
 
@@ -22,16 +25,20 @@ SAME = 0.2
 class Losses:
     """How the connections have ended, one after the other."""
 
-    def __init__(self, ping_interval: float) -> None:
-        """`ping_interval` is in seconds, 0 for no pings."""
-        self._interval = ping_interval
-        # How long nothing had come before the last loss.
-        self._last = 0.0
+    def __init__(self, ping_interval: float, clock: Callable[[], float] = monotonic) -> None:
+        """`ping_interval` is in seconds, 0 for no pings. `clock` returns seconds."""
+        self._interval, self._clock = ping_interval, clock
+        # When the newest loss was; how long nothing had come before it, and before the loss before that.
+        self._at, self._newest, self._last = -SILENCE, 0.0, 0.0
 
     def words(self, reason: EtherwsError, age: float, silence: float) -> str:
         """What is to be said behind the reason, from its comma or semicolon on; empty if there is nothing to say. The
         connection was there for `age` seconds, and nothing had come for the last `silence` of them."""
-        last, self._last = self._last, 0.0
+        now = self._clock()
+        if now - self._at >= SILENCE:
+            # Several connections that end at the same moment are one loss: that says nothing of a fixed time.
+            self._last, self._newest = self._newest, 0.0
+        self._at = now
         if not isinstance(reason, ConnectionClosed) or not str(reason).startswith(CONNECTION_LOST):
             return ""
         if age < RIGHT_AFTER:
@@ -41,12 +48,12 @@ class Losses:
             )
         if silence < SILENCE:
             return ""
-        self._last = silence
+        self._newest = silence
         text = f", {silence:.0f} s after the last byte from there"
         if self._interval and silence > self._interval:
             # A ping was sent meanwhile, so it was not idle.
             return text
-        again = last > 0 and abs(silence - last) <= SAME * last
+        again = self._last > 0 and abs(silence - self._last) <= SAME * self._last
         if again or not self._interval:
             less = f"{max(1, int(silence / 2))}s"
             text += (

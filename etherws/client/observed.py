@@ -1,6 +1,6 @@
 """A client as observe/ sees it: a Subject (observe/subject.py) of the one link.
 
-It only reads what is there: link_state.py, the session, the interface. What it is told to do it does by the signals
+It only reads what is there: link_state.py, the sessions, the interface. What it is told to do it does by the signals
 that do the same. A client has no clients, so it can neither end one nor drain. Read next: reconnect.py.
 """
 
@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Iterator
 
 import gevent
@@ -45,7 +44,7 @@ class ObservedClient:
         device, _, behind = self._interface()
         link = self._client.link
         state = link.state
-        if state == CONNECTED and self._client.session is None:
+        if state == CONNECTED and self._client.members is None:
             # It has ended a moment ago.
             state = CONNECTING
         return {
@@ -60,20 +59,21 @@ class ObservedClient:
             "device": device,
             "bridge": behind.bridge,
             "link": link.values(),
-            "warnings": [*link.warnings, *self._lan()],
-            "totals": totals_now(self._client.totals).values(),
+            "warnings": [*link.warnings, *self._members(), *self._lan()],
+            "totals": self.totals(),
         }
 
+    def totals(self) -> Values:
+        """As Subject.totals()."""
+        return totals_now(self._client.totals).values()
+
     def sessions(self) -> Iterator[Values]:
-        """The session, if there is one."""
-        session, local = self._client.session, self._client.local
-        if session is None or local is None:
+        """The session, if there is one: that of all connections of the link together."""
+        members, local = self._client.members, self._client.local
+        if members is None or local is None or not (values := members.counts.status()):
             return
         device, index, behind = self._interface()
         link = self._client.link
-        values = session.status()
-        # The filters of the far LAN are in the kernel; the session does not know of them.
-        drops = Counter(values["drops"]) + local.drops()
         yield {
             **values,
             "server": link.server,
@@ -87,7 +87,6 @@ class ObservedClient:
             "macs": behind.macs,
             "macs_more": behind.more,
             "policy": None,
-            "drops": dict(drops),
         }
 
     def parked(self) -> Iterator[Values]:
@@ -96,10 +95,10 @@ class ObservedClient:
 
     def history(self, index: int) -> Values:
         """The last ten minutes of the session. Raises NoSuchClient if there is none, or not on this interface."""
-        session, local = self._client.session, self._client.local
-        if session is None or local is None or local.tap.index != index:
+        members, local = self._client.members, self._client.local
+        if members is None or local is None or local.tap.index != index or not (values := members.counts.history()):
             raise NoSuchClient(f"no session is on the interface with the index {index}; see 'etherws status'")
-        return session.history()
+        return values
 
     def not_ready(self) -> str:
         """Why nothing passes, in words; empty while it is connected."""
@@ -120,6 +119,11 @@ class ObservedClient:
     def drain(self, seconds: float, door: str) -> None:
         """Raises NoSuchClient. To end its one link slowly would make no difference to a stop."""
         raise NoSuchClient("this is a client, which has no clients to drain; etherws stop ends it")
+
+    def _members(self) -> list[str]:
+        """What is wrong with the connections of the link."""
+        members = self._client.members
+        return [members.log.trouble] if members and members.log.trouble else []
 
     def _lan(self) -> list[str]:
         """What is wrong with the LAN at this end."""

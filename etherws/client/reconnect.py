@@ -1,7 +1,7 @@
 """``etherws client``: connect to a server, carry frames until the connection is lost, wait, and connect again.
 
 The loop is Client._keep_connected(). Read next: servers.py, which connects; local_end.py, which has the TAP;
-tunnel/session.py, which carries the frames; backoff.py, how long to wait.
+members.py, which carries the frames; backoff.py, how long to wait.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 
@@ -21,11 +20,14 @@ from etherws.client.backoff import Backoff
 from etherws.client.late_refusal import late_refusal
 from etherws.client.local_end import LocalEnd
 from etherws.client.losses import Losses
+from etherws.client.member_plan import founding
+from etherws.client.members import Members
 from etherws.client.servers import Servers
 from etherws.close_codes import DRAINING, CloseCode
 from etherws.counters import Totals
 from etherws.errors import ConnectError, ConnectionClosed, EtherwsError, NetworkChanged, NotAdmitted, ProtocolError
 from etherws.events import CONNECT, FAILED, LOST, STOP, event
+from etherws.features import Membership
 from etherws.kernel.store import Store
 from etherws.log_limit import LogLimit
 from etherws.settings import ClientSettings, Retry
@@ -60,15 +62,12 @@ class Client:
         log about it. `store` keeps the TAP."""
         self._store = store or Store()
         self._servers, self._settings, self._retry, self._on_failure = Servers(servers), settings, retry, on_failure
-        #: How the link is, for observed.py; and what is there now: the session, and this machine's side.
+        #: How the link is, for observed.py; and what is there now: the connections, and this machine's side.
         self.link = self._servers.link
+        self.members: Members | None = None
         self.local: LocalEnd | None = None
         #: What all sessions have counted.
         self.totals = Totals()
-        self._session: Session | None = None
-        # Where it runs, and what returns the frames that the far LAN's filters have dropped since it began.
-        self._server = ""
-        self._drops: Callable[[], Counter[str]] = Counter
         self._stopping = False
         # Why the server refused us at the last attempt; empty if it did not.
         self._refusal = ""
@@ -82,8 +81,8 @@ class Client:
         Without `by_user` the machine's network has changed. A server that refused us is not asked sooner then: the
         network was not the reason. A change that is not `urgent` counts for a connection only.
         """
-        if self._session:
-            self._session.probe(urgent=urgent)
+        if self.members:
+            self.members.probe(urgent=urgent, by_user=by_user)
         elif by_user or (urgent and not self._refusal):
             self._retry_now.set()
 
@@ -92,16 +91,11 @@ class Client:
         """The address of the server that was tried last; empty if it is not known, as behind a proxy."""
         return self._servers.address
 
-    @property
-    def session(self) -> Session | None:
-        """The one that carries frames now, if any."""
-        return self._session
-
     def log_counters(self) -> None:
-        """Log what the session has carried and dropped."""
-        if self._session:
-            counters = self._session.counters(self._drops())
-            log.info("connected to %s for %.0f s%s", self._server, self._session.age, counters)
+        """Log what the link has carried and dropped."""
+        if members := self.members:
+            about = (members.server, members.several, members.age, members.counts.text())
+            log.info("connected to %s%s for %.0f s%s", *about)
         else:
             log.info("not connected; trying again")
 
@@ -128,7 +122,7 @@ class Client:
             self._settings,
             self._store,
             self._servers.tokens(),
-            lambda: self._session.local_address if self._session else "",
+            lambda: self.members.local_addresses if self.members else (),
             lambda urgent: self.retry(by_user=False, urgent=urgent),
         )
         self._servers.go_on_with(local_end.tokens)
@@ -140,10 +134,9 @@ class Client:
             self._stopping = True
             self.link.stopping()
             local.leave()
-            if self._session:
+            if self.members:
                 outlives = self._store.outlives
-                end = self._session.restart if outlives else self._session.stop
-                end()
+                self.members.stop(restart=outlives)
                 loop.join(timeout=HAND_OVER_TIMEOUT if outlives else STOP_TIMEOUT)
             loop.kill()
             if isinstance(loop.value, Exception):
@@ -168,7 +161,8 @@ class Client:
         while not self._stopping:
             local.tap.start_carrier_timeout(self._settings.carrier_timeout)
             try:
-                server, connection = self._servers.connect(local.tap, log_failure=not first_attempt)
+                founder = founding(self._settings, local.tap.multi_queue)
+                server, connection = self._servers.connect(local.tap, founder, log_failure=not first_attempt)
             except ConnectError as exc:
                 if isinstance(exc, NotAdmitted) and not self._retry.after_refusal:
                     raise
@@ -181,6 +175,8 @@ class Client:
                     told = True
                 extra_wait = self._note_failure(exc)
             else:
+                # Whoever hears of the connection may send at once. What comes from here on is carried.
+                local.tap.begin(offload=connection.wire.offload)
                 after = self._servers.failures.connected()
                 text = f"{local.tap.present_name()} is up, connected to {server}{after}"
                 about = event(CONNECT, **self.link.connected())
@@ -189,7 +185,8 @@ class Client:
                 else:
                     ready(text, 0, about)
                 told = True
-                extra_wait = self._carry(local, server, connection, backoff)
+                local.hooks.connected(local.tap.name, server)
+                extra_wait = self._carry(local, server, founder, connection, backoff)
                 self._servers.failures.begin()
             first_attempt = False
             if not self._stopping:
@@ -204,7 +201,9 @@ class Client:
         # It will most likely refuse us again. Many attempts would only lock us out.
         return self._retry.longest_wait
 
-    def _carry(self, local: LocalEnd, server: str, connection: Connection, backoff: Backoff) -> float:
+    def _carry(
+        self, local: LocalEnd, server: str, founder: Membership | None, connection: Connection, backoff: Backoff
+    ) -> float:
         """Carry frames until the connection is lost; return the seconds to wait in addition before the next attempt.
 
         Raises DeviceError if the TAP was deleted and cannot be made again; NotAdmitted if the server refused us after
@@ -213,7 +212,7 @@ class Client:
         self._retry_now.clear()
         began = monotonic()
         try:
-            reason = self._run_session(local, server, connection)
+            reason = self._run_link(local, server, founder, connection)
         except EtherwsError:
             raise
         except Exception as exc:
@@ -240,28 +239,34 @@ class Client:
             return self._retry.longest_wait
         return 0.0
 
-    def _run_session(self, local: LocalEnd, server: str, connection: Connection) -> EtherwsError:
-        """Run one session to its end; return why it ended. The TAP is there again afterwards, with its filters, or
-        DeviceError comes."""
-        self._session = session = Session(local.tap, connection, self._settings, local.sink(), self.totals)
-        self._server, self._drops = server, local.drops
-        reason: EtherwsError | None = None
-        try:
-            reason = session.run()
+    def _run_link(
+        self, local: LocalEnd, server: str, founder: Membership | None, connection: Connection
+    ) -> EtherwsError:
+        """Carry frames until the last connection has ended; return why. The TAP is there again afterwards, with its
+        filters, or DeviceError comes."""
+        settings, retry = self._settings, self._retry
+        members = Members(local, self._servers, server, founder, settings, retry, self._losses, self.totals)
+        self.members = members
+
+        def ended(reason: EtherwsError, session: Session) -> None:
             code = reason.code if isinstance(reason, ConnectionClosed | ProtocolError) else None
             text = f"{reason}{self._losses.words(reason, session.age, session.silence)}"
-            about = self.link.lost(text, code, session.age)
+            about = self.link.lost(text, code, members.age)
             if self._stopping:
-                counters = session.counters(self._drops())
-                log.info("left %s after %.0f s%s", server, session.age, counters, extra=event(STOP, **about))
+                log.info(
+                    "left %s after %.0f s%s", server, members.age, members.counts.text(), extra=event(STOP, **about)
+                )
             # A refusal is logged as a failure to connect, and only once.
             elif not isinstance(late_refusal(server, reason), NotAdmitted):
-                summary = session.summary(self._drops())
-                log.warning("lost %s: %s%s; trying again", server, text, summary, extra=event(LOST, **about))
-            return reason
+                dropped = members.counts.summary(session)
+                log.warning("lost %s: %s%s; trying again", server, text, dropped, extra=event(LOST, **about))
+
+        try:
+            return members.run(connection, ended)
         finally:
-            session.close(reason)
-            self._session = None
+            self.members = None
+            if not self._stopping:
+                local.hooks.lost(local.tap.name)
             local.restore()
 
     def _wait(self, backoff: Backoff, extra: float) -> None:

@@ -15,7 +15,7 @@ from websockets.uri import WebSocketURI
 from etherws.addresses import authority
 from etherws.client import answer_text
 from etherws.client.http_answer import HttpAnswer
-from etherws.errors import ConnectError, NotAdmitted, printable
+from etherws.errors import ConnectError, NoSuchLink, NotAdmitted, printable
 
 #: Seconds: the longest wait that a server can ask for with Retry-After (RFC 9110, section 10.2.3).
 RETRY_AFTER_MAX = 300
@@ -30,6 +30,7 @@ _HINTS = {
     404: "is the path right? it was asked for {path}; a proxy between may change it",
     405: _NO_TUNNEL,
     407: "a proxy on the way wants a login; name it by --proxy",
+    409: "further connections of a link must reach the server that has the first one; see docs/resilience.rst",
     421: "it does not serve this name; is the URI's host right, and --sni?",
     426: "does a proxy between drop the Upgrade header? see docs/reverse-proxies.rst",
     429: "too many wrong passwords came from this address; wait some minutes",
@@ -82,7 +83,7 @@ def refusal(
     if answer.status == 400 and not uri.secure and answer_text.wants_tls(body):
         hint = f"this port speaks TLS: use {_with_tls(uri)}"
     kind = text + (hint and "; " + hint.format(path=printable(uri.path)))
-    error = ConnectError(kind + said, kind=kind)
+    error = (NoSuchLink if answer.status == 409 else ConnectError)(kind + said, kind=kind)
     if answer.status in (429, 503):
         seconds = answer.value("Retry-After")
         error.wait = float(min(int(seconds), RETRY_AFTER_MAX)) if re.fullmatch("[0-9]{1,9}", seconds) else 0.0

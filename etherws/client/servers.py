@@ -15,6 +15,7 @@ from etherws.client.link_state import LinkState
 from etherws.counters import Values
 from etherws.errors import ConnectError, NotAdmitted
 from etherws.events import FAILED, event
+from etherws.features import Membership
 from etherws.log_limit import LogLimit
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.tap import Tap
@@ -43,7 +44,7 @@ class Servers:
     def go_on_with(self, tokens: Mapping[str, str]) -> None:
         """Have each of them know us by these tokens, which tokens() of the last process has returned."""
         for server in self._servers:
-            server.resume = tokens[server.target]
+            server.go_on_as(tokens[server.target])
 
     @property
     def address(self) -> str:
@@ -54,9 +55,30 @@ class Servers:
         """The server that we were connected to lets nobody in any more: begin with the one behind it, once."""
         self._first = (self._current + 1) % len(self._servers)
 
-    def connect(self, tap: Tap, *, log_failure: bool) -> tuple[str, Connection]:
-        """The name of the first server that lets us in, and the connection to it. Without `log_failure` the caller says
-        why none does.
+    @property
+    def members(self) -> int:
+        """How many connections the server that let us in last gives the link; 0 if it knows no links."""
+        return self._servers[self._current].members if self._servers else 0
+
+    def warn(self, kind: str, text: str) -> None:
+        """Remember what is wrong with the way to the server that we are connected to: see RemoteServer.warn()."""
+        server = self._servers[self._current]
+        server.warn(kind, text)
+        self.link.warnings = [each for each in server.warnings.values() if each]
+
+    def join(self, tap: Tap, membership: Membership) -> Connection:
+        """One more connection to the server that we are connected to, which is `membership` of the link. Raises
+        ConnectError."""
+        try:
+            return self._servers[self._current].connect(tap, membership)
+        except ConnectError:
+            raise
+        except Exception as exc:
+            raise ConnectError(self._log.unexpected(exc)) from exc
+
+    def connect(self, tap: Tap, membership: Membership | None = None, *, log_failure: bool) -> tuple[str, Connection]:
+        """The name of the first server that lets us in, and the connection to it, which founds the link of
+        `membership` if there is one. Without `log_failure` the caller says why none does.
 
         Raises ConnectError with the reason of each server; NotAdmitted if all of them refuse us.
         """
@@ -69,7 +91,7 @@ class Servers:
             server = self._servers[self._current]
             self.link.trying(server.name, server.proxy)
             try:
-                connection = server.connect(tap)
+                connection = server.connect(tap, membership)
             except ConnectError as exc:
                 log.debug("cannot connect to %s: %s", server.name, exc)
                 failures.append((server.name, exc))

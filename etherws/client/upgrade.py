@@ -81,7 +81,9 @@ class Upgrade:
         found = features.proved(protocol.key, ", ".join(lists)) or {}
         named, proved = protocol.subprotocol == Version2.name, VERSION_2 in found
         if named and proved:
-            return Agreement(Version2(), features.mtu_of(found), features=found)
+            # What the server has not been offered, it cannot agree to.
+            uso, padding = (name in found and name in self._offer for name in (features.USO, features.PADDING))
+            return Agreement(Version2(uso=uso, padding=padding), features.mtu_of(found), features=found)
         doubt = _doubt(named, lists) if named or proved else ""
         mtu = features.mtu_of(found) if features.CHECK in found else None
         return Agreement(Version1(), mtu, doubt, found)

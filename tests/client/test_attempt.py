@@ -18,12 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etherws.client import dial
-from etherws.client.attempt import OFFER_AGAIN, RemoteServer
+from etherws.client.attempt import RemoteServer
 from etherws.client.credentials import Credentials
+from etherws.client.offer import OFFER_AGAIN
 from etherws.client.proxy_choice import ProxyChoice
 from etherws.client.uris import split_uri
-from etherws.errors import ConnectError
+from etherws.errors import ConnectError, NoSuchLink
+from etherws.features import Membership
 from etherws.settings import DeviceSettings, Trust
+from etherws.tunnel import tap_probe
 from etherws.tunnel.frames import Decoder
 from etherws.tunnel.stream import PlainStream
 from etherws.tunnel.tls import TlsStream
@@ -151,25 +154,28 @@ PLAIN = ("", "")
 class Servers:
     """A client's server, whose connections the test answers, and the client's clock."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, wire: int = 2) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, wire: int = 2, *, uso: bool = True) -> None:
+        monkeypatch.setattr(tap_probe, "takes_uso", lambda: uso)
         uri, _, _ = split_uri("ws://server.example/")
         self.now = 1000.0
         self._left: list[Answering] = []
         monkeypatch.setattr(dial.Dialer, "_connect", lambda *_: self._left.pop(0))
-        monkeypatch.setattr("etherws.client.attempt.monotonic", lambda: self.now)
-        self._server = RemoteServer(
+        self.server = RemoteServer(
             uri,
             DeviceSettings(wire=wire),
             proxy_choice=ProxyChoice(None),
             trust=Trust(),
             credentials=Credentials(),
         )
+        monkeypatch.setattr(self.server._offer, "_clock", lambda: self.now)
 
-    def connect(self, *answers: tuple[str, Any], tap: Any = None) -> tuple[int, list[Answering]]:
+    def connect(
+        self, *answers: tuple[str, Any], tap: Any = None, membership: Membership | None = None
+    ) -> tuple[int, list[Answering]]:
         """One attempt: the version that it speaks, and the connections that it took, all of these."""
         streams = [Answering(*answer) for answer in answers]
         self._left = streams.copy()
-        connection = self._server.connect(tap)
+        connection = self.server.connect(tap, membership)
         assert not self._left
         connection.close(None)
         return connection.wire.number, streams
@@ -181,7 +187,7 @@ def test_an_answer_in_doubt_costs_one_more_connection_without_an_offer(
     servers = Servers(monkeypatch)
     version, (first, second) = servers.connect(ECHO, PLAIN)
     assert version == 1
-    assert first.offers() == ["Sec-WebSocket-Protocol: etherws.v2", "Etherws-Features: v2"]
+    assert first.offers() == ["Sec-WebSocket-Protocol: etherws.v2", "Etherws-Features: v2, padding"]
     assert second.offers() == []
     # A Close, 1000, by which the server frees the port; and the name by which it knows that the client comes again.
     assert feed(Decoder(server=True, max_message=1), bytes(first.sent)) == [(8, b"\x03\xe8")]
@@ -226,18 +232,95 @@ def test_with_version_1_only_nothing_is_offered(monkeypatch: pytest.MonkeyPatch)
     assert (version, only.offers()) == (1, [])
 
 
+FOUNDER = Membership(0, 4, "a" * 22, new=True)
+MEMBER = Membership(2, 4, "a" * 22)
+
+
+def linked(value: str) -> tuple[str, dict[str, str]]:
+    """The answer of a server that takes the connection as this member."""
+    return "etherws.v2", {"v2": "", "link": value}
+
+
+def test_the_first_connection_founds_the_link_and_further_ones_join_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    servers = Servers(monkeypatch)
+    for answer, count in ((linked("=0;of=3"), 3), (PROVED, 0), (linked("=0;of=99"), 0)):
+        _, (only,) = servers.connect(answer, membership=FOUNDER)
+        assert only.offers()[1] == f"Etherws-Features: v2, padding, link=0;of=4;id={'a' * 22};new"
+        assert servers.server.members == count
+    # A server in doubt is offered nothing, and so gives nothing.
+    _, (_, second) = servers.connect(ECHO, PLAIN, membership=FOUNDER)
+    assert (second.offers(), servers.server.members) == ([], 0)
+    servers.now += OFFER_AGAIN + 1
+    _, (only,) = servers.connect(linked("=2;of=4"), membership=MEMBER)
+    assert only.offers()[1] == f"Etherws-Features: v2, padding, link=2;of=4;id={'a' * 22}"
+
+
+@pytest.mark.parametrize("answer", [PLAIN, PROVED, ECHO, linked("=1;of=4"), ("", {"v2": "", "link": "=2;of=4"})])
+def test_a_further_connection_that_is_not_taken_as_one_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, answer: tuple[str, Any]
+) -> None:
+    servers = Servers(monkeypatch)
+    with pytest.raises(NoSuchLink, match=r"not as one of the link.*--connections 1"):
+        servers.connect(answer, membership=MEMBER)
+    # What is wrong there is no doubt about the server of the first one.
+    assert caplog.records == []
+    assert servers.connect(PROVED)[0] == 2
+
+
+def test_a_process_that_follows_another_has_its_token_and_offers_no_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    servers = Servers(monkeypatch)
+    for token, padding in ((servers.server.resume, ", padding"), ("b" * 22, "")):
+        servers.server.go_on_as(token)
+        _, (only,) = servers.connect(PROVED)
+        assert only.offers()[1] == f"Etherws-Features: v2{padding}"
+        assert servers.server.resume == token
+
+
 def test_other_mtus_are_warned_of_once_each(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     servers = Servers(monkeypatch)
     for mtu in (9000, 9000, 1500, 1400, None):
         tap = SimpleNamespace(name="ethws0", mtu=lambda mtu=mtu: mtu)
         version, (only,) = servers.connect(PROVED, tap=tap)
         assert version == 2
-        assert only.offers()[1] == "Etherws-Features: v2" + (f", mtu={mtu}" if mtu else "")
+        told = f", mtu={mtu}, uso" if mtu else ""
+        assert only.offers()[1] == f"Etherws-Features: v2{told}, padding"
     assert [record.getMessage() for record in caplog.records] == [
         f"the MTUs differ: {mtu} at ethws0 here, 1500 at the interface of ws://server.example:80. Larger frames can be"
         f" lost without an error; give both the lower one: --mtu {min(mtu, 1500)}"
         for mtu in (9000, 1400)
     ]
+
+
+#: Answers that agree on UDP super-frames or do not: to a connection alone, to the first one of a link, a further one.
+LINKS = {"alone": {}, "first": {"link": "=0;of=4"}, "further": {"link": "=2;of=4"}}
+WITH_USO = {name: ("etherws.v2", {"v2": "", **link, "uso": ""}) for name, link in LINKS.items()}
+WITHOUT_USO = {name: ("etherws.v2", {"v2": "", **link}) for name, link in LINKS.items()}
+
+
+@pytest.mark.parametrize("takes", [False, True])
+def test_udp_super_frames_are_agreed_on_if_both_kernels_take_them(monkeypatch: pytest.MonkeyPatch, takes: bool) -> None:
+    servers = Servers(monkeypatch, uso=takes)
+    tap = SimpleNamespace(name="ethws0", mtu=lambda: 1500)
+    for answers, agreed in ((WITH_USO, takes), (WITHOUT_USO, False)):
+        # A server that lists it without having been asked is not believed.
+        (asked,) = servers.connect(answers["alone"], tap=tap)[1]
+        assert (", uso" in asked.offers()[1]) is takes
+        assert servers.server._offer._uso is agreed
+
+
+def test_further_members_of_a_link_agree_on_the_same_as_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    servers = Servers(monkeypatch)
+    tap = SimpleNamespace(name="ethws0", mtu=lambda: 1500)
+    for agreed, answers, others in ((True, WITH_USO, WITHOUT_USO), (False, WITHOUT_USO, WITH_USO)):
+        servers.connect(answers["first"], tap=tap, membership=FOUNDER)
+        (asked,) = servers.connect(answers["further"], tap=tap, membership=MEMBER)[1]
+        assert (", uso, " in asked.offers()[1]) is agreed
+        if agreed:
+            with pytest.raises(NoSuchLink):
+                servers.connect(others["further"], tap=tap, membership=MEMBER)
+        else:
+            # Not offered, so it is not agreed on.
+            servers.connect(others["further"], tap=tap, membership=MEMBER)
 
 
 def target(text: str) -> str:
@@ -462,4 +545,4 @@ def test_a_check_is_offered_with_each_version(
         credentials=Credentials(),
         also_offer=also,
     )
-    assert server._offer(1500) == offered
+    assert server._offer.features(1500) == offered

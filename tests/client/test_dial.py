@@ -21,16 +21,19 @@ from typing import Any, NamedTuple
 import gevent
 import pytest
 
-from etherws.client import http_auth
+from etherws.client import dial, http_auth
 from etherws.client.dial import connect_first, interleave
 from etherws.client.proxies import http_connect, socks5_connect
-from etherws.client.proxy_choice import Proxy
+from etherws.client.proxy_choice import Proxy, ProxyChoice
 from etherws.errors import ConnectError
 from tests.lab.frames import KINDS, frame
 from tests.lab.hosts import PATIENCE, Host, Process, until
 from tests.lab.pki import Certificate
 from tests.lab.servers import Talk, answer, hang, serve, switching
 from tests.lab.sockets import gevent_pair
+
+#: How a process starts is not what is tested here.
+pytestmark = pytest.mark.usefixtures("forks_etherws")
 
 SQUID = """
 http_port 198.51.100.1:3128
@@ -164,8 +167,11 @@ PROXIES = {
 }
 
 
-@pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
-@pytest.mark.parametrize("kind", PROXIES)
+@pytest.mark.parametrize(
+    ("kind", "secure"),
+    # What goes on behind a login is the same as without one.
+    [*((kind, False) for kind in PROXIES), *((kind, True) for kind in ("http", "https", "socks5"))],
+)
 def test_frames_pass_through_every_kind_of_proxy(way: Way, certificate: Certificate, kind: str, secure: bool) -> None:
     url, access = PROXIES[kind]
     if url.startswith("socks5"):
@@ -557,3 +563,40 @@ def test_broken_ipv6_does_not_prevent_the_connection(half: tuple[Host, int], tmp
             )  # fmt: skip
             client.says(words)
             client.stop()
+
+
+def test_a_further_connection_goes_to_the_very_address_of_the_first(
+    half: tuple[Host, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, port = half
+    looked_up: list[str] = []
+
+    def found(name: str, *_: object) -> list[Any]:
+        looked_up.append(name)
+        # Another order each time, as a name server that spreads its clients gives.
+        ends = [("127.0.0.1", port), ("127.0.0.2", port)]
+        return addresses(*ends[:: 1 if len(looked_up) % 2 else -1])
+
+    monkeypatch.setattr(dial, "look_up", found)
+    # All of 127.0.0.0/8 is this machine.
+    listener = host.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind(("127.0.0.2", port))
+    listener.listen()
+    dialer = dial.Dialer(ProxyChoice())
+    with host.namespace.inside(), gevent.Timeout(PATIENCE):
+        # There is no address yet.
+        dialer.dial("server.example", port, secure=False, again=True).close()
+        dialer.dial("server.example", port, secure=False).close()
+        assert dialer.address == "127.0.0.2"
+        for _ in range(3):
+            stream = dialer.dial("server.example", port, secure=False, again=True)
+            assert stream.tcp.getpeername() == ("127.0.0.2", port)
+            assert dialer.address == "127.0.0.2"
+            stream.close()
+        listener.close()
+        with pytest.raises(ConnectError, match="refused"):
+            dialer.dial("server.example", port, secure=False, again=True)
+        # The first one goes wherever the name leads.
+        dialer.dial("server.example", port, secure=False).close()
+    assert dialer.address == "127.0.0.1"
+    assert len(looked_up) == 3

@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
+from etherws.client import far_lan
 from etherws.client.far_lan import FarLan
+from etherws.errors import DeviceError
 from etherws.kernel import nftables
 from etherws.tunnel.tap import Tap
 from etherws.tunnel.wire import VNET_BYTES
@@ -17,6 +19,9 @@ from tests.lab.hosts import Host, Process, until
 from tests.lab.lan import passes
 from tests.lab.packets import ICMPV6, IPV4, IPV6, TAG, UDP, icmpv6, ipv4, ipv6, udp
 from tests.lab.packets import frame as holding
+
+#: How a process starts is not what is tested here.
+pytestmark = pytest.mark.usefixtures("forks_etherws")
 
 OFFER = holding(IPV4 + ipv4(UDP, udp(67, 68)))
 ROUTE = holding(TAG + IPV6 + ipv6(ICMPV6, icmpv6(134)))
@@ -155,24 +160,36 @@ def test_a_machine_that_cannot_filter_is_an_error_at_the_start(host: Host) -> No
     host.run(*without).says("cannot connect")
 
 
+def test_a_vlan_needs_filters_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They drop second tags. That they cannot is said at the start, and not when the first frame comes."""
+
+    def cannot(what: str) -> None:
+        raise DeviceError(f"cannot filter {what}: it takes another kernel")
+
+    monkeypatch.setattr(far_lan, "check", cannot)
+    with pytest.raises(DeviceError, match="cannot filter what comes from the far LAN: it takes another kernel"):
+        FarLan(frozenset(), 10)
+    FarLan(frozenset()).leave()
+
+
 def test_drops_are_counted_once(host: Host) -> None:
     with host.namespace.inside():
-        far_lan = FarLan(frozenset({"dhcp-server"}))
-        assert not far_lan.drops()
-        far_lan.close()
+        lan = FarLan(frozenset({"dhcp-server"}))
+        assert not lan.drops()
+        lan.close()
         tap = Tap("ethws%d")
         for _ in range(2):
-            far_lan.guard(tap)
+            lan.guard(tap)
             tap.write_batch([bytes(VNET_BYTES) + OFFER])
-            assert far_lan.drops() == {"dhcp-server": 1}
-            assert not far_lan.drops()
+            assert lan.drops() == {"dhcp-server": 1}
+            assert not lan.drops()
         tap.close()
         # Another TAP has rules and counts of its own.
         tap = Tap("ethws%d")
-        far_lan.guard(tap)
+        lan.guard(tap)
         tap.write_batch([bytes(VNET_BYTES) + OFFER])
-        assert far_lan.drops() == {"dhcp-server": 1}
-        far_lan.close()
+        assert lan.drops() == {"dhcp-server": 1}
+        lan.close()
         assert not nftables.table_handles()
         tap.close()
 

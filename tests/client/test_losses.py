@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import count
+
 from etherws.client.losses import Losses
 from etherws.errors import ConnectionClosed, ProtocolError
 
 RESET = ConnectionClosed("connection lost: Connection reset by peer")
+
+
+def minutes() -> Callable[[], float]:
+    """A clock by which a minute passes between two losses."""
+    return count(0.0, 60.0).__next__
 
 
 def test_a_cut_right_after_the_101() -> None:
@@ -25,7 +33,7 @@ def test_a_cut_amid_traffic_is_no_cut_of_what_is_idle() -> None:
 
 
 def test_the_same_silence_twice_is_a_proxy_that_cuts_what_is_idle() -> None:
-    losses = Losses(20.0)
+    losses = Losses(20.0, minutes())
     # Once it may be chance: a server that was killed.
     assert losses.words(RESET, 300.0, 15.2) == ", 15 s after the last byte from there"
     words = losses.words(RESET, 300.0, 14.8)
@@ -39,5 +47,17 @@ def test_the_same_silence_twice_is_a_proxy_that_cuts_what_is_idle() -> None:
 
 def test_without_pings_once_is_enough_and_a_ping_without_an_answer_is_no_idle_time() -> None:
     assert "; does a proxy or a firewall between cut what is idle?" in Losses(0.0).words(RESET, 99.0, 30.0)
-    losses = Losses(10.0)
+    losses = Losses(10.0, minutes())
     assert [losses.words(RESET, 99.0, 15.0) for _ in range(2)] == [", 15 s after the last byte from there"] * 2
+
+
+def test_connections_that_are_cut_at_the_same_moment_are_one_loss() -> None:
+    now = 0.0
+    losses = Losses(20.0, lambda: now)
+    for _ in range(4):
+        assert losses.words(RESET, 300.0, 6.0) == ", 6 s after the last byte from there"
+        now += 0.1
+    # The next time it is the second one.
+    now += 60
+    for _ in range(4):
+        assert ", as the last time; does a proxy" in losses.words(RESET, 60.0, 6.0)

@@ -13,6 +13,7 @@ import pytest
 from etherws import __version__
 from etherws.client import observed
 from etherws.client.attempt import RemoteServer
+from etherws.client.link_counts import LinkCounts
 from etherws.client.observed import ObservedClient
 from etherws.client.reconnect import Client
 from etherws.errors import DeviceError, NoSuchClient
@@ -42,9 +43,17 @@ def connected() -> Client:
     client.local = Mock(tap=Mock(index=7, locate=lambda: 7), drops=lambda: Counter({"dhcp-server": 2}))
     client.local.loops.going_on = list
     client.local.tap.name = "ethws3"
-    client._session = Mock(
-        status=lambda: {"wire": 2, "drops": {"queue late": 1, "dhcp-server": 1}}, history=lambda: {"step": 5.0}
+    session = Mock(
+        status=lambda: {
+            "wire": 2,
+            "drops": {"queue late": 1, "dhcp-server": 1},
+            "members": 1,
+            "connections": [],
+        },
+        history=lambda: {"step": 5.0},
     )
+    counts = LinkCounts({0: session}, [], client.local.drops, alone=True)
+    client.members = Mock(counts=counts, log=Mock(trouble=""))
     return client
 
 
@@ -73,6 +82,8 @@ def test_a_client_that_is_connected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert session == {
         "wire": 2,
         "drops": {"queue late": 1, "dhcp-server": 3},
+        "members": 1,
+        "connections": [],
         "server": "wss://host:443",
         "address": "192.0.2.1",
         "proxy": "http://proxy:3128",
@@ -89,11 +100,19 @@ def test_a_client_that_is_connected(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NoSuchClient, match="with the index 8"):
         subject.history(8)
     # The session ends, and the loop has not gone on yet.
-    client._session = None
+    client.members = None
     assert subject.overview()["state"] == "connecting"
     assert not list(subject.sessions())
     with pytest.raises(NoSuchClient):
         subject.history(7)
+
+
+def test_missing_connections_are_a_warning() -> None:
+    client = connected()
+    assert client.members is not None
+    client.members.log.trouble = "ws://a: 1 of 4 are there"
+    client.local = None
+    assert ObservedClient(client).overview()["warnings"] == ["ws://a: 1 of 4 are there"]
 
 
 def test_what_is_wrong_with_the_lan_is_a_warning(host: Host) -> None:

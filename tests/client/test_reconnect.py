@@ -23,17 +23,22 @@ from etherws.client.reconnect import HAND_OVER_TIMEOUT, STOP_TIMEOUT, Client
 from etherws.client.uris import split_uri
 from etherws.errors import ConnectError, ConnectionClosed, EtherwsError
 from etherws.events import Event as EtherwsEvent
+from etherws.features import Membership
 from etherws.kernel.store import Store
 from etherws.settings import ClientSettings, Retry, Trust
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.frames import Decoder, Opcode
 from etherws.tunnel.session import Session
 from etherws.tunnel.tap import Tap
+from etherws.tunnel.wire import Version1
 from tests.lab.frames import frame
 from tests.lab.hosts import PATIENCE, Host, until
 from tests.lab.pki import Certificate, pin_of, rewritten
 from tests.lab.servers import Talk, answer, hang, serve, switching
 from tests.lab.websocket import feed
+
+#: How a process starts is not what is tested here.
+pytestmark = pytest.mark.usefixtures("forks_etherws")
 
 REFUSALS: dict[str, tuple[Talk, str]] = {
     "speaks no HTTP": (
@@ -121,6 +126,38 @@ def test_frames_that_come_with_the_101_are_not_lost(host: Host) -> None:
         ready.set()
         assert frames.receive() == arrived
         client.stop()
+
+
+def test_what_the_machine_sends_once_it_hears_of_the_connection_is_not_lost(host: Host) -> None:
+    over, sent, heard = Event(), frame(100, to=b"\xff" * 6), threading.Event()
+
+    def talk(connection: socket.socket, request: bytes) -> None:
+        # With a Ping: the client waits for a sign that it is let in.
+        connection.sendall(switching(request) + b"\x89\x00")
+        decoder = Decoder(server=True, max_message=1 << 20)
+        while data := connection.recv(4096):
+            for opcode, payload in feed(decoder, data):
+                if payload == sent:
+                    heard.set()
+                if opcode == Opcode.CLOSE:
+                    return
+
+    def wait() -> None:
+        while not heard.is_set():
+            gevent.sleep(0.001)
+        over.set()
+
+    def ready(*_: object) -> None:
+        host.frames("ethws0").send(sent)
+        gevent.spawn(wait)
+
+    with serve(host, talk) as port, host.namespace.inside(), gevent.Timeout(PATIENCE):
+        uri, _, _ = split_uri(f"ws://127.0.0.1:{port}/")
+        server = RemoteServer(
+            uri, ClientSettings(), proxy_choice=ProxyChoice(), trust=Trust(), credentials=Credentials()
+        )
+        Client([server], ClientSettings(), Retry()).run(ready, over)
+    assert heard.is_set()
 
 
 BAD_FRAMES = {
@@ -250,6 +287,13 @@ def into(said: list[str]) -> Callable[..., None]:
     return ready
 
 
+def a_connection() -> Connection:
+    """One for sessions that carry nothing."""
+    connection = object.__new__(Connection)
+    connection.wire = Version1()
+    return connection
+
+
 class Scripted(RemoteServer):
     """A server whose attempts end as the test says, one after the other; then the test's turn is over."""
 
@@ -272,11 +316,11 @@ def test_after_a_loss_the_log_has_the_first_reason_and_each_new_one(
     host: Host, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level("INFO")
-    over, said, link = Event(), list[str](), object.__new__(Connection)
+    over, said, link = Event(), list[str](), a_connection()
     monkeypatch.setattr(Session, "__init__", lambda *_: None)
     monkeypatch.setattr(Session, "age", 0.0)
     monkeypatch.setattr(Session, "silence", 0.0)
-    monkeypatch.setattr(Session, "run", lambda *_: ConnectionClosed("closed"))
+    monkeypatch.setattr(Session, "run", lambda *_, **__: ConnectionClosed("closed"))
     for name in ("close", "stop"):
         monkeypatch.setattr(Session, name, lambda *_: None)
     monkeypatch.setattr(Session, "summary", lambda *_: "")
@@ -308,13 +352,13 @@ def test_the_reason_why_the_first_server_is_left_out_is_logged(
     monkeypatch.setattr(Session, "__init__", lambda *_: None)
     monkeypatch.setattr(Session, "age", 0.0)
     monkeypatch.setattr(Session, "silence", 0.0)
-    monkeypatch.setattr(Session, "run", lambda *_: over.wait())
+    monkeypatch.setattr(Session, "run", lambda *_, **__: over.wait())
     for name in ("close", "stop"):
         monkeypatch.setattr(Session, name, lambda *_: None)
     monkeypatch.setattr(Session, "summary", lambda *_: "")
     servers = [
         Scripted("ws://a", [ConnectError("Connection refused")], Event()),
-        Scripted("ws://b", [object.__new__(Connection)], over),
+        Scripted("ws://b", [a_connection()], over),
     ]
     with host.namespace.inside(), gevent.Timeout(PATIENCE):
         Client(servers, ClientSettings(), Retry(0.001, 0.001)).run(into(said), over)
@@ -330,7 +374,7 @@ class Fault(RemoteServer):
     def __init__(self, over: Event) -> None:
         self.name, self.attempts, self._over = "ws://fault", 0, over
 
-    def connect(self, tap: Tap | None = None) -> Connection:
+    def connect(self, tap: Tap | None = None, membership: Membership | None = None) -> Connection:
         """Fail as no code should."""
         self.attempts += 1
         if self.attempts > 2:
@@ -357,7 +401,7 @@ def test_an_unexpected_end_of_a_session_is_logged_and_tried_again(
 ) -> None:
     over, sessions = Event(), list[object]()
 
-    def fails(session: Session) -> EtherwsError:
+    def fails(session: Session, **_: bool) -> EtherwsError:
         sessions.append(session)
         if len(sessions) == 2:
             over.set()
@@ -417,7 +461,7 @@ def test_a_server_that_does_not_answer_does_not_hold_up_the_next_process(
     monkeypatch.setattr(gevent, "spawn", lambda *_: loop)
     monkeypatch.setattr(gevent, "wait", Mock())
     client = Client([], ClientSettings(), Retry(), store=Store(lasting=lasting))
-    client._session = Mock()
+    client.members = Mock()
     client.run(Mock(), Event())
     loop.join.assert_called_once_with(timeout=longest)
 

@@ -9,7 +9,7 @@ import pytest
 from etherws.client.http_answer import HttpAnswer
 from etherws.client.refusals import RETRY_AFTER_MAX, refusal
 from etherws.client.uris import split_uri
-from etherws.errors import ConnectError, NotAdmitted
+from etherws.errors import ConnectError, NoSuchLink, NotAdmitted
 
 
 def refused(head: str, body: bytes = b"", uri: str = "ws://server.example/lan?t=1", **more: Any) -> ConnectError:
@@ -25,6 +25,7 @@ def refused(head: str, body: bytes = b"", uri: str = "ws://server.example/lan?t=
         (404, "is the path right? it was asked for /lan; a proxy between may change it"),
         (405, "that is a web server, and no tunnel is at /lan; are the host, the port and the path right?"),
         (407, "a proxy on the way wants a login; name it by --proxy"),
+        (409, "further connections of a link must reach the server that has the first one; see docs/resilience.rst"),
         (421, "it does not serve this name; is the URI's host right, and --sni?"),
         (426, "does a proxy between drop the Upgrade header? see docs/reverse-proxies.rst"),
         (429, "too many wrong passwords came from this address; wait some minutes"),
@@ -43,6 +44,7 @@ def test_each_status_has_its_hint_and_the_servers_words(status: int, hint: str) 
     plain = refused(f"HTTP/1.1 {status} x")
     assert str(plain).partition("; ")[2] == hint
     assert not isinstance(plain, NotAdmitted)
+    assert isinstance(plain, NoSuchLink) == (status == 409)
     assert str(refused(f"HTTP/1.1 {status} x", b"out of\x1b order 17\nmore")) == str(plain)
     worded = refused(f"HTTP/1.1 {status} x\r\nContent-Type: text/plain", b"out of\x1b order 17\nmore")
     assert str(worded) == f"{plain}; it says: out of? order 17"

@@ -8,10 +8,12 @@ from etherws.client.attempt import RemoteServer
 from etherws.client.servers import Servers
 from etherws.errors import ConnectError, NotAdmitted
 from etherws.events import event_of
+from etherws.features import Membership
 from etherws.tunnel.connection import Connection
 from etherws.tunnel.tap import Tap
 
 TAP, LINK = object.__new__(Tap), object.__new__(Connection)
+MEMBER = Membership(1, 4, "a" * 22)
 
 
 class Answers(RemoteServer):
@@ -21,11 +23,17 @@ class Answers(RemoteServer):
         self.name = self.target = name
         self.resume = f"token of {name}"
         self.answer = answer
+        self.asked: list[Membership | None] = []
         if isinstance(answer, ConnectError):
             answer.wait = wait
 
-    def connect(self, tap: Tap | None = None) -> Connection:
+    def go_on_as(self, token: str) -> None:
+        """As that of RemoteServer."""
+        self.resume = token
+
+    def connect(self, tap: Tap | None = None, membership: Membership | None = None) -> Connection:
         """Give it."""
+        self.asked.append(membership)
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -41,6 +49,29 @@ def test_the_first_that_lets_us_in_is_used(caplog: pytest.LogCaptureFixture) -> 
         assert servers.connect(TAP, log_failure=False) == ("b", LINK)
     # Why the first one is left out, once.
     assert caplog.messages == ["cannot connect to a: down; trying again"]
+
+
+def test_further_connections_go_to_the_server_that_let_the_first_one_in(caplog: pytest.LogCaptureFixture) -> None:
+    assert Servers([]).members == 0
+    first, second = Answers("a", ConnectError("down")), Answers("b", LINK)
+    servers = Servers([first, second])
+    servers.connect(TAP, MEMBER, log_failure=False)
+    first.answer, second.members = LINK, 4
+    assert servers.members == 4
+    assert servers.join(TAP, MEMBER) is LINK
+    assert (first.asked, second.asked) == ([MEMBER], [MEMBER, MEMBER])
+    second.answer = NotAdmitted("not you")
+    with pytest.raises(NotAdmitted):
+        servers.join(TAP, MEMBER)
+    second.answer = KeyError()
+    with pytest.raises(ConnectError, match="unexpected KeyError"):
+        servers.join(TAP, MEMBER)
+    # Why there are fewer is said once, and shown while it lasts.
+    caplog.clear()
+    for text in ("only two", "only two", ""):
+        servers.warn("connections", text)
+        assert servers.link.warnings == [text] * bool(text)
+    assert caplog.messages == ["only two"]
 
 
 def test_a_server_that_drains_comes_last_once() -> None:

@@ -80,6 +80,14 @@ def test_half_an_agreement_is_a_doubt(protocol: str, listed: str | dict[str, str
     assert words in found.doubt
 
 
+@pytest.mark.parametrize("offered", [True, False])
+@pytest.mark.parametrize("taken", [True, False])
+def test_padding_is_agreed_on_only_if_it_was_offered(offered: bool, taken: bool) -> None:
+    named = {"padding": ""}
+    found = agreed("etherws.v2", {"v2": "", **(named if taken else {})}, {**OFFER, **(named if offered else {})})
+    assert found.version.padding == (offered and taken)
+
+
 def test_who_offered_nothing_takes_no_list() -> None:
     found = agreed("", {"v2": "", "mtu": "=1500"}, offer=None)
     assert (found.version.number, found.mtu, found.doubt) == (1, None, "")
