@@ -1,13 +1,16 @@
 """Every error that etherws raises on purpose, under one root.
 
 A message says what failed, on what, and what to try. Only cli/commands.py prints an error or exits because of one.
-README.rst lists the exit statuses: 1 for each error that has no other, 2 for a command line that click refuses, and
-those below.
+docs/process.rst lists the exit statuses: 1 for each error that has no other, 2 for a command line that click refuses,
+and those below.
 
     EtherwsError
     +-- SettingsError          an option's value cannot be used
+    |   +-- SystemdSlow        systemctl was not done in time; what it has begun goes on
     |   +-- CredentialsError   a password or token file cannot be read, used or changed
     |   +-- PolicyError        a policy file cannot be read or used
+    |   +-- ConfigError        a configuration file cannot be read or used
+    |   +-- InvitationError    a line of etherws init server cannot be used
     +-- TomlError              a text is not TOML; has the line
     +-- DeviceError            a TAP or bridge cannot be made, found or changed
     |   +-- DeviceLost         the TAP was deleted while it was in use
@@ -20,6 +23,8 @@ those below.
     +-- ProxyError             what a trusted reverse proxy says about its client cannot be used
     +-- ConnectError           the client's attempt to reach the server failed
     |   +-- NotAdmitted        the server refused the client's credentials
+    |   +-- OtherKey           the server's key is not the pinned one
+    |   +-- NoSuchLink         the server does not have the link that a further connection belongs to
     +-- ControlError           a process cannot be asked by its control socket
     |   +-- NotRunning         nobody listens there, or nothing runs on this machine
     |   +-- NotAllowed         this user may not ask it
@@ -56,6 +61,9 @@ def printable(text: str) -> str:
 #: What to try when this process has no descriptor left (EMFILE). Each session needs two or three.
 DESCRIPTORS_HINT = "allow more open files by LimitNOFILE in the systemd unit, or by ulimit -n"
 
+#: What to try when this process may not change the network (EPERM).
+NET_ADMIN_HINT = "run as root or with CAP_NET_ADMIN; a container needs --cap-add NET_ADMIN"
+
 
 #: Exit status of a start with --wait whose time was over before the client was connected. The client goes on.
 #: EX_TEMPFAIL of sysexits.h.
@@ -72,6 +80,10 @@ class SettingsError(EtherwsError):
     """An option's value cannot be used."""
 
 
+class SystemdSlow(SettingsError):
+    """systemctl was not done in time. What it has begun goes on."""
+
+
 class CredentialsError(SettingsError):
     """A file of passwords or tokens, or an entry for it, cannot be used. The message shows no hash and no password."""
 
@@ -80,12 +92,24 @@ class PolicyError(SettingsError):
     """A policy file cannot be read, or has a mistake; for a mistake the message begins with FILE:LINE."""
 
 
-class TomlError(EtherwsError):
-    """A text is not TOML. `line` is where the mistake is, counted from 1; the message does not name it."""
+class ConfigError(SettingsError):
+    """A configuration file cannot be read, or has a mistake; for a mistake the message begins with FILE:LINE:COLUMN."""
 
-    def __init__(self, line: int, message: str) -> None:
+    #: As click's own for a command line: an option stands in the wrong place, or has the wrong value.
+    exit_status = 2
+
+
+class InvitationError(SettingsError):
+    """The line that etherws init client was given cannot be used. The message shows nothing of it."""
+
+
+class TomlError(EtherwsError):
+    """A text is not TOML. `line` is where the mistake is, counted from 1; the message does not name it. It names
+    the `column`, which is 0 if it is not known."""
+
+    def __init__(self, line: int, message: str, column: int = 0) -> None:
         super().__init__(message)
-        self.line = line
+        self.line, self.column = line, column
 
 
 class DeviceError(EtherwsError):
@@ -147,6 +171,14 @@ class NotAdmitted(ConnectError):
 
     #: EX_NOPERM of sysexits.h.
     exit_status = 77
+
+
+class OtherKey(ConnectError):
+    """The key of the server's certificate is none of those that are pinned."""
+
+
+class NoSuchLink(ConnectError):
+    """A further connection of a link has reached a server that does not have the link."""
 
 
 class NoSuchClient(EtherwsError):

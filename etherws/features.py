@@ -11,6 +11,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from etherws.settings import MTU_MAX, MTU_MIN
 
@@ -32,6 +33,24 @@ CHECK, IDLE = "check", "idle"
 
 #: The parameter of the server's CHECK if it has no port for one more client.
 _FULL = ";full"
+
+#: Each end may send padding, and takes it: tunnel/padding.py. It needs version 2.
+PADDING = "padding"
+
+#: One of several connections that are one tunnel; see Membership.
+LINK = "link"
+
+#: Connections of a link at most. Each is a queue of a TAP at both ends; two cores are busy with fewer.
+LINK_MEMBERS_MAX = 16
+
+#: What names a link: 16 random bytes in base64url without padding.
+_LINK_ID = re.compile("[A-Za-z0-9_-]{22}")
+
+#: A number of a link's feature: no sign, no zero before it.
+_SMALL = re.compile("0|[1-9][0-9]?")
+
+#: The kernel of this end takes UDP super-frames; if both do, each sends them.
+USO = "uso"
 
 #: The name beside which the server's list has its proof.
 PROOF = "proof"
@@ -93,6 +112,40 @@ def check_value(kind: str, *, full: bool = False) -> str:
 def is_full(features: Features) -> bool:
     """Whether the server says that a tunnel of this client would get no port."""
     return _FULL in features.get(CHECK, "")
+
+
+class Membership(NamedTuple):
+    """Which connection of which link this is: the number `member`, from 0, of `of`. In a request `id` names the link,
+    and `new` is whether this connection founds it; an answer has neither, and the `of` that the server gives."""
+
+    member: int
+    of: int
+    id: str = ""
+    new: bool = False
+
+
+def link_value(membership: Membership) -> str:
+    """The value of the feature LINK, in a request or, without an id, in an answer."""
+    name = f";id={membership.id}" if membership.id else ""
+    return f"={membership.member};of={membership.of}{name}" + (";new" if membership.new else "")
+
+
+def link_of(features: Features, *, answer: bool = False) -> Membership | None:
+    """Which connection of a link a request's list describes; or, with `answer`, a server's list. None if it describes
+    none: what is malformed counts as absent. A link needs version 2."""
+    number, *parameters = features.get(LINK, "").removeprefix("=").split(";")
+    # A parameter without a value is not one with an empty value.
+    values = {name: rest if equals else None for name, equals, rest in (each.partition("=") for each in parameters)}
+    of = values.get("of") or ""
+    wrong = not (_SMALL.fullmatch(number) and _SMALL.fullmatch(of)) or len(values) < len(parameters)
+    if wrong or VERSION_2 not in features or not int(number) < int(of) <= LINK_MEMBERS_MAX:
+        return None
+    if answer:
+        return Membership(int(number), int(of))
+    name = values.get("id") or ""
+    if not _LINK_ID.fullmatch(name) or values.get("new") is not None:
+        return None
+    return Membership(int(number), int(of), name, "new" in values)
 
 
 def proof(key: str, features: Features) -> str:

@@ -25,6 +25,21 @@ _STANDARD = {"stdin": 0, "stdout": 1, "stderr": 2}
 #: Variables by which OpenSSL is told where the system's certificates are: a file, and folders with ``:`` between.
 _VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
+#: How a name begins that means a credential of systemd, and the variable that names their folder (systemd.exec(5)).
+CREDENTIAL, CREDENTIALS_FOLDER = "credential:", "CREDENTIALS_DIRECTORY"
+
+#: Stands for that folder where a unit's options are only looked at, and nothing was passed.
+PASSED_LATER = "/run/credentials/?/"
+
+#: Options whose value is the name of a file, a folder or a program, with _ for the dashes. Not those whose value may be
+#: something else, and says by its form what it is: --header @FILE, --address unix:FILE, --pinnedpubkey FILE.
+FILE_OPTIONS = frozenset(
+    {
+        *("cacert", "certfile", "client_ca", "control", "htpasswd", "keyfile", "monitor_token_file", "password_file"),
+        *("pidfile", "policy", "state_dir", "token_file", "up", "down", "change"),
+    }
+)
+
 #: The folder with copies of the files; None if the files themselves are read.
 _copies: str | None = None
 
@@ -48,7 +63,8 @@ def to_read(path: str) -> str:
 
 
 def absolute(option: str, name: str) -> str:
-    """The absolute name for a file's name. `option` begins the error. An empty name stays empty.
+    """The absolute name for a file's name. `option` begins the error. An empty name stays empty. ``credential:NAME`` is
+    the file of that credential of systemd's.
 
     A name for standard input or another descriptor becomes the name of the file that is open there. Raises
     SettingsError if that is no file, since what comes from a pipe cannot be read again; or if the name is relative to a
@@ -58,6 +74,8 @@ def absolute(option: str, name: str) -> str:
         return name
     if name == "-":
         return _open_file(option, name, 0)
+    if name.startswith(CREDENTIAL):
+        return _credential(option, name)
     try:
         path = os.path.abspath(name)
     except OSError as exc:
@@ -65,6 +83,26 @@ def absolute(option: str, name: str) -> str:
     if found := _DESCRIPTOR.fullmatch(path):
         return _open_file(option, name, _STANDARD[found[2]] if found[2] else int(found[1]))
     return path
+
+
+def is_credential(name: str) -> bool:
+    """Whether the name means a credential that systemd passes to its unit: ``credential:NAME``, or where that is looked
+    at only."""
+    return name.startswith((CREDENTIAL, PASSED_LATER))
+
+
+def _credential(option: str, name: str) -> str:
+    """The file of a credential. Raises SettingsError."""
+    word = name.removeprefix(CREDENTIAL)
+    if not re.fullmatch(r"[A-Za-z0-9_.@-]{1,255}", word) or word in (".", ".."):
+        raise SettingsError(f"{option} {name!r} names no credential; write {CREDENTIAL}NAME, as in the unit")
+    folder = os.environ.get(CREDENTIALS_FOLDER)
+    if not folder:
+        raise SettingsError(
+            f"{option} {name}: systemd passes no credential to this process; write LoadCredential={word}:/FILE into"
+            " its unit"
+        )
+    return os.path.join(folder, word)
 
 
 def make_variables_absolute(environ: MutableMapping[str, str]) -> None:

@@ -1,7 +1,7 @@
 """What the user can configure, with its checks. The command line, the WSGI application and the client all use it.
 
 Pure: no devices, no files. The command line's options and gunicorn's environment (ETHERWS_SERVER_DEVICE, ...) have the
-same names and the same checks. Read next: cli/options.py, where the options are.
+same names and the same checks. Read next: cli/options.py, where the options are; config/server_settings.py.
 """
 
 from __future__ import annotations
@@ -15,10 +15,7 @@ from etherws import values
 from etherws.addresses import Networks
 from etherws.errors import SettingsError
 from etherws.file_names import absolute
-from etherws.monitoring import Monitoring
-
-#: Bytes of an interface's name: IFNAMSIZ of linux/if.h is 16, with the zero byte at the end.
-NAME_MAX = 15
+from etherws.tap_settings import TapSettings, check_name
 
 #: Bytes: ETH_MIN_MTU of linux/if_ether.h; MAX_MTU of drivers/net/tun.c without the Ethernet header.
 MTU_MIN, MTU_MAX = 68, 65_521
@@ -26,11 +23,14 @@ MTU_MIN, MTU_MAX = 68, 65_521
 #: Seconds that one can wait for a peer. More frequent pings would be a load; after a day an answer is of no use.
 WAIT_MIN, WAIT_MAX = 0.1, 86_400.0
 
+#: Connections of one link. Beyond that a link gains nothing: each needs a queue, and a login at the server.
+CONNECTIONS_MAX = 16
+
+#: Seconds: the shortest age at which connections are replaced. An attempt to connect may take so long.
+MAX_AGE_MIN = 10.0
+
 #: Kinds of frames that can be dropped: by a policy, and by the client's --drop. docs/policy.rst says what they are.
 GUARDS = frozenset({"bpdu", "dhcp-server", "router-advertisement"})
-
-#: An interface's name. The kernel allows no byte that its isspace() takes for a blank (net/core/dev.c, dev_valid_name).
-_INTERFACE_NAME = re.compile(rb"[^\0\t-\r \xa0/:%]+")
 
 #: The pattern of a token, such as a header's name (RFC 9110, section 5.6.2).
 HTTP_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
@@ -38,16 +38,6 @@ HTTP_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 #: Headers that the user cannot set, beside Sec-WebSocket-* and Etherws-*: they would make another request of the
 #: upgrade request.
 _RESERVED_HEADERS = {"upgrade", "connection", "content-length", "transfer-encoding"}
-
-
-def check_name(option: str, name: str) -> None:
-    """Raise SettingsError unless the kernel accepts `name` as an interface's name. `option` begins the message."""
-    # Bytes of the command line that are not UTF-8 come as surrogates, which cannot be encoded.
-    raw = name.encode(errors="replace") if name.isprintable() else b""
-    if len(raw) > NAME_MAX:
-        raise SettingsError(f"{option} {name!r} is longer than {NAME_MAX} bytes; choose a shorter name")
-    if not _INTERFACE_NAME.fullmatch(raw) or name in (".", ".."):
-        raise SettingsError(f"{option} {name!r} is not a valid interface name; leave out blanks and / : %")
 
 
 def parse_header(text: str) -> tuple[str, str]:
@@ -66,13 +56,15 @@ def parse_header(text: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True)
-class DeviceSettings(Monitoring):
-    """What server and client share: the TAP, the connection, and what is shown of them (Monitoring).
+class DeviceSettings(TapSettings):
+    """What server and client share: the TAP (TapSettings has more of it), the connection, and what is shown of
+    them (Monitoring).
 
     `device` is the TAP's name, or a pattern in which %d stands for the first free number. `bridge` is the bridge that
     the TAP joins; it is made if it does not exist. `mtu` is in bytes; None leaves the kernel's 1,500. With `accept_ra`,
     IPv6 configures the TAP and the bridge that are made here as it does any interface. `wire` is the newest version of
-    the wire format to agree on. `congestion` is TCP's congestion control to the other side, or "auto".
+    the wire format to agree on, `padding` is whether to agree on padding (tunnel/padding.py). `congestion` is TCP's
+    congestion control to the other side, or "auto".
 
     `mac` is the Ethernet address of the first interface and of the bridge that is made for it; without it they get one
     that stays (kernel/mac.py). It is kept in the folder `state_dir`: None is the usual one, "" none. `link` is no
@@ -95,6 +87,7 @@ class DeviceSettings(Monitoring):
     link: str = ""
     wire: int = 2
     congestion: str = "auto"
+    padding: bool = True
     ping_interval: float = 20.0
     ping_timeout: float = 10.0
     carrier_timeout: float = 30.0
@@ -124,9 +117,8 @@ class DeviceSettings(Monitoring):
             ("--carrier-timeout", self.carrier_timeout, ", or 0 for ever"),
         ):
             if not (WAIT_MIN <= value <= WAIT_MAX or (zero and value == 0)):
-                raise SettingsError(
-                    f"{option} {value:g} s is out of range; choose {WAIT_MIN:g} to {WAIT_MAX:g} s{zero}"
-                )
+                bounds = f"choose {WAIT_MIN:g} to {WAIT_MAX:g} s{zero}"
+                raise SettingsError(f"{option} {value:g} s is out of range; {bounds}")
 
 
 @dataclass(frozen=True)
@@ -134,16 +126,24 @@ class ClientSettings(DeviceSettings):
     """What the client needs in addition.
 
     `drop`: what this LAN does not accept from the far one. Each entry is one of GUARDS, or several with commas between.
-    `allow_second_link`: start even if another client links the same bridge to the same server.
+    `allow_second_link`: start even if another client links the same bridge to the same server. `connections`: how many
+    WebSockets the link has. Each is replaced before it is `max_age` seconds old, 0 for never.
     """
 
     role = "client"
 
     drop: tuple[str, ...] = ()
     allow_second_link: bool = False
+    connections: int = 1
+    max_age: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 1 <= self.connections <= CONNECTIONS_MAX:
+            raise SettingsError(f"--connections {self.connections} is out of range; choose 1 to {CONNECTIONS_MAX}")
+        if self.max_age and not MAX_AGE_MIN <= self.max_age <= WAIT_MAX:
+            bounds = f"choose {MAX_AGE_MIN:g} to {WAIT_MAX:g} s, or 0 to replace none"
+            raise SettingsError(f"--max-age {self.max_age:g} s is out of range; {bounds}")
         for name in self.guards - GUARDS:
             raise SettingsError(f"--drop {name!r} is not known; choose from {', '.join(sorted(GUARDS))}")
 
@@ -197,28 +197,32 @@ class ServerSettings(DeviceSettings):
             )
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> ServerSettings:
+    def from_environ(cls, environ: Mapping[str, str], given: Mapping[str, Any] | None = None) -> ServerSettings:
         """The settings in the environment: ETHERWS_SERVER_DEVICE, _BRIDGE and so on, one for each field; an empty
-        variable counts as unset. Raises SettingsError."""
-        found: dict[str, Any] = {}
+        variable counts as unset, and then `given` may have a value. Raises SettingsError."""
+        found = dict(given or {})
         for each in fields(cls):
             if each.name in _NO_OPTIONS:
                 continue
             name = f"ETHERWS_SERVER_{each.name.upper()}"
             if value := environ.get(name):
-                parse = _PARSERS.get(each.name)
+                parse = PARSERS.get(each.name)
                 found[each.name] = parse(name, value) if parse else value
         return cls(**found)
 
 
-#: Fields that no user sets.
-_NO_OPTIONS = {"link"}
+#: Fields that no user sets, or only on a command line.
+_NO_OPTIONS = {"link", "hook_user"}
 
 #: How to read a field from the environment if it is not a text; the same as click does for the options.
-_PARSERS: dict[str, Callable[[str, str], Any]] = {
+PARSERS: dict[str, Callable[[str, str], Any]] = {
     "mtu": values.integer,
     "accept_ra": values.switch,
+    "inet": values.words,
+    "vlan": values.integer,
+    "hook_net_admin": values.switch,
     "wire": values.integer,
+    "padding": values.switch,
     "allow_origin": values.words,
     "resume_timeout": values.seconds,
     "trusted_proxy": values.words,

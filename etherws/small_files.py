@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Container
+from pathlib import Path
 
 from etherws.file_names import to_read
 
@@ -43,6 +44,36 @@ def cannot_read(path: str) -> str:
     except OSError:
         pass
     return ""
+
+
+def changeable_by_all(path: str | os.PathLike[str]) -> str:
+    """What lets every user of this machine change what this file says: its own name, or that of a folder above it, in
+    which each of them can put something else in its place. Empty if nothing does, and if it cannot be seen."""
+    try:
+        if os.stat(path).st_mode & stat.S_IWOTH:
+            return os.fspath(path)
+        for folder in {each: 0 for name in (path, os.path.realpath(path)) for each in Path(name).absolute().parents}:
+            # In a folder such as /tmp only its owner can replace a file.
+            if os.stat(folder).st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH and not _is_mounted(folder):
+                return str(folder)
+    except OSError:
+        pass
+    return ""
+
+
+def _is_mounted(folder: Path) -> bool:
+    """Whether the folder is a mount that nobody can write to: container managers mount folders that all could change.
+    Below such a mount it is not asked for: in a unit's ProtectSystem= all is read-only, and for others it is not."""
+    return os.path.ismount(folder) and bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+
+
+def open_secret(path: str) -> str:
+    """What is wrong with a file that holds a secret, and the mend; empty if nothing is."""
+    if not is_open_to_all(path):
+        return ""
+    # podman and docker put secrets there, and let all users read them unless they are told a mode.
+    mend = "mount it with mode=0400" if path.startswith("/run/secrets/") else f"chmod o-rw {path}"
+    return f"every user of this machine can read or change {path}; {mend}"
 
 
 def is_open_to_all(path: str | os.PathLike[str]) -> bool:

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from etherws.access import policy
 from etherws.access.credential_files import parse_entries, read_lines
+from etherws.bundle import config_values
 from etherws.bundle.redaction import Redactor
 from etherws.errors import EtherwsError
 from etherws.small_files import read_file
@@ -40,15 +41,17 @@ _NAMES_FILES = ("htpasswd", "token_file")
 
 @dataclass(frozen=True)
 class Process:
-    """A process: its ID, its arguments, and of its environment what concerns us."""
+    """A process: its ID, its arguments, and of its environment what concerns us. `folder` is the one that it works
+    in."""
 
     pid: int
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
+    folder: str = "/"
 
     @property
     def options(self) -> dict[str, list[str]]:
-        """The values of its options, by their names with underscores, from arguments and environment."""
+        """The values of its options, by their names with underscores, from arguments, environment and configuration."""
         found: dict[str, list[str]] = {}
         for index, word in enumerate(self.arguments):
             name, equals, value = word.partition("=")
@@ -60,7 +63,14 @@ class Process:
             for role in ("SERVER_", "CLIENT_"):
                 if name.startswith(_OURS + role):
                     found.setdefault(name.removeprefix(_OURS + role).lower(), []).append(value)
+        for name, values in self.configuration(found).items():
+            found.setdefault(name, []).extend(values)
         return found
+
+    def configuration(self, options: Mapping[str, list[str]]) -> dict[str, list[str]]:
+        """What its configuration says, by the other `options`, one of which names that."""
+        paths = [os.path.join(self.folder, value.removeprefix("-")) for value in options.get("config", ())]
+        return {name: values for path in paths for name, values in config_values.values(path).items()}
 
 
 def processes(root: Path = Path("/proc"), own: Mapping[str, str] | None = None) -> list[Process]:
@@ -70,7 +80,8 @@ def processes(root: Path = Path("/proc"), own: Mapping[str, str] | None = None) 
         arguments = _words(root / entry / "cmdline")
         if int(entry) != os.getpid() and _is_ours(arguments):
             pairs = (word.partition("=") for word in _words(root / entry / "environ"))
-            found.append(Process(int(entry), arguments, _concerning({name: value for name, _, value in pairs})))
+            environment = _concerning({name: value for name, _, value in pairs})
+            found.append(Process(int(entry), arguments, environment, _folder(root / entry / "cwd")))
     return found[: SHOWN_MAX + 1]
 
 
@@ -85,8 +96,9 @@ def learn(redactor: Redactor, found: Iterable[Process]) -> None:
                 _learn_urls(redactor, value)
                 for host in value.split(",") if name.lower() == "no_proxy" else ():
                     redactor.host(host.strip().lstrip("."))
-        for word in process.arguments:
-            _learn_urls(redactor, word)
+        for words in (process.arguments, *process.configuration(process.options).values()):
+            for word in words:
+                _learn_urls(redactor, word)
 
 
 def shown(process: Process, redactor: Redactor, root: Path = Path("/proc")) -> dict[str, Any]:
@@ -95,6 +107,10 @@ def shown(process: Process, redactor: Redactor, root: Path = Path("/proc")) -> d
         "pid": process.pid or None,
         "arguments": list(_arguments(process.arguments, redactor)),
         "environment": {name: _variable(name, value, redactor) for name, value in sorted(process.environment.items())},
+        "configuration": {
+            name: [_variable(name.upper(), value, redactor) for value in values]
+            for name, values in sorted(process.configuration(process.options).items())
+        },
         "limits": _text(root / str(process.pid or "self") / "limits").splitlines(),
         "status": [
             line
@@ -225,6 +241,13 @@ def _is_ours(arguments: tuple[str, ...]) -> bool:
 
 def _concerning(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.startswith(_OURS) or name.lower() in _PROXIES}
+
+
+def _folder(link: Path) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:
+        return "/"
 
 
 def _entries(root: Path) -> Iterator[str]:

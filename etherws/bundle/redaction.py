@@ -41,6 +41,8 @@ _HEADER = re.compile(
 _SCHEME = re.compile(
     r"(?i)\b(basic|bearer)([ \t]+)([A-Za-z0-9+/._~-]*[A-Z0-9][A-Za-z0-9+/._~-]{3,}={0,2}|[\w.+/~-]{20,})"
 )
+#: The subprotocol by which a page in a browser sends its token.
+_SUBPROTOCOL = re.compile(r"(?i)\b(authorization\.bearer)(\.)([^\s\"',;]+)")
 
 #: Hashes of passwords and tokens.
 _HASH = re.compile(
@@ -114,8 +116,8 @@ class Redactor:
         """The text without what is to be replaced."""
         text = self._without_keys(text)
         text = self._without_learned(text)
-        text = _HEADER.sub(lambda found: f"{found[1]}{found[2]}{self._hidden(found[3])}", text)
-        text = _SCHEME.sub(lambda found: f"{found[1]}{found[2]}{self._hidden(found[3])}", text)
+        for pattern in (_HEADER, _SCHEME, _SUBPROTOCOL):
+            text = pattern.sub(lambda found: f"{found[1]}{found[2]}{self._hidden(found[3])}", text)
         text = _HASH.sub(lambda found: self._hidden(found[0]), text)
         text = _URI.sub(self._uri, text)
         text = _PAIR.sub(self._pair, text)

@@ -34,7 +34,7 @@ _TOML = re.compile(rb"^[ \t]*(\[[^\n]*\]|[\w.\"'-]+\s*=)", re.MULTILINE)
 #: What a client's own file holds: one line without blanks, a token or password.
 _SECRET = re.compile(rb"[!-~]{8,512}\r?\n?")
 
-_KINDS = "a policy, passwords, tokens, a certificate or a private key"
+_KINDS = "a configuration, a policy, passwords, tokens, a certificate or a private key"
 
 #: Files of other programs, by what they begin with or hold: the words for each.
 _OTHERS = (

@@ -64,35 +64,36 @@ def passwd(file: str, name: str, token: bool, out: str | None, delete: bool, cos
         click.echo(f"{name} is deleted from {file}")
     elif token:
         if out is not None:
-            with _new_file(out) as write:
+            with new_file(out) as write:
                 files.add_token(file, name, write)
             click.echo(f"{name} has a new token in {file}; the token itself is in {out}")
             return
-        files.add_token(file, name, _print_token)
+        files.add_token(file, name, print_secret)
         click.echo("This token is shown only now; the file has only its hash.", err=True)
     else:
         new = files.set_password(file, name, _new_password(), cost)
         click.echo(f"{name} is added to {file}" if new else f"{name} has a new password in {file}")
 
 
-def _print_token(token: str) -> None:
-    """Print the token. Raises SettingsError if it cannot be written."""
+def print_secret(token: str) -> None:
+    """Print a token, or a line that has one. Raises SettingsError if it cannot be written."""
     if sys.stdout is None:
         raise SettingsError("there is no standard output for the token; give --out FILE")
     try:
         click.echo(token)
-        found = os.fstat(sys.stdout.fileno())
     except OSError as exc:
         # What is left in the buffer would fail again at the end of the interpreter, whose status is then 120.
         with open(os.devnull, "wb") as null:
             os.dup2(null.fileno(), sys.stdout.fileno())
         raise SettingsError(f"cannot write the token to standard output: {exc.strerror}; nothing was changed") from exc
-    if stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
-        click.echo("warning: others can read the file that the token was written to; use --out FILE", err=True)
+    with contextlib.suppress(OSError):
+        found = os.fstat(sys.stdout.fileno())
+        if stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
+            click.echo("warning: others can read the file that the secret was written to; use --out FILE", err=True)
 
 
 @contextlib.contextmanager
-def _new_file(path: str) -> Iterator[Callable[[str], None]]:
+def new_file(path: str) -> Iterator[Callable[[str], None]]:
     """A function that writes a line to a new file, which only its owner can read. If the block fails, the file is
     removed. Raises SettingsError."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from etherws.cli.control_commands import running
 from etherws.cli.sections import Command, Sections
 from etherws.errors import EtherwsError
 
@@ -35,7 +36,7 @@ bundle_sections: Sections = {
 
 
 @click.command("bundle", cls=Command, sections=bundle_sections)
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=running)
 def bundle(name: str | None, out: str | None, addresses: bool) -> None:
     """Make one archive for a bug report, without secrets.
 

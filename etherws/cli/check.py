@@ -22,6 +22,7 @@ from etherws.check.findings import Finding, Verdict, status
 from etherws.cli import login
 from etherws.cli.check_options import check_sections
 from etherws.cli.examples import check_notes
+from etherws.cli.file_options import FileName
 from etherws.cli.sections import Command
 from etherws.cli.way import way_of
 from etherws.errors import EtherwsError
@@ -53,13 +54,14 @@ _WIDTH_MIN, _WIDTH_MAX = 60, 120
     # The variables are those of the client.
     context_settings={"auto_envvar_prefix": "ETHERWS_CLIENT"},
 )
-@click.argument("target", metavar="[URI|FILE]", required=False)
+@click.argument("target", metavar="[URI|FILE]", required=False, shell_complete=FileName().shell_complete)
 @click.pass_context
 def check(ctx: click.Context, /, target: str | None, **options: Any) -> None:
     """Look for what is wrong, and say what to do about it.
 
-    With a URI: the path to that server, step by step; no root is needed. With a FILE: what a policy says. Without one:
-    this machine. The status is 1 if something has failed, else 0.
+    With a URI: the path to that server, step by step; no root is needed. With a FILE: whether a server or client could
+    start with this configuration, or what a policy says. Without one: this machine. The status is 1 if something has
+    failed, else 0.
     """
     # What the client would log is among the findings.
     logging.getLogger("etherws").addHandler(logging.NullHandler())
@@ -101,7 +103,12 @@ def _chosen(ctx: click.Context, target: str | None, options: dict[str, Any]) -> 
     if not os.path.lexists(target) and "/" not in target:
         raise click.UsageError(f"there is no file {target}; for a server write wss://{target}/ or ws://{target}/")
     from etherws.check.files import file
+    from etherws.cli import config_check
 
+    group = ctx.find_root().command
+    assert isinstance(group, click.Group)
+    if role := config_check.role_of(target, group):
+        return target, config_check.findings(target, role, ctx)
     return target, file(target)
 
 

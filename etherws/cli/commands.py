@@ -15,14 +15,18 @@ from dataclasses import fields, replace
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from etherws import __version__
-from etherws.cli import admin, control_commands, login, sections
+from etherws import __version__, garbage
+from etherws.cli import admin, config_option, control_commands, login, sections
 from etherws.cli.bundle import bundle
 from etherws.cli.check import check
+from etherws.cli.completion import completion
+from etherws.cli.demo_command import demo
 from etherws.cli.examples import client_notes, main_notes, server_notes
 from etherws.cli.file_options import files_read
-from etherws.cli.options import client_sections, demo_sections, server_sections
+from etherws.cli.init.commands import init
+from etherws.cli.options import client_sections, server_sections
 from etherws.cli.process import background_log, daemon, inherited, log_writer, process_image, rehearsal
 from etherws.cli.process.run_as import VARIABLE, Privileges
 from etherws.cli.process.waiting import Start, spelled_out
@@ -31,6 +35,7 @@ from etherws.cli.user_option import User
 from etherws.cli.way import way_of
 from etherws.errors import EtherwsError, SettingsError
 from etherws.file_names import use_copies
+from etherws.hooks import program
 from etherws.kernel import packet_sockets
 from etherws.kernel.store import Store
 from etherws.settings import ClientSettings, Retry, ServerSettings
@@ -75,7 +80,7 @@ def main() -> None:
     use_copies(os.environ.get(VARIABLE))
 
 
-@main.command(cls=sections.Command, sections=server_sections, notes=server_notes)
+@main.command(cls=config_option.Command, sections=server_sections, notes=server_notes)
 def server(
     address: str | None,
     port: int | None,
@@ -87,14 +92,16 @@ def server(
     **options: Any,
 ) -> None:
     """Listen for clients. Each gets a TAP; the first gets ethws0. Runs in the background."""
+    # Before pyroute2 is imported, which warns of what it misses there.
+    inherited.need_proc()
     from etherws.cli.observing import Observing
     from etherws.server import kept_ports
     from etherws.server import serve as serving
     from etherws.server.application import Application
     from etherws.workers.parent import Parent
 
-    inherited.need_proc()
     settings = ServerSettings(**_fields_of(ServerSettings, options))
+    program.check_all(settings)
     contexts = None
     if keyfile and certfile:
         contexts = serving.tls_contexts(certfile, keyfile, client_ca)
@@ -115,17 +122,19 @@ def server(
         packet_sockets=packet_sockets.SERVER_NEEDS,
         pidfile=options["pidfile"],
         unix_socket=address.removeprefix("unix:") if address and address.startswith("unix:/") else None,
+        hook_user=settings.hook_user,
     )
     count = workers or len(os.sched_getaffinity(0))
     tls = (certfile, keyfile, client_ca) if certfile and keyfile else None
     endpoint = serving.Endpoint(address, port, chosen, daemon.is_supervised())
     observing = Observing(settings, run_as, process_image.this())
+    reload = config_option.reloading(keeps.reload)
 
     def run(ready: Any, stop: Any) -> None:
         # It runs a second time if a new image could not be executed.
         application = prepared.pop() if prepared else Application(settings, store)
         process_image.this().before_rehearsal = application.keep
-        hooks = serving.Hooks(observing.before(ready), keeps.give_up, keeps.reload, observing.doors, certfile)
+        hooks = serving.Hooks(observing.before(ready), keeps.give_up, reload, observing.doors, certfile)
 
         def make(sock: Any) -> serving.Service:
             if count == 1:
@@ -138,7 +147,7 @@ def server(
     _run(observing.around(run), kept_ports.check, **options)
 
 
-class ClientCommand(sections.Command):
+class ClientCommand(config_option.Command):
     """Reads a ``--wait`` without a time."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -161,12 +170,16 @@ def client(
     **options: Any,
 ) -> None:
     """Connect ethws0 to a server, and again after each loss. Runs in the background."""
+    # Before pyroute2 is imported, which warns of what it misses there.
+    inherited.need_proc()
     from etherws.cli.observing import Observing
     from etherws.client import attempt, kept_port, reconnect
     from etherws.client.observed import ObservedClient
     from etherws.client.uris import split_uri
 
-    inherited.need_proc()
+    in_file = click.get_current_context().get_parameter_source("uri") is ParameterSource.DEFAULT_MAP
+    if positional and in_file:
+        uri = ()
     uris = uri or ((positional,) if positional else ())
     login.hide_secrets(uris, header, options)
     if positional and uri and (positional,) != uri:
@@ -174,6 +187,7 @@ def client(
     if not uris:
         raise click.UsageError("no server is named; give --uri ws://HOST/")
     settings = ClientSettings(**_fields_of(ClientSettings, options))
+    program.check_all(settings)
     retry = Retry(retry_interval, max_retry_interval, connect_timeout, retry_on_auth_failure)
     way = way_of({**options, "header": header})
     servers = []
@@ -205,8 +219,10 @@ def client(
 
     store, waits = process_image.this().store, not process_image.this().before
     needs = packet_sockets.CLIENT_NEEDS
-    keeps = Privileges(run_as, files_read(), packet_sockets=needs, pidfile=options["pidfile"])
+    pidfile, hook_user = options["pidfile"], settings.hook_user
+    keeps = Privileges(run_as, files_read(), packet_sockets=needs, pidfile=pidfile, hook_user=hook_user)
     observing = Observing(settings, run_as, process_image.this())
+    reload = config_option.reloading(keeps.reload)
 
     def run(ready: daemon.Ready, stop: Any) -> None:
         nonlocal waits
@@ -220,24 +236,14 @@ def client(
                 doors.enter_context(observing.doors(ObservedClient(connection)))
                 keeps.give_up()
                 observing.start()
+                garbage.settle()
 
-            connection.run(start.connected if start else ready, stop, opened, keeps.reload)
+            connection.run(start.connected if start else ready, stop, opened, reload)
 
     _run(observing.around(run), kept_port.check, **options)
 
 
-@main.command(cls=sections.Command, sections=demo_sections)
-def demo(seconds: float, page: bool) -> None:
-    """Show a tunnel at work, in network namespaces of its own.
-
-    It builds two virtual hypervisors, each with a VM, and joins them. Nothing else on the machine changes.
-    """
-    from etherws.cli import demo as demonstration
-
-    demonstration.run(seconds, page=page)
-
-
-for command in (admin.passwd, check, *control_commands.COMMANDS, bundle, stage):
+for command in (demo, init, admin.passwd, check, *control_commands.COMMANDS, bundle, completion, stage):
     main.add_command(command)
 
 

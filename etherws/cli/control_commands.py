@@ -20,6 +20,7 @@ from etherws.cli.examples import (
 from etherws.cli.file_options import FileName
 from etherws.cli.number_options import Duration
 from etherws.cli.sections import Command, Sections
+from etherws.errors import ControlError
 
 
 def _control() -> click.Option:
@@ -33,6 +34,16 @@ def _control() -> click.Option:
 
 def _options(*options: click.Option) -> Sections:
     return {"Options": [*options, _control()]}
+
+
+def running(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """For a shell: what runs on this machine, as far as this user may see it."""
+    from etherws.cli.operate import instances
+
+    try:
+        return [each.name for each in instances.all_instances() if each.name.startswith(incomplete)]
+    except ControlError:
+        return []
 
 
 _status = _options(
@@ -74,7 +85,7 @@ _drain = _options(
 
 
 @click.command("status", cls=Command, sections=_status, notes=status_notes)
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=running)
 def status(name: str | None, json: bool, watch: bool, client: str | None, control: str | None) -> None:
     """Show who is connected, and what is slow.
 
@@ -86,7 +97,7 @@ def status(name: str | None, json: bool, watch: bool, client: str | None, contro
 
 
 @click.command("events", cls=Command, sections=_events, notes=events_notes)
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=running)
 def events(name: str | None, follow: bool, json: bool, control: str | None) -> None:
     """Show who joined, left or was refused, and why.
 
@@ -114,7 +125,7 @@ def kick(words: tuple[str, ...], seconds: float, control: str | None) -> None:
 
 
 @click.command("stop", cls=Command, sections=_options(), notes=stop_notes)
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=running)
 def stop(name: str | None, control: str | None) -> None:
     """End a server or a client for good.
 
@@ -126,7 +137,7 @@ def stop(name: str | None, control: str | None) -> None:
 
 
 @click.command("reload", cls=Command, sections=_options(), notes=reload_notes)
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=running)
 def reload(name: str | None, control: str | None) -> None:
     """Have the files of a server read again.
 
@@ -138,7 +149,7 @@ def reload(name: str | None, control: str | None) -> None:
 
 
 @click.command("drain", cls=Command, sections=_drain, notes=drain_notes)
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=running)
 def drain(name: str | None, seconds: float, control: str | None) -> None:
     """Send all clients elsewhere, one by one.
 
@@ -150,7 +161,7 @@ def drain(name: str | None, seconds: float, control: str | None) -> None:
 
 
 @click.command("page", cls=Command, sections=_options(), notes=page_notes)
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=running)
 def page(name: str | None, control: str | None) -> None:
     """Print an address of the live page.
 

@@ -23,11 +23,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from pyroute2.netlink.exceptions import NetlinkError
 
 from etherws.cli import demo_page
 from etherws.errors import DemoError
+from etherws.kernel import packet_sockets
 from etherws.kernel.netns import ENDING, Namespace, enter_user_namespace, privileged
+from etherws.kernel.pyroute2_parts import NetlinkError
 
 PICTURE = """
   VM1 --- br0 --- ethws0 ====== WebSocket ====== ethws0 --- br0 --- VM2
@@ -180,9 +181,7 @@ def ping(address: str, count: int, size: int) -> list[float]:
 def _echo(kind: int, sequence: int, payload: bytes) -> bytes:
     """An ICMP echo request (kind 8) or reply (0), with its checksum. `payload` must have an even length."""
     message = struct.pack("!BBHHH", kind, 0, 0, os.getpid() & 0xFFFF, sequence) + payload
-    total = sum(word for (word,) in struct.iter_unpack("!H", message))
-    total = (total & 0xFFFF) + (total >> 16)
-    return message[:2] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + message[4:]
+    return message[:2] + struct.pack("!H", packet_sockets.checksum(message)) + message[4:]
 
 
 def throughput(sender: Namespace, receiver: Namespace, address: str, seconds: float) -> float:

@@ -7,6 +7,7 @@ the examples. Read next: options.py, the options; sections.py, which shows both.
 main_notes = {
     "Try first": """\
 etherws demo             as root: a tunnel inside this machine, to look at
+etherws init server      as root: set up a server, and get a line for a client
 etherws server           as root, on one machine
 etherws client ws://HOST/
                          as root, on another; HOST is the first machine
@@ -25,21 +26,46 @@ check_notes = {
     "Examples": """\
 etherws check            this machine: can it carry a tunnel?
 etherws check wss://host.example/ --token-file branch1.token
+etherws check /etc/etherws/server/lan.toml
 etherws check policy.toml""",
     "Environment": """\
 The options of etherws client have their variables here too: ETHERWS_CLIENT_
 and the name in capitals, with _ for -.""",
 }
 
+init_notes = {
+    "Examples": """\
+etherws init server --host host.example --enable
+                         as root; it prints a line
+etherws init client --enable
+                         as root, on the other side; it asks for that line""",
+}
+
+init_server_notes = {
+    "Examples": """\
+etherws init server                it asks
+etherws init server --host host.example --bridge br0 --enable
+etherws init server --client branch2""",
+}
+
+init_client_notes = {
+    "Examples": """\
+etherws init client                it asks for the line
+etherws init client --bridge br0 --enable
+etherws init client --invitation lan.invitation""",
+}
+
 server_notes = {
     "Examples": """\
 etherws server --bridge br0
 etherws server --certfile ssl.crt --keyfile ssl.key --token-file tokens
+etherws server --config lan.toml
 etherws server --address unix:/run/etherws.sock --trusted-proxy unix""",
     "Environment": """\
 Each option has a variable, ETHERWS_SERVER_ and its name in capitals, with _
 for -: ETHERWS_SERVER_PORT=8080, ETHERWS_SERVER_TOKEN_FILE=/etc/tokens,
-ETHERWS_SERVER_FOREGROUND=1. The option comes before the variable.""",
+ETHERWS_SERVER_FOREGROUND=1. The option comes before the variable, and that
+before the file of --config.""",
 }
 
 client_notes = {
@@ -50,7 +76,8 @@ etherws client --uri wss://host.example/ --cacert ssl.crt --user alice""",
     "Environment": """\
 Each option has a variable, ETHERWS_CLIENT_ and its name in capitals, with _
 for -: ETHERWS_CLIENT_URI=wss://host.example/, ETHERWS_CLIENT_FOREGROUND=1.
-The option comes before the variable. These have no option of their name:
+The option comes before the variable, and that before the file of --config.
+These have no option of their name:
   ETHERWS_CLIENT_PASSWORD   the password of --user
   ETHERWS_CLIENT_TOKEN      the token, if there is no --token-file and no user
   https_proxy, http_proxy, all_proxy, no_proxy
@@ -99,4 +126,11 @@ etherws stop lan""",
 page_notes = {
     "Examples": """\
 etherws page lan""",
+}
+
+completion_notes = {
+    "Examples": """\
+etherws completion bash >/usr/local/share/bash-completion/completions/etherws
+etherws completion zsh >/usr/local/share/zsh/site-functions/_etherws
+etherws completion fish >/etc/fish/completions/etherws.fish""",
 }

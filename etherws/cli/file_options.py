@@ -8,9 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from etherws.errors import SettingsError
-from etherws.file_names import absolute
+from etherws.file_names import CREDENTIAL, PASSED_LATER, absolute
+
+#: In a context's meta: options are only looked at, where systemd passes no credentials (config_check.py).
+WITHOUT_CREDENTIALS = "etherws.without-credentials"
 
 
 class FileName(click.ParamType[str]):
@@ -27,6 +31,8 @@ class FileName(click.ParamType[str]):
         text = str(value)
         if not self.is_file(text):
             return text
+        if ctx and ctx.meta.get(WITHOUT_CREDENTIALS):
+            text = text.replace(self.prefix + CREDENTIAL, self.prefix + PASSED_LATER, 1)
         option = param.opts[-1] if param else ""
         try:
             return self.prefix + absolute(option, text.removeprefix(self.prefix))
@@ -37,10 +43,21 @@ class FileName(click.ParamType[str]):
         """Whether the value names a file."""
         return text.startswith(self.prefix)
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Have the shell complete names of files, where no prefix stands before them."""
+        return [] if self.prefix else [CompletionItem(incomplete, type="file")]
+
 
 class WrittenFile(FileName):
     """A file that etherws writes."""
 
+    is_read = False
+
+
+class Program(FileName):
+    """A program that etherws starts."""
+
+    name = "program"
     is_read = False
 
 

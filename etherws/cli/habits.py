@@ -30,7 +30,7 @@ BOTH = _table(
         "--dev --tap --tun --interface --iface --ifname --tap-name --dev-node --dev-type --tunnel -i -w",
         "the interface's name is given by --device NAME",
     ),
-    ("--ifconfig --ip-address --setif", "ip addr add sets an address of the interface; --device NAME names that"),
+    ("--ifconfig --ip-address --setif --addr", "IP addresses of the interface are given by --inet ADDRESS/PREFIX"),
     (
         "--mac-address --lladdr --hwaddr",
         "the interface's Ethernet address is given by --mac ADDRESS",
@@ -42,7 +42,7 @@ BOTH = _table(
     ("--persist-tun --persist-key --nobind", "leave it out: the interface stays, also while unconnected; see --help"),
     ("--comp-lzo --compress --compressed --allow-compression", "nothing is compressed, so leave it out; see --help"),
     ("--netns --net", "ip netns exec starts etherws in a network namespace; see --help"),
-    ("--br --bridge-name --server-bridge --addif --up --down", "the bridge to join is given by --bridge NAME"),
+    ("--br --bridge-name --server-bridge --addif", "the bridge to join is given by --bridge NAME"),
     ("--ageout", "the bridge learns addresses, for its ageing_time; it is given by --bridge NAME"),
     ("--tun-mtu --link-mtu --mssfix --fragment", "frames of every size pass; the MTU is given by --mtu BYTES"),
     ("--congestion-control --tcp-congestion", "TCP's congestion control is given by --congestion NAME"),
@@ -64,7 +64,7 @@ BOTH = _table(
         "etherws goes into the background unless --foreground is given",
     ),
     ("--writepid --pid --pid-file -P", "the file for the process ID is given by --pidfile FILE"),
-    ("--config --conf -c", "there is no configuration file, but a variable for each option; see --help"),
+    ("--conf --config-file --configfile --cfg -c -C", "a configuration file is named by --config FILE"),
     (
         "--group --setuid --setgid --uid --gid --runas --run_as --drop-privileges --reduce-privileges",
         "the user and the group that etherws runs as are given by --run-as USER:GROUP",
@@ -171,6 +171,14 @@ CLIENT = _table(
         "--retry-max-time --resolv-retry --connection-retry-max-backoff --reconnect",
         "the client tries for ever; waits are set by --retry-interval SECONDS and --max-retry-interval SECONDS",
     ),
+    (
+        "--parallel --parallel-max --streams --conns --num-connections --multi --mux --queues -P -n -j",
+        "how many connections the link has is given by --connections N; the file for the process ID by --pidfile FILE",
+    ),
+    (
+        "--max-connection-age --max-lifetime --max-conn-age --max-session --reneg-sec --rekey --lifetime",
+        "the age before which connections are replaced is given by --max-age SECONDS",
+    ),
     ("--timeout --max-time -m -t", "the time for an attempt is given by --connect-timeout SECONDS"),
     (
         "--location --max-redirs",
@@ -212,6 +220,10 @@ COMMANDS = _table(
     (
         "bugreport bug-report report support sosreport sos debug-info",
         "an archive for a bug report is made by etherws bundle",
+    ),
+    (
+        "setup set-up install wizard configure configuration new genkey keygen pair invite add-client",
+        "a server or a client is set up by etherws init server, and etherws init client",
     ),
     ("help", "help is shown by etherws --help, and for each command, as by etherws client --help"),
     (

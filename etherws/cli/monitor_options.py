@@ -14,8 +14,7 @@ monitor_options = [
         ["--control"],
         type=WrittenFile(),
         metavar="FILE",
-        help="Make the control socket here; '' makes none.  [default: /run/etherws/server-ethws0/control for root,"
-        " by role and device]",
+        help="Make the control socket here; '' makes none.  [default: /run/etherws/ROLE-DEVICE/control for root]",
     ),
     click.Option(
         ["--monitor"],

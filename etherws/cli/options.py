@@ -2,71 +2,58 @@
 
 Every option can be set in the environment: ETHERWS_SERVER_PORT, ETHERWS_CLIENT_URI, and so on. To add an option, add it
 here and as a field in settings.py, which checks it. Each help text is a sentence that says all that one line can say;
-README.rst lists the option too. Read next: sections.py, which shows them; examples.py, which is shown behind them;
-commands.py, which runs the commands.
+the reference and the manual pages are made of them (manual.py). Read next: sections.py, which shows them; examples.py,
+which is shown behind them; commands.py, which runs the commands.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
+from etherws.cli import offered
+from etherws.cli.config_option import config_option
 from etherws.cli.file_options import Address, FileName, Header, Pins, WrittenFile
+from etherws.cli.interface_options import interface_options
 from etherws.cli.monitor_options import monitor_options
 from etherws.cli.number_options import Duration, Wait, Within
 from etherws.cli.process.log_formats import FORMATS
 from etherws.cli.process.waiting import FOREVER
-from etherws.cli.sections import Sections
+from etherws.cli.sections import Sections, flag, option
 from etherws.cli.user_option import UserName
-
-
-def _option(*names: str, help: str, **attributes: Any) -> click.Option:
-    """An option. Its help ends with its default: click adds the one that it knows, `help` has any other in brackets."""
-    return click.Option(names, help=help, show_default=True, **attributes)
-
-
-def _flag(*names: str, help: str) -> click.Option:
-    return _option(*names, help=help, is_flag=True)
+from etherws.settings import CONNECTIONS_MAX
 
 
 def _file(name: str, help: str, metavar: str = "FILE") -> click.Option:
-    return _option(name, help=help, metavar=metavar, type=FileName())
+    return option(name, help=help, metavar=metavar, type=FileName())
 
 
 def _time(name: str, default: str, help: str) -> click.Option:
-    return _option(name, help=help, type=Duration(), default=default)
+    return option(name, help=help, type=Duration(), default=default)
 
 
 #: Where times are: the heading says how to write them.
 TIMING = "Timing (seconds, or with a unit: 500ms, 20s, 5m, 1h)"
 
-_interface = [
-    _option(
-        "--device",
-        default="ethws%d",
-        metavar="NAME",
-        help="Name the network interface; %d is the first free number.",
-    ),
-    _option("--bridge", metavar="NAME", help="Put the interface into this bridge, made if needed.  [default: none]"),
-    _option("--mtu", type=int, metavar="BYTES", help="Set the interface's MTU.  [default: the kernel's, 1500]"),
-    _option(
-        "--mac",
-        metavar="ADDRESS",
-        help="Give the interface this Ethernet address.  [default: one of its own that stays]",
-    ),
-    _flag("--accept-ra", help="Let the far LAN's routers configure this machine's IPv6.  [default: they cannot]"),
-]
-
 _connection = [
-    _option(
+    option(
         "--wire",
         type=Within(click.IntRange(1, 2)),
         metavar="1|2",
         default=2,
         help="Use this version of the wire format, or an older.",
     ),
-    _option("--congestion", default="auto", metavar="NAME", help="Use this congestion control of TCP."),
+    option(
+        "--congestion",
+        default="auto",
+        metavar="NAME",
+        help="Use this congestion control of TCP.",
+        shell_complete=offered.congestion_controls,
+    ),
+    click.Option(
+        ["--padding/--no-padding"],
+        default=True,
+        help="Let both ends send up to 128 KiB of padding when they begin on a long path, or neither.  [default: both]",
+    ),
 ]
 
 _pings = [
@@ -76,58 +63,59 @@ _pings = [
 ]
 
 _process = [
-    _flag("--foreground", help="Stay in the foreground and log to standard error.  [default: background, syslog]"),
-    _option(
+    flag("--foreground", help="Stay in the foreground and log to standard error.  [default: background, syslog]"),
+    option(
         "--pidfile",
         type=WrittenFile(),
         metavar="FILE",
         help="Keep the process ID in this file.  [default: none]",
     ),
-    _option(
+    option(
         "--run-as",
         type=UserName(),
         metavar="USER[:GROUP]",
         help="Run as this user once all is open.  [default: who starts it, with CAP_NET_ADMIN alone]",
     ),
-    _option(
+    option(
         "--state-dir",
         type=WrittenFile(),
         metavar="DIR",
         help="Keep the interface's address in this folder; '' keeps it nowhere.  [default: /var/lib/etherws for root]",
     ),
-    _option(
+    option(
         "--log-level",
         type=click.Choice(["debug", "info", "warning", "error"]),
         metavar="LEVEL",
         default="info",
         help="Log this and what is graver: debug, info, warning or error.",
     ),
-    _option(
+    option(
         "--log-format",
         type=click.Choice(FORMATS),
         metavar="FORMAT",
         default="text",
         help="Log text, json (one object a line), or to the systemd journal with fields: text, json or journal.",
     ),
-    _flag("--debug", help="Log all, as --log-level debug does."),
+    flag("--debug", help="Log all, as --log-level debug does."),
 ]
 
 server_sections: Sections = {
     "Server": [
-        _option(
+        config_option(),
+        option(
             "--address",
             type=Address(),
             metavar="ADDRESS",
             help="Listen on this address only, or on unix:/PATH.  [default: all, IPv4 and IPv6]",
         ),
-        _option(
+        option(
             "--port",
             type=Within(click.IntRange(0, 65535)),
             metavar="PORT",
             help="Listen on this TCP port; 0 takes any free one.  [default: 80, with TLS 443]",
         ),
-        _option("--path", default="/", metavar="PATH", help="Serve the tunnel at this path; any other gets 404."),
-        _option(
+        option("--path", default="/", metavar="PATH", help="Serve the tunnel at this path; any other gets 404."),
+        option(
             "--workers",
             type=Within(click.IntRange(0, 64)),
             metavar="N",
@@ -145,7 +133,7 @@ server_sections: Sections = {
         _file("--htpasswd", "Demand a user and password in this file; etherws passwd adds them.  [default: none]"),
         _file("--client-ca", "Demand a client certificate signed by an authority in this file.  [default: none]"),
         _file("--policy", "Apply the rules in this file to each client; see etherws check.  [default: none]"),
-        _option(
+        option(
             "--allow-origin",
             multiple=True,
             metavar="ORIGIN",
@@ -158,36 +146,44 @@ server_sections: Sections = {
         ),
     ],
     "Proxy": [
-        _option(
+        option(
             "--trusted-proxy",
             multiple=True,
             metavar="NETWORK",
             help="Believe the reverse proxies of this network when they say who their client is; unix for those on "
             "the UNIX socket. Repeatable.  [default: none]",
         ),
-        _flag("--proxy-protocol", help="Expect the PROXY protocol, version 1 or 2, from the trusted proxies."),
+        flag("--proxy-protocol", help="Expect the PROXY protocol, version 1 or 2, from the trusted proxies."),
     ],
-    "Interface": _interface,
+    "Interface": interface_options,
     TIMING: [*_pings, _time("--resume-timeout", "30s", "Keep a lost client's interface so long for its return.")],
     "Status and metrics": [
         *monitor_options,
-        _flag("--monitor-clients", help="Give each client metrics of its own, with its name."),
+        flag("--monitor-clients", help="Give each client metrics of its own, with its name."),
     ],
     "Process and log": _process,
 }
 
 client_sections: Sections = {
     "Connection": [
-        _option(
+        config_option(),
+        option(
             "--uri",
             multiple=True,
             metavar="URI",
             help="Connect to ws://HOST/, or with TLS to wss://HOST:PORT/PATH. Repeatable: the first that answers.",
         ),
-        _option("--connect-to", metavar="HOST:PORT", help="Connect there.  [default: to the URI's host]"),
-        _flag("-4", "--ipv4", help="Use IPv4 only.  [default: IPv6 and IPv4]"),
-        _flag("-6", "--ipv6", help="Use IPv6 only.  [default: IPv6 and IPv4]"),
-        _option(
+        option("--connect-to", metavar="HOST:PORT", help="Connect there.  [default: to the URI's host]"),
+        option(
+            "--connections",
+            type=Within(click.IntRange(1, CONNECTIONS_MAX)),
+            metavar="N",
+            default=1,
+            help="Join the server by so many connections, which share the frames.",
+        ),
+        flag("-4", "--ipv4", help="Use IPv4 only.  [default: IPv6 and IPv4]"),
+        flag("-6", "--ipv6", help="Use IPv6 only.  [default: IPv6 and IPv4]"),
+        option(
             "-H",
             "--header",
             type=Header(),
@@ -199,20 +195,20 @@ client_sections: Sections = {
     ],
     "TLS": [
         _file("--cacert", "Trust the certificates in this PEM file or directory.  [default: the system's]", "FILE|DIR"),
-        _option(
+        option(
             "--pinnedpubkey",
             type=Pins(),
             metavar="PINS",
             help="Demand this public key of the server: sha256//BASE64;... or a file with it.  [default: any]",
         ),
-        _option("--sni", metavar="NAME", help="Ask for this name, and verify it.  [default: the URI's host]"),
-        _flag("-k", "--insecure", help="Do not verify the server's certificate.  [default: verify it]"),
+        option("--sni", metavar="NAME", help="Ask for this name, and verify it.  [default: the URI's host]"),
+        flag("-k", "--insecure", help="Do not verify the server's certificate.  [default: verify it]"),
         _file("--certfile", "Show the server the certificate and its chain in this PEM file.  [default: none]"),
         _file("--keyfile", "Use the private key of --certfile in this PEM file.  [default: in --certfile]"),
     ],
     "Log in": [
         _file("--token-file", "Log in with the token in the first line of this file.  [default: no token]"),
-        _option(
+        option(
             "-u",
             "--user",
             metavar="NAME[:PASSWORD]",
@@ -226,37 +222,38 @@ client_sections: Sections = {
         ),
     ],
     "Proxy": [
-        _option(
+        option(
             "-x",
             "--proxy",
             metavar="URL",
             help="Connect through this proxy: http://, https:// or socks5://.  [default: the environment's]",
         ),
-        _option(
+        option(
             "--noproxy",
             metavar="LIST",
             help="Use no proxy for these hosts, domains and networks; * for all.  [default: the environment's]",
         ),
     ],
     "Interface": [
-        *_interface,
-        _option(
+        *interface_options,
+        option(
             "--drop",
             multiple=True,
             metavar="LIST",
             help="Drop bpdu, dhcp-server or router-advertisement frames of the far LAN. Repeatable.  [default: none]",
         ),
-        _flag("--allow-second-link", help="Start even if another client links the same bridge to the same server."),
+        flag("--allow-second-link", help="Start even if another client links the same bridge to the same server."),
     ],
     TIMING: [
         _time("--connect-timeout", "10s", "Give one attempt to connect so long."),
         _time("--retry-interval", "0.5s", "Wait so long before the second attempt."),
         _time("--max-retry-interval", "30s", "Wait no longer than this between attempts."),
+        _time("--max-age", "0s", "Replace each connection, without loss, before it is so old; 0 never."),
         *_pings,
     ],
     "Status and metrics": monitor_options,
     "Process and log": [
-        _option(
+        option(
             "--wait",
             type=Wait(),
             is_flag=False,
@@ -267,17 +264,4 @@ client_sections: Sections = {
         ),
         *_process,
     ],
-}
-
-demo_sections: Sections = {
-    "Options": [
-        _option(
-            "--seconds",
-            type=Within(click.FloatRange(0.1, 20)),
-            metavar="SECONDS",
-            default=3,
-            help="Measure TCP for so long, 0.1 to 20 seconds.",
-        ),
-        _flag("--page", help="Keep the tunnel, and show its live page, until Ctrl-C."),
-    ]
 }

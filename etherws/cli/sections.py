@@ -17,6 +17,16 @@ from etherws.cli import habits
 Sections = Mapping[str, Sequence[click.Option]]
 
 
+def option(*names: str, help: str, **attributes: Any) -> click.Option:
+    """An option. Its help ends with its default: click adds the one that it knows, `help` has any other in brackets."""
+    return click.Option(names, help=help, show_default=True, **attributes)
+
+
+def flag(*names: str, help: str) -> click.Option:
+    """A switch, as option()."""
+    return option(*names, help=help, is_flag=True)
+
+
 class Command(click.Command):
     """A command with options under headings. ``--help`` itself is the last one under the last heading."""
 

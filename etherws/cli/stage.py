@@ -16,11 +16,13 @@ from typing import Any
 
 import click
 
+from etherws.cli import config_option
 from etherws.cli.file_options import files_read
 from etherws.cli.process.process_image import PACKET_SOCKETS
 from etherws.cli.process.run_as import VARIABLE
 from etherws.cli.process.staged_copies import StagedCopies
 from etherws.errors import ListenError, SettingsError
+from etherws.file_names import CREDENTIALS_FOLDER, use_copies
 from etherws.kernel import packet_sockets, service_manager
 
 #: Where systemd says which folder the unit may write to; it belongs to the unit's user (systemd.exec(5)).
@@ -41,6 +43,8 @@ def stage(ctx: click.Context, role: str, opens: bool) -> None:
     assert ctx.parent is not None
     assert isinstance(ctx.parent.command, click.Group)
     command = ctx.parent.command.commands[role]
+    # Root reads the configuration itself: the copy of it is what is to be made anew.
+    use_copies(None)
     # Mistakes in the options are told by the command itself when it starts.
     options = command.make_context(
         role, [], ctx.parent, auto_envvar_prefix=f"ETHERWS_{role.upper()}", resilient_parsing=True
@@ -60,10 +64,15 @@ def _copy(options: click.Context) -> None:
         raise SettingsError(f"{VARIABLE} and {OWNED} are not set; this command is for the units in contrib/")
     try:
         reader = os.stat(owned.partition(":")[0])
-        copies = StagedCopies(folder, files_read(options), reader.st_uid, reader.st_gid)
+        # Credentials of systemd's are there for that user already.
+        theirs = os.environ.get(CREDENTIALS_FOLDER) or "-"
+        names = [name for name in files_read(options) if os.path.dirname(name) != theirs]
+        copies = StagedCopies(folder, names, reader.st_uid, reader.st_gid)
         for problem in copies.update():
             _warn(problem)
-        copies.remove_others()
+        # Half of a configuration does not name all: a process that runs still needs the rest.
+        if config_option.UNUSABLE not in options.meta:
+            copies.remove_others()
     except OSError as exc:
         raise SettingsError(f"cannot copy files to {folder}: {exc.strerror}; remove it, or give it to root") from exc
 

@@ -60,7 +60,7 @@ REFUSALS = frozenset(
         ),
         *("wrong server", "foreign origin", "foreign host", "no credentials", "wrong user or password", "wrong token"),
         *("too many failures", "service unavailable", "certificate", "policy", "no port", "draining", "stopping"),
-        *("ended by the operator", "check"),
+        *("ended by the operator", "check", "no such link"),
     }
 )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 
+import gevent
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
@@ -48,10 +49,16 @@ def metrics(
     found: Iterable[Metric | None] = chain(
         # Now, and not once the answer has begun: what fails here is an answer of 500.
         list(metric_families.families(subject.overview(), subject.not_ready(), events)),
-        ProcessCollector(registry=None).collect(),
+        # In a thread: it lists all descriptors, and a thousand clients have thousands.
+        gevent.get_hub().threadpool.apply(_of_process),
         client_metrics.families(subject.sessions()) if clients and subject.role == "server" else (),
     )
     return content_type, _text(found, encode, END if OPENMETRICS in content_type else b"")
+
+
+def _of_process() -> list[Metric]:
+    """What the kernel says of this process."""
+    return list(ProcessCollector(registry=None).collect())
 
 
 def _text(found: Iterable[Metric | None], encode: Encoder, end: bytes) -> Iterator[bytes]:

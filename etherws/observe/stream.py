@@ -25,7 +25,7 @@ from etherws.counters import Values
 from etherws.log_limit import LogLimit
 from etherws.observe.history import STEP, History
 from etherws.observe.subject import Subject
-from etherws.observe.turns import in_turns
+from etherws.walks import in_turns
 
 #: Seconds between two readings of all sessions.
 TICK = 2.0
@@ -109,7 +109,7 @@ class LivePage:
     def _sample(self) -> NoReturn:
         while True:
             with self._each(STEP):
-                self._history.add(time.time(), self._subject.overview()["totals"])
+                self._history.add(time.time(), self._subject.totals())
 
     def _tick_while_somebody_reads(self) -> None:
         while self._readers:
@@ -182,9 +182,10 @@ class Table:
 
 
 def brief(values: Values) -> Values:
-    """The row of a session or parked port: its values, in steps in which a change means something. "left" becomes
-    "until", in seconds since 1970."""
+    """The row of a session or parked port: its values, in steps in which a change means something, and without those
+    that change by themselves: "until" says what "left" does."""
     row = dict(values)
+    row.pop("left", None)
     if row.get("heard") is not None:
         row["heard"] = int(row["heard"] // HEARD_STEP) * HEARD_STEP
     if row.get("rates"):
@@ -193,9 +194,6 @@ def brief(values: Values) -> Values:
         row["round_trip"] = round(row["round_trip"], 5)
     if row.get("queue"):
         row["queue"] = {**row["queue"], "delay": round(row["queue"]["delay"], 5)}
-    if "left" in row:
-        left = row.pop("left")
-        row["until"] = None if left is None else round(time.time() + left)
     return row
 
 
@@ -226,8 +224,12 @@ class _Reader:
         while not self._ended:
             self._more.wait()
             self._more.clear()
-            while self._chunks:
-                yield self._chunks.popleft()[1]
+            # In turns: else all pages that are open would be sent the same between two polls of the event loop.
+            yield from in_turns(self._taken())
+
+    def _taken(self) -> Iterator[bytes]:
+        while self._chunks:
+            yield self._chunks.popleft()[1]
 
 
 def message(name: str, data: str, number: int) -> bytes:

@@ -21,6 +21,9 @@ class Subject(Protocol):
     def overview(self) -> Values:
         """All of the status but "sessions" and "parked"."""
 
+    def totals(self) -> Values:
+        """What was counted so far: "totals" of the overview, without looking at the rest."""
+
     def sessions(self) -> Iterator[Values]:
         """Each session, in the order of its interface's index. Others may go on between two of them."""
 

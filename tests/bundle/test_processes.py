@@ -125,3 +125,26 @@ def test_files_that_cannot_be_read_are_no_error(tmp_path: Path) -> None:
     nothing = str(tmp_path / "none")
     environment = {f"ETHERWS_SERVER_{name}": nothing for name in ("POLICY", "HTPASSWD", "TOKEN_FILE")}
     learn(redactor, [Process(7, ("etherws", "client", "-H", f"@{nothing}", "http://[bad"), environment)])
+
+
+def test_what_a_configuration_says(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("geheim5\n")
+    (tmp_path / "headers").write_text("X-Auth: geheim6\n")
+    (tmp_path / "policy.toml").write_text('[client."carol"]\nmacs = 1\n')
+    config = tmp_path / "lan.toml"
+    config.write_text(
+        'uri = ["wss://alice:hunter2@h.example/?t=geheim1"]\nuser = "dave:geheim2"\ntoken-file = "token"\n'
+        'header = ["X-Key: geheim3", "@headers"]\npolicy = "policy.toml"\nport = 80\n'
+    )
+    process = Process(7, ("etherws", "client", "--config", "lan.toml"), {}, str(tmp_path))
+    redactor = Redactor()
+    learn(redactor, [process])
+    found = shown(process, redactor, tmp_path)["configuration"]
+    text = redactor.text(f"{found} geheim5 geheim6 carol alice")
+    assert not [word for word in (*SECRETS, "carol", "alice", "dave") if word in text]
+    assert found["port"] == ["80"]
+    assert ("policy", str(tmp_path / "policy.toml")) in named_files([process])
+    by_unit = Process(8, ("etherws", "server"), {"ETHERWS_SERVER_CONFIG": f"-{config}"})
+    assert by_unit.options["port"] == ["80"]
+    config.write_text("port = ")
+    assert by_unit.options == {"config": [f"-{config}"]}

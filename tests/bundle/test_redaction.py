@@ -71,6 +71,7 @@ def test_a_secret_within_base64(before: str, after: str) -> None:
         '"authorization": "Bearer geheim"',
         "Etherws-Resume: geheim",
         "sent Bearer Geheim123 there",
+        "Sec-WebSocket-Protocol: etherws.v1, authorization.bearer.geheim",
         "alice:$2b$10$Q0uUUMUDJLcVd2YWTEvUAOgeheim",
         "alice:{SHA}geheim8bcdef=",
         "a:sha256:" + "0f" * 32,

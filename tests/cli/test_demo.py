@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from email.message import Message
@@ -173,8 +174,18 @@ def test_a_terminal_without_unicode_gets_the_rest(demos: Demos) -> None:
     assert demo.ends(1.5 * PATIENCE) == 0, demo.output
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("moment", ["WebSocket", "on Hypervisor1", "on Hypervisor2", "from VM1", "TCP, one"])
+#: What the demo says when it comes to a step.
+MOMENTS = ("WebSocket", "on Hypervisor1", "on Hypervisor2", "from VM1", "TCP, one")
+
+
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        *((signal.SIGINT, moment) for moment in MOMENTS),
+        # The others are handled alike.
+        *((number, moment) for number in (signal.SIGTERM, signal.SIGHUP) for moment in (MOMENTS[0], MOMENTS[-1])),
+    ],
+)
 def test_an_interrupted_demo_cleans_up(demos: Demos, number: int, moment: str) -> None:
     demo = demos.start("--seconds", "20")
     demo.says(moment)
@@ -254,6 +265,29 @@ def test_run_gives_the_result_or_raises_from_within(host: Host) -> None:
     with pytest.raises(ChildProcessError, match="status -9"):
         host.namespace.run(kill_self)
     assert host.namespace.processes() == []
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_an_interrupt_that_comes_with_the_child_ends_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    children, fork = [], os.fork
+    # What was started in the background ignores it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupted() -> int:
+        if child := fork():
+            children.append(child)
+            # It is blocked, and comes at the end of that.
+            signal.raise_signal(signal.SIGINT)
+        return child
+
+    monkeypatch.setattr(os, "fork", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            host.namespace.run(time.sleep, 60)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(children[0], os.WNOHANG)
 
 
 @pytest.mark.parametrize(("deaf", "patience"), [(False, 10.0), (True, 0.1)])

@@ -11,7 +11,10 @@ from etherws.cli import examples
 from etherws.cli.commands import main
 from tests.lab.readme import understand
 
-NOTES = [examples.main_notes, examples.server_notes, examples.client_notes, examples.passwd_notes]
+NOTES = [
+    *(examples.main_notes, examples.server_notes, examples.client_notes, examples.passwd_notes),
+    *(examples.init_notes, examples.init_server_notes, examples.init_client_notes),
+]
 
 #: Names without an option: client/credentials.py reads them.
 SECRETS = {"PASSWORD", "TOKEN"}

@@ -10,6 +10,7 @@ import pytest
 
 from etherws.cli.commands import client, server
 from etherws.cli.file_options import FileName, Pins
+from etherws.file_names import FILE_OPTIONS
 
 OPTIONS = [
     pytest.param(param, id=f"{command.name} {param.opts[-1]}")
@@ -24,9 +25,12 @@ FORMS = {"--header": "@{}", "--address": "unix:{}"}
 #: Every option that names a file, of both commands: a change here is a change of what users can do.
 NAMED = {
     "client": {
+        "change",
+        "config",
         "cacert",
         "certfile",
         "control",
+        "down",
         "monitor_token_file",
         "header",
         "keyfile",
@@ -35,11 +39,15 @@ NAMED = {
         "pinnedpubkey",
         "state_dir",
         "token_file",
+        "up",
     },
     "server": {
+        "change",
+        "config",
         "address",
         "certfile",
         "control",
+        "down",
         "monitor_token_file",
         "client_ca",
         "htpasswd",
@@ -48,6 +56,7 @@ NAMED = {
         "policy",
         "state_dir",
         "token_file",
+        "up",
     },
 }
 
@@ -71,6 +80,11 @@ def test_an_option_that_names_a_file_makes_it_absolute(
 @pytest.mark.parametrize("command", [client, server], ids=lambda command: command.name)
 def test_the_options_that_name_files(command: click.Command) -> None:
     assert {param.name for param in command.params if isinstance(param.type, FileName)} == NAMED[str(command.name)]
+
+
+def test_who_knows_no_option_knows_those_that_name_files() -> None:
+    of_other_forms = {"config", "header", "address", "pinnedpubkey"}
+    assert set().union(*NAMED.values()) - of_other_forms == FILE_OPTIONS
 
 
 @pytest.mark.parametrize(

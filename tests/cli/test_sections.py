@@ -12,8 +12,37 @@ import pytest
 from click.testing import CliRunner
 
 from etherws.cli.commands import main
+from etherws.cli.manual import contexts
 from etherws.cli.sections import Command
+from tests.lab.pages import DOCS, pages
 from tests.lab.readme import README
+
+#: Options of other programs that README.rst and docs/ name, by program.
+OF_OTHERS = {
+    "gunicorn": (
+        "--ca-certs",
+        "--cert-reqs",
+        "--chdir",
+        "--log-config",
+        "--max-requests",
+        "--preload",
+        "--timeout",
+        "--worker-connections",
+    ),
+    "scripts of bench/ and tests/": (
+        *("--clients", "--limit", "--losses", "--peers", "--persistent", "--rounds", "--sessions", "--sizes", "--tree"),
+        "--window",
+    ),
+    "podman": (
+        *("--build-arg", "--cap-add", "--health-cmd", "--network", "--privileged", "--publish", "--read-only"),
+        *("--restart", "--secret", "--sysctl", "--tmpfs"),
+    ),
+    "OpenVPN": ("--remote",),
+    "apt, certbot, dpkg and systemctl": ("--allow-downgrades", "--configure", "--kill-whom", "--manual", "--signal"),
+    "contrib/v86": ("--listen",),
+    "cloudflared": ("--http1",),
+    "what people type by mistake": ("--cert",),
+}
 
 COMMANDS = ["server", "client", "demo", "passwd", "check", "status", "events", "kick", "drain", "bundle"]
 
@@ -65,7 +94,7 @@ def test_every_metavar_says_what_to_write(name: str) -> None:
             metavar = param.make_metavar(ctx=ctx)
         if not (isinstance(param, click.Option) and param.is_flag):
             assert metavar not in ("TEXT", "PATH", "INTEGER", "FLOAT", "DURATION") or param.name == "path"
-            assert re.fullmatch(r"[A-Z0-9:='@|\[\] ]+", metavar), metavar
+            assert re.fullmatch(r"[A-Z0-9:='@|/\[\] ]+", metavar), metavar
 
 
 @pytest.mark.parametrize("switch", ["--help", "-h"])
@@ -95,21 +124,36 @@ def test_help_in_a_pipe() -> None:
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+def prose() -> str:
+    """README.rst and docs/, in one text."""
+    return "\n".join(path.read_text(encoding="utf-8") for path in (README, *(DOCS / page for page in pages())))
+
+
 @pytest.mark.parametrize("name", ["server", "client"])
-def test_the_readme_lists_the_same_options(name: str) -> None:
-    part = README.read_text(encoding="utf-8").partition("\nOptions\n-------\n")[2].partition("\nHow it works\n")[0]
-    both, _, rest = part.partition("\n``etherws server``:\n")
-    server, _, client = rest.partition("\n``etherws client [URI]``:\n")
-    # The first column: a long name may go on in its next line.
-    columns = {"server": both + server, "client": both + client}[name]
-    cells = re.findall(r"^(``.*?``(?:, ``.*?``)*),?(?:  .*)?$", columns.replace("auth-``  ", "auth-failure``  "), re.M)
-    listed = {found for cell in cells for found in re.findall(r"(?<![\w-])--[a-z0-9-]+", cell)}
-    listed |= set(re.findall(r"``(--(?:debug|ipv4|ipv6|password-file))\b", columns))
-    # Of a switch that is on by default, the name that turns it off.
-    shown_names = (option.secondary_opts or option.opts for option in options(name))
-    names = {opt for opts in shown_names for opt in opts if opt.startswith("--")}
-    assert listed - {"--no-retry-on-auth-failure"} == names - {"--retry-on-auth-failure", "--no-retry-on-auth-failure"}
-    assert name == "server" or "--no-retry-on-auth-" in columns
+def test_a_page_says_what_each_option_is_for(name: str) -> None:
+    """The reference has what --help has; what cannot be said in one line is in a page."""
+    text = prose()
+    for option in options(name):
+        written = "|".join(re.escape(opt) for opt in (*option.opts, *option.secondary_opts))
+        # In a configuration file it has no dashes.
+        key = max(option.opts, key=len).removeprefix("--")
+        assert re.search(rf"(?<![\w-])(?:{written})(?![\w-])|``{key}\b", text), option.opts
+
+
+def test_pages_name_options_that_there_are() -> None:
+    named = {
+        found
+        for literal in re.findall(r"``([^`]+)``", prose())
+        for found in re.findall(r"(?<![\w-])--\w[\w-]*", literal)
+    }
+    ours = {
+        opt
+        for ctx in contexts()
+        for param in ctx.command.get_params(ctx)
+        for opt in (*param.opts, *param.secondary_opts)
+    }
+    others = {opt for opts in OF_OTHERS.values() for opt in opts}
+    assert named - ours <= others
 
 
 @pytest.mark.parametrize(

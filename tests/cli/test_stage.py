@@ -85,7 +85,7 @@ def test_the_server_gets_its_files_its_port_and_packet_sockets(unit: Unit, host:
     assert {(path.lstat().st_uid, path.lstat().st_gid) for path in unit.copies.glob("*-key")} == {(0, GROUP)}
     found = unit.told()
     assert found.keys() == {"listen", "packet-sockets"}
-    assert len(found["packet-sockets"]) == packet_sockets.SERVER_NEEDS == loop_watch.BRIDGES_MAX + 1
+    assert len(found["packet-sockets"]) == packet_sockets.SERVER_NEEDS == loop_watch.BRIDGES_MAX + 2
     with socket.socket(fileno=found["listen"][0]) as sock:
         assert sock.getsockname()[1] == 443
         # The next start finds that it is open; who has it is told, unless that is systemd.
@@ -113,6 +113,34 @@ def test_only_what_takes_root_is_opened(unit: Unit, role: str, environ: dict[str
     for descriptors in found.values():
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def test_what_a_configuration_names_is_copied_and_the_configuration_too(
+    unit: Unit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, credentials = tmp_path / "lan.toml", tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "tokens").write_text("tokens")
+    (tmp_path / "key").write_text("key")
+    (tmp_path / "key").chmod(0o600)
+    config.write_text('port = 8080\nkeyfile = "key"\ntoken-file = "credential:tokens"\n')
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
+    environ = {"ETHERWS_SERVER_CONFIG": f"-{config}", "ETHERWS_SERVER_POLICY": str(tmp_path / "none")}
+    assert "cannot read" in unit.stage("server", **environ)
+    file_names.use_copies(str(unit.copies))
+    assert {os.path.basename(file_names.to_read(str(path))) != path.name for path in (config, tmp_path / "key")} == {
+        True
+    }
+    assert len(os.listdir(unit.copies)) == 3
+    # The command itself says what is wrong with it.
+    config.write_text("port = ")
+    assert unit.stage("server", ETHERWS_SERVER_CONFIG=str(config)) == ""
+    assert read_file(config, 100) == b"port = "
+    # A process that runs still needs what its other half named.
+    assert len(os.listdir(unit.copies)) == 3
+    config.unlink()
+    assert unit.stage("server", ETHERWS_SERVER_CONFIG=f"-{config}") == ""
+    assert os.listdir(unit.copies) == []
 
 
 def test_it_is_for_units_only(unit: Unit, host: Host) -> None:

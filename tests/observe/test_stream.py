@@ -227,9 +227,7 @@ def test_a_row_changes_only_where_that_means_something() -> None:
     row = brief(values | {"heard": 7.3, "round_trip": 0.0123456, "rates": {"sent": 1.2, "received": 0.4}})
     assert (row["heard"], row["round_trip"], row["rates"]) == (5, 0.01235, {"sent": 1, "received": 0})
     assert brief(values | {"heard": None, "round_trip": None, "queue": None, "rates": None})["heard"] is None
-    assert brief({"index": 1, "left": None}) == {"index": 1, "until": None}
-    with mock.patch("time.time", return_value=1000.0):
-        assert brief({"index": 1, "left": 17.4}) == {"index": 1, "until": 1017}
+    assert brief({"index": 1, "until": 1017.25, "left": 17.4}) == {"index": 1, "until": 1017.25}
     assert brief({"index": 1}) == {"index": 1}
 
 

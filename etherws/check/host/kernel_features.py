@@ -47,13 +47,20 @@ def congestion(sysctl: Path = SYSCTL, modules: Path | None = None) -> Iterator[F
         )
 
 
-def slow_start(sysctl: Path = SYSCTL) -> Iterator[Finding]:
-    """Whether TCP begins slowly again after each pause."""
+def slow_start(sysctl: Path = SYSCTL, modules: Path | None = None) -> Iterator[Finding]:
+    """Whether TCP begins slowly again after each pause. `modules` is as that of congestion()."""
     found = number(sysctl / "net/ipv4/tcp_slow_start_after_idle")
     if found is None:
         return
     data = {"tcp_slow_start_after_idle": found}
-    if found:
+    available = line(sysctl / "net/ipv4/tcp_available_congestion_control").split()
+    if found and ("bbr" in available or _has_module("tcp_bbr", modules)):
+        yield Finding(
+            "slow start",
+            "TCP begins slowly again after each pause, but not with BBR, which etherws takes on long paths",
+            data=data,
+        )
+    elif found:
         yield Finding(
             "slow start",
             "TCP begins slowly again after each pause of the tunnel",

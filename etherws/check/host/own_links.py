@@ -53,6 +53,7 @@ def own_links(links: Sequence[LinkFacts]) -> Iterator[Finding]:
                 "its log says why: journalctl -t etherws, or etherws check URI",
                 data,
             )
+        yield from _queues(topic, link)
         if link.master is None:
             yield Finding(
                 topic,
@@ -68,6 +69,20 @@ def own_links(links: Sequence[LinkFacts]) -> Iterator[Finding]:
                 Verdict.WARNING,
                 f"ip link set {link.name} nomaster",
             )
+
+
+def _queues(topic: str, link: LinkFacts) -> Iterator[Finding]:
+    """Whether a persistent TAP can have several connections, and who else may open it."""
+    if link.tap is None or not link.tap.persistent:
+        return
+    anew = f"stop etherws; ip link del {link.name}; ip tuntap add dev {link.name} mode tap multi_queue user root"
+    data = {"multi_queue": link.tap.multi_queue}
+    if not link.tap.multi_queue:
+        words = "is persistent and has one queue: with --connections there is one connection all the same"
+        yield Finding(topic, words, Verdict.NOTE, f"if you want several: {anew}", data)
+    elif not link.tap.owned:
+        words = "has several queues and belongs to no user: each user of this machine can open one, and gets frames"
+        yield Finding(topic, words, Verdict.WARNING, anew, data)
 
 
 def same_addresses(links: Sequence[LinkFacts]) -> Iterator[Finding]:

@@ -16,11 +16,11 @@ from pathlib import Path
 from etherws.check.findings import Finding, Verdict
 from etherws.check.host.kernel_values import SYSCTL, number, text
 from etherws.errors import DeviceError
-from etherws.tunnel import tap_device, tap_driver, tap_errors
+from etherws.tunnel import tap_device, tap_driver, tap_errors, tap_probe
+from etherws.tunnel.offloads import Offload
 
 #: include/uapi/linux/if_tun.h
 TUNGETFEATURES, IFF_VNET_HDR = 0x800454CF, 0x4000
-TUN_F_USO4, TUN_F_USO6 = 0x20, 0x40
 
 #: The name of the TAP that is made for a moment.
 NAME = "ewcheck%d"
@@ -32,8 +32,9 @@ CAPABILITIES = {
     10: ("CAP_NET_BIND_SERVICE", "listen on ports below {port}"),
 }
 
-#: Descriptors for each session of a server; and sessions that a server should have room for.
-PER_SESSION, SESSIONS = 3, 1000
+#: Descriptors for each client of a server with one connection; clients that a server should have room for, as many
+#: as a bridge; and all other descriptors. A server says at its start what server/scarcity.py makes of the same.
+PER_CLIENT, CLIENTS, OTHERS = 3, 1023, 128
 
 
 def tap(device: str = tap_errors.DEVICE) -> Iterator[Finding]:
@@ -64,25 +65,20 @@ def _offloads() -> Iterator[Finding]:
         yield Finding("TAP offloads", "no TAP can be made to try them", Verdict.SKIPPED, str(exc))
         return
     try:
-        found = tap_driver.set_offloads(fd, offload=True)
-        uso = _takes(fd, found | TUN_F_USO4 | TUN_F_USO6)
+        tap_driver.set_header(fd, NAME)
+        tso = bool(tap_driver.set_offloads(fd, Offload.TCP) & tap_driver.TUN_F_TSO4)
+        why, _, hint = tap_probe.why_not(fd).partition("; ")
     finally:
         os.close(fd)
-    tso = bool(found & tap_driver.TUN_F_TSO4)
-    known = [name for name, there in (("TSO", tso), ("USO", uso)) if there]
-    data = {"tso": tso, "uso": uso}
+    data = {"tso": tso, "uso": not why}
+    made = "a TAP was made and removed again; it knows TSO"
     if not tso:
         yield Finding("TAP offloads", "no TSO: bulk transfers are slower", Verdict.WARNING, "use a newer kernel", data)
+    elif why:
+        words = f"{made}, but not USO, so QUIC and WireGuard in a tunnel are slower: {why}"
+        yield Finding("TAP offloads", words, Verdict.NOTE, hint, data)
     else:
-        yield Finding("TAP offloads", f"a TAP was made and removed again; it knows {' and '.join(known)}", data=data)
-
-
-def _takes(fd: int, flags: int) -> bool:
-    try:
-        fcntl.ioctl(fd, tap_driver.TUNSETOFFLOAD, flags)
-    except OSError:
-        return False
-    return True
+        yield Finding("TAP offloads", f"{made} and USO", data=data)
 
 
 def capabilities(status: str | None = None, sysctl: Path = SYSCTL) -> Iterator[Finding]:
@@ -111,13 +107,14 @@ def capabilities(status: str | None = None, sysctl: Path = SYSCTL) -> Iterator[F
 
 
 def open_files(limits: tuple[int, int] | None = None) -> Iterator[Finding]:
-    """How many sessions the limit of open files has room for. `limits` are the soft and the hard one, for tests."""
+    """How many clients the limit of open files has room for. `limits` are the soft and the hard one, for tests."""
     hard = (limits or resource.getrlimit(resource.RLIMIT_NOFILE))[1]
     data = {"limit": None if hard == resource.RLIM_INFINITY else hard}
-    if hard == resource.RLIM_INFINITY or hard >= PER_SESSION * SESSIONS:
+    if hard == resource.RLIM_INFINITY or hard >= PER_CLIENT * CLIENTS + OTHERS:
         words = "any number of open files" if data["limit"] is None else f"{hard} open files"
         yield Finding("open files", words, data=data)
         return
     hint = "allow more by LimitNOFILE= in the systemd unit, or by ulimit -Hn"
-    words = f"at most {hard} open files: room for some {hard // PER_SESSION} clients of a server"
+    clients = max(0, hard - OTHERS) // PER_CLIENT
+    words = f"at most {hard} open files: room for some {clients} clients of a server, fewer with several connections"
     yield Finding("open files", words, Verdict.WARNING if hard < 300 else Verdict.NOTE, hint, data)

@@ -93,9 +93,22 @@ def _session(each: Values, now: float, *, own: bool = False) -> Iterator[str]:
     yield _line("TLS", f"{_word(tls['version'])}, {_word(tls['cipher'])}" if tls else "no")
     if each.get("congestion"):
         yield _line("congestion", _word(each["congestion"]))
-    if each.get("worker"):
+    if each.get("worker") and not each.get("connections"):
         yield _line("worker", _word(each["worker"]))
+    for one in each.get("connections") or []:
+        yield _connection(one, now)
     yield from _place(each)
+
+
+def _connection(one: Values, now: float) -> str:
+    """One of several by which a client is there."""
+    heard = "" if one.get("heard") is None else f", heard {units.duration(one['heard'])} ago"
+    rates = one.get("rates")
+    carries = f", {units.bit_rate(rates['sent'])} sent, {units.bit_rate(rates['received'])} received" if rates else ""
+    since = "" if one.get("since") is None else f"; for {units.duration(now - one['since'])}"
+    worker = f", worker {_word(one['worker'])}" if one.get("worker") else ""
+    trip = f"round trip {units.delay(one.get('round_trip'))}"
+    return _line(f"conn. {units.number(one['member'])}", f"{trip}{heard}{carries}{since}{worker}")
 
 
 def _place(each: Values) -> Iterator[str]:

@@ -39,6 +39,17 @@ def label(session: Values) -> str:
     return shown(session.get("server") or session.get("identity") or session.get("address") or "?")
 
 
+def _connections(session: Values) -> str:
+    """How many connections a client has, if these are several."""
+    return units.number(session["members"]) if session.get("members", 1) > 1 else ""
+
+
+def _workers(session: Values) -> str:
+    """The process that has the client; several, if its connections are at several."""
+    numbers = dict.fromkeys(one.get("worker") for one in session.get("connections") or [session])
+    return " ".join(shown(number) for number in numbers if number)
+
+
 def _columns(now: float) -> list[Column]:
     """The columns for sessions, the most important first. `now` is when they were looked at."""
     return [
@@ -56,12 +67,13 @@ def _columns(now: float) -> list[Column]:
         Column("SENT", lambda each: units.size(each["sent"]["bytes"]), right=True),
         Column("RECEIVED", lambda each: units.size(each["received"]["bytes"]), right=True),
         Column("BRIDGE", lambda each: shown(each.get("bridge") or "")),
+        Column("CONNS", _connections, right=True),
         Column("WIRE", lambda each: shown(each.get("wire") or ""), right=True),
         Column("TLS", lambda each: shown((each.get("tls") or {}).get("version", "").removeprefix("TLSv"))),
         Column("MACS", lambda each: units.number(len(each["macs"]) + each.get("macs_more", 0)), right=True),
         Column("BACK", lambda each: units.number(each["reconnects"]) if each.get("reconnects") else "", right=True),
         Column("PROXY", lambda each: shown(each.get("proxy") or "")),
-        Column("WORKER", lambda each: shown(each.get("worker") or ""), right=True),
+        Column("WORKER", _workers, right=True),
         Column("CONGESTION", lambda each: shown(each.get("congestion") or "")),
     ]
 

@@ -37,7 +37,7 @@ def of_server(status: Values, label: Callable[[Values], str]) -> Iterator[str]:
         yield f"  ! {enclosed(shown(warning, SENTENCE_MAX))}"
     sessions = status["sessions"]
     waits = [(each["queue"]["delay"], each) for each in sessions if each["queue"]["delay"] >= LONG_QUEUE]
-    silent = [(each["heard"], each) for each in sessions if (each.get("heard") or 0) >= SILENT]
+    silent = [(_silence(each), each) for each in sessions if _silence(each) >= SILENT]
     loaded = [(each["loaded_round_trip"], each) for each in sessions if _loads_its_path(each)]
     for found, what, name in (
         (waits, "packets wait long: the path is full", units.delay),
@@ -59,6 +59,16 @@ def of_session(session: Values) -> Iterator[str]:
         yield f"round trip {units.delay(loaded)} under load, else {units.delay(usual)}: something on the path queues"
     if (session.get("heard") or 0) >= SILENT:
         yield f"nothing was heard for {units.duration(session['heard'])}: is the path cut?"
+        return
+    for one in session.get("connections") or []:
+        if (one.get("heard") or 0) >= SILENT:
+            heard = units.duration(one["heard"])
+            yield f"connection {units.number(one['member'])}: nothing was heard for {heard}: is its path cut?"
+
+
+def _silence(session: Values) -> float:
+    """Seconds since the last byte; of several connections, by the one that is silent for longest."""
+    return max(each.get("heard") or 0.0 for each in (session, *(session.get("connections") or [])))
 
 
 def _loads_its_path(session: Values) -> bool:

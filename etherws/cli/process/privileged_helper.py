@@ -26,8 +26,9 @@ import gevent
 from gevent import socket as gevent_socket
 from gevent.event import Event
 
-from etherws.cli.process import inherited, privileges
+from etherws.cli.process import inherited
 from etherws.cli.process.staged_copies import StagedCopies
+from etherws.kernel import privileges
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 It keeps CAP_NET_ADMIN: interfaces, bridges, filters and congestion control need it for as long as etherws runs. What
 else its start may need (CAP_NET_BIND_SERVICE for a port below 1024, CAP_NET_RAW for packet sockets, root's files) it
-has used by then. With --run-as it goes on as another user. Read next: privileges.py, privileged_helper.py.
+has used by then. With --run-as it goes on as another user. Read next: kernel/privileges.py, privileged_helper.py.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from collections.abc import Callable, Sequence
 import gevent
 
 from etherws import file_names
-from etherws.cli.process import log_writer, privileged_helper, privileges
+from etherws.cli.process import log_writer, privileged_helper
 from etherws.cli.process.privileged_helper import PrivilegedHelper, Task
 from etherws.cli.user_option import User
-from etherws.errors import DaemonError
-from etherws.kernel import packet_sockets, service_manager
+from etherws.errors import DaemonError, SettingsError
+from etherws.kernel import packet_sockets, privileges, service_manager
 from etherws.small_files import cannot_read
 
 log = logging.getLogger(__name__)
 
 #: What etherws needs as long as it runs.
 KEPT = (privileges.CAP_NET_ADMIN,)
+
+#: What it needs as well to run programs as another user: --hook-user.
+KEPT_FOR_HOOKS = (privileges.CAP_KILL, privileges.CAP_SETGID, privileges.CAP_SETUID)
 
 #: Where the next image of this process, or what a unit starts, finds the folder of staged copies.
 VARIABLE = "ETHERWS_COPIES"
@@ -54,11 +57,20 @@ class Privileges:
         packet_sockets: int,
         pidfile: str | None = None,
         unix_socket: str | None = None,
+        hook_user: tuple[str, int, int] | None = None,
     ) -> None:
-        """`user` is that of --run-as. `names` are the files that are read again while etherws runs. `packet_sockets`
-        is how many of them are needed later. The others are files that are removed at the end."""
+        """`user` is that of --run-as, `hook_user` that of --hook-user. `names` are the files that are read again while
+        etherws runs. `packet_sockets` is how many of them are needed later. The others are files that are removed at
+        the end. Raises SettingsError if etherws cannot run programs as `hook_user`."""
         self._user, self._names, self._packet_sockets = user, names, packet_sockets
         self._pidfile, self._unix_socket = pidfile, unix_socket
+        own = user.user if user else os.geteuid()
+        if hook_user and own and hook_user[1] != own:
+            raise SettingsError(
+                f"--hook-user {hook_user[0]}: etherws can run programs as another user only while it stays root; leave"
+                " out --run-as or --hook-user"
+            )
+        self._kept = (*KEPT, *(KEPT_FOR_HOOKS if hook_user and hook_user[1] != own else ()))
         self._helper: PrivilegedHelper | None = None
 
     def give_up(self) -> None:
@@ -113,16 +125,16 @@ class Privileges:
             os.environ[VARIABLE] = folder
             file_names.use_copies(folder)
         # While the thread still may.
-        log_writer.in_threads(lambda: privileges.limit(KEPT))
+        log_writer.in_threads(lambda: privileges.limit(self._kept))
         privileges.become(user.user, user.group)
 
     def _drop(self) -> frozenset[int]:
-        """Keep only KEPT, in all threads; return it. Raises OSError."""
+        """Keep only what is needed, in all threads; return it. Raises OSError."""
         # The pool's threads end, and new ones are made by this thread, with what it has by then.
         gevent.get_hub().threadpool.size = 0
-        log_writer.in_threads(_keep_in_thread)
+        log_writer.in_threads(lambda: _keep_in_thread(self._kept))
         try:
-            kept = privileges.keep_only(KEPT)
+            kept = privileges.keep_only(self._kept)
         except PermissionError as exc:
             # A unit with more capabilities than those of contrib/, but with their filter of system calls.
             if os.geteuid() == 0:
@@ -130,7 +142,9 @@ class Privileges:
             log.warning("capabilities cannot be given up: %s; take them out of the unit", exc.strerror)
             return privileges.held()
         if more := privileges.threads_with_more(kept):
-            log.warning("these threads keep more than CAP_NET_ADMIN, until they go on: %s", ", ".join(more))
+            log.warning(
+                "these threads keep more than %s, until they go on: %s", privileges.names(self._kept), ", ".join(more)
+            )
         return kept
 
     def _warn(self) -> None:
@@ -158,7 +172,7 @@ class Privileges:
         return "let the user or the group read it" if self._user else "chown root, or --run-as its owner"
 
 
-def _keep_in_thread() -> None:
+def _keep_in_thread(kept: Sequence[int]) -> None:
     """Give up what the main thread gives up. What fails here is seen by threads_with_more()."""
     with contextlib.suppress(OSError):
-        privileges.keep_only(KEPT)
+        privileges.keep_only(kept)

@@ -50,11 +50,13 @@ function facts(row, now) {
   const macs = (row.macs ?? []).slice(0, MACS).map((mac) => clean(mac));
   const more = (row.macs?.length ?? 0) - macs.length + (row.macs_more ?? 0);
   const policy = Object.entries(row.policy ?? {}).filter(([, value]) => value != null && value !== false && value.length !== 0);
+  const several = row.connections ?? [];
   const found = [
     ["Identity", row.identity && clean(row.identity)],
     ["Address", row.address && clean(row.address) + (row.proxy ? `, by the proxy ${clean(row.proxy)}` : "")],
     ["Interface", [row.device && clean(row.device), row.bridge && `in ${clean(row.bridge)}`].filter(Boolean).join(" ")],
-    ["Worker", row.worker && String(row.worker)],
+    ["Worker", !several.length && row.worker && String(row.worker)],
+    ["Connections", several.map((one) => `${one.member}: round trip ${delay(one.round_trip)}${one.worker ? `, worker ${one.worker}` : ""}`).join("; ")],
     ["Connected", row.since && `${lasted(now - row.since)}, since ${clock(row.since)}`],
     ["Connected again", row.reconnects != null && plural(row.reconnects, "time")],
     ["Round trip", delay(row.round_trip)],

@@ -52,9 +52,20 @@ def only(found: list[Finding]) -> tuple[Verdict, str]:
 
 
 def test_slow_start(tmp_path: Path) -> None:
-    assert not list(slow_start(tmp_path))
-    assert only(list(slow_start(write(tmp_path, tcp_slow_start_after_idle="1"))))[0] is Verdict.NOTE
-    assert only(list(slow_start(write(tmp_path, tcp_slow_start_after_idle="0"))))[0] is Verdict.OK
+    sysctl, modules = tmp_path / "sysctl", tmp_path / "modules"
+    assert not list(slow_start(sysctl, modules))
+    assert only(list(slow_start(write(sysctl, tcp_slow_start_after_idle="1"), modules)))[0] is Verdict.NOTE
+    write(sysctl, tcp_available_congestion_control="reno cubic")
+    assert only(list(slow_start(sysctl, modules)))[0] is Verdict.NOTE
+    # BBR keeps its rate over a pause. As a module it is loaded when a path needs it.
+    modules.mkdir()
+    (modules / "modules.dep").write_text("kernel/net/ipv4/tcp_bbr.ko.xz:\n")
+    assert only(list(slow_start(sysctl, modules)))[0] is Verdict.OK
+    write(sysctl, tcp_available_congestion_control="reno cubic bbr")
+    verdict, words = only(list(slow_start(sysctl, tmp_path)))
+    assert verdict is Verdict.OK
+    assert "not with BBR" in words
+    assert only(list(slow_start(write(sysctl, tcp_slow_start_after_idle="0"), modules)))[0] is Verdict.OK
 
 
 def test_routing_does_not_matter(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from etherws.check.findings import Verdict
 from etherws.check.host.own_links import claims, loops, outgoing, own_links, same_addresses
-from etherws.kernel.link_facts import BridgeFacts, LinkFacts
+from etherws.kernel.link_facts import BridgeFacts, LinkFacts, TapFacts
 
 BRIDGE = LinkFacts(1, "br0", "bridge", address="02::1", bridge=BridgeFacts(False, 15, 300, False))
 OURS = LinkFacts(2, "ethws0", "tap", address="02::2", master=1)
@@ -32,6 +32,10 @@ def test_none() -> None:
         ({"master": None}, Verdict.NOTE, "in no bridge"),
         ({"master": 3}, Verdict.WARNING, "is in eth0, which is no bridge"),
         ({"master": 77}, None, ""),
+        ({"tap": TapFacts(False, False, False)}, None, ""),
+        ({"tap": TapFacts(True, False, False)}, Verdict.NOTE, "persistent and has one queue"),
+        ({"tap": TapFacts(True, True, True)}, None, ""),
+        ({"tap": TapFacts(True, True, False)}, Verdict.WARNING, "each user of this machine can open one"),
     ],
 )
 def test_one(change: dict[str, object], verdict: Verdict | None, words: str) -> None:

@@ -10,20 +10,25 @@ from pathlib import Path
 import pytest
 
 from etherws.check.findings import Verdict
+from etherws.check.host import rights
 from etherws.check.host.rights import capabilities, open_files, tap
 from etherws.errors import DeviceError
-from etherws.tunnel import tap_device, tap_driver
-from tests.lab.hosts import Host
+from etherws.server import scarcity
+from etherws.tunnel import tap_device, tap_driver, tap_probe
+from tests.lab.hosts import Host, until
 
 
-def test_the_tap_device(host: Host) -> None:
+def test_the_tap_device(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     before = os.listdir("/proc/self/fd")
     with host.namespace.inside():
         found = list(tap())
-    assert [each.verdict for each in found] == [Verdict.OK, Verdict.OK]
+        monkeypatch.setattr(tap_probe, "_takes", None)
+        uso = tap_probe.takes_uso()
+    # What it says is what a client and a server do.
+    assert [each.verdict for each in found] == [Verdict.OK, Verdict.OK if uso else Verdict.NOTE]
     assert found[0].data == {"vnet_hdr": True}
-    assert found[1].data["tso"]
-    assert list(host.links()) == ["lo"]
+    assert found[1].data == {"tso": True, "uso": uso}
+    until(lambda: list(host.links()) == ["lo"], "the TAPs to be gone")
     assert len(os.listdir("/proc/self/fd")) == len(before)
 
 
@@ -74,6 +79,23 @@ def test_a_driver_without_tso(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("refused", "release", "why", "hint"),
+    [(22, "6.1.0", "does not take 128", "Linux 6.9"), (5, "7.0.3", "with Linux 7.0.3", "Linux 7.1.5")],
+)
+def test_a_kernel_whose_udp_super_frames_are_not_used(
+    monkeypatch: pytest.MonkeyPatch, refused: int, release: str, why: str, hint: str
+) -> None:
+    monkeypatch.setattr(fcntl, "ioctl", lambda *_: b"\xff" * 4)
+    monkeypatch.setattr(tap_device, "open_device", lambda _: os.open("/dev/null", os.O_RDONLY))
+    monkeypatch.setattr(tap_probe, "_refusal", lambda _, segments: 22 if segments > 128 else refused)
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "", release, "", "")))
+    _, found = tap("/dev/null")
+    assert (found.verdict, found.data) == (Verdict.NOTE, {"tso": True, "uso": False})
+    assert why in found.found
+    assert hint in found.hint
+
+
+@pytest.mark.parametrize(
     ("effective", "user", "verdict", "words"),
     [
         ("000001ffffffffff", 0, Verdict.OK, "all that"),
@@ -108,6 +130,11 @@ def test_low_ports_that_everyone_may_use(tmp_path: Path) -> None:
 def test_open_files(hard: int, verdict: Verdict) -> None:
     (found,) = open_files((64, hard))
     assert found.verdict is verdict
+
+
+def test_a_server_and_the_doctor_count_the_same() -> None:
+    ours = (rights.PER_CLIENT, rights.CLIENTS, rights.OTHERS)
+    assert ours == (scarcity.DESCRIPTORS, scarcity.CLIENTS_MAX, scarcity.OTHERS)
 
 
 def test_this_process() -> None:

@@ -38,6 +38,20 @@ def test_a_client_of_a_server() -> None:
     assert any(line.endswith("02:00:00:00:00:0f and 9 more") for line in lines)
 
 
+def test_the_connections_of_a_link() -> None:
+    session = server_status(1)["sessions"][0]
+    rates = {"sent": 2e6, "received": 1e6}
+    session["connections"] = [
+        {"member": 0, "worker": 12, "since": 100.0, "heard": 0.4, "round_trip": 0.02, "rates": rates},
+        {"member": 3, "worker": None, "since": None, "heard": None, "round_trip": None, "rates": None},
+    ]
+    lines = [line.strip() for line in session_lines(session, 160.0)]
+    assert [line for line in lines if line.startswith("conn. ")] == [
+        "conn. 0     round trip 20 ms, heard 0.4 s ago, 2 Mbit/s sent, 1 Mbit/s received; for 1 min, worker 12",
+        "conn. 3     round trip -",
+    ]
+
+
 def test_what_is_not_known_is_left_out() -> None:
     session = server_status(1)["sessions"][0]
     session |= {"heard": None, "wire": None, "tls": None, "congestion": None, "features": [], "proxy": None}
@@ -59,7 +73,7 @@ def test_what_is_not_known_is_left_out() -> None:
 
 def test_a_port_that_is_parked() -> None:
     status = server_status(0, 1, now=100.0)
-    status["parked"][0] |= {"since": 90.0, "policy": None}
+    status["parked"][0] |= {"since": 90.0, "left": 17.6, "policy": None}
     assert [*parked_lines(status["parked"][0], 100.0)] == [
         "client lost-0: lost 10 s ago",
         "  removed in  18 s",

@@ -95,3 +95,16 @@ def test_a_thousand_clients_are_counted_first() -> None:
     lines = [*server_lines(server_status(1000, 0), 80)]
     assert "1,000 clients, 0 parked" in lines[0]
     assert len(lines) == lines.index("") + 1002
+
+
+def test_a_client_with_several_connections_shows_how_many_and_at_which_workers() -> None:
+    status = server_status(2, 0)
+    for session in status["sessions"]:
+        session |= {"members": 1, "worker": 7}
+    heading, *_ = [*server_lines(status, None)][-3:]
+    assert "WORKER" in heading.split()
+    assert "CONNS" not in heading.split()
+    status["sessions"][0] |= {"members": 3, "connections": [{"worker": 8}, {"worker": 7}, {"worker": 8}]}
+    heading, *rows = [*server_lines(status, None)][-3:]
+    ends = [heading.index(name) + len(name) for name in ("CONNS", "WORKER")]
+    assert [[row[:end].split("  ")[-1].strip() for end in ends] for row in rows] == [["3", "8 7"], ["", "7"]]

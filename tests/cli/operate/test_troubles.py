@@ -47,3 +47,15 @@ def test_what_is_not_known_is_no_trouble() -> None:
     status["sessions"][0] |= {"heard": None, "round_trip": None, "loaded_round_trip": None}
     assert not [*troubles.of_server(status, label)]
     assert not [*troubles.of_session(status["sessions"][0])]
+
+
+def test_one_of_several_connections_may_be_silent() -> None:
+    status = server_status(2)
+    session = status["sessions"][1]
+    session |= {"identity": "c1", "heard": 0.5}
+    session["connections"] = [{"member": 0, "heard": 0.5}, {"member": 1, "heard": 27.0}, {"member": 2, "heard": None}]
+    assert [*troubles.of_server(status, label)] == ["  ! silent: c1 27 s"]
+    assert [*troubles.of_session(session)] == ["connection 1: nothing was heard for 27 s: is its path cut?"]
+    # If nothing comes by any, one line is enough.
+    session["heard"] = 26.0
+    assert [*troubles.of_session(session)] == ["nothing was heard for 26 s: is the path cut?"]

@@ -15,7 +15,7 @@ from tests.lab.peer import asked
 
 #: Code that makes a mistake in the server: in a session once it runs, in a request, in a new connection.
 FAULTS = {
-    "session": "from etherws.tunnel.session import Session; Session.run = lambda _: {}['in a session']",
+    "session": "from etherws.tunnel.session import Session; Session.run = lambda *_, **__: {}['in a session']",
     "request": "from etherws.server import application; application.handshake.accept = lambda _: {}['in a request']",
     "connection": "from etherws.server.serve import Server; Server.handle = lambda *_: {}['in a connection']",
 }

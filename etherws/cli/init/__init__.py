@@ -1,0 +1,1 @@
+"""``etherws init``: makes the set-up of a server or a client."""

@@ -1,0 +1,1 @@
+"""Configuration files, and the set-ups that ``etherws init`` makes."""
