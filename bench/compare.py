@@ -24,26 +24,20 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.cli import cannot_run, duration, names, progress, up_to
-from bench.lab import OUTER_B, VETH, Lab
+from bench.crowd import ADDRESSES, Crowd, give_addresses
+from bench.lab import OUTER_B, Lab
 from bench.pairs import SIDES, Pairs
 from bench.peer import PORT, Peer
 from bench.peers import Etherws
 from bench.process import BenchError, absent_programs, run, wait_until
-from bench.raw_client import address
 from bench.report import machine
 from bench.scenarios import CONGESTION, Figure, answers, pps
 from bench.scenarios import PORT as FLOW_PORT
-from bench.tunnel import role
 
 #: Seconds before a flow is measured. TCP's slow start needs far fewer: this is thousands of round trips.
 WARM_UP = 0.5
 #: Seconds of pings: several thousand round trips.
 PINGING = 1
-#: Source addresses of the clients, among which a server is fair.
-ADDRESSES = 40
-#: Seconds for all of them to connect.
-CROWD_LIMIT = 150.0
-CROWD = str(Path(__file__).with_name("crowd.py"))
 
 #: A function that measures a tunnel for that many seconds, and returns figures by name.
 Measure = Callable[[Peer, Lab, float], dict[str, float]]
@@ -163,8 +157,7 @@ class Comparison:
         """Measure each figure once on both sides, in a new lab."""
         self._taken = number
         with Lab() as lab:
-            for at in range(ADDRESSES):
-                lab.a.ip("addr", "add", f"{address(at)}/24", "dev", VETH)
+            give_addresses(lab.a)
             for scheme in self._options.schemes:
                 if steps := [step for step in self._steps if scheme in step.schemes]:
                     self._tunnels(number, scheme, steps, lab)
@@ -208,10 +201,10 @@ class Comparison:
         server += ["--address", OUTER_B, "--port", str(PORT)]
         with lab.b.running(*server, directory=lab.directory) as serving:
             wait_until(lambda: serving.listens(PORT), f"{side}: the server to listen")
-            with lab.a.running(*role(CROWD, self._options.clients, ADDRESSES)) as crowd:
-                wait_until(lambda: crowd.check() and "}" in crowd.so_far(), f"{side}: all clients", CROWD_LIMIT)
-                seconds = float(json.loads(crowd.so_far())["seconds"])
-                return {"clients connect": seconds, "clients server rss": serving.rss()}
+            with Crowd(lab.a, self._options.clients, "--addresses", str(ADDRESSES)) as crowd:
+                if crowd.joined["refused"]:
+                    raise BenchError(f"{side}: clients were refused: {crowd.joined['refused']}")
+                return {"clients connect": crowd.joined["seconds"], "clients server rss": serving.rss()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

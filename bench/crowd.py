@@ -1,70 +1,89 @@
-"""Many clients that connect at the same moment: ``crowd.py CLIENTS ADDRESSES``, for compare.py.
+"""Starts the clients of load.py in a namespace, and gives them commands: ``with Crowd(lab.a, 1000) as crowd``.
 
-One process has a socket for each client; the sockets share that many source addresses. Each client sends an upgrade
-request for version 1 of the wire format, and waits for the 101. Prints the seconds until the last 101 as JSON, and
-keeps the connections open until it is stopped.
+The clients, and what they understand, are described in load.py.
 """
 
 from __future__ import annotations
 
 import json
-import resource
-import select
-import socket
+import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
+from select import select
 from typing import Any
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from bench.lab import VETH, Namespace
+from bench.process import ROOT, BenchError
+from bench.raw_client import address
 
-from bench.lab import OUTER_B
-from bench.raw_client import LINES, PORT, accepted, address, request
-
-#: Seconds until all clients must be connected.
-LIMIT = 120.0
-#: Seconds for which the connections stay open, if nobody stops the process.
-KEEP = 120.0
+#: The program of the clients.
+LOAD = str(Path(__file__).with_name("load.py"))
+#: Source addresses of the clients, and seconds until all must be up, or a command is answered.
+ADDRESSES, LIMIT = 40, 120.0
 
 
-def connect(clients: int, addresses: int) -> tuple[dict[str, Any], list[socket.socket]]:
-    """Connect all clients; return the seconds and the connections. SystemExit when a client does not get its 101."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    text, poll = request(LINES), select.epoll()
-    sockets = {}
-    begun = time.monotonic()
-    for number in range(clients):
-        sock = socket.socket()
-        sock.setblocking(False)
-        sock.bind((address(number % addresses), 0))
-        with suppress(BlockingIOError):
-            sock.connect((OUTER_B, PORT))
-        sockets[sock.fileno()] = sock
-        poll.register(sock, select.EPOLLOUT)
-    waiting = set(sockets)
-    while waiting:
-        if not (events := poll.poll(max(0.0, begun + LIMIT - time.monotonic()))):
-            raise SystemExit(f"{len(waiting)} of {clients} clients are not connected after {LIMIT:.0f} s")
-        for descriptor, event in events:
-            sock = sockets[descriptor]
-            if event & select.EPOLLOUT and not event & (select.EPOLLERR | select.EPOLLHUP):
-                sock.send(text)
-                poll.modify(sock, select.EPOLLIN)
-                continue
-            # Frames may come right behind it. They stay in the socket.
-            answer = sock.recv(sock.recv(4096, socket.MSG_PEEK).find(b"\r\n\r\n") + 4)
-            if not accepted(answer):
-                raise SystemExit(f"a client was refused: {answer[:100]!r}")
-            waiting.discard(descriptor)
-            poll.unregister(sock)
-    return {"seconds": time.monotonic() - begun}, [*sockets.values()]
+def give_addresses(namespace: Namespace, count: int = ADDRESSES) -> None:
+    """Give the namespace so many addresses outside the tunnels."""
+    lines = "".join(f"addr add {address(number)}/24 dev {VETH}\n" for number in range(count))
+    batch = namespace.file("addresses")
+    batch.write_text(lines)
+    namespace.ip("-batch", str(batch))
 
 
-if __name__ == "__main__":
-    # The list keeps the connections open.
-    found, kept = connect(int(sys.argv[1]), int(sys.argv[2]))
-    print(json.dumps(found), flush=True)
-    time.sleep(KEEP)
+class Crowd:
+    """The clients, until the block ends. `joined` is what load.py says when all are up."""
+
+    def __init__(self, namespace: Namespace, clients: int, *options: str) -> None:
+        self.clients = clients
+        self._popen = subprocess.Popen(
+            namespace.command(sys.executable, LOAD, str(clients), *options),
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            start_new_session=True,
+        )
+        self.pid = self._popen.pid
+
+    def __enter__(self) -> Crowd:
+        try:
+            self.joined = self.answer()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pipe in (self._popen.stdin, self._popen.stdout):
+            if pipe:
+                pipe.close()
+        self._popen.terminate()
+        self._popen.wait()
+
+    def ask(self, command: str, timeout: float = LIMIT) -> dict[str, Any]:
+        """Give a command; return the answer. Raises BenchError when none comes within so many seconds."""
+        self.tell(command)
+        return self.answer(timeout)
+
+    def tell(self, command: str) -> None:
+        """Give a command whose answer() is taken later."""
+        assert self._popen.stdin
+        self._popen.stdin.write(command + "\n")
+
+    def answer(self, timeout: float = LIMIT) -> dict[str, Any]:
+        """Return the next answer."""
+        assert self._popen.stdout
+        if not select([self._popen.stdout], [], [], timeout)[0]:
+            raise BenchError(f"load.py: no answer within {timeout:.0f} s")
+        if not (line := self._popen.stdout.readline()):
+            raise BenchError(f"load.py: ended with status {self._popen.wait()}")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def measure(self, seconds: float) -> dict[str, Any]:
+        """Let them go on for so many seconds; return the report of this time."""
+        self.ask("mark")
+        time.sleep(seconds)
+        return self.ask("report")

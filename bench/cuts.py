@@ -34,6 +34,8 @@ STEADY = 11.0
 BACK_WITHIN = 90.0
 #: Seconds in which all that was opened because of a cut must be closed: the server keeps a parked port for 30.
 CLOSED_WITHIN = 45.0
+#: Seconds between two counts meanwhile. Each makes every process look through all its objects.
+RECOUNT = 2.0
 
 
 def once(fleet: Fleet, prober: Prober, cut: Cut) -> list[float]:
@@ -67,8 +69,9 @@ def measure(lab: Lab, options: argparse.Namespace, cut: Cut) -> dict[str, Any]:
     """Make as many cuts of one kind as the options say; return its figures."""
     made = Fleet(lab, options.clients, proxied=cut.proxied, persistent=options.persistent)
     with made as fleet, Prober(lab, fleet) as prober:
+        prober.wait_for_all()
         time.sleep(options.steady)
-        held, members = fleet.holds(), [*fleet.clients, fleet.server]
+        held, members = fleet.settled(), [*fleet.clients, fleet.server]
         before = [member.interfaces() for member in members]
         took: list[float] = []
         while len(took) < options.cuts:
@@ -106,15 +109,12 @@ def measure_all(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def left_over(fleet: Fleet, before: dict[str, int]) -> dict[str, int]:
+def left_over(fleet: Fleet, before: Counter[str]) -> Counter[str]:
     """Return what is held now in addition to before, after at most CLOSED_WITHIN seconds."""
 
-    def more() -> dict[str, int]:
-        return {name: count - before[name] for name, count in fleet.holds().items() if count > before[name]}
-
     end = time.monotonic() + CLOSED_WITHIN
-    while (found := more()) and time.monotonic() < end:
-        time.sleep(1)
+    while (found := fleet.holds() - before) and time.monotonic() < end:
+        time.sleep(RECOUNT)
     return found
 
 

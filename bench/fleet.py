@@ -14,7 +14,10 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +38,9 @@ PORT, PROXY_PORT = 8080, 8081
 OUTER, INNER, INNER_B = "10.98.0.", "10.99.0.", "10.99.0.2"
 #: The last byte of the first client's address, in both networks.
 FIRST = 10
+#: Seconds between two counts of what is held, and how long they may differ. A client says that it is connected before
+#: its session has begun, and what is opened then stays.
+SETTLED, SETTLED_WITHIN = 0.5, 10.0
 
 HAPROXY = f"""
 defaults
@@ -107,7 +113,8 @@ class Member:
         return self.process.so_far().count(text)
 
     def holds(self) -> dict[str, int]:
-        """Return the numbers of its greenlets, threads and descriptors, and of the interfaces of its bridge."""
+        """Return the numbers of its greenlets, threads and descriptors, these by kind, and of the interfaces of its
+        bridge."""
         before = self.said("counted ")
         os.kill(self.pid if self._kept else self.process.pid, signal.SIGRTMIN)
         wait_until(lambda: self.said("counted ") > before, "etherws to count")
@@ -221,12 +228,21 @@ class Fleet:
         self.proxy = self._lab.b.spawn("haproxy", "-db", "-f", str(file))
         wait_until(lambda: self.proxy.listens(PROXY_PORT), "HAProxy to listen")
 
-    def holds(self) -> dict[str, int]:
+    def holds(self) -> Counter[str]:
         """Return what all processes hold together."""
-        total = self.server.holds()
+        total = Counter(self.server.holds())
         for client in self.clients:
-            total = {name: count + total[name] for name, count in client.holds().items()}
+            total.update(client.holds())
         return total
+
+    def settled(self) -> Counter[str]:
+        """As holds(), once two counts in a row are the same: what is opened a moment after a tunnel is there counts as
+        well. After SETTLED_WITHIN seconds whatever is held then."""
+        end, before, now = time.monotonic() + SETTLED_WITHIN, None, self.holds()
+        while now != before and time.monotonic() < end:
+            time.sleep(SETTLED)
+            before, now = now, self.holds()
+        return now
 
     def _plug(self, namespace: Namespace, port: str, address: str, inner: str) -> None:
         self._lab.middle.ip("link", "add", port, "type", "veth", "peer", "name", VETH, "netns", namespace.name)
@@ -242,6 +258,20 @@ class Fleet:
         for client in self.clients:
             for namespace, other in ((client.namespace, INNER_B), (self._lab.b, client.inner)):
                 namespace.ip("neigh", "replace", other, "lladdr", _mac(other), "dev", "br0", "nud", "permanent")
+
+
+def _kind(number: int) -> str:
+    """What a descriptor of this process is: numbers in its name would make each its own kind."""
+    try:
+        name = os.readlink(f"/proc/self/fd/{number}")
+    except OSError:
+        # The one that listed them.
+        return "closed"
+    if not name.startswith("socket:"):
+        return re.sub("[0-9]+", "N", name)
+    with socket.socket(fileno=os.dup(number)) as sock:
+        listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        return f"{sock.family.name} {sock.type.name}{' that listens' if listens else ''}"
 
 
 def _mac(inner: str) -> str:
@@ -260,13 +290,17 @@ def main() -> None:
     from greenlet import greenlet
 
     from etherws.cli.commands import main as command
+    from etherws.kernel import packet_sockets
 
     def count() -> None:
+        # What etherws has put aside (etherws/garbage.py) is not in get_objects(), and when it does so is by chance.
+        gc.unfreeze()
         gc.collect()
         greenlets = sum(isinstance(each, greenlet) and not each.dead for each in gc.get_objects())
-        held = {"greenlets": greenlets}
-        for name, folder in (("threads", "task"), ("descriptors", "fd")):
-            held[name] = len(os.listdir(f"/proc/self/{folder}"))
+        held = Counter({"greenlets": greenlets, "threads": len(os.listdir("/proc/self/task"))})
+        held.update(f"descriptors, {_kind(int(number))}" for number in os.listdir("/proc/self/fd"))
+        # How many are in its supply depends on whether the first was needed before the supply was made.
+        held["descriptors, AF_PACKET SOCK_RAW"] -= len(packet_sockets.descriptors())
         print("counted", json.dumps(held), flush=True)
 
     gevent.signal_handler(signal.SIGRTMIN, count)

@@ -32,7 +32,7 @@ DETOUR = "path0"
 #: The congestion control of every TCP connection of the underlay, unless the program chooses another. Most machines
 #: have cubic. With the setting of this machine, which may be bbr, the results would not be those of most users. It is
 #: set by route, because a namespace accepts as its default only what the machine allows to ordinary users.
-CONGESTION = ("congctl", "cubic")
+CONGESTION = "cubic"
 
 
 class Namespace:
@@ -102,7 +102,9 @@ class Lab:
             for namespace, address in ((self.a, OUTER_A), (self.b, OUTER_B)):
                 namespace.ip("addr", "add", f"{address}/24", "dev", VETH)
                 namespace.ip("link", "set", VETH, "up")
-                namespace.ip("route", "change", "10.98.0.0/24", "dev", VETH, "src", address, *CONGESTION)
+                # The kernel's memory of one connection would change how the next begins, also that of another peer.
+                namespace.run("sysctl", "--quiet", "--write", "net.ipv4.tcp_no_metrics_save=1")
+            self.congestion(CONGESTION)
         except BaseException:
             self._close()
             raise
@@ -148,18 +150,32 @@ class Lab:
     @contextmanager
     def lossy(self) -> Iterator[None]:
         """Use a path of 100 Mbit/s each way that has a buffer of 50 ms, a delay of 20 ms and a loss of 1 %."""
-        line = ("--delay", "20", "--loss", "1", "--rate", "100", "--buffer", "50", "--seed", str(self.seed))
-        with self.a.running(sys.executable, EMULATOR, self.a.name, self.b.name, *line) as emulator:
+        with self.path("--delay", "20", "--loss", "1", "--rate", "100", "--buffer", "50"):
+            yield
+
+    @contextmanager
+    def path(self, *line: str) -> Iterator[Process]:
+        """Use a path with these options of path.py. Yield the emulator; SIGUSR1 begins its rates and bursts."""
+        seed = ("--seed", str(self.seed))
+        with self.a.running(sys.executable, EMULATOR, self.a.name, self.b.name, *line, *seed) as emulator:
             wait_until(lambda: emulator.check() and "ready" in emulator.so_far(), "path.py: its TUNs")
             self._take_detour()
-            yield
+            yield emulator
             emulator.check()
 
     def _take_detour(self) -> None:
         """Route the addresses of the veth pair over the interfaces DETOUR, until these are removed."""
-        for namespace, here, there in ((self.a, OUTER_A, OUTER_B), (self.b, OUTER_B, OUTER_A)):
+        for namespace in (self.a, self.b):
             namespace.ip("link", "set", DETOUR, "txqueuelen", "1000", "up")
-            namespace.ip("route", "add", f"{there}/32", "dev", DETOUR, "src", here, *CONGESTION)
+        self.congestion(CONGESTION)
+
+    def congestion(self, name: str) -> None:
+        """Use this congestion control for the TCP connections of the underlay that are made from now on."""
+        for namespace, here, there in ((self.a, OUTER_A, OUTER_B), (self.b, OUTER_B, OUTER_A)):
+            options = ("src", here, "congctl", name)
+            namespace.ip("route", "replace", "10.98.0.0/24", "dev", VETH, *options)
+            if namespace.has(DETOUR):
+                namespace.ip("route", "replace", f"{there}/32", "dev", DETOUR, *options)
 
     def _close(self) -> None:
         """Stop and remove everything; a second Ctrl-C does not interrupt this."""

@@ -111,7 +111,7 @@ def main() -> int:
         "A session while the server refuses logins.",
         [
             ("--rate", 50, "wrong passwords per second"),
-            ("--seconds", 8, "duration of a measurement"),
+            ("--seconds", 8.0, "duration of a measurement"),
             ("--rounds", 5, "repetitions"),
             ("--cost", 10, "cost of bcrypt"),
         ],

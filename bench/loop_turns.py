@@ -115,7 +115,9 @@ class Turns:
         if phase == "start":
             self._collecting = _now()
         elif self._collections.worth(_since(self._collecting)[0]):
-            self._collections.add(*_since(self._collecting), f"generation {about['generation']}")
+            self._collections.add(
+                *_since(self._collecting), f"generation {about['generation']}, {about['collected']} collected"
+            )
         else:
             self._collections.count()
 

@@ -25,12 +25,13 @@ if __name__ == "__main__":
 from bench.cli import cannot_run, duration, progress, up_to
 from bench.compare import checked
 from bench.counters import ask
-from bench.lab import OUTER_B, VETH, Lab
+from bench.crowd import ADDRESSES, Crowd, give_addresses
+from bench.lab import OUTER_B, Lab
 from bench.light_session import BRIDGE, LightSession, join
 from bench.process import ROOT, BenchError, Process, absent_programs, run, wait_until
 from bench.raw_client import PORT, address
 from bench.report import machine
-from bench.watchers import ADDRESSES, stream
+from bench.watchers import stream
 
 TURNS, WATCHERS = (str(Path(__file__).with_name(name)) for name in ("loop_turns.py", "watchers.py"))
 
@@ -41,7 +42,10 @@ LATER_MAX, TURN_MAX = 5.0, 2.0
 #: Pages that are open at once, and clients that join and leave in a second.
 PAGES, LEAVING = 10, 20
 
-#: Seconds for a crowd to join.
+#: What the crowd does: each sends a frame a second, with a source of its own.
+EACH_SENDS = "busy rate=1 size=60"
+
+#: Seconds for the light session to join.
 CROWD_TIMEOUT = 150.0
 
 #: The page itself, with its files.
@@ -70,10 +74,12 @@ class Server:
         try:
             self.process: Process = self._stack.enter_context(lab.b.running(*command, directory=self._before or ROOT))
             wait_until(lambda: self.process.listens(PORT), "the server to listen")
+            # It listens before it makes its bridge.
+            wait_until(lambda: lab.b.has("br0"), "the bridge")
             lab.b.ip("link", "set", "br0", "address", BRIDGE.hex(":"), "up")
             self.before = self.process.rss()
-            self.crowd = self._stack.enter_context(lab.a.running(sys.executable, WATCHERS, "crowd", str(self.clients)))
-            wait_until(lambda: self.crowd.check() and "seconds" in self.crowd.so_far(), "a crowd", CROWD_TIMEOUT)
+            self.crowd = self._stack.enter_context(Crowd(lab.a, self.clients, "--addresses", str(ADDRESSES)))
+            self.crowd.ask(EACH_SENDS)
             opened = partial(join, address(ADDRESSES), False)
             self.light: LightSession = self._stack.enter_context(LightSession(lab, opened, "br0"))
             wait_until(self.light.works, "the light session", CROWD_TIMEOUT)
@@ -217,8 +223,7 @@ def measure(clients: int, options: argparse.Namespace) -> dict[str, Any]:
     """All figures with so many clients."""
     found: dict[str, Any] = {}
     with Lab() as lab:
-        for number in range(ADDRESSES + 1):
-            lab.a.ip("addr", "add", f"{address(number)}/24", "dev", VETH)
+        give_addresses(lab.a, ADDRESSES + 1)
         if options.before:
             with Server(lab, clients, before=options.before) as server:
                 found["memory before"] = server.process.rss() - server.before

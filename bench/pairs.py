@@ -39,6 +39,19 @@ def lower_bound(ratios: list[float]) -> float | None:
     return math.exp(statistics.mean(logs) - t * statistics.stdev(logs) / math.sqrt(len(logs)))
 
 
+def sign_test(differences: list[float]) -> float | None:
+    """Return the two-sided probability that equal sides differ in one direction this often; None without a difference.
+
+    It is the exact binomial test. It needs no assumption about the distribution, and zeros are left out.
+    """
+    signs = [difference > 0 for difference in differences if difference]
+    if not signs:
+        return None
+    rarer = min(signs.count(True), signs.count(False))
+    as_rare = sum(math.comb(len(signs), k) for k in range(rarer + 1))
+    return min(1.0, 2 * as_rare / float(2 ** len(signs)))
+
+
 @dataclass(frozen=True)
 class Summary:
     """The statistics of one figure: medians of both sides and of the ratio, its lower bound, its least and its most."""

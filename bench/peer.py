@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from functools import partial
 from pathlib import Path
 
-from bench.lab import OUTER_A, OUTER_B, VETH, Lab, Namespace
+from bench.lab import CONGESTION, OUTER_A, OUTER_B, VETH, Lab, Namespace
 from bench.process import ROOT, Process, absent_programs, run, wait_until
 
 #: The outer port, of the tunnel's server in namespace b.
@@ -59,10 +59,16 @@ class Peer:
         return sum(process.cpu() for process in self.processes)
 
     def _address(self, lab: Lab) -> None:
-        """Set the addresses of the interfaces, and set the interfaces up."""
+        """Set the addresses of the interfaces, and set the interfaces up.
+
+        The flows inside use CONGESTION, unless a program chooses another. A program that changes it later, as iperf3
+        does at the end that accepts, cannot undo that a connection has begun with BBR: it stays paced.
+        """
         for namespace, address in ((lab.a, self.address_a), (lab.b, self.address_b)):
-            namespace.ip("addr", "add", f"{address}/24", "dev", self.device)
+            namespace.ip("addr", "add", f"{address}/32", "dev", self.device)
             namespace.ip("link", "set", self.device, "up")
+            network = f"{address.rpartition('.')[0]}.0/24"
+            namespace.ip("route", "add", network, "dev", self.device, "src", address, "congctl", CONGESTION)
 
 
 class Tunnel(Peer, ABC):
@@ -73,6 +79,10 @@ class Tunnel(Peer, ABC):
     #: The server's outer port, and the directory in which both processes start.
     port = PORT
     directory = ROOT
+    #: The congestion control of its TCP connections, unless it chooses another itself.
+    congestion = CONGESTION
+    #: Whether frames travel over TCP.
+    over_tcp = True
 
     def __init__(self, name: str, number: int) -> None:
         super().__init__()
@@ -89,6 +99,16 @@ class Tunnel(Peer, ABC):
 
     def start(self, lab: Lab) -> None:
         """Start the server, then the client; set the addresses of the TAPs; wait for an answer to a ping."""
+        if self.congestion == CONGESTION:
+            self._start(lab)
+            return
+        lab.congestion(self.congestion)
+        try:
+            self._start(lab)
+        finally:
+            lab.congestion(CONGESTION)
+
+    def _start(self, lab: Lab) -> None:
         server = lab.b.spawn(*self.server(lab), directory=self.directory)
         self.processes.append(server)
         wait_until(lambda: server.listens(self.port), f"{self.name}: a listening server")

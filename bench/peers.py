@@ -11,9 +11,10 @@ import ssl
 import sys
 from pathlib import Path
 
-from bench.lab import OUTER_A, OUTER_B, Lab
-from bench.peer import DEVICE, PORT, Peer, Tunnel, certificate, inner_addresses
+from bench.lab import CONGESTION, OUTER_A, OUTER_B, Lab
+from bench.peer import DEVICE, Peer, Tunnel, certificate, inner_addresses
 from bench.process import BenchError, run
+from bench.softether import SoftEther
 
 #: The source of the pump, and how it is compiled.
 PUMP = Path(__file__).with_name("pump.c")
@@ -100,17 +101,18 @@ class OpenVpn(Tunnel):
 
     programs = ("openvpn", "openssl")
 
-    def __init__(self, name: str, number: int, *, protocol: str) -> None:
+    def __init__(self, name: str, number: int, *, protocol: str, congestion: str = CONGESTION) -> None:
         super().__init__(name, number)
-        self._protocol = protocol
+        self._protocol, self.congestion = protocol, congestion
+        self.over_tcp = protocol == "tcp"
 
     def server(self, lab: Lab) -> list[str]:
         """The end that listens."""
-        return [*self._common(lab), "--local", OUTER_B, "--lport", str(PORT), *self._role("server")]
+        return [*self._common(lab), "--local", OUTER_B, "--lport", str(self.port), *self._role("server")]
 
     def client(self, lab: Lab) -> list[str]:
         """The end that connects."""
-        return [*self._common(lab), "--remote", OUTER_B, str(PORT), "--nobind", *self._role("client")]
+        return [*self._common(lab), "--remote", OUTER_B, str(self.port), "--nobind", *self._role("client")]
 
     def _role(self, role: str) -> list[str]:
         tls = ["--tls-server", "--dh", "none"] if role == "server" else ["--tls-client"]
@@ -123,7 +125,7 @@ class OpenVpn(Tunnel):
         keyfile, certfile = certificate(lab)
         digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(certfile.read_text())).hexdigest()
         fingerprint = ":".join(digest[i : i + 2] for i in range(0, len(digest), 2))
-        command = ["openvpn", "--dev", DEVICE, "--dev-type", "tap", "--verb", "1", "--suppress-timestamps"]
+        command = ["openvpn", "--dev", self.device, "--dev-type", "tap", "--verb", "1", "--suppress-timestamps"]
         command += ["--key", str(keyfile), "--cert", str(certfile), "--peer-fingerprint", fingerprint]
         command += ["--data-ciphers", "AES-256-GCM", "--tun-mtu", "1500"]
         # Keeps the inner MSS at 1,460, as with the other peers.
@@ -145,16 +147,15 @@ class Vtun(Tunnel):
         """The end that connects: it names the session and the server's address."""
         return self._vtund(lab, "bench", OUTER_B)
 
-    @staticmethod
-    def _vtund(lab: Lab, *arguments: str) -> list[str]:
+    def _vtund(self, lab: Lab, *arguments: str) -> list[str]:
         """In the foreground. vtund always writes a PID file in /run, so it gets a /run of its own.
 
         It already runs in a mount namespace of its own, made by `ip netns exec`.
         """
         settings = lab.directory / "vtund.conf"
         settings.write_text(
-            f"options {{ port {PORT}; }}\n"
-            f"bench {{ passwd bench; device {DEVICE}; type ether; proto tcp; compress no; encrypt no; }}\n"
+            f"options {{ port {self.port}; }}\n"
+            f"bench {{ passwd bench; device {self.device}; type ether; proto tcp; compress no; encrypt no; }}\n"
         )
         command = ["vtund", "-n", "-f", str(settings), *arguments]
         return ["sh", "-c", 'mount -t tmpfs bench /run && exec "$@"', "sh", *command]
@@ -164,6 +165,7 @@ class Tinc(Tunnel):
     """tinc in switch mode with two nodes, Ethernet over UDP with its default cipher."""
 
     programs = ("tincd",)
+    over_tcp = False
 
     def server(self, lab: Lab) -> list[str]:
         """The node that listens."""
@@ -180,16 +182,15 @@ class Tinc(Tunnel):
             self._make(nets)
         return ["tincd", "--no-detach", "--config", str(nets / name), "--pidfile", str(nets / f"{name}.pid")]
 
-    @staticmethod
-    def _make(nets: Path) -> None:
+    def _make(self, nets: Path) -> None:
         # The size that fits into a datagram. tinc would need ten seconds to find it, and use TCP until then.
-        common = f"Port = {PORT}\nPMTU = 1451\nPMTUDiscovery = no\n"
+        common = f"Port = {self.port}\nPMTU = 1451\nPMTUDiscovery = no\n"
         hosts = {"server": f"Address = {OUTER_B}\n{common}", "client": common}
         for name, host in hosts.items():
             (nets / name / "hosts").mkdir(parents=True)
             (nets / name / "hosts" / name).write_text(host)
             connect = "ConnectTo = server\n" if name == "client" else ""
-            settings = f"Name = {name}\nMode = switch\nInterface = {DEVICE}\n{connect}"
+            settings = f"Name = {name}\nMode = switch\nInterface = {self.device}\n{connect}"
             (nets / name / "tinc.conf").write_text(settings)
             # Without a terminal it asks no questions, and appends the public key to the host file.
             run("tincd", "--config", str(nets / name), "--generate-keys=2048", timeout=60)
@@ -204,11 +205,11 @@ class Pump(Tunnel):
 
     def server(self, lab: Lab) -> list[str]:
         """The end that listens."""
-        return [self._program(lab), "listen", OUTER_B, str(PORT), DEVICE]
+        return [self._program(lab), "listen", OUTER_B, str(self.port), self.device]
 
     def client(self, lab: Lab) -> list[str]:
         """The end that connects."""
-        return [self._program(lab), "connect", OUTER_B, str(PORT), DEVICE]
+        return [self._program(lab), "connect", OUTER_B, str(self.port), self.device]
 
     @staticmethod
     def _program(lab: Lab) -> str:
@@ -228,7 +229,10 @@ PEERS: dict[str, Peer] = {
         Etherws("ws-v1", 3, tls=False, wire=1),
         Etherws("wss-v1", 4, tls=True, wire=1),
         OpenVpn("openvpn-tcp", 5, protocol="tcp"),
+        # OpenVPN at its best on a path that loses packets.
+        OpenVpn("openvpn-tcp-bbr", 11, protocol="tcp", congestion="bbr"),
         OpenVpn("openvpn-udp", 6, protocol="udp"),
+        SoftEther("softether", 12),
         Vtun("vtun", 7),
         Tinc("tinc", 8),
         Pump("pump", 9),

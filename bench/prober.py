@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from bench.fleet import INNER_B, Fleet, inside
 from bench.lab import Lab
+from bench.process import wait_until
 
 #: The UDP port in b that returns each datagram.
 ECHO = 7
@@ -56,6 +57,12 @@ class Prober:
             if sent > since:
                 return received
         return None
+
+    def wait_for_all(self) -> None:
+        """Wait until every tunnel carries. Raises BenchError if one does not."""
+        since = time.monotonic()
+        numbers = range(len(self._answers))
+        wait_until(lambda: all(self.answered(number, since) for number in numbers), "every tunnel to carry")
 
     def silence(self, number: int, since: float) -> float:
         """Return the longest time without an answer for this client since then, until its last answer, in seconds."""

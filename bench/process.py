@@ -56,7 +56,7 @@ def wait_until(condition: Callable[[], bool], what: str, timeout: float = TIMEOU
 class Process:
     """A program in the background. Its output goes to a file."""
 
-    def __init__(self, command: list[str], log: Path, directory: Path) -> None:
+    def __init__(self, command: list[str], log: Path, directory: Path, **environ: str) -> None:
         self.name, self._log = " ".join(command[4:7]), log
         # Variables such as ETHERWS_CLIENT_MTU must not change what is measured. An installed etherws is compiled; to
         # compile this one at each start would take as long as all the rest of the start.
@@ -64,6 +64,7 @@ class Process:
         env.pop("PYTHONDONTWRITEBYTECODE", None)
         # Nothing is left in the machine's own folder.
         env["STATE_DIRECTORY"] = str(log.parent / "state")
+        env.update(environ)
         with log.open("wb") as output:
             self._popen = subprocess.Popen(
                 command,
@@ -172,6 +173,11 @@ class Process:
         """Return its resident memory in MB, where a page shared by n processes counts as 1/n (proc(5))."""
         text = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
         return int(text.partition("Pss:")[2].split()[0]) * 1024 / 1e6
+
+    def pss_of_all(self) -> float:
+        """Return the same of it and its children together."""
+        texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self._family()]
+        return sum(int(text.partition("Pss:")[2].split()[0]) for text in texts) * 1024 / 1e6
 
     def peak_rss(self) -> float:
         """Return the largest resident memory that it or one of its children has had, in MB."""

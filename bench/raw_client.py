@@ -1,6 +1,7 @@
 """A client made of bare bytes: upgrade requests, masked frames and sockets, for benchmarks that play many clients.
 
-It is no full client: it reads no frames and answers no pings. attackers.py, crowd.py, logins.py and stalled.py use it.
+It is no full client: it reads no frames and answers no pings. attackers.py, load_client.py, logins.py and stalled.py
+use it.
 """
 
 from __future__ import annotations

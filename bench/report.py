@@ -19,6 +19,42 @@ from bench.scenarios import FIGURES
 
 #: The peer to which the ratios are calculated.
 REFERENCE = "openvpn-tcp"
+#: The figures of each table of the documentation, and the headers of the columns.
+TABLES = (
+    ("tcp", "tcp-r", "tcp8"),
+    ("pps", "rtt", "cpu", "rss"),
+    ("slow-ping", "slow-p95", "slow-rate"),
+    ("lossy-idle", "lossy-ping", "lossy-rate"),
+)
+COLUMNS = {
+    "tcp": "TCP up, Mbit/s",
+    "tcp-r": "TCP down, Mbit/s",
+    "tcp8": "eight TCP up, Mbit/s",
+    "pps": "64-byte frames, 1/s",
+    "rtt": "round trip, idle, ms",
+    "cpu": "CPU, s per GB",
+    "rss": "memory of an end, MB",
+    "slow-ping": "20 Mbit/s: ping, ms",
+    "slow-p95": "20 Mbit/s: ping, 95th, ms",
+    "slow-rate": "20 Mbit/s: rate, Mbit/s",
+    "lossy-idle": "lossy: ping, idle, ms",
+    "lossy-ping": "lossy: ping, ms",
+    "lossy-rate": "lossy: rate, Mbit/s",
+}
+#: How the documentation and the plots name the peers.
+LABELS = {
+    "ws": "etherws ws",
+    "wss": "etherws wss",
+    "ws-v1": "ws, version 1",
+    "wss-v1": "wss, version 1",
+    "openvpn-tcp": "OpenVPN TCP",
+    "openvpn-tcp-bbr": "OpenVPN TCP, bbr",
+    "openvpn-udp": "OpenVPN UDP",
+    "softether": "SoftEther",
+    "pump": "C pump",
+    "vxlan": "VXLAN",
+    "bare": "no tunnel",
+}
 
 
 class Results:
@@ -79,6 +115,24 @@ class Results:
             rows.append(f"  {peer:14}{shown[0]:>10}{shown[1]:>10}{shown[2]:>10}{last}".rstrip())
         return rows
 
+    def tables(self) -> str:
+        """Return the tables of reStructuredText for which there are figures, as the documentation has them."""
+        found = []
+        for wanted in TABLES:
+            if names := [name for name in wanted if name in self._values]:
+                rows = [["", *(COLUMNS[name] for name in names)]]
+                for peer in dict.fromkeys(peer for name in names for peer in self._values[name]):
+                    rows.append([label(peer), *(self._cell(name, peer) for name in names)])
+                found.append(simple_table(rows))
+        return "\n\n".join([*found, *(f"failed: {failure}" for failure in self.failures)])
+
+    def _cell(self, figure: str, peer: str) -> str:
+        values = list(self._values[figure].get(peer, {}).values())
+        if not values:
+            return ""
+        least, middle, most = (digits(value) for value in (min(values), statistics.median(values), max(values)))
+        return f"{middle} ({least} to {most})" if len(values) > 1 else middle
+
     def as_dict(self) -> dict[str, Any]:
         """Return all for JSON, with the value of each round: null where the round failed."""
         figures = {}
@@ -108,6 +162,22 @@ class Results:
             "ratio": self.ratio(figure, peer),
             "rounds": [rounds.get(number) for number in range(1, self.rounds + 1)],
         }
+
+
+def label(peer: str) -> str:
+    """Return how the documentation and the plots name a peer."""
+    return LABELS.get(peer, peer)
+
+
+def simple_table(rows: list[list[str]]) -> str:
+    """Return a simple table of reStructuredText; the first row is the header, and an empty first cell is escaped."""
+    rows = [[row[0] or "\\", *(cell or "\\-" for cell in row[1:])] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    line = " ".join("=" * width for width in widths)
+    head, *body = (
+        " ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+    return "\n".join([line, head, line, *body, line])
 
 
 def machine() -> dict[str, str]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
+import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import groupby, product
@@ -42,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = Results(machine(), options.rounds, options.seconds)
     status = 0
     try:
-        _measure(results, peers, scenarios)
+        _measure(results, peers, scenarios, options.limit)
     except BenchError as exc:
         results.failures.append(str(exc))
         print(f"bench: {exc}", file=sys.stderr)
@@ -50,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         results.failures.append("interrupted")
         print("\nbench: interrupted; everything is cleaned up", file=sys.stderr)
         status = 130
-    print(results.text())
+    print(results.tables() if options.tables else results.text())
     if options.json:
         options.json.write_text(json.dumps(results.as_dict(), indent=2) + "\n")
     if options.plots:
@@ -60,13 +62,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status or (1 if results.failures else 0)
 
 
-def _measure(results: Results, peers: list[str], scenarios: list[str]) -> None:
-    """Measure all peers in each round, so that a slow minute of the machine affects all of them."""
+def _measure(results: Results, peers: list[str], scenarios: list[str], limit: float) -> None:
+    """Measure all peers in each round, so that a slow minute of the machine affects all of them.
+
+    No round begins that would end after the limit in seconds, by the time that the round before took.
+    """
     # A peer starts on the path on which it is measured, as it does for its users.
     paths = [list(group) for _, group in groupby(scenarios, lambda name: SCENARIOS[name].path)]
     steps, done = results.rounds * len(peers) * len(scenarios), 0
     with Lab() as lab:
+        begun = last = time.monotonic()
         for number in range(1, results.rounds + 1):
+            now = time.monotonic()
+            if now + (now - last) > begun + limit:
+                break
+            last = now
             lab.seed = number
             for name, group in product(peers, paths):
                 peer, where = PEERS[name], f"round {number}/{results.rounds}, {name}"
@@ -106,6 +116,10 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.add_argument(option, type=names(known), default=known, metavar="NAME,...", help=text)
     parser.add_argument("--rounds", type=up_to(100), default=3, metavar="N", help="default: 3")
     parser.add_argument("--seconds", type=up_to(60), default=5, metavar="S", help="of a measurement; default: 5")
+    text = "no more rounds after this time; default: none"
+    parser.add_argument("--limit", type=float, default=math.inf, metavar="S", help=text)
+    text = "print the tables as the documentation has them, and no others"
+    parser.add_argument("--tables", action="store_true", help=text)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of every round there")
     parser.add_argument("--plots", type=Path, metavar="DIRECTORY", help="draw the figures there, as SVG files")
     return parser.parse_args(argv)

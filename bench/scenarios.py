@@ -78,7 +78,7 @@ def rtt(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
 def tcp(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
     """Measure one flow from client to server, the CPU that the tunnel's processes used for it, and their memory."""
     used = -peer.cpu()
-    rate, carried = _iperf3(peer, lab, seconds)
+    rate, carried = iperf3(peer, lab, seconds)
     figures = {"tcp": rate}
     if peer.processes:
         used += peer.cpu()
@@ -89,17 +89,17 @@ def tcp(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
 
 def tcp_r(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
     """Measure one flow from server to client."""
-    return {"tcp-r": _iperf3(peer, lab, seconds, "--reverse")[0]}
+    return {"tcp-r": iperf3(peer, lab, seconds, "--reverse")[0]}
 
 
 def tcp8(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
     """Measure eight flows at once from client to server."""
-    return {"tcp8": _iperf3(peer, lab, seconds, "--parallel", "8")[0]}
+    return {"tcp8": iperf3(peer, lab, seconds, "--parallel", "8")[0]}
 
 
 def slow(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
     """Measure pings while eight uploads fill the bottleneck."""
-    rate, pings = _pinged(peer, lab, seconds, "--parallel", "8")
+    rate, pings = pinged(peer, lab, seconds, "--parallel", "8")
     # The last of twenty equal parts begins at the 95th percentile.
     worst = statistics.quantiles(pings, n=20, method="inclusive")[-1]
     return {"slow-ping": statistics.mean(pings), "slow-p95": worst, "slow-rate": rate}
@@ -109,7 +109,7 @@ def lossy(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
     """Measure one upload over a long path that loses packets, and pings before it and during it."""
     ping = _ping(peer, IDLE)
     idle = answers(lab.a.run(*ping, check=False, timeout=IDLE + 30))
-    rate, pings = _pinged(peer, lab, seconds)
+    rate, pings = pinged(peer, lab, seconds)
     return {"lossy-idle": statistics.mean(idle), "lossy-ping": statistics.mean(pings), "lossy-rate": rate}
 
 
@@ -132,10 +132,10 @@ def pps(peer: Peer, lab: Lab, seconds: float) -> dict[str, float]:
     return {"pps": (after - before) / (ended - begun)}
 
 
-def _pinged(peer: Peer, lab: Lab, seconds: float, *options: str) -> tuple[float, list[float]]:
-    """As _iperf3(), on a slow or long path; return Mbit/s, and the round trips in ms of the pings during the flows."""
+def pinged(peer: Peer, lab: Lab, seconds: float, *options: str) -> tuple[float, list[float]]:
+    """As iperf3(), on a slow or long path; return Mbit/s, and the round trips in ms of the pings during the flows."""
     with lab.a.running(*_ping(peer, LONG_WARM_UP + seconds)) as ping:
-        rate, _ = _iperf3(peer, lab, seconds, *options, warm_up=LONG_WARM_UP)
+        rate, _ = iperf3(peer, lab, seconds, *options, warm_up=LONG_WARM_UP)
         return rate, answers(ping.output(30), after=round(LONG_WARM_UP / INTERVAL))
 
 
@@ -153,7 +153,7 @@ def answers(text: str, after: int = 0) -> list[float]:
     return times
 
 
-def _iperf3(peer: Peer, lab: Lab, seconds: float, *options: str, warm_up: float = WARM_UP) -> tuple[float, float]:
+def iperf3(peer: Peer, lab: Lab, seconds: float, *options: str, warm_up: float = WARM_UP) -> tuple[float, float]:
     """Return the Mbit/s that the receiver counted, and the gigabytes that were sent, with those of the warm-up."""
     command = ["iperf3", "--client", peer.address_b, "--port", str(PORT), "--json", "--congestion", CONGESTION]
     command += ["--time", str(round(seconds)), "--omit", str(round(warm_up)), *options]

@@ -130,7 +130,8 @@ def measure(lab: Lab, options: argparse.Namespace) -> dict[str, Any]:
         raise BenchError(f"unknown kind of cut: {unknown.pop()!r}; known: {', '.join(KINDS)}")
     seconds = 60 * options.minutes
     with Fleet(lab, options.clients, kept=options.restart_every > 0) as fleet, Prober(lab, fleet) as prober:
-        held, begun = fleet.holds(), time.monotonic()
+        prober.wait_for_all()
+        held, begun = fleet.settled(), time.monotonic()
         ways = _ways(lab, fleet, options.rate * 125_000)
         threads = [
             threading.Thread(target=way.run, args=(begun + seconds, options.seed + number), daemon=True)

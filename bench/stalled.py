@@ -115,9 +115,9 @@ def _flooded(lab: Lab, server: Process, turn: str, options: argparse.Namespace) 
         # Resets the peak of the memory (proc(5)).
         Path(f"/proc/{server.pid}/clear_refs").write_text("5")
         with lab.b.running(*role(__file__, "flood", target, options.flood, most)) as flooding:
-            # After this, the queue of a stalled guest is full; the additional half is for the sockets' buffers.
-            already = server.sent(device)[0]
-            wait_until(lambda: server.sent(device)[0] - already > 1.5 * CAP, "a full queue", 60)
+            # After this, the queue of a stalled guest is full; what comes in addition is for the sockets' buffers.
+            already, enough = server.sent(device)[0], (2 if turn == "stalled" else 1.5) * CAP
+            wait_until(lambda: server.sent(device)[0] - already > enough, "a full queue", 60)
             begun, frames = time.monotonic(), server.sent(device)[1]
             yield found
             flooding.check()

@@ -44,7 +44,6 @@ INNER_A, INNER_B, PREFIX = "10.99.0.1", "10.99.0.2", "/24"
 #: Seconds between two pings, and for which a round may last.
 EVERY, BACK_WITHIN = 0.01, 30.0
 SIGNALS = {"restart": signal.SIGTERM, "kill": signal.SIGKILL, "exec": signal.SIGUSR2}
-COUNTERS = ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes")
 
 
 class Service:

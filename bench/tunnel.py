@@ -42,8 +42,9 @@ def tunnel(
     Namespace a gets that many additional addresses. BenchError when the server does not run any longer at the end.
     """
     etherws = [sys.executable, "-m", "etherws"]
-    for number in range(addresses):
-        lab.a.ip("addr", "add", f"{address(number)}/24", "dev", VETH)
+    batch = lab.a.file("addresses")
+    batch.write_text("".join(f"addr add {address(number)}/24 dev {VETH}\n" for number in range(addresses)))
+    lab.a.ip("-batch", str(batch))
     ends = ["--address", OUTER_B, "--port", str(PORT), "--bridge", "br0"]
     with lab.b.running(*etherws, "server", "--foreground", *ends, *serving) as server:
         wait_until(lambda: server.listens(PORT), "the server to listen")
