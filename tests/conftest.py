@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import logging
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from etherws.kernel.netns import Namespace, enter_user_namespace
+from tests.lab import forked
 from tests.lab.hosts import Host, cable
 from tests.lab.pki import Authority, Certificate, make_certificate
 from tests.lab.refusals import Tell
@@ -22,7 +24,7 @@ from tests.lab.refusals import Tell
 # others each time, again and again (tests/fuzz/run.py). How long an example takes says nothing on a busy machine, so no
 # profile judges it.
 settings.register_profile(
-    "test", max_examples=100, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "test", max_examples=60, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.register_profile("quick", settings.get_profile("test"), max_examples=30)
 settings.register_profile("fuzz", settings.get_profile("test"), max_examples=200, derandomize=False)
@@ -107,6 +109,19 @@ def network() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def starter() -> Iterator[forked.Starter]:
+    """A process that forks those of etherws."""
+    with contextlib.closing(forked.Starter()) as process:
+        yield process
+
+
+@pytest.fixture
+def forks_etherws(starter: forked.Starter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test's processes of etherws are forked, since their start is not what it tests (lab/forked.py)."""
+    monkeypatch.setattr(forked, "current", starter)
+
+
 @pytest.fixture
 def host(network: None) -> Iterator[Host]:
     """One machine."""
@@ -158,3 +173,22 @@ def tell(request: pytest.FixtureRequest) -> Tell:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Our option."""
     parser.addoption("--refusals", metavar="FILE", help="note every refusal that is tested, one a line, in this file")
+
+
+@pytest.fixture(scope="session")
+def root() -> None:
+    """Skips what needs named network namespaces."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can name network namespaces")
+    name = f"ewtest-{os.getpid()}"
+    try:
+        subprocess.run(["ip", "netns", "add", name], check=True, capture_output=True, text=True)
+        try:
+            # It mounts, which a chroot does not allow.
+            subprocess.run(["ip", "-n", name, "link"], check=True, capture_output=True, text=True)
+        finally:
+            subprocess.run(["ip", "netns", "del", name], check=True, capture_output=True, text=True)
+    except OSError as exc:
+        pytest.skip(f"no named network namespaces here: {exc}")
+    except subprocess.CalledProcessError as exc:
+        pytest.skip(f"no named network namespaces here, as in a chroot: {exc.stderr.strip()}")

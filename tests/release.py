@@ -1,12 +1,15 @@
 """Check what ``make release`` built, and try it: ``python -m tests.release DIRECTORY``.
 
-The source archive must have every file of the repository, the wheel every file of the package. The wheel is installed
-into a new virtual environment outside the checkout, and ``etherws demo`` is run from there.
+The source archive must have every file of the repository, the wheel every file of the package, and both the manual
+pages and completions that ``make man`` has made. The wheel is installed into a new virtual environment outside the
+checkout; its units and manual pages are found there, and ``etherws demo`` is run.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -29,6 +32,14 @@ def tracked(*paths: str) -> set[str]:
     return set(done.stdout.split("\0")) - {""}
 
 
+def made() -> set[str]:
+    """The manual pages and completions, which ``make man`` has made. Exits with a message if there are none."""
+    found = {path.relative_to(ROOT).as_posix() for path in (ROOT / "share").glob("**/*") if path.is_file()}
+    if "share/man/man1/etherws.1" not in found or "share/man/man5/etherws.toml.5" not in found:
+        sys.exit("share/ has no manual pages; run make man")
+    return found
+
+
 def compare(archive: Path, found: set[str], wanted: set[str]) -> None:
     """Exit with a message if the archive lacks a file, or has one that it should not have."""
     for text, names in (("lacks", wanted - found), ("should not have", found - wanted)):
@@ -41,7 +52,7 @@ def check_source(archive: Path) -> None:
     """The source archive against the repository."""
     with tarfile.open(archive) as tar:
         names = {member.name.partition("/")[2] for member in tar if member.isfile()}
-    wanted = {name for name in tracked() if not name.startswith((*ONLY_GIT, *ADDED))}
+    wanted = made() | {name for name in tracked() if not name.startswith((*ONLY_GIT, *ADDED))}
     compare(archive, {name for name in names if not name.startswith(ADDED)}, wanted)
 
 
@@ -49,7 +60,10 @@ def check_wheel(archive: Path) -> None:
     """The wheel against the package."""
     with zipfile.ZipFile(archive) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    wanted = tracked("etherws")
+    # Files that are installed beside the package.
+    names = {re.sub(r"^etherws-[^/]*\.data/data/share/etherws/", "contrib/", name) for name in names}
+    names = {re.sub(r"^etherws-[^/]*\.data/data/", "", name) for name in names}
+    wanted = made() | tracked("etherws", "contrib/*.service")
     if "etherws/py.typed" not in wanted:
         sys.exit("etherws/py.typed is not in the repository")
     compare(archive, names, wanted)
@@ -67,6 +81,16 @@ def try_wheel(archive: Path) -> None:
         done = subprocess.run([python, "-c", code], cwd=folder, check=True, env=env, capture_output=True, text=True)
         if not done.stdout.startswith(folder):
             sys.exit(f"the new environment imports another etherws: {done.stdout.strip()}")
+        # What etherws init --enable has systemd take, and what man finds by the PATH.
+        code = "from etherws.cli.init.units import SOURCES; print(*(path.name for path in SOURCES[0].iterdir()))"
+        done = subprocess.run([python, "-c", code], cwd=folder, check=True, env=env, capture_output=True, text=True)
+        if set(done.stdout.split()) != {"etherws-server@.service", "etherws-client@.service"}:
+            sys.exit(f"the wheel installs other units: {done.stdout.strip()}")
+        if shutil.which("man"):
+            where = {**env, "PATH": f"{python.parent}:{env['PATH']}"}
+            where.pop("MANPATH", None)
+            for page in (("1", "etherws-server"), ("5", "etherws.toml")):
+                subprocess.run(["man", "--where", *page], cwd=folder, check=True, env=where)
         subprocess.run([python.with_name("etherws"), "demo", "--seconds", "1"], cwd=folder, check=True, env=env)
 
 

@@ -110,6 +110,69 @@ def test_a_list_names_a_kind_of_check_or_none(listed: dict[str, str], kind: str 
         assert features.check_of({"check": features.check_value(kind)}) == kind
 
 
+ID = "3q2-7wAAQkJCQkJCQkJCQg"
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (f"=3;of=8;id={ID}", (3, 8, ID, False)),
+        (f"=0;of=8;id={ID};new", (0, 8, ID, True)),
+        (f"=0;new;id={ID};of=1", (0, 1, ID, True)),
+        (f"=15;of=16;id={ID};later=1;other", (15, 16, ID, False)),
+    ],
+)
+def test_a_request_says_which_connection_of_which_link_it_is(value: str, found: tuple[int, int, str, bool]) -> None:
+    listed = features.parse(f"v2, link{value}") or {}
+    assert features.link_of(listed) == found
+    # The client's own list is no answer, but has what one needs.
+    assert features.link_of(listed, answer=True) == (*found[:2], "", False)
+    assert features.link_of({"link": value}) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "=", "=3", f";of=8;id={ID}", f"=3;id={ID}", f"=3;of;id={ID}", f"=3;of=;id={ID}", f"=8;of=8;id={ID}"),
+        *(f"=03;of=8;id={ID}", f"=3;of=08;id={ID}", f"=16;of=17;id={ID}", f"=3;of=017;id={ID}", f"=0;of=0;id={ID}"),
+        *(f"=-1;of=8;id={ID}", f"=a;of=8;id={ID}", f"=3;of=b;id={ID}", f"=3;of=8;of=8;id={ID}", f"=3;of=100;id={ID}"),
+        *(f"=٣;of=8;id={ID}", f"=3.0;of=8;id={ID}"),
+    ],
+)
+def test_a_malformed_link_is_no_link(value: str) -> None:
+    for answer in (False, True):
+        assert features.link_of({"v2": "", "link": value}, answer=answer) is None
+
+
+@pytest.mark.parametrize("rest", ["", ";id", f";id={ID[1:]}", f";id={ID}=", f";id={ID[1:]}+", f";id={ID};new=1"])
+def test_a_request_names_its_link(rest: str) -> None:
+    listed = {"v2": "", "link": f"=3;of=8{rest}"}
+    assert features.link_of(listed) is None
+    # A server's answer need not.
+    assert features.link_of(listed, answer=True) == (3, 8, "", False)
+
+
+def test_a_list_without_a_link_has_none() -> None:
+    assert features.link_of(LIST) is None
+
+
+@given(st.integers(0, 15), st.integers(1, 16), st.binary(min_size=16, max_size=16), st.booleans())
+def test_what_is_written_of_a_link_is_read(member: int, of: int, name: bytes, new: bool) -> None:
+    text = base64.urlsafe_b64encode(name).decode().rstrip("=")
+    asked = features.Membership(member, of, text, new)
+    listed = features.parse(features.write({"v2": "", "link": features.link_value(asked)})) or {}
+    assert features.link_of(listed) == (asked if member < of else None)
+    told = features.Membership(member, of)
+    listed = features.parse(features.write({"v2": "", "link": features.link_value(told)})) or {}
+    assert features.link_of(listed, answer=True) == (told if member < of else None)
+
+
+@given(st.text() | st.text("=;03of8idnew"))
+def test_any_value_is_a_link_or_none(value: str) -> None:
+    found = features.link_of({"v2": "", "link": value})
+    assert found is None or features.link_of({"v2": "", "link": features.link_value(found)}) == found
+
+
 starts, names = st.sampled_from("az*"), st.text("az09_.*-", max_size=9)
 texts = st.text("!#$%&'()*+-./09:<=>?@AZ[]^_`az{|}~\\", min_size=1, max_size=9)
 values = st.builds(

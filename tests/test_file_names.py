@@ -9,7 +9,7 @@ import pytest
 
 from etherws import file_names
 from etherws.errors import SettingsError
-from etherws.file_names import absolute, make_variables_absolute
+from etherws.file_names import absolute, is_credential, make_variables_absolute
 
 
 def test_a_name_becomes_absolute_and_links_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,3 +91,15 @@ def test_a_file_is_read_where_its_copy_is(tmp_path: Path) -> None:
         assert len(os.path.basename(file_names.copy_of("/" + 250 * "x", folder))) < 255
     finally:
         file_names.use_copies(None)
+
+
+def test_credentials_of_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(SettingsError, match=r"LoadCredential=lan\.key:/FILE into its unit"):
+        absolute("--keyfile", "credential:lan.key")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/etherws-server@lan.service")
+    assert absolute("--keyfile", "credential:lan.key") == "/run/credentials/etherws-server@lan.service/lan.key"
+    for name in ("credential:", "credential:..", "credential:a/b", "credential:a b"):
+        with pytest.raises(SettingsError, match="names no credential; write credential:NAME"):
+            absolute("--keyfile", name)
+    assert [*map(is_credential, ("credential:x", "/run/credentials/?/x", "/etc/x"))] == [True, True, False]

@@ -6,6 +6,7 @@ docs/architecture.rst draws the same table. Modules go by their path: names repe
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -32,20 +33,28 @@ ROOMS: dict[str, set[str]] = {
     "small_files": {"file_names"},
     "reloadable": {"file_names"},
     "values": set(),
-    "kernel": {"log_limit", "small_files", "values", "events"},
+    "garbage": set(),
+    "walks": {"garbage"},
+    "kernel": {"log_limit", "small_files", "values", "events", "walks"},
     "monitoring": {"addresses", "file_names"},
-    "settings": {"addresses", "file_names", "values", "monitoring"},
+    "tap_settings": {"file_names", "monitoring"},
+    "hooks": {"kernel/privileges", "tap_settings", "small_files"},
+    "settings": {"addresses", "file_names", "values", "tap_settings"},
     "features": {"settings"},
-    "access": {"settings", "log_limit", "small_files", "file_names"},
+    "access": {"settings", "tap_settings", "log_limit", "small_files", "file_names"},
+    "config": {"access/toml_lines", "access/policy_values", "settings", "small_files", "file_names"},
     "tunnel": {
         *("kernel/interfaces", "kernel/bridges", "kernel/mac", "kernel/state_folder", "kernel/store"),
-        *("kernel/state_file", "kernel/sealed_memory", "settings", "close_codes", "log_limit", "counters"),
+        *("kernel/bring_up", "kernel/links", "kernel/state_file", "kernel/sealed_memory", "settings", "close_codes"),
+        *("kernel/inet", "kernel/duplicates"),
+        *("log_limit", "counters", "walks"),
     },
     "client": {
         *("tunnel", "access/certificates", "kernel/network_monitor", "kernel/guard", "kernel/port_filter"),
         *("kernel/port_tables", "kernel/rules", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
         *("kernel/link_claim", "kernel/loop_watch", "kernel/store", "kernel/state_file", "kernel/interfaces"),
         *(
+            "kernel/announce",
             "kernel/bridge_tables",
             "kernel/bridge_states",
             "kernel/service_manager",
@@ -54,45 +63,56 @@ ROOMS: dict[str, set[str]] = {
             "counters",
             "events",
         ),
-        *("access/certificate_facts", "access/interception"),
+        *("access/certificate_facts", "access/interception", "hooks"),
     },
     "server": {
         *("tunnel", "kernel", "access", "settings", "addresses", "close_codes", "features", "log_limit", "reloadable"),
-        *("file_names", "counters", "events"),
+        *("file_names", "counters", "events", "walks", "garbage", "tap_settings", "hooks"),
     },
     "observe": {
         *("counters", "events", "values", "log_limit", "small_files", "file_names", "addresses", "settings"),
         *("monitoring", "reloadable", "tunnel/scheduling", "server/accepting", "server/front_door", "server/http"),
         *("server/listen", "server/login_queue", "server/presence", "server/taken_port"),
-        *("kernel/store", "kernel/state_file"),
+        *("kernel/store", "kernel/state_file", "walks"),
     },
     "check": {
         *("client", "kernel", "access", "tunnel", "settings", "addresses", "close_codes", "features", "values"),
-        *("small_files", "file_names", "counters"),
+        *("small_files", "file_names", "counters", "monitoring", "server/taken_port", "hooks"),
     },
-    "bundle": {"check", "kernel", "access", "small_files"},
-    "gunicorn": {"workers", "server", "settings", "log_limit", "counters", "events", "observe"},
+    "bundle": {"check", "kernel", "access", "config", "small_files", "file_names"},
+    "gunicorn": {"workers", "server", "settings", "log_limit", "counters", "events", "observe", "garbage"},
     "workers": {
         *("server", "tunnel", "kernel", "access", "settings", "addresses", "close_codes", "log_limit", "reloadable"),
-        *("file_names", "counters", "events", "features"),
+        *("file_names", "counters", "events", "features", "walks", "garbage"),
     },
-    "wsgi": {"server", "gunicorn", "settings"},
-    "worker": {"server", "gunicorn", "wsgi"},
+    "wsgi": {"server", "gunicorn", "config", "settings", "garbage"},
+    "worker": {"server", "gunicorn", "wsgi", "garbage"},
     "handler": {"server"},
     "cli": {
         *("access", "client", "kernel", "server", "workers", "settings", "log_limit", "small_files", "file_names"),
-        *("values", "observe", "check", "bundle", "counters", "events", "addresses"),
+        *("values", "observe", "check", "bundle", "config", "hooks", "counters", "events", "addresses", "garbage"),
     },
-    "__main__": {"cli"},
+    "__main__": {"cli", "garbage"},
 }
 
 #: Modules that know bytes, settings and small files only: no event loop, no device, no socket.
 PURE = {
     *("__init__", "errors", "addresses", "close_codes", "features", "small_files", "reloadable", "settings"),
-    *("file_names", "values", "monitoring", "counters", "events", "check/findings"),
+    *(
+        "file_names",
+        "values",
+        "monitoring",
+        "tap_settings",
+        "counters",
+        "events",
+        "garbage",
+        "check/findings",
+        "hooks/facts",
+    ),
     *("observe/access", "observe/logins", "observe/status", "observe/subject", "observe/history", "observe/page"),
     *("check/path/said", "access/interception", "check/path/hops", "check/path/own_words", "check/path/answers"),
-    *("bundle/address_words", "bundle/redaction"),
+    *("bundle/address_words", "bundle/redaction", "config/configuration", "config/server_settings"),
+    *("config/invitation", "config/new_files", "config/texts", "tunnel/acknowledgements"),
     *(
         "check/files",
         "check/host/bridges",
@@ -116,25 +136,49 @@ PURE = {
         "client/http_answer",
         "client/http_auth",
         "client/late_refusal",
+        "client/offer",
         "client/proxy_choice",
     ),
     *("client/answer_text", "client/network_errors", "client/refusals", "client/uris", "client/failures"),
-    *("client/link_state", "client/losses", "client/upgrade"),
+    *("client/link_state", "client/losses", "client/upgrade", "client/member_plan"),
     *("access/profile_values", "kernel/bridge_members", "kernel/sealed_memory", "server/port_state"),
     *("kernel/bridge_warnings", "kernel/learned", "kernel/link_changes", "kernel/loops", "kernel/membership"),
-    *("kernel/netlink", "kernel/network_changes", "kernel/known_links", "kernel/rule_changes"),
+    *(
+        "kernel/netlink",
+        "kernel/network_changes",
+        "kernel/known_links",
+        "kernel/nft_expressions",
+        "kernel/rule_changes",
+    ),
     *(
         "server/forwarded",
         "server/gate",
         "server/handshake",
+        "tunnel/link_status",
         "server/negotiation",
         "server/origins",
         "server/owners",
         "server/proxy_protocol",
+        "server/wall_clock",
     ),
     *("workers/balance", "workers/start_message"),
-    *("tunnel/fq_codel", "tunnel/frames", "tunnel/offloads", "tunnel/rate_limit", "tunnel/wire"),
-    *("tunnel/shared_rates", "tunnel/delays", "tunnel/history", "tunnel/check_frames", "server/checks"),
+    *(
+        "tunnel/fq_codel",
+        "tunnel/frames",
+        "tunnel/offloads",
+        "tunnel/rate_limit",
+        "tunnel/udp_super_frames",
+        "tunnel/wire",
+    ),
+    *(
+        "tunnel/shared_rates",
+        "tunnel/delays",
+        "tunnel/history",
+        "tunnel/device_names",
+        "tunnel/check_frames",
+        "tunnel/padding",
+        "server/checks",
+    ),
     *("check/path/idle_findings", "check/path/path_findings"),
 }
 
@@ -149,13 +193,23 @@ DOORS = {
         "cli/check",
         "cli/check_options",
         "cli/commands",
+        "cli/completion",
+        "cli/config_check",
+        "cli/config_option",
         "cli/control_commands",
         "cli/demo",
+        "cli/demo_command",
         "cli/demo_page",
         "cli/file_options",
+        "cli/init/client",
+        "cli/init/common",
+        "cli/init/server",
+        "cli/interface_options",
         "cli/login",
+        "cli/manual",
         "cli/monitor_options",
         "cli/number_options",
+        "cli/offered",
         "cli/operate/operating",
         "cli/options",
         "cli/sections",
@@ -164,23 +218,12 @@ DOORS = {
         "cli/operate/watching",
         "cli/way",
     },
-    "pyroute2": {
-        "kernel/bridge_use",
-        "kernel/device_errors",
-        "kernel/forward_chains",
-        "kernel/interfaces",
-        "kernel/links",
-        "kernel/netns",
-        "kernel/nftables",
-        "cli/demo",
-        "kernel/address_sets",
-        "kernel/nfnetlink",
-    },
+    "pyroute2": {"kernel/pyroute2_parts"},
     "geventwebsocket": {"server/http"},
     "gunicorn": {"worker"},
-    "subprocess": {"bundle/log_lines", "cli/demo", "workers/child"},
+    "subprocess": {"bundle/log_lines", "hooks/program", "cli/demo", "cli/init/units", "workers/child"},
     "bcrypt": {"access/credential_files", "access/passwd"},
-    "cryptography": {"access/certificates", "access/certificate_facts"},
+    "cryptography": {"access/certificates", "access/certificate_facts", "access/new_certificate"},
     "OpenSSL": {"access/client_certificates"},
     "setproctitle": {"client/credentials"},
     "wcwidth": {"cli/operate/cells"},
@@ -271,6 +314,12 @@ def test_only_the_command_line_prints_or_exits() -> None:
 def test_a_module_can_be_read_in_one_sitting() -> None:
     lines = {module: len(path.read_text().splitlines()) for module, path in MODULES.items()}
     assert {module: count for module, count in sorted(lines.items()) if count > LINES_MAX} == {}
+
+
+def test_no_test_file_imports_another() -> None:
+    pattern = re.compile(r"^from tests(\.\w+)*\.test_|^from tests[\w.]* import test_", re.MULTILINE)
+    found = [path.name for path in Path(__file__).parent.rglob("test_*.py") if pattern.search(path.read_text())]
+    assert found == []
 
 
 def test_the_access_room_has_no_event_loop() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 #: Folders that hold no source of ours.
-NOT_OURS = {".git", ".venv", "build", "dist"}
+NOT_OURS = {".git", ".venv", "build", "dist", "_build", "commands"}
 
 #: The map of the code. It answers each of its questions with at least one function.
 MAP = ROOT / "docs" / "architecture.rst"
@@ -39,8 +39,8 @@ def files(*patterns: str) -> list[Path]:
 
 
 DOCUMENTS = files("*.rst", "docs/**/*.rst", "bench/*.rst")
-CODE = files("*.py", "etherws/**/*.py", "tests/**/*.py", "bench/**/*.py", "contrib/**/*.py")
-OTHERS = files("Makefile", "*.toml", "**/requirements*.txt", "contrib/*", ".ci/*", ".github/workflows/*")
+CODE = files("*.py", "etherws/**/*.py", "tests/**/*.py", "bench/**/*.py", "contrib/**/*.py", "docs/*.py")
+OTHERS = files("Makefile", "*.toml", "**/requirements*.txt", "contrib/**/*", ".ci/*", ".github/workflows/*")
 
 
 def relative(path: Path) -> str:
@@ -162,3 +162,17 @@ def test_prose_is_found_where_it_is() -> None:
 def test_a_function_is_found_by_its_full_name() -> None:
     tree = ast.parse("LIMIT = 1\nclass A:\n    size: int = 0\n    def f(self): ...\nasync def g(): ...\n")
     assert defined(tree) == {"LIMIT", "A", "A.size", "A.f", "g"}
+
+
+def test_no_row_of_a_table_is_cut() -> None:
+    """In a simple table a line whose first column has text begins a row: the first cell cannot go on there."""
+    for path in DOCUMENTS:
+        columns = 0
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if match := re.match(r" *(=+) +=", line):
+                columns = match.end(1)
+            elif not line.strip():
+                columns = 0
+            elif columns:
+                first = line[:columns].strip()
+                assert not first.endswith((",", " and")), f"{relative(path)}:{number}: {first}"

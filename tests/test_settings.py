@@ -78,6 +78,8 @@ def test_proxies_come_from_the_environment() -> None:
     assert not ServerSettings.from_environ({"ETHERWS_SERVER_PROXY_PROTOCOL": "0"}).proxy_protocol
     assert ServerSettings.from_environ({"ETHERWS_SERVER_ACCEPT_RA": "1"}).accept_ra
     assert not ServerSettings().accept_ra
+    assert ServerSettings().padding
+    assert not ServerSettings.from_environ({"ETHERWS_SERVER_PADDING": "no"}).padding
     with pytest.raises(SettingsError, match="ETHERWS_SERVER_PROXY_PROTOCOL 'maybe' is neither yes nor no"):
         ServerSettings.from_environ({"ETHERWS_SERVER_PROXY_PROTOCOL": "maybe"})
 
@@ -283,3 +285,20 @@ def test_what_the_client_drops_is_named_singly_or_as_a_list(drop: tuple[str, ...
 def test_what_the_client_drops_is_known(drop: str) -> None:
     with pytest.raises(SettingsError, match=r"--drop .* is not known; choose from bpdu, dhcp-server, router-adv"):
         ClientSettings(drop=(drop,))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"connections": 0}, "--connections 0 is out of range; choose 1 to 16"),
+        ({"connections": 17}, "--connections 17 is out of range; choose 1 to 16"),
+        ({"max_age": 9.9}, "--max-age 9.9 s is out of range; choose 10 to 86400 s, or 0 to replace none"),
+        ({"max_age": -1.0}, "--max-age -1 s is out of range"),
+        ({"max_age": float("nan")}, "--max-age nan s is out of range"),
+        ({"max_age": 1e6}, r"--max-age 1e\+06 s is out of range"),
+    ],
+)
+def test_connections_and_their_age_have_bounds(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        ClientSettings(**values)
+    assert ClientSettings(connections=16, max_age=10.0).connections == 16

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from etherws.small_files import cannot_read, is_open_to_all, read_file
+from etherws.small_files import cannot_read, changeable_by_all, is_open_to_all, read_file
 
 
 def test_as_many_bytes_are_read_as_are_asked_for(tmp_path: Path) -> None:
@@ -33,6 +34,36 @@ def test_a_file_is_open_to_all_if_all_can_read_or_change_it(tmp_path: Path) -> N
         file.chmod(mode)
         assert is_open_to_all(file) == open_to_all
     assert not is_open_to_all(tmp_path / "none")
+
+
+def test_what_all_can_change_is_the_file_or_a_folder_on_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    file, link = folder / "file", tmp_path / "link"
+    file.touch()
+    link.symlink_to(file)
+    assert changeable_by_all(file) == changeable_by_all(link) == changeable_by_all(tmp_path / "none") == ""
+    file.chmod(0o602)
+    assert (changeable_by_all(file), changeable_by_all(str(link))) == (str(file), str(link))
+    file.chmod(0o604)
+    folder.chmod(0o777)
+    assert changeable_by_all(file) == changeable_by_all(link) == str(folder)
+    # As /tmp: who owns a file there is the only one who can replace it.
+    folder.chmod(0o1777)
+    assert changeable_by_all(file) == ""
+    (folder / "inner").mkdir()
+    (folder / "inner/file").touch()
+    folder.chmod(0o777)
+    # Everybody can put another folder in the place of the inner one.
+    assert changeable_by_all(folder / "inner/file") == str(folder)
+    # In a unit's namespace all is read-only, but others see the folder elsewhere.
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    assert changeable_by_all(file) == str(folder)
+    # Container managers mount such folders.
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == folder)
+    assert changeable_by_all(file) == ""
 
 
 def test_only_want_of_a_right_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,10 +89,17 @@ class Device:
     def start_carrier_timeout(self, timeout: float) -> None:
         """It has no carrier to lose."""
 
-    def begin(self, *, offload: bool) -> None:
+    def begin(self, *, offload: bool, joining: bool = False) -> None:
         """Nothing to prepare."""
 
-    def read_batch(self, batch: Batch) -> NoReturn:
+    def on_readable(self, call: object) -> None:
+        """See Tap: what comes is in the queue of read_batch()."""
+
+    def quiet(self, seconds: float) -> bool:
+        """Never: see Tap."""
+        return False
+
+    def read_batch(self, batch: Batch, first: object = None) -> NoReturn:
         """Nothing ever comes by itself."""
         Event().wait()
         raise AssertionError

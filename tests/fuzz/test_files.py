@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import re
 from pathlib import Path
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 
 from etherws.access import credential_files, policy, policy_values, toml_lines
 from etherws.access.credential_files import Passwords, Tokens
-from etherws.errors import CredentialsError, PolicyError, TomlError
+from etherws.config import invitation
+from etherws.config.configuration import Configuration
+from etherws.errors import ConfigError, CredentialsError, InvitationError, PolicyError, TomlError
 from etherws.settings import GUARDS
 
 keys = st.sampled_from([*policy_values.KEYS, "mac", "rate_up", "x", '"macs"', "drop.x", "a.b"])
@@ -72,6 +75,30 @@ def test_a_policy_is_read_or_refused_with_a_line(text: str) -> None:
         assert profile.addresses is None or 1 <= len(profile.addresses) <= policy_values.ADDRESSES_MAX
         if isinstance(profile.macs, frozenset):
             assert all(re.fullmatch("[0-9a-f][02468ace](:[0-9a-f]{2}){5}", mac) for mac in profile.macs)
+
+
+@given(documents().map(str.encode) | st.binary(max_size=60))
+def test_a_configuration_is_read_or_refused_with_a_place(data: bytes) -> None:
+    try:
+        found = Configuration("FILE", data)
+    except ConfigError as exc:
+        match = re.match(r"FILE:(\d+):(\d+): .", str(exc))
+        assert match, str(exc)
+        assert 1 <= int(match[1]) <= data.count(b"\n") + 1
+        assert 1 <= int(match[2]) <= len(data) + 2
+        assert str(exc).isprintable(), str(exc)
+        return
+    for key in found.values:
+        assert re.match(r"FILE:\d+:\d+: x", str(found.mistake(key, "x", value=True)))
+
+
+@given(st.text(max_size=80), st.binary(max_size=80))
+def test_whatever_is_pasted_as_an_invitation_is_refused(text: str, body: bytes) -> None:
+    encoded = base64.urlsafe_b64encode(body).decode()
+    for line in (text, f"{invitation.PREFIX}{text}", f"{invitation.PREFIX}:1:{encoded}:{text}"):
+        with pytest.raises(InvitationError) as caught:
+            invitation.parse(line, 0)
+        assert str(caught.value).isprintable()
 
 
 def paths(table: dict[str, Any], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

@@ -14,10 +14,11 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
+from etherws.close_codes import parse_close
 from etherws.errors import ProtocolError
 from etherws.settings import DeviceSettings
 from etherws.tunnel.connection import Connection
-from etherws.tunnel.frames import Decoder, Opcode, parse_close
+from etherws.tunnel.frames import Decoder, Opcode
 from etherws.tunnel.session import Session
 from etherws.tunnel.stream import PlainStream
 from etherws.tunnel.wire import Version1
@@ -116,13 +117,20 @@ class Sink:
     def __init__(self) -> None:
         self.drops: Counter[str] = Counter()
 
-    def begin(self, *, offload: bool) -> None:
+    def begin(self, *, offload: bool, joining: bool = False) -> None:
         """Nothing to prepare."""
 
     def start_carrier_timeout(self, timeout: float) -> None:
         """It has no carrier to lose."""
 
-    def read_batch(self, batch: object) -> None:
+    def on_readable(self, call: object) -> None:
+        """Nothing comes."""
+
+    def quiet(self, seconds: float) -> bool:
+        """Never: see Tap."""
+        return False
+
+    def read_batch(self, batch: object, first: object = None) -> None:
         """Wait for ever."""
         gevent.sleep(10 * PATIENCE)
 

@@ -126,6 +126,13 @@ class Peer:
         """See Stream."""
         raise NotImplementedError
 
+    def rest(self) -> None:
+        """See Stream."""
+
+    def take(self, size: int) -> bytes:
+        """See Stream."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """See Stream."""
 

@@ -10,13 +10,15 @@ import contextlib
 import json
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 from tests.lab.hosts import PATIENCE, until
 
@@ -27,13 +29,16 @@ FLAGS = (
     *("--hide-scrollbars", "--force-color-profile=srgb", "--remote-debugging-port=0"),
 )
 
+#: Where `make acceptance` installs the packages of npm.
+AXE = Path(sys.prefix, "peers", "node_modules", "axe-core", "axe.min.js")
+
 Values = dict[str, Any]
 
 
 class Page:
     """A tab."""
 
-    def __init__(self, channel: ClientConnection) -> None:
+    def __init__(self, channel: Connection) -> None:
         self._channel = channel
         self._number = 0
         #: What came that is no answer: console messages, errors, requests that failed.
@@ -129,13 +134,13 @@ class Page:
 
 
 @contextlib.contextmanager
-def chromium(folder: Path) -> Iterator[Page]:
+def chromium(folder: Path, *flags: str) -> Iterator[Page]:
     """A tab of a new browser, which keeps its files in `folder`. Skips the test if there is no Chromium."""
     program = shutil.which("chromium")
     if program is None:
         pytest.skip("chromium is not installed")
     log = (folder / "log").open("wb")
-    argv = [program, *FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"]
+    argv = [program, *FLAGS, *flags, f"--user-data-dir={folder / 'profile'}", "about:blank"]
     browser = subprocess.Popen(argv, stdout=log, stderr=log, env={"HOME": str(folder), "PATH": "/usr/bin:/bin"})
     try:
         named = folder / "profile" / "DevToolsActivePort"
@@ -159,3 +164,16 @@ def chromium(folder: Path) -> Iterator[Page]:
         browser.kill()
         browser.wait()
         log.close()
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core finds. It runs in a world of its own, since the page lets no script of others in."""
+    frame = page.do("Page.getFrameTree")["frameTree"]["frame"]["id"]
+    world = page.do("Page.createIsolatedWorld", frameId=frame, worldName="axe")["executionContextId"]
+    script = (
+        f"{AXE.read_text()}; axe.run({{resultTypes: ['violations']}}).then(found => JSON.stringify(found.violations))"
+    )
+    done = page.do("Runtime.evaluate", expression=script, contextId=world, awaitPromise=True, returnByValue=True)
+    assert "exceptionDetails" not in done, done
+    found = json.loads(done["result"]["value"])
+    return [f"{each['id']}: {node['html']} {node['failureSummary']}" for each in found for node in each["nodes"]]

@@ -35,7 +35,8 @@ def _fetch(command: list[str]) -> None:
 
 def bootstrap(root: Path) -> None:
     """Make a bare Debian that reaches what this machine reaches. Raises SubprocessError."""
-    _fetch(["debootstrap", "--variant=minbase", RELEASE, str(root)])
+    # What it mounts there ends with it, also if it is killed.
+    _fetch(["unshare", "--mount", "debootstrap", "--variant=minbase", RELEASE, str(root)])
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
     if os.path.exists(_TRUSTED):
         shutil.copy(_TRUSTED, root / _CERTIFICATES)

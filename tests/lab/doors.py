@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import socket as std_socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from gevent import socket
 from etherws.monitoring import Monitoring
 from etherws.observe.events import Events
 from etherws.observe.serve import Observation
-from tests.lab.hosts import PATIENCE
+from tests.lab.hosts import PATIENCE, Host
 from tests.lab.subjects import FakeServer
 
 
@@ -72,6 +73,23 @@ def ask(where: Path | std_socket.socket, what: str, body: bytes | None = None, *
         while more := sock.recv(65536):
             data += more
     return parse(data)
+
+
+def monitor_of(host: Host, port: int) -> std_socket.socket:
+    """A connection to --monitor."""
+    sock = host.socket(std_socket.AF_INET, std_socket.SOCK_STREAM)
+    sock.settimeout(PATIENCE)
+    sock.connect(("127.0.0.1", port))
+    return sock
+
+
+def login(host: Host, path: Path) -> tuple[int, str]:
+    """The port of --monitor, and a cookie."""
+    address = ask(path, "POST /page").json["address"]
+    found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)(/login\?token=.*)", address)
+    assert found
+    reply = ask(monitor_of(host, int(found[1])), f"GET {found[2]}")
+    return int(found[1]), reply.headers["set-cookie"].partition(";")[0]
 
 
 class Doors:

@@ -9,10 +9,10 @@ from tests.lab.hosts import OURS
 BROADCAST = b"\xff" * 6
 
 
-SOURCE = OURS + b"\x00\x00\x00\x01"
+SOURCE = OURS + b"\x00\x00\x01"
 
 
-PEER = OURS + b"\x00\x00\x00\x02"
+PEER = OURS + b"\x00\x00\x02"
 
 
 def frame(size: int, *, to: bytes = PEER, source: bytes = SOURCE, kind: bytes = b"\x88\xb5", seed: int = 0) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import shutil
@@ -20,6 +21,7 @@ import pytest
 from pyroute2 import IPRoute
 
 from etherws.kernel.netns import Namespace
+from tests.lab import forked
 
 #: Seconds that anything may take before a test fails; generous, since the machine may be busy. A machine
 #: that QEMU emulates gives more.
@@ -30,8 +32,9 @@ TP_STATUS_VLAN_VALID = 0x10
 #: include/uapi/linux/if.h
 IFF_UP = 1
 
-#: The first bytes of every source address that tests send from, to tell their frames from the kernel's.
-OURS = b"\x02\xee"
+#: The first bytes of every source address that tests send from, to tell their frames from those of the kernel and of
+#: etherws. A bridge of etherws has 02 and what comes by chance: of two bytes, one bridge in 256 would look like a test.
+OURS = b"\x02\xee\0"
 
 
 def until(condition: Callable[[], Any], what: str | Callable[[], str], patience: float = PATIENCE) -> Any:
@@ -68,16 +71,20 @@ class Process:
             if name in os.environ:
                 env.setdefault(name, f"{os.environ[name]}-{next(_numbers)}")
         self.argv = argv
-        self._popen = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            preexec_fn=enter,
-            env=env,
-            **options,
-        )
+        self._popen: subprocess.Popen[str] | forked.Start
+        if forked.current and argv[:3] == [sys.executable, "-m", "etherws"] and not options:
+            self._popen = forked.Start(forked.current, argv[3:], env, namespace.fileno() if namespace else None)
+        else:
+            self._popen = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                preexec_fn=enter,
+                env=env,
+                **options,
+            )
         self.pid = self._popen.pid
         self.output = ""
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -85,8 +92,10 @@ class Process:
 
     def _read(self) -> None:
         assert self._popen.stdout is not None
-        for line in self._popen.stdout:
-            self.output += line
+        # Closed here: to close a file waits for whoever reads it.
+        with self._popen.stdout as stdout:
+            for line in stdout:
+                self.output += line
 
     def says(self, text: str, times: int = 1) -> str:
         """Wait until the output has `text`, `times` times; return the output."""
@@ -100,11 +109,11 @@ class Process:
         return self.output
 
     def ends(self, patience: float = PATIENCE) -> int:
-        """Wait for the end; return the exit status."""
+        """Wait for the end, and for that of the output; return the exit status."""
         status = self._popen.wait(patience)
         self._reader.join(patience)
-        assert self._popen.stdout is not None
-        self._popen.stdout.close()
+        if self._reader.is_alive():
+            pytest.fail(f"{self.argv[1:]} ended; what it started keeps its output open, which said: {self.output}")
         return status
 
     def signal(self, number: int) -> None:
@@ -244,12 +253,13 @@ class Host:
         return sock
 
     def close(self) -> None:
-        """End what still runs."""
-        for sock in self._sockets:
-            sock.close()
-        for process in self._processes:
-            process.stop()
-        self.namespace.close()
+        """End what still runs. All of it ends, even if one process does not end as it should, which fails the test."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.namespace.close)
+            for process in reversed(self._processes):
+                stack.callback(process.stop)
+            for sock in self._sockets:
+                stack.callback(sock.close)
 
 
 def cable(one: Host, other: Host, first: str, second: str) -> None:
@@ -270,12 +280,19 @@ class Frames:
         self._socket.settimeout(PATIENCE)
 
     def send(self, frame: bytes) -> None:
-        """Send one frame."""
-        self._socket.send(frame)
+        """Send one frame; it is dropped if the interface has no room for it."""
+        try:
+            self._socket.send(frame)
+        except OSError as exc:
+            if exc.errno != errno.ENOBUFS:
+                raise
 
     def receive(self) -> bytes:
-        """The next frame that a test sent to this interface."""
+        """The next frame that a test sent to this interface. Raises TimeoutError, even if others never stop."""
+        deadline = time.monotonic() + PATIENCE
         while True:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no frame of the tests' own within {PATIENCE:g} s")
             frame, ancillary, _, address = self._socket.recvmsg(70_000, 100)
             if address[2] == socket.PACKET_OUTGOING:
                 continue
@@ -285,7 +302,7 @@ class Frames:
                     status, _, _, _, _, tci, tpid = struct.unpack("IIIHHHH", data[:20])
                     if status & TP_STATUS_VLAN_VALID:
                         frame = frame[:12] + struct.pack(">HH", tpid, tci) + frame[12:]
-            if frame[6:8] == OURS:
+            if frame.startswith(OURS, 6):
                 return frame
 
     def close(self) -> None:

@@ -13,11 +13,21 @@ from etherws.kernel.rules import Rules
 from tests.lab.hosts import OURS, Frames, Host
 
 #: What is sent after a frame that may not get through.
-LAST = (b"\xff" * 6 + OURS + b"\0\0\0\1\x88\xb5last").ljust(60, b"\0")
+LAST = (b"\xff" * 6 + OURS + b"\0\0\1\x88\xb5last").ljust(60, b"\0")
 
 
 def source(number: int) -> bytes:
-    return OURS + number.to_bytes(4, "big")
+    return OURS + number.to_bytes(3, "big")
+
+
+def address(host: Host, name: str = "br0") -> str:
+    """The Ethernet address of an interface."""
+    return str(host.links()[name].get("address"))
+
+
+def from_(mac: str) -> bytes:
+    """A broadcast from this address."""
+    return b"\xff" * 6 + bytes.fromhex(mac.replace(":", "")) + b"\x88\xb5".ljust(48, b"\0")
 
 
 def make_lan(host: Host) -> Host:
@@ -40,6 +50,14 @@ def make_lan(host: Host) -> Host:
 
 def index_of(host: Host, name: str) -> int:
     return int(host.links()[name]["index"])
+
+
+def addresses(host: Host, name: str) -> set[str]:
+    """The IP addresses of an interface, each with its prefix."""
+    index = index_of(host, name)
+    with host.netlink() as route:
+        found = [one for one in route.addr("dump") if one["index"] == index]
+        return {f"{one.get_attr('IFA_LOCAL') or one.get_attr('IFA_ADDRESS')}/{one['prefixlen']}" for one in found}
 
 
 def in_use(host: Host, wanted: Rules, name: str = "port") -> PortFilter:
@@ -77,7 +95,7 @@ def learned(host: Host, name: str) -> set[str]:
         return {
             str(entry.get_attr("NDA_LLADDR"))
             for entry in route.fdb("dump")
-            if entry["ifindex"] == index and entry.get_attr("NDA_LLADDR", "").startswith("02:ee")
+            if entry["ifindex"] == index and entry.get_attr("NDA_LLADDR", "").startswith(OURS.hex(":"))
         }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import gevent
 
 from etherws.access.policy import Profile
+from etherws.features import Membership
 from etherws.server.port import ClientKey
 from etherws.server.ports import Ports
 from etherws.server.presence import UNKNOWN, Presence
@@ -36,7 +37,13 @@ class LentPorts:
         self.ports = RemotePorts(theirs, self.ended.append)
 
     def join(
-        self, client: ClientKey, profile: Profile = USUAL, *, stays: bool = False, presence: Presence = UNKNOWN
+        self,
+        client: ClientKey,
+        profile: Profile = USUAL,
+        *,
+        stays: bool = False,
+        presence: Presence = UNKNOWN,
+        membership: Membership | None = None,
     ) -> RemotePort:
         """A client comes."""
         found: list[RemotePort] = []
@@ -46,7 +53,7 @@ class LentPorts:
             if not stays:
                 gevent.spawn(self.ports.park, found[0])
 
-        found.append(self.ports.take(client, profile, evict, presence))
+        found.append(self.ports.take(client, profile, evict, presence, membership))
         return found[0]
 
 

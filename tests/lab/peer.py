@@ -93,6 +93,16 @@ class Peer:
             assert more, "the server hung up"
             self._left += more
 
+    def alive(self) -> bool:
+        """Whether the session answers a ping."""
+        with contextlib.suppress(OSError, AssertionError):
+            self.say(masked(0x89, b"there?"))
+            while (got := self.frame()) != (0x8A, b"there?"):
+                if got[0] == 0x88:
+                    return False
+            return True
+        return False
+
     def reset(self) -> None:
         """Break off: what is left of the connection is a RST."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

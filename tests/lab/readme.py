@@ -7,7 +7,11 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+import pytest
+
 from etherws.cli.commands import main
+from etherws.config import configuration
 
 README = Path(__file__).resolve().parents[2] / "README.rst"
 
@@ -17,18 +21,19 @@ NAMES = {"<Hypervisor1's IP address>": "192.0.2.1", "<Hypervisor1's name>": "hyp
 
 @dataclass(frozen=True)
 class Block:
-    """A block of commands: the heading above it, the sentence before it, and the commands, to type as root."""
+    """A block of commands: the heading above it, the sentence before it, and the commands. The prompt is ``#`` for
+    root, ``$`` for everybody."""
 
     heading: str
     before: str
     commands: tuple[str, ...]
 
 
-def blocks() -> list[Block]:
-    """The blocks of README.rst that have commands, in order."""
+def blocks(page: Path = README) -> list[Block]:
+    """The blocks of README.rst, or of another page, that have commands, in order."""
     found: list[Block] = []
     heading = before = ""
-    lines = README.read_text(encoding="utf-8").splitlines()
+    lines = page.read_text(encoding="utf-8").splitlines()
     literal: list[str] | None = None
     for line, following in zip(lines, [*lines[1:], ""], strict=True):
         if literal is not None and line and not line.startswith(" "):
@@ -42,6 +47,8 @@ def blocks() -> list[Block]:
             before, literal = line, []
         elif line:
             before = line
+    if literal is not None:
+        _keep(found, heading, before, literal)
     return found
 
 
@@ -49,14 +56,22 @@ def _keep(found: list[Block], heading: str, before: str, literal: list[str]) -> 
     text = "\n".join(literal).replace("\\\n", "")
     for name, value in NAMES.items():
         text = text.replace(name, value)
-    commands = re.findall(r"^  # (.*?)(?:  +# .*)?$", text, re.MULTILINE)
+    commands = re.findall(r"^ +[#$] (.*?)(?:  +# .*)?$", text, re.MULTILINE)
     if commands:
         found.append(Block(heading, before, tuple(" ".join(command.split()) for command in commands)))
 
 
 def understand(line: str) -> None:
     """Read the arguments of an ``etherws`` command as a start would, and run nothing. Raises click.UsageError."""
-    _, name, *arguments = shlex.split(line)
+    # Where the output goes is the shell's business.
+    _, name, *arguments = (word for word in shlex.split(line) if not word.startswith(">"))
     # With the group's settings: without them, click would keep a --help that has no -h.
-    group = main.make_context("etherws", [name], resilient_parsing=True)
-    main.commands[name].make_context(name, arguments, parent=group)
+    context: click.Context = main.make_context("etherws", [name], resilient_parsing=True)
+    command = main.commands[name]
+    if isinstance(command, click.Group):
+        context = command.make_context(name, arguments[:1], parent=context, resilient_parsing=True)
+        name, command, arguments = arguments[0], command.commands[arguments[0]], arguments[1:]
+    # A configuration that an example names is not there.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(configuration, "load", lambda path: configuration.Configuration(path, b""))
+        command.make_context(name, arguments, parent=context)

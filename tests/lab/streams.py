@@ -158,6 +158,13 @@ class FakeStream:
         """See Stream."""
         self.sent += data
 
+    def rest(self) -> None:
+        """See Stream."""
+
+    def take(self, size: int) -> bytes:
+        """See Stream."""
+        return self.recv(size)
+
     def encode(self, buffers: Sequence[Buffer]) -> Sequence[Buffer]:
         """See Stream."""
         if self.encode_error:

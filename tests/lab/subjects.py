@@ -54,6 +54,9 @@ class FakeServer:
             "totals": totals.values(),
         }
 
+    def totals(self) -> Values:
+        return self.overview()["totals"]  # type: ignore[no-any-return]
+
     def sessions(self) -> Iterator[Values]:
         for number in range(self.count):
             if number not in self.gone:
@@ -98,7 +101,8 @@ class FakeServer:
                 "index": 900 + number,
                 "bridge": "br0",
                 "since": self.began,
-                "left": 17.5,
+                "until": self.began + 17.5,
+                "left": self.began + 17.5 - time.time(),
                 "macs": ["02:00:00:00:ff:01"],
                 "policy": {"bridge": None, "isolated": False},
             }

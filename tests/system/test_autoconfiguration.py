@@ -14,8 +14,11 @@ from tests.lab.ip import router_advertisement
 from tests.lab.peer import Peer, masked
 from tests.lab.tunnels import add_addresses, start, stream
 
+#: How a process starts is not what is tested here.
+pytestmark = pytest.mark.usefixtures("forks_etherws")
+
 #: Who sends the router advertisement: a router on the far LAN.
-ROUTER = b"\x33\x33\0\0\0\1" + OURS + b"\0\0\0\x09"
+ROUTER = b"\x33\x33\0\0\0\1" + OURS + b"\0\0\x09"
 
 LAST = frame(77, to=BROADCAST)
 

@@ -17,27 +17,10 @@ from pathlib import Path
 import pytest
 
 from etherws.small_files import cannot_read
-from tests.lab.doors import ask
+from tests.lab.doors import ask, login, monitor_of
 from tests.lab.hosts import PATIENCE, Host, until
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "monitoring.rst"
-
-
-def monitor_of(host: Host, port: int) -> socket.socket:
-    """A connection to --monitor."""
-    sock = host.socket(socket.AF_INET, socket.SOCK_STREAM)
-    sock.settimeout(PATIENCE)
-    sock.connect(("127.0.0.1", port))
-    return sock
-
-
-def login(host: Host, path: Path) -> tuple[int, str]:
-    """The port of --monitor, and a cookie."""
-    address = ask(path, "POST /page").json["address"]
-    found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)(/login\?token=.*)", address)
-    assert found
-    reply = ask(monitor_of(host, int(found[1])), f"GET {found[2]}")
-    return int(found[1]), reply.headers["set-cookie"].partition(";")[0]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The WSGI application under a real gunicorn, by the commands of the README, and embedded in another application."""
+"""The WSGI application under a real gunicorn, by the commands of docs/embedding.rst, and in another application."""
 
 from __future__ import annotations
 
@@ -25,9 +25,13 @@ from tests.lab.servers import gunicorn
 pytest.importorskip("gunicorn", reason="gunicorn is not installed")
 
 
-def test_a_client_connects_and_frames_pass_both_ways(hosts: tuple[Host, Host]) -> None:
+def test_a_client_connects_and_frames_pass_both_ways(hosts: tuple[Host, Host], tmp_path: Path) -> None:
     one, other = hosts
-    running = gunicorn(one, "-b", "[::]:80")
+    program, configuration = tmp_path / "up", tmp_path / "lan.toml"
+    program.write_text(f'#!/bin/sh\necho "for $ETHERWS_ROLE" >{tmp_path}/ran\n')
+    program.chmod(0o755)
+    configuration.write_text('up = "up"\n')
+    running = gunicorn(one, "-b", "[::]:80", ETHERWS_SERVER_CONFIG=str(configuration))
     # The interface is there before any client, to be bridged.
     until(lambda: "ethws0" in one.links(), "ethws0 to appear")
     other.etherws("client", "--foreground", "ws://192.0.2.1/").says("connected")
@@ -36,6 +40,8 @@ def test_a_client_connects_and_frames_pass_both_ways(hosts: tuple[Host, Host]) -
         for size in (14, 60, 1514):
             sender.send(frame(size))
             assert receiver.receive() == frame(size)
+    # Programs run there, too.
+    until(lambda: (tmp_path / "ran").exists() and (tmp_path / "ran").read_text() == "for server\n", "the program")
     running.stop()
     assert '"GET / HTTP/1.1" 101' in running.output
     assert "Traceback" not in running.output

@@ -301,6 +301,16 @@ def test_a_worker_that_reached_max_requests_or_is_reloaded_closes_its_tunnels(ho
     peer = Peer(host).upgraded()
     running.signal(signal.SIGHUP)
     assert closed(peer)[0] == 1012
+    # A worker that is told to end before it listens to signals does not hear it, and gunicorn waits for half a minute.
+    # Until it is there, the old one may still take connections, and refuses them.
+    until(lambda: lets_in(host), "the next worker to let a client in")
+
+
+def lets_in(host: Host) -> bool:
+    """Whether a client is let in now."""
+    peer = Peer(host)
+    peer.say(request())
+    return peer.head().startswith(b"HTTP/1.1 101 ")
 
 
 def test_a_client_certificate_names_the_client(host: Host, authority: Authority, tmp_path: Path) -> None:

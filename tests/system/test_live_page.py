@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.lab.chromium import Page, chromium
+from tests.lab.chromium import AXE, Page, chromium, violations
 from tests.lab.hosts import Process
 from tests.lab.lively_server import HOSTILE
-
-#: Where `make acceptance` installs the packages of npm.
-AXE = Path(sys.prefix, "peers", "node_modules", "axe-core", "axe.min.js")
 
 LIVE = "document.body?.dataset.connection === 'live' && document.querySelector('#verdict').dataset.level !== 'unknown'"
 ROWS = "[...document.querySelectorAll('.grid tbody tr[aria-rowindex]')]"
@@ -208,16 +204,3 @@ def test_axe_finds_nothing(page: Page, options: str, dark: bool) -> None:
                 page.js("document.querySelector('#kick-open').click()")
                 assert violations(page) == []
         assert page.complaints() == []
-
-
-def violations(page: Page) -> list[str]:
-    """What axe-core finds. It runs in a world of its own, since the page lets no script of others in."""
-    frame = page.do("Page.getFrameTree")["frameTree"]["frame"]["id"]
-    world = page.do("Page.createIsolatedWorld", frameId=frame, worldName="axe")["executionContextId"]
-    script = (
-        f"{AXE.read_text()}; axe.run({{resultTypes: ['violations']}}).then(found => JSON.stringify(found.violations))"
-    )
-    done = page.do("Runtime.evaluate", expression=script, contextId=world, awaitPromise=True, returnByValue=True)
-    assert "exceptionDetails" not in done, done
-    found = json.loads(done["result"]["value"])
-    return [f"{each['id']}: {node['html']} {node['failureSummary']}" for each in found for node in each["nodes"]]

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from etherws.access import passwd
-from tests.lab.doors import ask
+from tests.lab.doors import ask, login, monitor_of
 from tests.lab.hosts import Host, until
 from tests.lab.peer import basic
-from tests.system.test_doors import login, monitor_of
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import socket
 import ssl
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,8 +19,10 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.lab import typed
 from tests.lab.frames import frame
 from tests.lab.hosts import PATIENCE, Host, Process, until
+from tests.lab.pages import all_commands
 from tests.lab.peer import request
 from tests.lab.pki import Certificate
 
@@ -57,11 +60,10 @@ class Site:
         folder.chmod(0o755)
         for name in ("ssl", "www", "tmp"):
             (folder / name).mkdir()
-        # As the page has it: install -d -g www-data -m 2750.
         self.run = folder / "run"
-        self.run.mkdir()
-        shutil.chown(self.run, group=USER)
-        self.run.chmod(0o2750)
+        (install,) = (line for line in all_commands("reverse-proxies.rst") if line.startswith("install "))
+        subprocess.run(shlex.split(self.here(install)), check=True)
+        typed.note(install)
         (folder / "www" / "index.html").write_text("a page of the site\n")
         for name in ("localhost", "www.example.com"):
             shutil.copy(certificate.cert, folder / "ssl" / f"{name}.crt")
@@ -268,6 +270,7 @@ os.execv(sys.executable, [sys.executable, "-m", "etherws", *sys.argv[2:]])
 """
 
 
+@pytest.mark.types
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_tunnel_goes_through_and_the_site_stays(
     hosts: tuple[Host, Host], site: Site, certificate: Certificate, case: Case
@@ -275,8 +278,10 @@ def test_a_tunnel_goes_through_and_the_site_stays(
     near, far = hosts
     far.needs_mounts()
     proxy = case.proxy(near, site)
-    server = near.etherws("server", "--foreground", *(site.here(word) for word in commands()[case.command]))
+    arguments = commands()[case.command]
+    server = near.etherws("server", "--foreground", *(site.here(word) for word in arguments))
     server.says("listening")
+    typed.note(shlex.join(["etherws", "server", *arguments]))
     wait_for(far, proxy)
     names = site.write("hosts", "192.0.2.1 localhost\n")
     uri = f"wss://localhost{case.path}"

@@ -150,7 +150,7 @@ def test_other_rules_apply_to_a_session_that_runs(host: Host, tmp_path: Path) ->
     alice, bob = lan.join("alice"), lan.join("bob")
     says(alice, source(1))
     hears(bob, source(1))
-    allowed = (OURS + (2).to_bytes(4, "big")).hex(":")
+    allowed = (OURS + (2).to_bytes(3, "big")).hex(":")
     lan.policy.write_text(f'[client.alice]\nmacs = ["{allowed}"]\n')
     lan.server.says("1 have other rules")
     says(alice, source(1))

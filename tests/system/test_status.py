@@ -21,7 +21,9 @@ from click.testing import CliRunner, Result
 
 from etherws.access import passwd
 from etherws.cli.commands import main
+from etherws.counters import Traffic
 from etherws.events import KINDS
+from etherws.tunnel.link_status import together
 from tests.lab.control import fake
 from tests.lab.hosts import PATIENCE, Host, Process, cable, until
 from tests.lab.pki import Certificate
@@ -99,7 +101,7 @@ def tables() -> dict[tuple[str, str], dict[str, str]]:
 
 TABLES = tables()
 OBJECTS = {"traffic": "Traffic", "totals": "Totals", "histogram": "A histogram"}
-LISTS = {"sessions": "A session", "parked ports": "A parked port", "workers": "A worker"}
+LISTS = {"sessions": "A session", "parked ports": "A parked port", "workers": "A worker", "connections": "A connection"}
 TYPES = {
     "number": (int, float),
     "text": (str,),
@@ -147,12 +149,16 @@ def check(values: dict[str, Any], heading: str, role: str) -> None:
 
 
 def test_all_that_is_said_is_documented_and_what_is_documented_is_said(pair: Pair) -> None:
-    assert len(TABLES) == 11
+    assert len(TABLES) == 12
     for role in ("server", "client"):
         status = pair.status(role)
         assert len(status["sessions"]) == 1
         check(status, "The whole", role)
     check({"pid": 1, "sessions": 2, "answers": False}, "A worker", "server")
+    # As one session of a link would be.
+    (session,) = pair.status("server")["sessions"]
+    for each in together({0: session, 1: {"worker": 7}}, (Traffic(), Traffic(), {}))["connections"]:
+        check(each, "A connection", "server")
 
 
 def test_what_is_said_is_true(pair: Pair) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.lab.frames import BROADCAST, frame
-from tests.lab.hosts import Host, Process, cable
+from tests.lab.hosts import Host, Process, cable, until
 from tests.lab.lan import source
 from tests.lab.peer import Peer, masked, request
 from tests.lab.tunnels import Stream, add_addresses
@@ -46,6 +46,11 @@ class Service:
         self.wait()
 
 
+def settle(host: Host) -> None:
+    """Wait until the machine's end of the cable has a carrier: the kernel says so up to a second later."""
+    until(lambda: host.links()["eth0"].get("operstate") == "UP", "the cable to have a carrier")
+
+
 def look(host: Host) -> dict[str, tuple[Any, ...]]:
     return {name: (link["index"], *map(link.get, KEPT)) for name, link in host.links().items()}
 
@@ -74,10 +79,12 @@ class Pair(NamedTuple):
     client: Process
 
     def back(self, number: signal.Signals) -> None:
-        """End the server's process, and wait until the client is connected to the next one."""
+        """End the server's process, and wait until the client is connected to the next one, as both say."""
         connected = self.client.output.count("connected to ws")
+        joined = self.service.manager.output.count("joined on")
         self.service.end(number)
         self.client.says("connected to ws", connected + 1)
+        self.service.manager.says("joined on", joined + 1)
 
     def peer(self) -> tuple[Peer, str]:
         """A further client, and its interface at the server."""
@@ -103,8 +110,10 @@ def pair(network: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
         # Its sessions are so short that it would wait longer and longer.
         client = other.etherws("client", "--foreground", "--max-retry-interval", "0.5", "ws://192.0.2.1/")
         client.says("connected to ws")
+        service.manager.says("joined on")
         add_addresses(one, "br0", "10.0.0.1/24")
         add_addresses(other, "ethws0", "10.0.0.2/24")
+        settle(one)
         yield Pair(one, other, service, client)
 
 
@@ -177,6 +186,7 @@ def test_a_client_that_starts_again_has_all_as_it_was(hosts: tuple[Host, Host]) 
         add_addresses(host, name, address)
     stream = Stream(other, one, "10.0.0.1")
     stream.goes_on()
+    settle(other)
     before, counted, first = look(other), counters(other, "ethws0"), service.pid
     for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGUSR2, signal.SIGTERM):
         service.end(number)

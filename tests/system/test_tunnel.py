@@ -13,6 +13,9 @@ from tests.lab.hosts import PATIENCE, Host, until
 from tests.lab.pki import Certificate
 from tests.lab.tunnels import start, stream
 
+#: How a process starts is not what is tested here.
+pytestmark = pytest.mark.usefixtures("forks_etherws")
+
 
 @pytest.fixture(params=["ws", "wss"])
 def tunnel(request: pytest.FixtureRequest, hosts: tuple[Host, Host], certificate: Certificate) -> tuple[Host, Host]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,15 +10,20 @@ from pathlib import Path
 import pytest
 
 from etherws.access import passwd
+from etherws.tunnel.udp_super_frames import cut
 from tests.lab.frames import BROADCAST, SOURCE, frame
 from tests.lab.hosts import PATIENCE, Frames, Host, Process
-from tests.lab.ip import ICMPV6, balanced, icmpv6, ipv4, ipv6, tcp, udp
+from tests.lab.ip import ICMPV6, TAG, balanced, checksum, icmpv6, ipv4, ipv6, tcp, udp
 from tests.lab.offloads import without_offloads
 from tests.lab.peer import VERSION_2, Peer, basic, masked, request
 from tests.lab.records import record, vnet
 from tests.lab.tunnels import add_addresses
+from tests.lab.udp import super_frame
 
 POLICY = '[default]\ndrop = ["dhcp-server", "router-advertisement"]\n'
+
+#: To a machine that the bridge does not know, from the client.
+TO_ONE = BROADCAST[:5] + b"\xfe" + SOURCE
 
 #: The last frame of a test, which passes.
 LAST = frame(77, to=BROADCAST)
@@ -27,8 +33,9 @@ class Lan:
     """A server whose policy guards the LAN, a client of version 2 made of a bare socket, and another machine, whose
     network card can do nothing by itself: the server's kernel finishes what goes to it."""
 
-    def __init__(self, server: Host, machine: Host, folder: Path) -> None:
-        (folder / "policy.toml").write_text(POLICY)
+    def __init__(self, server: Host, machine: Host, folder: Path, features: str = "v2", policy: str = "") -> None:
+        policy = POLICY + policy
+        (folder / "policy.toml").write_text(policy)
         passwd.set_password(folder / "passwords", "mallory", "secret", cost=4)
         self.process: Process = server.etherws(
             "server", "--foreground", "--address", "127.0.0.1", "--bridge", "br0", "--policy",
@@ -43,8 +50,12 @@ class Lan:
         machine.set_link("eth0", state="up")
         self.heard: Frames = machine.frames("eth0")
         self.peer = Peer(server)
-        self.peer.say(request(Authorization=basic("mallory:secret"), **VERSION_2))
-        assert b"Sec-WebSocket-Protocol: etherws.v2" in self.peer.head()
+        offer = {**VERSION_2, "Etherws_Features": features}
+        self.peer.say(request(Authorization=basic("mallory:secret"), **offer))
+        head = self.peer.head()
+        assert b"Sec-WebSocket-Protocol: etherws.v2" in head
+        #: Whether UDP super-frames were agreed on.
+        self.uso = b", uso, proof" in head
 
     def say(self, *packets: bytes) -> None:
         """Have the client send these packets, and the last frame."""
@@ -61,6 +72,17 @@ class Lan:
         """The log's line when the client leaves."""
         self.peer.say(masked(0x88, b"\x03\xe8"))
         return self.process.says("left ethws0").splitlines()[-1]
+
+
+def finished(packet: bytes) -> bytes:
+    """The frame of a packet whose checksum is begun, as a kernel finishes it."""
+    start, frame = int.from_bytes(packet[6:8], "little"), packet[10:]
+    return frame[: start + 6] + (checksum(frame[start:]) or 0xFFFF).to_bytes(2, "big") + frame[start + 8 :]
+
+
+def without_tag(frame: bytes) -> bytes:
+    """The frame as a packet socket shows it: that has the tag beside it."""
+    return frame[:12] + frame[16:] if frame[12:16] == TAG else frame
 
 
 @pytest.fixture
@@ -115,6 +137,75 @@ def test_a_super_frame_is_what_its_header_says_or_is_dropped(lan: Lan, packet: b
     lan.say(packet)
     assert lan.arrived() == []
     assert "dropped 1 super-frame" in lan.left()
+
+
+def test_a_kernel_cuts_udp_super_frames_as_we_do(host: Host, tmp_path: Path) -> None:
+    machine = Host()
+    try:
+        lan = Lan(host, machine, tmp_path, "v2, uso")
+        if not lan.uso:
+            pytest.skip("this kernel takes no UDP super-frames")
+        data = bytes(at * 7 & 0xFF for at in range(20_000))
+        for packet in (
+            super_frame(data, 1400, macs=TO_ONE),
+            super_frame(data, 512, macs=TO_ONE, identification=0xFFF0),
+            super_frame(data, 1000, macs=TO_ONE, version=6),
+            super_frame(data[:128], 1, macs=TO_ONE),
+            super_frame(data[:1401], 1400, macs=TO_ONE, more=b"\1\1\1\0"),
+            super_frame(data[:10_000], 1000, macs=TO_ONE, tags=TAG),
+            # Cut before the kernel gets it.
+            super_frame(data, 1400, macs=BROADCAST + SOURCE),
+        ):
+            # One after the other: the socket that hears them has little room.
+            lan.say(packet)
+            assert list(map(without_tag, lan.arrived())) == [without_tag(finished(each)) for each in cut(packet)]
+    finally:
+        machine.close()
+
+
+def test_a_limit_to_broadcasts_counts_each_datagram(host: Host, tmp_path: Path) -> None:
+    machine = Host()
+    try:
+        lan = Lan(host, machine, tmp_path, "v2, uso", "group-rate = 1\n")
+        if not lan.uso:
+            pytest.skip("this kernel takes no UDP super-frames")
+        lan.say(super_frame(bytes(12_800), 100, macs=BROADCAST + SOURCE))
+        line = lan.left()
+        dropped = re.search(r"(\d+) group-rate", line)
+        assert dropped, line
+        # Some may come at once.
+        assert int(dropped[1]) > 100
+    finally:
+        machine.close()
+
+
+def test_a_udp_super_frame_is_what_its_header_says_or_is_dropped(host: Host, tmp_path: Path) -> None:
+    machine = Host()
+    try:
+        lan = Lan(host, machine, tmp_path, "v2, uso")
+        if not lan.uso:
+            pytest.skip("this kernel takes no UDP super-frames")
+        good = super_frame(bytes(5000), 1000, macs=TO_ONE)
+        bad = [
+            # No checksum; lengths of UDP and of IP; a fragment; a group of datagrams that is one.
+            good[:50] + bytes(2) + good[52:],
+            good[:48] + b"\0\x08" + good[50:],
+            good[:26] + b"\0\x30" + good[28:],
+            good[:30] + b"\x20\0" + good[32:],
+            super_frame(bytes(1000), 1000, macs=TO_ONE),
+            super_frame(bytes(129), 1, macs=TO_ONE),
+        ]
+        lan.say(*bad)
+        assert lan.arrived() == []
+        assert f"dropped {len(bad)} super-frame" in lan.left()
+    finally:
+        machine.close()
+
+
+def test_a_udp_super_frame_that_was_not_agreed_on_ends_the_connection(lan: Lan) -> None:
+    assert not lan.uso
+    lan.say(super_frame(bytes(5000), 1000, macs=TO_ONE))
+    assert "record of GSO type 0x5, which was not agreed on" in lan.process.says("left ethws0")
 
 
 def test_a_checksum_that_the_client_calls_verified_is_verified_here(lan: Lan, host: Host) -> None:

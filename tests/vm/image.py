@@ -1,28 +1,29 @@
 """The disk of the machine that tests/vm/run.py boots: a Debian with its own kernel, the checkout's requirements, and a
-unit that runs a script of the checkout once all has started. It is made once, kept in ~/.cache/etherws, and made anew
-when what it is made of changes. What it shares with others that need a Debian: tests/lab/debian.py."""
+unit that runs a script of the checkout once all has started. It is made anew when what it is made of changes. How it is
+kept: tests/lab/disks.py. What it shares with others that need a Debian: tests/lab/debian.py."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from tests.lab import debian
-
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "etherws"
+from tests.lab import debian, disks
 
 PACKAGES = (
     *("linux-image-amd64", "systemd-sysv", "dbus", "udev", "kmod", "procps", "libcap2-bin", "openssl"),
     *("python3-venv", "iproute2", "iputils-ping", "bridge-utils", "ifupdown2", "net-tools", "nftables"),
+    *("podman", "crun", "netavark", "iptables", "busybox-static"),
 )
+
+#: What contrib/Containerfile installs. The base of its image has them here: the machine has no network.
+BASE_PACKAGES = ("ca-certificates", "python3", "python3-pip")
+
+#: For images of containers: the base as a tar file, and the wheels that pip finds in place of an index.
+CONTAINERS = "/opt/containers"
 
 #: The disks' sizes; the files have holes where nothing is written.
 ROOT_SIZE, CHECKOUT_SIZE = "4G", "64M"
@@ -62,88 +63,59 @@ MASKED = "apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_a
 
 def key() -> str:
     """What the disk is made of: another key means to make it anew."""
-    files = ("requirements.txt", "tests/requirements.txt", "setup.py", "tests/vm/image.py", "tests/lab/debian.py")
+    files = (
+        *("requirements.txt", "tests/requirements.txt", "setup.py"),
+        *("tests/vm/image.py", "tests/lab/debian.py", "tests/lab/disks.py"),
+    )
     return hashlib.sha256(b"".join((debian.CHECKOUT / name).read_bytes() for name in files)).hexdigest()[:16]
 
 
-@contextlib.contextmanager
-def root_disk() -> Iterator[Path]:
+def root_disk() -> contextlib.AbstractContextManager[Path]:
     """The folder with the root's disk, its kernel and its initrd, which nobody removes until the block ends. They are
-    made if there are none of this key; one process makes them while others wait. Raises OSError and SubprocessError."""
-    folder = CACHE / f"vm-{key()}"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        with _locked(CACHE / "vm.lock", fcntl.LOCK_EX):
-            if not folder.exists():
-                if os.geteuid() != 0:
-                    raise PermissionError("only root can make it; with sudo, or once as root for this user's cache")
-                print(f"making a Debian machine in {folder}", flush=True)
-                _remove_old()
-                with tempfile.TemporaryDirectory(dir=CACHE, prefix="making-") as temporary:
-                    _make(Path(temporary))
-                    (Path(temporary) / "disk").rename(folder)
-            os.utime(folder)
-            stack.enter_context(_locked(folder, fcntl.LOCK_SH))
-        yield folder
-
-
-@contextlib.contextmanager
-def _locked(path: Path, how: int) -> Iterator[None]:
-    """Hold a lock on a file or a folder. Raises BlockingIOError with LOCK_NB if others hold it."""
-    descriptor = os.open(path, os.O_RDONLY | (0 if path.is_dir() else os.O_CREAT))
-    try:
-        fcntl.flock(descriptor, how)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _remove_old() -> None:
-    """Remove what a process that was killed has left, and the disks that were not used for longest; but none in use."""
-    for left in CACHE.glob("making-*"):
-        shutil.rmtree(left)
-    disks = sorted(CACHE.glob("vm-*"), key=lambda disk: disk.stat().st_mtime)
-    for disk in disks[: max(0, len(disks) - KEPT + 1)]:
-        with contextlib.suppress(BlockingIOError), _locked(disk, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            shutil.rmtree(disk)
+    made if there are none of this key. Raises OSError and SubprocessError."""
+    return disks.kept("vm", key(), KEPT, _make)
 
 
 def _make(folder: Path) -> None:
     """Fill `folder`/disk."""
-    root, disk, begun = folder / "root", folder / "disk", time.monotonic()
-    disk.mkdir()
+    root, begun = folder / "root", time.monotonic()
     debian.bootstrap(root)
     print(f"debootstrap took {time.monotonic() - begun:.0f} s", flush=True)
+    subprocess.run(["cp", "--archive", str(root), str(folder / "base")], check=True)
     debian.copy_checkout(root / CHECKOUT[1:])
-    # No more in the initrd than what reads the disk: without KVM, it takes long to unpack.
-    (root / "etc/initramfs-tools/conf.d").mkdir(parents=True)
-    (root / "etc/initramfs-tools/conf.d/etherws").write_text("MODULES=list\nCOMPRESS=gzip\n")
-    (root / "etc/initramfs-tools/modules").write_text("virtio_pci\nvirtio_blk\next4\n")
-    # An init script must not find the services of this machine, whose /proc is there.
-    policy = root / "usr/sbin/policy-rc.d"
-    policy.write_text("#!/bin/sh\nexit 101\n")
-    policy.chmod(0o755)
+    _make_base(folder / "base", root / CONTAINERS[1:])
     pip = "/opt/venv/bin/pip install --quiet --disable-pip-version-check"
-    debian.install(
+    disks.install(
         root,
         f"apt-get install -y -q --no-install-recommends {' '.join(PACKAGES)} && apt-get clean",
         f"python3 -m venv /opt/venv && {pip} -r tests/requirements.txt && {pip} --no-deps -e .",
         "ln -s /opt/venv/bin/etherws /usr/local/bin/",
         directory=CHECKOUT,
     )
-    policy.unlink()
     (root / "etc/hostname").write_text("vm\n")
     (root / "etc/hosts").write_text("127.0.0.1 localhost vm\n")
     (root / "etc/fstab").write_text(f"/dev/vda / ext4 defaults 0 0\n/dev/vdb {CHECKOUT} ext4 defaults 0 0\n")
     (root / "etc/systemd/system/tests.service").write_text(UNIT)
-    for verb in ("enable tests", f"mask {MASKED}"):
-        subprocess.run(debian.arguments(root, f"systemctl --quiet {verb}", "/"), check=True)
-    for name in ("vmlinuz", "initrd.img"):
-        shutil.copy((root / name).resolve(), disk / name)
-    make_disk(root, disk / "root.ext4", ROOT_SIZE)
+    disks.finish(root, folder / "disk", ROOT_SIZE, "enable tests", f"mask {MASKED}")
 
 
-def make_disk(source: Path, image: Path, size: str) -> None:
-    """Make an ext4 file system of a folder's files."""
-    command = ["mke2fs", "-q", "-t", "ext4", "-m", "0", "-d", str(source), str(image), size]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+def _make_base(base: Path, target: Path) -> None:
+    """Fill the folder `target` with what containers are made of, by a bare Debian in the folder `base`."""
+    (base / "wheels").mkdir()
+    shutil.copy(debian.CHECKOUT / "requirements.txt", base / "wheels")
+    (base / "etc/machine-id").unlink(missing_ok=True)
+    debian.install(
+        base,
+        f"apt-get install -y -q --no-install-recommends {' '.join(BASE_PACKAGES)} && apt-get clean",
+        # It takes setuptools to make a wheel of the checkout.
+        "pip download --quiet --dest /wheels --requirement /wheels/requirements.txt 'setuptools>=64' wheel",
+        directory="/",
+    )
+    target.mkdir()
+    shutil.move(base / "wheels", target)
+    # As in the image of a registry, but for its sources of packages: there are none.
+    (base / "etc/apt/sources.list").write_text("")
+    unused = [f"./{name}/*" for name in ("dev", "var/lib/apt/lists", "usr/share/doc", "usr/share/man")]
+    unused += ["./usr/share/locale/*", "./etc/resolv.conf", "./etc/pip-cert.pem"]
+    command = ["tar", "--create", f"--directory={base}", f"--file={target}/base.tar", "--wildcards"]
+    subprocess.run([*command, *(f"--exclude={name}" for name in unused), "."], check=True)

@@ -10,7 +10,7 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,9 +46,9 @@ class Result:
     script: float = 0.0
 
 
-def run(disk: Path, checkout: Path, console: Path, *, kvm: bool, limit: float) -> Result:
+def run(disk: Path, checkout: Path, console: Path, *, kvm: bool, limit: float, show: Callable[[str], None]) -> Result:
     """Boot a machine from the root's folder and the checkout's disk; its console goes to a file. The script may take
-    `limit` seconds."""
+    `limit` seconds; `show` gets each line that it prints."""
     console.write_bytes(b"")
     begun, result = time.monotonic(), Result()
     # It must not outlive this process.
@@ -63,7 +63,7 @@ def run(disk: Path, checkout: Path, console: Path, *, kvm: bool, limit: float) -
                 elif line and (found := re.fullmatch(r"exit status (\d+)", line)):
                     result.status, result.script = int(found[1]), now - result.boot
                 elif line is not None:
-                    print(line, flush=True)
+                    show(line)
                 elif result.status is not None:
                     if now - result.boot - result.script > SWITCH_OFF:
                         break

@@ -9,6 +9,7 @@ prints is printed here, and its exit status is ours. How it boots: machine.py. H
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import signal
@@ -18,12 +19,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.lab import debian
+from tests.lab import debian, disks, typed
 from tests.vm import machine
-from tests.vm.image import CHECKOUT_SIZE, PYTHON, SCRIPT, make_disk, root_disk
+from tests.vm.image import CHECKOUT_SIZE, PYTHON, SCRIPT, root_disk
+from tests.vm.package import FOLDER, copy_package
 
 #: Minutes for the tests, and for a script of figures.
-TESTS_LIMIT, FIGURES_LIMIT = 30, 240
+TESTS_LIMIT, FIGURES_LIMIT = 60, 240
 
 #: Seconds that a test waits for a thing, without KVM: five times those of tests/lab/hosts.py.
 PATIENCE = 100
@@ -34,8 +36,8 @@ FAULT_TIMEOUT = 240
 #: Seconds before the limit at which pytest is interrupted, as by Ctrl-C: it then shows what has failed so far.
 INTERRUPT = 60
 
-#: The tests that run there.
-MARKS = ("vm", "vm_too")
+#: The tests that run there, and those of them that --no-long leaves out.
+MARKS, LONG = ("vm", "vm_too"), "long_vm"
 
 
 def script(options: argparse.Namespace, rest: list[str], *, kvm: bool) -> str:
@@ -48,13 +50,29 @@ def script(options: argparse.Namespace, rest: list[str], *, kvm: bool) -> str:
     tests = sorted((debian.CHECKOUT / "tests").rglob("test_*.py"))
     files = [path for path in tests if any(mark in path.read_text() for mark in marks)]
     paths = " ".join(str(path.relative_to(debian.CHECKOUT)) for path in files)
+    chosen = " or ".join(MARKS) if options.long else f"({' or '.join(MARKS)}) and not {LONG}"
     # Tests that act on the machine itself are of one group, and follow each other.
-    command = ["-m", " or ".join(MARKS), "-p", "no:cacheprovider", "-p", "tests.vm.nothing_skipped", "-o"]
+    command = ["-m", chosen, "-p", "no:cacheprovider", "-p", "tests.vm.nothing_skipped", "-o"]
     command += [f"testpaths={paths}", "-o", f"faulthandler_timeout={FAULT_TIMEOUT}"]
     command += ["--numprocesses", str(machine.PROCESSORS), "--dist", "loadgroup"]
     command += [f"--color={'yes' if sys.stdout.isatty() else 'no'}", "-v", *rest]
     bounded = f"timeout --signal=INT {max(60 * options.limit - INTERRUPT, 1)}"
     return f"{environ}exec {bounded} {PYTHON} -m pytest {shlex.join(command)}\n"
+
+
+def show(line: str) -> None:
+    """Print a line of the machine's, or keep it if it is a record of what its tests have typed."""
+    mark, is_record, record = line.partition(typed.MARK)
+    if is_record and not mark:
+        typed.keep(json.loads(record))
+    else:
+        print(line, flush=True)
+
+
+def wants_package(options: argparse.Namespace, rest: list[str]) -> bool:
+    """Whether tests of the .deb run, too: building it takes minutes."""
+    chosen = any(word.startswith("-k") or word.startswith("tests/") for word in rest)
+    return not options.figures and options.long and (not chosen or any("deb" in word for word in rest))
 
 
 def attempt(disk: Path, options: argparse.Namespace, rest: list[str], log: Path, *, kvm: bool) -> machine.Result:
@@ -64,10 +82,12 @@ def attempt(disk: Path, options: argparse.Namespace, rest: list[str], log: Path,
         files, checkout = Path(temporary) / "files", Path(temporary) / "checkout.ext4"
         debian.copy_checkout(files, changes=True)
         (files / SCRIPT).write_text(script(options, rest, kvm=kvm))
-        make_disk(files, checkout, CHECKOUT_SIZE)
+        if wants_package(options, rest):
+            copy_package(files / FOLDER)
+        disks.make_disk(files, checkout, CHECKOUT_SIZE)
         print(f"booting a machine {how}", flush=True)
         with machine.console_kept(Path(temporary), log) as console:
-            result = machine.run(disk, checkout, console, kvm=kvm, limit=60 * options.limit)
+            result = machine.run(disk, checkout, console, kvm=kvm, limit=60 * options.limit, show=show)
             if result.failure:
                 print(f"the machine was ended: {result.failure}. The end of its console:", flush=True)
                 print(machine.last_lines(console), flush=True)
@@ -80,6 +100,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     parser = argparse.ArgumentParser(prog="tests.vm.run", description=__doc__, allow_abbrev=False)
     parser.add_argument("--figures", action="store_true", help="run a script, such as bench/soak.py, with its options")
+    parser.add_argument("--no-long", dest="long", action="store_false", help="leave out what takes half an hour more")
     parser.add_argument("--limit", type=int, metavar="MINUTES", help="for the tests or the script")
     options, rest = parser.parse_known_args()
     options.limit = options.limit or (FIGURES_LIMIT if options.figures else TESTS_LIMIT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from tests.lab import typed
 from tests.lab.hosts import until
+from tests.lab.pages import commands
 from tests.lab.pki import Authority
 from tests.lab.units import CONTRIB, INSTALLED, Unit, run
 
@@ -128,20 +131,25 @@ def test_a_renewed_certificate_arrives_without_a_restart(units: tuple[Unit, Unit
 def test_a_socket_unit_opens_the_port(units: tuple[Unit, Unit]) -> None:
     server, client = units
     name = server.name.replace(".service", ".socket")
-    text = (CONTRIB / "etherws-server@.socket").read_text(encoding="utf-8")
-    (INSTALLED / "etherws-server@.socket").write_text(text.replace("ListenStream=80", "ListenStream=127.0.0.1:81"))
+    copy, enable = commands("units.rst", "A socket unit")
+    drop_in = INSTALLED / f"{name}.d"
+    drop_in.mkdir()
+    (drop_in / "port.conf").write_text("[Socket]\nListenStream=\nListenStream=127.0.0.1:81\n")
     try:
+        run("sh", "-c", f"cd {CONTRIB.parent} && {copy}")
         run("systemctl", "daemon-reload")
         server.options(bridge="br0")
         client.options(uri="ws://127.0.0.1:81/", device="ethws1", bridge="br1", wait="forever")
-        run("systemctl", "start", name)
+        run(*enable.replace("@lan", "@test").split())
+        typed.note(copy, enable)
         # The first connection starts the server.
         client.do("start")
         server.says("listening on ws://127.0.0.1:81/")
         assert "*:80 " not in run("ss", "--no-header", "--listening", "--tcp", "--numeric")
     finally:
-        subprocess.run(["systemctl", "stop", name], check=False)
+        subprocess.run(["systemctl", "disable", "--now", name], check=False)
         (INSTALLED / "etherws-server@.socket").unlink()
+        shutil.rmtree(drop_in)
         run("systemctl", "daemon-reload")
 
 

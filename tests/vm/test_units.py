@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab import typed
 from tests.lab.doors import ask
-from tests.lab.units import Unit, links, run
+from tests.lab.pages import all_commands, commands, shown_once
+from tests.lab.units import CONTRIB, INSTALLED, Unit, links, run
 
 pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("machine")]
 
@@ -129,3 +131,28 @@ def test_an_address_may_come_after_the_start(units: tuple[Unit, Unit]) -> None:
     run("ip", "address", "add", "10.9.0.1/24", "dev", "late0")
     client.is_in("active")
     assert server.property("NRestarts") == client.property("NRestarts") == "0"
+
+
+def test_what_docs_type_by_hand() -> None:
+    """Both sides on this machine, so the client has a bridge of its own, and the server's address is here."""
+    lines, before = commands("units.rst", "The units of systemd"), set(links())
+    clients = next(number for number, line in enumerate(lines) if "client" in line)
+    names = [f"etherws-{role}@lan.service" for role in ("server", "client")]
+    run("ip", "address", "add", "192.0.2.1/32", "dev", "lo")
+    try:
+        for number, line in enumerate(lines):
+            here = line.replace("br0", "br1") if number > clients else line
+            run("sh", "-c", f"cd {CONTRIB.parent} && {here}")
+            typed.note(line)
+        assert run("systemctl", "is-active", *names) == "active\nactive\n"
+        for line in all_commands("logs.rst"):
+            run("sh", "-c", shown_once(line))
+            typed.note(line)
+        assert {"br0", "br1"} <= set(links())
+    finally:
+        run("systemctl", "disable", "--quiet", "--now", *names)
+        run("rm", "-rf", "/etc/etherws", *(str(INSTALLED / name.replace("lan", "")) for name in names))
+        run("systemctl", "daemon-reload")
+        run("ip", "address", "del", "192.0.2.1/32", "dev", "lo")
+    while left := sorted(set(links()) - before):
+        run("ip", "link", "delete", left[0])

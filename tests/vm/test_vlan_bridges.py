@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import struct
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from tests.lab.frames import BROADCAST, frame
-from tests.lab.hosts import Frames, Host, Process
+from tests.lab.hosts import Frames, Host, Process, until
+from tests.lab.pages import commands, invitation, pair
 from tests.lab.tunnels import add_addresses, stream
 
 pytestmark = pytest.mark.vm
@@ -22,6 +25,11 @@ ACCESS, OTHER = 20, 30
 
 #: What bridge(8) shows of a port that has joined.
 DEFAULT = {ACCESS: {"PVID", "Egress Untagged"}}
+
+
+def tag(vlan: int, kind: int = 0x8100) -> bytes:
+    """A VLAN's tag, of 802.1Q or another kind."""
+    return struct.pack(">HH", kind, vlan)
 
 
 def make_bridge(host: Host) -> None:
@@ -151,6 +159,65 @@ def test_each_port_is_in_the_default_vlan_after_restarts(lan: Lan) -> None:
     arrives(lan.client, lan.access, "10.0.0.1")
 
 
+def test_a_policy_has_access_ports_and_trunks(
+    hosts: tuple[Host, Host], machines: tuple[Host, Host], tmp_path: Path
+) -> None:
+    """--vlan for all, and a trunk by the policy: other tags do not pass, others' changes are put back, and the VLANs of
+    one client are not the next one's."""
+    server, client = hosts
+    make_bridge(server)
+    for machine, name, vlan in zip(machines, ("vnet0", "vnet1"), (ACCESS, OTHER), strict=True):
+        plug(server, machine, name, vlan)
+    policy = tmp_path / "policy.toml"
+    policy.write_text("")
+    serving = server.etherws("server", "--foreground", "--bridge", "br0", "--vlan", str(OTHER), "--policy", str(policy))
+    serving.says("listening on ws://")
+    joined = client.etherws("client", "--foreground", "ws://192.0.2.1/", "--max-retry-interval", "1s")
+    joined.says("connected to ws")
+    assert vlans(server, "ethws0") == {OTHER: {"PVID", "Egress Untagged"}}
+    client.command(f"ip link add link ethws0 name tag0 type vlan id {ACCESS}")
+    client.set_link("tag0", state="up")
+    ends = machines[0].frames("eth0"), machines[1].frames("eth0")
+    cables = server.frames("vnet0"), server.frames("vnet1")
+    plain, tagged = client.frames("ethws0"), client.frames("tag0")
+    reaches(plain, ends[1], not_=ends[0], behind=cables[0])
+    # A tag of another VLAN is dropped.
+    tagged.send(frame(200, to=BROADCAST))
+    reaches(plain, ends[1], not_=ends[0], behind=cables[0])
+    # No more is one behind the port's own, or behind none: at a port without tags it would be the first.
+    hidden = frame(300, to=BROADCAST)
+    for outer in (tag(OTHER), tag(0), tag(ACCESS, kind=0x88A8), b""):
+        plain.send(hidden[:12] + outer + tag(ACCESS, kind=0x8100 if outer else 0x88A8) + hidden[12:])
+    reaches(plain, ends[1], not_=ends[0], behind=cables[0])
+    # A tag with a priority alone is none.
+    plain.send(hidden[:12] + tag(0) + hidden[12:])
+    assert ends[1].receive() == hidden
+    policy.write_text(f'[default]\nvlan = "bridge"\nvlans = [{ACCESS}]\n')
+    serving.says("the files have changed: 0 clients had to go, 1 have other rules")
+    assert vlans(server, "ethws0") == {ACCESS: set()}
+    reaches(tagged, ends[0], not_=ends[1], behind=cables[1])
+    server.command(f"bridge vlan add dev ethws0 vid {OTHER}")
+    until(lambda: vlans(server, "ethws0") == {ACCESS: set()}, "the VLANs to be put back")
+    policy.write_text('[default]\nvlan = "bridge"\n')
+    serving.says("1 have other rules", 2)
+    assert vlans(server, "ethws0") == DEFAULT
+
+
+def test_the_clients_own_bridge_has_its_interface_in_a_vlan(hosts: tuple[Host, Host]) -> None:
+    make_bridge(hosts[1])
+    hosts[0].etherws("server", "--foreground").says("listening on ws://")
+    client = hosts[1].etherws("client", "--foreground", "--bridge", "br0", "--vlan", str(OTHER), "ws://192.0.2.1/")
+    client.says("connected to ws")
+    assert vlans(hosts[1], "ethws0") == {OTHER: {"PVID", "Egress Untagged"}}
+    hosts[1].command("ip link set br0 type bridge vlan_filtering 0")
+    refused = hosts[1].etherws(
+        *("client", "--foreground", "--device", "lan1", "--allow-second-link"),
+        *("--bridge", "br0", "--vlan", "7", "ws://192.0.2.1/"),
+    )
+    assert refused.ends() == 1
+    assert "br0 does not filter VLANs; ip link set br0 type bridge vlan_filtering 1" in refused.output
+
+
 def test_a_trunk_between_two_sites(hosts: tuple[Host, Host], machines: tuple[Host, Host]) -> None:
     one, other = hosts
     with contextlib.closing(Host()) as third:
@@ -170,3 +237,17 @@ def test_a_trunk_between_two_sites(hosts: tuple[Host, Host], machines: tuple[Hos
         reaches(machines[0].frames("eth0"), ends[0], not_=ends[1], behind=other.frames("vnet1"))
         for address in ("10.0.0.2", "fd00::2"):
             arrives(machines[0], machines[1], address)
+
+
+def test_what_docs_type_for_vlans(hosts: tuple[Host, Host], machines: tuple[Host, Host], tmp_path: Path) -> None:
+    with pair(hosts, tmp_path, "host.example") as (server, client):
+        server.host.bridge("br0")
+        server.host.namespace.cable("eth1", machines[0].namespace, "eth0")
+        server.types("ip link set eth1 master br0 up")
+        line = invitation(
+            server.types("etherws init server --host host.example --client branch1 --enable --bridge br0")
+        )
+        client.types("etherws init client --enable", asked_for=line)
+        server.types(*commands("bridges.rst", "VLANs"))
+        assert set(vlans(server.host, "eth1")) == {1, ACCESS, OTHER}
+        until(lambda: vlans(server.host, "ethws0") == DEFAULT, lambda: str(vlans(server.host, "ethws0")))
