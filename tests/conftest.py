@@ -157,6 +157,13 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture
+def tun_for_all() -> None:
+    """Every user may open /dev/net/tun, as where udev is; without udev it may be for root alone."""
+    if os.stat("/dev/net/tun").st_mode & 0o006 != 0o006:
+        pytest.skip("other users may not open /dev/net/tun here: chmod 666 /dev/net/tun")
+
+
+@pytest.fixture
 def tell(request: pytest.FixtureRequest) -> Tell:
     """Notes how a refusal went, for the table that ``--refusals FILE`` asks for: the case, what the server said, what
     the client said, and what came of it."""

@@ -7,6 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.lab.hosts import Host
 
 #: Gives privileges up by the code in its first argument, tries things, goes on as another program, and looks again.
@@ -115,6 +117,7 @@ def test_root_keeps_net_admin_alone(host: Host, tmp_path: Path) -> None:
     assert (after["CapPrm"], after["CapEff"], after["NoNewPrivs"]) == (NET_ADMIN, NET_ADMIN, "1")
 
 
+@pytest.mark.usefixtures("tun_for_all")
 def test_another_user_keeps_it_as_well(host: Host, tmp_path: Path) -> None:
     code = "run_as.Privileges(user_option.User('x', 7777, 7778), (), packet_sockets=1).give_up()" + AGAIN
     found, after = tries(host, tmp_path, code)

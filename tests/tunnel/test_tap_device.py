@@ -140,6 +140,7 @@ def test_more_queues_than_the_kernel_allows_are_an_error(host: Host, monkeypatch
             tap.queue()
 
 
+@pytest.mark.usefixtures("tun_for_all")
 def test_no_other_user_can_open_a_queue_of_a_device_that_is_made(host: Host) -> None:
     """The kernel lets everybody, if a device has no owner."""
     if os.geteuid() != 0:
@@ -193,6 +194,7 @@ except DeviceError as exc:
 """
 
 
+@pytest.mark.usefixtures("tun_for_all")
 @pytest.mark.parametrize(
     ("user", "words"), [(4242, "queues of mine"), (4243, "cannot create mine: Operation not permitted")]
 )

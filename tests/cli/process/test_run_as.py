@@ -150,6 +150,7 @@ def test_a_client_reads_its_secrets_again(host: Host, tmp_path: Path) -> None:
     server.stop()
 
 
+@pytest.mark.usefixtures("tun_for_all")
 def test_who_may_not_become_another_is_told(host: Host) -> None:
     # What is imported later, this user might not be able to read.
     code = (
