@@ -92,7 +92,7 @@ def init_client(
         units.enable("client", name, restart=replace)
     else:
         tell(f"{path} is written. Start the client: etherws client --config {path}")
-        tell(f"or by systemd, also at each boot: systemctl enable --now etherws-client@{name}")
+        tell(f"or by systemd, also at each boot: {units.later('client', name)}")
 
 
 def _line(path: str | None) -> str:

@@ -92,7 +92,7 @@ def init_server(ctx: click.Context, /, name: str, **options: Any) -> None:
         units.enable("server", name, restart=False)
     elif not again:
         tell(f"{path} is written. Start the server: etherws server --config {path}")
-        tell(f"or by systemd, also at each boot: systemctl enable --now etherws-server@{name}")
+        tell(f"or by systemd, also at each boot: {units.later('server', name)}")
 
 
 def _made(ctx: click.Context, files: NewFiles, name: str, path: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def can_enable() -> None:
 def enable(role: str, name: str, *, restart: bool) -> None:
     """Do it; with `restart` also if it runs already. Raises SettingsError."""
     template, unit = f"etherws-{role}@.service", f"etherws-{role}@{name}.service"
-    if not any(os.path.exists(os.path.join(folder, template)) for folder in _FOLDERS):
+    if not _is_there(template):
         _install(template)
         _systemctl("daemon-reload")
     _systemctl("enable", "--quiet", unit)
@@ -67,6 +67,18 @@ def enable(role: str, name: str, *, restart: bool) -> None:
     except SystemdSlow:
         state = "still starts"
     tell(f"{unit} {state}, and starts at each boot; its log: journalctl -u {unit}")
+
+
+def later(role: str, name: str) -> str:
+    """What the user types to do it later, in one line: with the unit, if it is not installed."""
+    template, start = f"etherws-{role}@.service", f"systemctl enable --now etherws-{role}@{name}"
+    source = next((path for folder in SOURCES if (path := folder / template).is_file()), None)
+    if _is_there(template) or not source:
+        return start
+    command = _command() or _COMMAND
+    if command == _COMMAND:
+        return f"cp {source} {_FOLDERS[0]}/ && {start}"
+    return f"sed s,{_COMMAND},{command}, {source} >{os.path.join(_FOLDERS[0], template)} && {start}"
 
 
 def reload(role: str, name: str) -> None:
@@ -89,9 +101,18 @@ def unit_text(template: str, command: str) -> str:
     raise SettingsError(f"there is no {template}; copy it from contrib/ to {_FOLDERS[0]}")
 
 
-def _install(template: str) -> None:
+def _is_there(template: str) -> bool:
+    return any(os.path.exists(os.path.join(folder, template)) for folder in _FOLDERS)
+
+
+def _command() -> str:
+    """The command that runs now; empty if it cannot be found."""
     found = shutil.which(sys.argv[0]) or shutil.which("etherws")
-    command = os.path.abspath(found) if found else ""
+    return os.path.abspath(found) if found else ""
+
+
+def _install(template: str) -> None:
+    command = _command()
     if not command or command.endswith(".py"):
         raise SettingsError("--enable finds no command etherws; install it where PATH leads")
     if command.startswith(("/home/", "/root/")):

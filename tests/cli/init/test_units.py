@@ -50,6 +50,20 @@ def test_a_unit_is_written_and_started(systemd: Path) -> None:
     assert calls(systemd)[-1] == "restart etherws-client@lan.service"
 
 
+def test_who_starts_it_later_is_told_of_the_unit(systemd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "SOURCES", units.SOURCES[-1:])
+    unit, start = units.SOURCES[0] / "etherws-client@.service", "systemctl enable --now etherws-client@lan"
+    written = f"sed s,/usr/local/bin/etherws,{systemd.parent}/bin/etherws, {unit} >{systemd}/{unit.name}"
+    assert units.later("client", "lan") == f"{written} && {start}"
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/local/bin/etherws")
+    assert units.later("client", "lan") == f"cp {unit} {systemd}/ && {start}"
+    monkeypatch.setattr(units, "SOURCES", ())
+    assert units.later("client", "lan") == start
+    systemd.mkdir()
+    (systemd / "etherws-server@.service").touch()
+    assert units.later("server", "lan") == "systemctl enable --now etherws-server@lan"
+
+
 def test_what_systemd_refuses_is_said(systemd: Path) -> None:
     (systemd.parent / "fails").touch()
     with pytest.raises(SettingsError, match="systemctl daemon-reload failed: no; the set-up itself is written"):
