@@ -58,7 +58,7 @@ _status = _options(
 
 _events = _options(
     click.Option(["--follow", "-f"], is_flag=True, help="Go on with what happens, until Ctrl-C."),
-    click.Option(["--json"], is_flag=True, help="Print JSON, one object a line; docs/status.rst describes it."),
+    click.Option(["--json"], is_flag=True, help="Print JSON, one object a line; docs/logs.rst describes it."),
 )
 
 _kick = _options(
