@@ -54,7 +54,7 @@ GATEWAY_PROGRAMS := vtysh:frr /lib/systemd/systemd-networkd:systemd tc:iproute2
 # For the commands of docs/, beside those of the tests.
 DOCS_PROGRAMS := qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils dhclient:isc-dhcp-client \
 	dnsmasq:dnsmasq-base curl:curl fish:fish zsh:zsh man:man-db \
-	ifup:ifupdown netplan:netplan.io certbot:certbot pebble:pebble
+	ifup:ifupdown netplan:netplan.io udevadm:udev certbot:certbot pebble:pebble
 # It checks the metrics and the alerts of contrib/.
 PROMETHEUS_PROGRAMS := promtool:prometheus
 VM_PROGRAMS := mke2fs:e2fsprogs setpriv:util-linux qemu-system-x86_64:qemu-system-x86
