@@ -70,6 +70,10 @@ def test_a_server_of_an_authority_and_a_file(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     text = (tmp_path / "client" / "home.toml").read_text()
     assert ("insecure" in text, 'token-file = "home.token"' in text) == (False, True)
+    assert f"warning: every user of this machine can read or change {tmp_path}/line; chmod o-rw" in done.output
+    (tmp_path / "line").chmod(0o600)
+    done = typed(tmp_path / "client", "--replace", "--invitation", str(tmp_path / "line"), "--no-try", line="")
+    assert (done.exit_code, "warning" in done.output) == (0, False)
     done = typed(tmp_path / "client", "--invitation", str(tmp_path / "gone"))
     assert (done.exit_code, "cannot read --invitation" in done.output) == (1, True)
 
