@@ -119,7 +119,7 @@ def run(path: str, what: str, environ: Mapping[bytes, bytes], rights: Rights, ti
             reader.kill()
             output.end()
     if process.returncode is None:
-        words = "it waits in the kernel, for a disk or a lock. What waits for it goes on"
+        words = "it waits in the kernel, for a disk or a lock. etherws goes on without it"
         log.error("%s: %s %s, and does not end by SIGKILL either: %s", what, printable(path), why, words)
     elif why:
         log.error("%s: %s %s, and was ended with all that it had started", what, printable(path), why)

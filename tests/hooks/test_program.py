@@ -106,9 +106,7 @@ def test_output_without_end_is_cut_and_counted(script: Script, caplog: pytest.Lo
     assert max(map(len, (record.getMessage() for record in caplog.records))) <= program.LINE_MAX + 20
 
 
-def test_a_line_without_end_takes_no_more_time_than_many_lines(
-    script: Script, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_line_without_end_takes_no_more_time_than_many_lines(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     reads = []
 
     def read(descriptor: int, size: int) -> bytes:

@@ -103,7 +103,7 @@ def _install(template: str) -> None:
         )
     if not re.fullmatch(r"[A-Za-z0-9_/.+@-]+", command):
         # systemd would take a blank for the end of the name, and % and others for something else.
-        raise SettingsError(f"{printable(command)} has characters that a unit cannot have; install it in another folder")
+        raise SettingsError(f"{printable(command)} has characters that a unit cannot have; install it elsewhere")
     if open_ := changeable_by_all(command):
         raise SettingsError(
             f"every user of this machine can change {command}, which root would run at each boot; chmod o-w {open_}"
