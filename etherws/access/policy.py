@@ -111,6 +111,9 @@ def load(path: str | os.PathLike[str], usual: Profile | None = None) -> Policy:
     except UnicodeDecodeError as exc:
         line = raw.count(b"\n", 0, exc.start) + 1
         raise PolicyError(f"{name}:{line}: not UTF-8; save the file in that encoding") from exc
+    if not text.strip():
+        # As a file is for a moment that is written anew, and after a full disk: nobody would have a rule.
+        raise PolicyError(f"policy {name} is empty; was it written to its end? A comment makes it a policy of nothing")
     found = parse(text, name, usual)
     # Who can write one into the file has etherws run it.
     if any(each.up or each.down or each.change for each in (found.default, *found.clients.values())) and (

@@ -326,6 +326,16 @@ def test_the_size_is_limited_before_anything_is_parsed(tmp_path: Path) -> None:
             load(device)
 
 
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b"\n \r\n"])
+def test_an_empty_file_is_no_policy(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_bytes(content)
+    with pytest.raises(PolicyError, match=f"^policy {file} is empty; was it written to its end"):
+        load(file)
+    file.write_bytes(b"# nothing")
+    assert load(file) == DEFAULT
+
+
 # The command.
 
 
