@@ -65,11 +65,20 @@ def listen_address(text: str) -> tuple[str, int]:
     found = re.fullmatch(r"\[([0-9a-fA-F:.]+)\]:(\d{1,5})|([\w.-]+):(\d{1,5})", text)
     if not found or int(found[2] or found[4]) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no ADDRESS:PORT")
-    if found[0].startswith(("0.0.0.0:", "[::]:")):
+    host, port = found[1] or found[3], int(found[2] or found[4])
+    if stands_for_all(host):
         raise argparse.ArgumentTypeError(
             "name one address of this machine: the page's origin, which the server lets in, has it"
         )
-    return found[1] or found[3], int(found[2] or found[4])
+    return host, port
+
+
+def stands_for_all(host: str) -> bool:
+    """Whether it is the address that means all of this machine's, in any notation, such as 0 or 0::0."""
+    try:
+        return ipaddress.ip_address(host if ":" in host else socket.inet_aton(host)).is_unspecified
+    except (OSError, ValueError):
+        return False
 
 
 def machine_folder(cache: Path) -> Path:

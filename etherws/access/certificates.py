@@ -10,6 +10,7 @@ from __future__ import annotations
 import _ssl
 import base64
 import hashlib
+import os
 import re
 import ssl
 from pathlib import Path
@@ -227,7 +228,7 @@ def _what_is_missing(certfile: str, keyfile: str) -> str:
 def _load_authorities(context: ssl.SSLContext, option: str, path: str) -> None:
     """Trust the authorities in a PEM file, or in the files of a directory. Raises SettingsError."""
     real = to_read(path)
-    if not Path(real).is_dir():
+    if not os.path.isdir(real):
         _read_file(option, path)
         try:
             context.load_verify_locations(real)
@@ -236,7 +237,11 @@ def _load_authorities(context: ssl.SSLContext, option: str, path: str) -> None:
         return
     # OpenSSL finds files that are named by a hash (c_rehash). Other files we load ourselves, by their suffix.
     context.load_verify_locations(capath=real)
-    for file in sorted(Path(real).iterdir()):
+    try:
+        files = sorted(Path(real).iterdir())
+    except OSError as exc:
+        raise SettingsError(f"cannot read {option} {path}: {exc.strerror}") from exc
+    for file in files:
         if file.suffix in _SUFFIXES or re.fullmatch(r"[0-9a-f]{8}\.\d+", file.name):
             _load_authorities(context, option, str(file))
     if not context.get_ca_certs():

@@ -15,7 +15,7 @@ from typing import Any
 from etherws.access import toml_lines
 from etherws.access.policy_values import KEYS, Network, quoted, unknown
 from etherws.errors import PolicyError, SettingsError, TomlError, printable
-from etherws.file_names import to_read
+from etherws.small_files import changeable_by_all, read_file
 
 #: Bytes of a policy file: room for thousands of clients.
 SIZE_MAX = 1 << 20
@@ -100,8 +100,7 @@ def load(path: str | os.PathLike[str], usual: Profile | None = None) -> Policy:
     """The policy in the file at `path`; `usual` has the values that it leaves out. Raises PolicyError."""
     name = os.fspath(path)
     try:
-        with open(to_read(name), "rb") as file:
-            raw = file.read(SIZE_MAX + 1)
+        raw = read_file(name, SIZE_MAX + 1)
     except OSError as exc:
         raise PolicyError(f"cannot read policy {name}: {exc.strerror}; name a file that can be read") from exc
     if len(raw) > SIZE_MAX:
@@ -112,7 +111,16 @@ def load(path: str | os.PathLike[str], usual: Profile | None = None) -> Policy:
     except UnicodeDecodeError as exc:
         line = raw.count(b"\n", 0, exc.start) + 1
         raise PolicyError(f"{name}:{line}: not UTF-8; save the file in that encoding") from exc
-    return parse(text, name, usual)
+    if not text.strip():
+        # As a file is for a moment that is written anew, and after a full disk: nobody would have a rule.
+        raise PolicyError(f"policy {name} is empty; was it written to its end? A comment makes it a policy of nothing")
+    found = parse(text, name, usual)
+    # Who can write one into the file has etherws run it.
+    if any(each.up or each.down or each.change for each in (found.default, *found.clients.values())) and (
+        open_ := changeable_by_all(name)
+    ):
+        raise PolicyError(f"{name} names programs, and can be changed by every user of this machine; chmod o-w {open_}")
+    return found
 
 
 def parse(text: str, name: str, usual: Profile | None = None) -> Policy:

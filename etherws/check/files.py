@@ -7,9 +7,9 @@ certificate_files.py.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from etherws.access import policy
 from etherws.access.credential_files import FILE_MAX, Passwords, Tokens, read_lines
@@ -51,7 +51,7 @@ _OTHERS = (
 def file(path: str) -> Iterator[Finding]:
     """What the file at `path` is, and what is wrong with it. No error ends it."""
     shown = printable(path)
-    if Path(path).is_dir():
+    if os.path.isdir(path):
         yield Finding("file", f"{shown} is a folder", Verdict.FAILED, f"name a file: {_KINDS}", {"kind": "folder"})
         return
     try:

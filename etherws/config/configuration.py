@@ -39,8 +39,9 @@ class Configuration:
             # "-sig": some editors write a byte order mark at the beginning.
             self._text = raw.decode("utf-8-sig")
         except UnicodeDecodeError as exc:
-            line = raw.count(b"\n", 0, exc.start) + 1
-            column = exc.start - raw.rfind(b"\n", 0, exc.start)
+            # Counted from behind the mark, and the column in characters, as an editor does.
+            before = exc.object[: exc.start].decode()
+            line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
             raise ConfigError(f"{path}:{line}:{column}: not UTF-8; save the file in that encoding") from exc
         try:
             self.values: Mapping[str, Any] = self._checked(toml_lines.loads(self._text))
@@ -81,6 +82,8 @@ class Configuration:
 
     def _checked(self, document: dict[str, Any]) -> dict[str, Any]:
         """Without the version. Raises ConfigError."""
+        for key, value in document.items():
+            self._check_form(key, value)
         version = document.get(VERSION_KEY, VERSION)
         if version is True or version != VERSION:
             what = printable(repr(version))
@@ -96,8 +99,19 @@ class Configuration:
                 continue
             if key in ("default", "client") and set(document) <= {"default", "client"}:
                 raise self.mistake(key, 'this is a policy, and no configuration; name it in one by policy = "FILE"')
-            raise self.mistake(key, f"{printable(repr(key))} is a table; a configuration has none: leave out [{key}]")
+            raise self.mistake(key, f"{printable(repr(key))} is a table; a configuration has none: leave out its line")
         return {key: value for key, value in document.items() if key != VERSION_KEY}
+
+    def _check_form(self, key: str, value: Any) -> None:
+        """Raise ConfigError for what no option can have, and Python's own functions do not take: a number that is not
+        of 64 bits (TOML 1.0, "Integer"), and a text with a zero byte."""
+        for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            self._check_form(key, each)
+        if isinstance(value, int) and not -1 << 63 <= value < 1 << 63:
+            words = f"{printable(key)} is a number of more than 64 bits; choose a smaller one"
+            raise self.mistake(key, words, value=True)
+        if isinstance(value, str) and "\0" in value:
+            raise self.mistake(key, f"{printable(key)} has a zero byte in it; leave out \\u0000", value=True)
 
 
 def load(path: str) -> Configuration:

@@ -38,8 +38,8 @@ _GUNICORN: Mapping[str, str] = {
 }
 
 
-#: Fields of ServerSettings that a user sets.
-_NAMES = [field.name for field in fields(ServerSettings) if field.name not in ("link", "hook_user")]
+#: Fields of ServerSettings that a user sets, with their usual values.
+_USUAL = {field.name: field.default for field in fields(ServerSettings) if field.name not in ("link", "hook_user")}
 
 
 def from_environ(environ: Mapping[str, str]) -> ServerSettings:
@@ -63,8 +63,15 @@ def _value(configuration: Configuration, key: str, value: Any) -> Any:
         words = f"{key} is gunicorn's own here: leave it out, and give gunicorn {_GUNICORN[key]}"
         raise configuration.mistake(key, words)
     name = key.replace("-", "_")
-    if name not in _NAMES or "_" in key:
-        raise configuration.mistake(key, unknown("key", key, [each.replace("_", "-") for each in _NAMES]))
+    if name not in _USUAL or "_" in key:
+        raise configuration.mistake(key, unknown("key", key, [each.replace("_", "-") for each in _USUAL]))
+    if isinstance(_USUAL[name], bool):
+        if isinstance(value, bool):
+            return value
+        raise configuration.mistake(key, f"{key} is a switch; write true or false, without quotes", value=True)
+    # As on a command line: to take an empty list for nothing would be to let everybody in by it.
+    if isinstance(value, list) and not isinstance(_USUAL[name], tuple):
+        raise configuration.mistake(key, f"{key} has one value, and no list", value=True)
     texts = [_text(configuration, key, each) for each in (value if isinstance(value, list) else [value])]
     if name in FILE_OPTIONS:
         texts = [*map(configuration.join, texts)]
@@ -79,6 +86,8 @@ def _value(configuration: Configuration, key: str, value: Any) -> Any:
 
 def _text(configuration: Configuration, key: str, value: Any) -> str:
     """A value as the environment has it."""
-    if isinstance(value, str | int | float):
-        return str(int(value) if isinstance(value, bool) else value)
-    raise configuration.mistake(key, f"{key} is neither a text, a number, true nor false", value=True)
+    is_name = key.replace("-", "_") in FILE_OPTIONS
+    if isinstance(value, bool) or not isinstance(value, str if is_name else str | int | float):
+        words = f"{key} is {'the name of a file' if is_name else 'a text or a number'}; write it in quotes"
+        raise configuration.mistake(key, words, value=True)
+    return str(value)

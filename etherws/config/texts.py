@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 
+from etherws.errors import SettingsError, printable
+
 
 def server(name: str, path: str, values: dict[str, str | int | None]) -> str:
     """A server's file, at `path`. `values` are those of its options; None is left out. Who may join comes first: half
-    of the file, as a full disk leaves it, lets nobody else in."""
+    of the file, as a full disk leaves it, lets nobody else in. Raises SettingsError."""
+    path = _shown(path)
     return f"""\
 # etherws server {name}: each option of etherws server --help can stand here, by its name without --.
 # After a change: etherws check {path}
@@ -31,6 +34,7 @@ def server(name: str, path: str, values: dict[str, str | int | None]) -> str:
 
 def client(name: str, path: str, values: dict[str, str | int | None]) -> str:
     """A client's file, as for server()."""
+    path = _shown(path)
     verified = (
         "# The server is known by its key, and by no authority: only the server that has this key is talked to.\n"
         f"{_line('pinnedpubkey', values)}insecure = true\n"
@@ -59,5 +63,17 @@ def _line(key: str, values: dict[str, str | int | None], example: str = "") -> s
     value = values.get(key)
     if value is None:
         return f"#{key} = {json.dumps(example)}\n" if example else ""
+    if isinstance(value, str) and not _is_utf8(value):
+        raise SettingsError(f"--{key} {printable(value)} is not UTF-8, as a configuration is; give it another name")
     # What JSON writes is TOML, too, but for DEL (TOML 1.0, "String").
     return f"{key} = {json.dumps(value, ensure_ascii=False)}\n".replace("\x7f", "\\u007F")
+
+
+def _shown(path: str) -> str:
+    """For a comment: a line's end in it would end the comment, too."""
+    return "".join(char if char.isprintable() else "?" for char in path)
+
+
+def _is_utf8(text: str) -> bool:
+    """Bytes of the command line that are not UTF-8 come as surrogates."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)

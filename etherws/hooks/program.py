@@ -105,16 +105,24 @@ def run(path: str, what: str, environ: Mapping[bytes, bytes], rights: Rights, ti
     with process.stdout:
         output = _Output(what, process.stdout.fileno())
         reader = gevent.spawn(output.read)
+        why = ""
         try:
-            ended_by_us = not _wait(process, timeout)
+            if not _wait(process, timeout):
+                why = "did not end in time"
+        except OSError as exc:
+            # No descriptor is left, for instance.
+            why = f"cannot be waited for: {exc.strerror}"
         finally:
             _kill(process)
             # What it has written before its end. What it has left in the background may have the pipe for longer.
             reader.join(GRACE if reader else 0)
             reader.kill()
             output.end()
-    if ended_by_us:
-        log.error("%s: %s did not end in time, and was ended with all that it had started", what, printable(path))
+    if process.returncode is None:
+        words = "it waits in the kernel, for a disk or a lock. etherws goes on without it"
+        log.error("%s: %s %s, and does not end by SIGKILL either: %s", what, printable(path), why, words)
+    elif why:
+        log.error("%s: %s %s, and was ended with all that it had started", what, printable(path), why)
     elif process.returncode:
         log.warning("%s: %s ended with status %d", what, printable(path), process.returncode)
 
@@ -137,11 +145,19 @@ def _wait(process: subprocess.Popen[bytes], timeout: Callable[[], float]) -> boo
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End it, and all that it has started, if it runs still or was told to end."""
+    """End it, and all that it has started, if it runs still or was told to end. Waits for GRACE at most: a process that
+    waits in the kernel for a disk that does not answer has no end."""
     if process.returncode is None:
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        gevent.spawn(_reap, process).join(GRACE)
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    pause = 0.001
+    while process.poll() is None:
+        gevent.sleep(pause)
+        pause = min(2 * pause, 1.0)
 
 
 class _Output:
@@ -167,7 +183,7 @@ class _Output:
             self._rest = rest[: LINE_MAX + 1]
             for line in lines:
                 self._log(line)
-            if self._more:
+            if self._more or len(self._rest) > LINE_MAX:
                 gevent.sleep(PAUSE)
 
     def end(self) -> None:

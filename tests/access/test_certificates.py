@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,16 @@ def test_when_a_certificate_expires(authority: Authority, tmp_path: Path) -> Non
         chain.write_bytes(content)
         assert certificates.expiry(str(chain)) is None
     assert certificates.expiry(str(tmp_path / "none")) is None
+
+
+def test_authorities_that_cannot_be_read_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match=r"^cannot read --cacert /a+: File name too long$"):
+        client_context(Trust(cacert=f"/{'a' * 300}"))
+
+    def refuse(path: Path) -> Iterator[Path]:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    # As another user than root.
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(SettingsError, match=f"^cannot read --cacert {tmp_path}: Permission denied$"):
+        client_context(Trust(cacert=str(tmp_path)))

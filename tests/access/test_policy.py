@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -284,12 +285,32 @@ def test_a_file_is_read(tmp_path: Path) -> None:
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match=r"^cannot read policy .*/missing: No such file"):
         load(tmp_path / "missing")
-    with pytest.raises(PolicyError, match=r"^cannot read policy .*: Is a directory"):
+    with pytest.raises(PolicyError, match=r"^cannot read policy .*: it is not a regular file; name a file"):
         load(tmp_path)
+    # Nobody writes to it: a server that waits for that serves nobody.
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(PolicyError, match=r"^cannot read policy .*/fifo: it is not a regular file"):
+        load(tmp_path / "fifo")
     file = tmp_path / "policy.toml"
     file.write_bytes(b"[default]\nmtu = 1400\n# caf\xe9\n")
     with pytest.raises(PolicyError, match=r"policy\.toml:3: not UTF-8; save"):
         load(file)
+
+
+@pytest.mark.parametrize("table", ["[default]", '[client."a"]'])
+def test_programs_of_a_file_that_others_can_change_are_refused(table: str, tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(f'{table}\nup = "/bin/true"\n')
+    assert load(file).profile("a").up == "/bin/true"
+    file.chmod(0o646)
+    with pytest.raises(PolicyError, match=f"^{file} names programs, and can be changed by every .* chmod o-w {file}$"):
+        load(file)
+    file.chmod(0o644)
+    tmp_path.chmod(0o777)
+    with pytest.raises(PolicyError, match=f"chmod o-w {tmp_path}$"):
+        load(file)
+    file.write_text(f'{table}\nup = ""\nmtu = 1400\n')
+    assert load(file).profile("a").mtu == 1400
 
 
 def test_the_size_is_limited_before_anything_is_parsed(tmp_path: Path) -> None:
@@ -299,8 +320,20 @@ def test_the_size_is_limited_before_anything_is_parsed(tmp_path: Path) -> None:
     file.write_bytes(b"[" * (SIZE_MAX + 1))
     with pytest.raises(PolicyError, match="larger than 1048576 bytes"):
         load(file)
-    with pytest.raises(PolicyError, match="/dev/zero is larger than"):
-        load("/dev/zero")
+    # As a copy is of a policy that root cannot read: no rules would be all rights.
+    for device in ("/dev/zero", "/dev/null"):
+        with pytest.raises(PolicyError, match=f"{device}: it is not a regular file"):
+            load(device)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b"\n \r\n"])
+def test_an_empty_file_is_no_policy(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_bytes(content)
+    with pytest.raises(PolicyError, match=f"^policy {file} is empty; was it written to its end"):
+        load(file)
+    file.write_bytes(b"# nothing")
+    assert load(file) == DEFAULT
 
 
 # The command.

@@ -87,6 +87,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path, words in (
         (tmp_path, "is a folder"),
+        (tmp_path / ("a" * 300), "File name too long"),
         (tmp_path / "none", "No such file or directory"),
         (tmp_path / "fifo", "it is not a regular file"),
     ):

@@ -43,7 +43,17 @@ def test_variables_come_before_the_file(tmp_path: Path, monkeypatch: pytest.Monk
         ("ping_interval = 1", "unknown key 'ping_interval'; is it ping-interval?"),
         ("link = 1", "unknown key 'link'"),
         ('mtu = "many"', "lan.toml:1:7: --mtu 'many' is not a number"),
-        ("mtu = 1979-05-27", "lan.toml:1:7: mtu is neither a text"),
+        ("mtu = 1979-05-27", "lan.toml:1:7: mtu is a text or a number; write it in quotes"),
+        # A number for True would be VLAN 1, and a bridge of this name.
+        ("vlan = true", "lan.toml:1:8: vlan is a text or a number"),
+        ("bridge = true", "lan.toml:1:10: bridge is a text or a number"),
+        ("trusted-proxy = [true]", "lan.toml:1:17: trusted-proxy is a text or a number"),
+        ("policy = 1", "lan.toml:1:10: policy is the name of a file; write it in quotes"),
+        # Nothing would be no policy, and no tokens.
+        ("policy = []", "lan.toml:1:10: policy has one value, and no list"),
+        ("token-file = []", "lan.toml:1:14: token-file has one value, and no list"),
+        ('device = ["a", "b"]', "lan.toml:1:10: device has one value, and no list"),
+        ('check = "false"', "lan.toml:1:9: check is a switch; write true or false, without quotes"),
         ("\nmtu = 3", "lan.toml:2:7: --mtu 3 is out of range"),
     ],
 )

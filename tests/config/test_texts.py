@@ -6,6 +6,7 @@ import pytest
 
 from etherws.access import toml_lines
 from etherws.config import texts
+from etherws.errors import SettingsError
 
 
 @pytest.mark.parametrize("write", [texts.server, texts.client])
@@ -40,3 +41,17 @@ def test_what_is_not_given_is_shown_as_an_example() -> None:
     # Each example can be used as it stands.
     lines = [line.removeprefix("#") if line.startswith("#") and line[1] != " " else line for line in text.splitlines()]
     assert toml_lines.loads("\n".join(lines)).keys() >= {"bridge", "device", "drop", "cacert"}
+
+
+@pytest.mark.parametrize("write", [texts.server, texts.client])
+def test_a_folders_name_is_no_part_of_the_configuration(write: object) -> None:
+    assert callable(write)
+    text = write("lan", '/etc/a\nup = "/b"\udcff/lan.toml', {"port": 1})
+    assert text.encode()
+    assert '# After a change: etherws check /etc/a?up = "/b"?/lan.toml\n' in text
+    assert toml_lines.loads(text).keys() <= {"port"}
+
+
+def test_a_name_that_no_configuration_can_have_is_said() -> None:
+    with pytest.raises(SettingsError, match=r"^--certfile /\?\.pem is not UTF-8, as a configuration is"):
+        texts.server("lan", "lan.toml", {"certfile": "/\udcff.pem"})

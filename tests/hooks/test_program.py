@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
@@ -102,6 +104,45 @@ def test_output_without_end_is_cut_and_counted(script: Script, caplog: pytest.Lo
     caplog.clear()
     ran(script("head -c 1000000 /dev/zero"))
     assert max(map(len, (record.getMessage() for record in caplog.records))) <= program.LINE_MAX + 20
+
+
+def test_a_line_without_end_takes_no_more_time_than_many_lines(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+
+    def read(descriptor: int, size: int) -> bytes:
+        reads.append(size)
+        return os_read(descriptor, size)
+
+    os_read = os.read
+    monkeypatch.setattr(os, "read", read)
+    ran(script("exec cat /dev/zero"), seconds=0.5)
+    # Those of Popen(), too.
+    assert len(reads) <= 0.5 / program.PAUSE + 10
+
+
+def test_one_that_the_kernel_does_not_end_holds_up_nobody(
+    script: Script, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that waits for a disk. Nothing brings that about here but a kill that does nothing."""
+    killpg, groups = os.killpg, []
+    monkeypatch.setattr(os, "killpg", lambda group, _: groups.append(group))
+    ran(script("exec sleep 1000"), seconds=0.1)
+    assert "did not end in time, and does not end by SIGKILL either: it waits in the kernel" in caplog.text
+    killpg(groups[0], signal.SIGKILL)
+    with gevent.Timeout(PATIENCE):
+        while Path(f"/proc/{groups[0]}").exists():
+            gevent.sleep(0.01)
+
+
+def test_one_that_cannot_be_waited_for_is_ended(
+    script: Script, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    ran(script("exec sleep 1000"))
+    assert "cannot be waited for: Too many open files, and was ended with all" in caplog.text
 
 
 def test_what_goes_on_in_the_background_is_left_alone(script: Script, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ class Lan:
 
     def __init__(self, host: Host, folder: Path, policy: str, *options: str) -> None:
         self.host, self.policy = host, folder / "policy.toml"
-        self.policy.write_text(policy)
+        self.policy.write_text(policy or "# nothing\n")
         for name in NAMES:
             passwd.set_password(folder / "passwords", name, name, cost=4)
         self.server = host.etherws(

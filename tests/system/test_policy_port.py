@@ -257,7 +257,7 @@ def test_a_changed_policy_is_read_for_who_comes_next(host: Host, tmp_path: Path)
     assert lan.refused("alice")[0] == b"HTTP/1.1 403 Forbidden"
     lan.server.says(f"{lan.policy}:2: ")
     lan.server.says("what was read before stays in use")
-    lan.policy.write_text("")
+    lan.policy.write_text("# nothing\n")
     lan.server.signal(signal.SIGHUP)
     lan.server.says("read again", times=2)
     lan.join("alice")

@@ -137,7 +137,7 @@ def test_who_may_not_connect_any_more_has_to_go(host: Host, tmp_path: Path, befo
 
 def test_an_open_server_goes_by_its_default(host: Host, tmp_path: Path) -> None:
     policy = tmp_path / "policy.toml"
-    policy.write_text("")
+    policy.write_text("# nothing\n")
     server = host.etherws("server", "--foreground", "--address", "127.0.0.1", "--policy", str(policy))
     server.says("listening")
     peer = Peer(host).upgraded()
@@ -167,7 +167,7 @@ def test_other_rules_apply_to_a_session_that_runs(host: Host, tmp_path: Path) ->
     lan.policy.write_text("[default]\nisolated = true\n")
     lan.server.says("2 have other rules")
     says(alice, source(7))
-    lan.policy.write_text("")
+    lan.policy.write_text("# nothing\n")
     lan.server.says("2 have other rules", times=2)
     says(alice, source(8))
     hears(bob, source(8))
@@ -189,7 +189,7 @@ def test_rates_apply_to_a_session_that_runs(host: Host, tmp_path: Path) -> None:
     lan.policy.write_text('[client.alice]\nrate-down = "1 Mbit/s"\nrate-up = "1 Mbit/s"\n')
     until(lambda: queue() != before, "the limit")
     lan.server.says("1 have other rules")
-    lan.policy.write_text("")
+    lan.policy.write_text("# nothing\n")
     until(lambda: queue() == before, "the end of the limit")
     still_there(alice)
 

@@ -229,6 +229,10 @@ def test_the_servers_address(serve: dict[str, Any], typed_as: str, address: str 
         ("::1:8000", None),
         ("0.0.0.0:8000", None),
         ("[::]:8000", None),
+        # The same two addresses.
+        ("0:8000", None),
+        ("0x0.0:8000", None),
+        ("[0::0]:8000", None),
     ],
 )
 def test_where_the_page_is_served(serve: dict[str, Any], typed_as: str, address: tuple[str, int] | None) -> None:

@@ -58,7 +58,7 @@ with_shared = pytest.mark.xdist_group("shared-workers")
 @pytest.fixture(scope="module")
 def shared(network: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One server for several tests, each of which leaves none of its clients behind."""
-    (policy := tmp_path_factory.mktemp("workers") / "policy").write_text("")
+    (policy := tmp_path_factory.mktemp("workers") / "policy").write_text("# nothing\n")
     with contextlib.closing(Host()) as host:
         found = Running(host, "--policy", str(policy))
         found.policy = policy
@@ -140,7 +140,7 @@ def test_files_are_read_again_by_all_workers(shared: Running) -> None:
     for peer in peers:
         while peer.frame()[0] != 0x88:
             pass
-    shared.policy.write_text("")
+    shared.policy.write_text("# nothing\n")
 
 
 def test_all_tunnels_are_closed_with_1001_and_nothing_is_left(running: Running) -> None:

@@ -24,7 +24,7 @@ from etherws.config.invitation import LINE_MAX, Invitation, parse
 from etherws.config.new_files import NewFiles
 from etherws.errors import ConnectError, NotAdmitted, OtherKey, SettingsError, printable
 from etherws.settings import ClientSettings
-from etherws.small_files import read_file
+from etherws.small_files import open_secret, read_file
 
 client_sections = {
     "Options": [
@@ -99,9 +99,13 @@ def _line(path: str | None) -> str:
     """The invitation as it was given. Raises SettingsError."""
     if path is not None:
         try:
-            return read_file(path, LINE_MAX + 1).decode(errors="replace")
+            found = read_file(path, LINE_MAX + 1).decode(errors="replace")
         except OSError as exc:
             raise SettingsError(f"cannot read --invitation {path}: {exc.strerror}") from exc
+        if words := open_secret(path):
+            # It can be used as long as the token of this client can.
+            tell(f"warning: {printable(words)}; others may have the line: make a new one on the server by --renew")
+        return found
     if sys.stdin is None:
         raise SettingsError("there is no standard input for the invitation; give --invitation FILE")
     if sys.stdin.isatty():

@@ -15,6 +15,7 @@ from etherws.cli import offered
 from etherws.cli.interface_options import bridge_option
 from etherws.cli.sections import flag, option
 from etherws.config.invitation import NAME, PREFIX
+from etherws.errors import SettingsError
 from etherws.file_names import absolute
 
 
@@ -26,7 +27,7 @@ class SetupName(click.ParamType[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The name."""
         text = str(value)
-        if text.startswith(PREFIX):
+        if PREFIX in text:
             # Other users may have seen it already: a command line is open to all.
             self.fail(
                 "an invitation is a secret, and all users can read a command line: start without it, and paste it when"
@@ -61,10 +62,17 @@ def common_options(role: str) -> list[click.Option]:
 
 
 def ask(question: str, default: str | None = None) -> str | None:
-    """The answer to a question on the terminal; None without a terminal, and for an empty answer."""
+    """The answer to a question on the terminal; None without a terminal, and for an empty answer. Raises
+    SettingsError."""
     if sys.stdin is None or not sys.stdin.isatty():
         return None
     answer = str(click.prompt(question, default=default or "", show_default=bool(default), err=True)).strip()
+    if PREFIX in answer:
+        # Pasted a question too early. An error about a wrong name would have it once more.
+        raise SettingsError(
+            "this was not the question for the invitation, which is on the screen now: clear that, or make a new one on"
+            " the server by --renew; then start again, and paste it when it is asked for"
+        )
     return answer or None
 
 

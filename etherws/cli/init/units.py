@@ -6,6 +6,7 @@ If the unit is not installed, it is written, for the command that runs now. Read
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import etherws
 from etherws.cli.init.common import ask, tell
 from etherws.config.new_files import NewFiles
 from etherws.errors import SettingsError, SystemdSlow, printable
+from etherws.small_files import changeable_by_all
 
 #: Where systemd finds units (systemd.unit(5)), and where an administrator writes them.
 _FOLDERS = (
@@ -115,9 +117,17 @@ def _install(template: str) -> None:
     command = _command()
     if not command or command.endswith(".py"):
         raise SettingsError("--enable finds no command etherws; install it where PATH leads")
-    if command.startswith(("/home/", "/root/")):
+    # A link from elsewhere leads to nothing there.
+    if any(each.startswith(("/home/", "/root/")) for each in (command, os.path.realpath(command))):
         raise SettingsError(
             f"{command} is in a home directory, which the unit does not see; install it in /opt or /usr"
+        )
+    if not re.fullmatch(r"[A-Za-z0-9_/.+@-]+", command):
+        # systemd would take a blank for the end of the name, and % and others for something else.
+        raise SettingsError(f"{printable(command)} has characters that a unit cannot have; install it elsewhere")
+    if open_ := changeable_by_all(command):
+        raise SettingsError(
+            f"every user of this machine can change {command}, which root would run at each boot; chmod o-w {open_}"
         )
     with NewFiles() as files:
         files.write(os.path.join(_FOLDERS[0], template), unit_text(template, command).encode(), 0o644)

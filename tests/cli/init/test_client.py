@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from etherws.check import trial
 from etherws.cli.commands import main
-from etherws.cli.init import client, units
+from etherws.cli.init import client, common, units
 from etherws.config.invitation import LIFETIME, Invitation
-from etherws.errors import ConnectError, NotAdmitted, OtherKey
+from etherws.errors import ConnectError, NotAdmitted, OtherKey, SettingsError
 
 INVITATION = Invitation("wss://host.example:443/", "t" * 43, f"sha256//{'A' * 43}=", "lan", "branch1", int(time.time()))
 
@@ -64,12 +64,30 @@ def test_it_asks_for_a_bridge_only_without_options(tmp_path: Path, monkeypatch: 
     assert 'bridge = "br7"' in (tmp_path / "2/lan.toml").read_text()
 
 
+def test_no_error_repeats_a_line_that_was_pasted_where_it_does_not_belong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quoted = f"> {INVITATION.line()}"
+    done = typed(tmp_path, quoted)
+    assert (done.exit_code, "an invitation is a secret" in done.output) == (2, True)
+    assert INVITATION.line()[30:60] not in done.output
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.prompt", lambda *_, **__: quoted)
+    with pytest.raises(SettingsError, match="this was not the question for the invitation") as caught:
+        common.ask("Bridge")
+    assert INVITATION.line()[30:60] not in str(caught.value)
+
+
 def test_a_server_of_an_authority_and_a_file(tmp_path: Path) -> None:
     (tmp_path / "line").write_text(replace(INVITATION, pin="").line() + "\n")
     done = typed(tmp_path / "client", "home", "--invitation", str(tmp_path / "line"), "--no-try", line="")
     assert done.exit_code == 0, done.output
     text = (tmp_path / "client" / "home.toml").read_text()
     assert ("insecure" in text, 'token-file = "home.token"' in text) == (False, True)
+    assert f"warning: every user of this machine can read or change {tmp_path}/line; chmod o-rw" in done.output
+    (tmp_path / "line").chmod(0o600)
+    done = typed(tmp_path / "client", "--replace", "--invitation", str(tmp_path / "line"), "--no-try", line="")
+    assert (done.exit_code, "warning" in done.output) == (0, False)
     done = typed(tmp_path / "client", "--invitation", str(tmp_path / "gone"))
     assert (done.exit_code, "cannot read --invitation" in done.output) == (1, True)
 

@@ -102,8 +102,24 @@ def test_a_command_in_a_home_directory_is_refused(systemd: Path, monkeypatch: py
     monkeypatch.setattr("shutil.which", lambda _: "/root/venv/bin/etherws")
     with pytest.raises(SettingsError, match="is in a home directory, which the unit does not see"):
         units.enable("server", "lan", restart=False)
+    link = systemd.parent / "link"
+    link.symlink_to("/home/me/venv/bin/etherws")
+    monkeypatch.setattr("shutil.which", lambda _: str(link))
+    with pytest.raises(SettingsError, match="is in a home directory"):
+        units.enable("server", "lan", restart=False)
     monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(SettingsError, match="finds no command etherws"):
+        units.enable("server", "lan", restart=False)
+
+
+def test_a_command_that_root_must_not_run_is_refused(systemd: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = systemd.parent / "bin" / "etherws"
+    command.chmod(0o757)
+    with pytest.raises(SettingsError, match=f"can change {command}, which root would run .* chmod o-w {command}$"):
+        units.enable("server", "lan", restart=False)
+    assert not systemd.exists()
+    monkeypatch.setattr("shutil.which", lambda _: "/opt/my venv/bin/etherws")
+    with pytest.raises(SettingsError, match="has characters that a unit cannot have"):
         units.enable("server", "lan", restart=False)
 
 
