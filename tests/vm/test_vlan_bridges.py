@@ -169,7 +169,7 @@ def test_a_policy_has_access_ports_and_trunks(
     for machine, name, vlan in zip(machines, ("vnet0", "vnet1"), (ACCESS, OTHER), strict=True):
         plug(server, machine, name, vlan)
     policy = tmp_path / "policy.toml"
-    policy.write_text("")
+    policy.write_text("# nothing yet\n")
     serving = server.etherws("server", "--foreground", "--bridge", "br0", "--vlan", str(OTHER), "--policy", str(policy))
     serving.says("listening on ws://")
     joined = client.etherws("client", "--foreground", "ws://192.0.2.1/", "--max-retry-interval", "1s")
