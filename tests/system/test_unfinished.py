@@ -11,7 +11,7 @@ import pytest
 
 from etherws.access import passwd
 from etherws.tunnel.udp_super_frames import cut
-from tests.lab.frames import BROADCAST, SOURCE, frame
+from tests.lab.frames import BROADCAST, PEER, SOURCE, frame
 from tests.lab.hosts import PATIENCE, Frames, Host, Process
 from tests.lab.ip import ICMPV6, TAG, balanced, checksum, icmpv6, ipv4, ipv6, tcp, udp
 from tests.lab.offloads import without_offloads
@@ -23,7 +23,7 @@ from tests.lab.udp import super_frame
 POLICY = '[default]\ndrop = ["dhcp-server", "router-advertisement"]\n'
 
 #: To a machine that the bridge does not know, from the client.
-TO_ONE = BROADCAST[:5] + b"\xfe" + SOURCE
+TO_ONE = PEER + SOURCE
 
 #: The last frame of a test, which passes.
 LAST = frame(77, to=BROADCAST)
@@ -125,9 +125,9 @@ def test_a_checksum_changes_no_more_than_its_own_two_bytes(lan: Lan, start: int,
     "packet",
     [
         # Cutting would write a sequence number, flags and a checksum where the UDP header is.
-        vnet(1, 1, 54, 100, 34, 16) + BROADCAST[:5] + b"\xfe" + SOURCE + ipv4(17, udp(1000, 2000, bytes(3000))),
-        vnet(1, 1, 54, 100, 30, 16) + BROADCAST[:5] + b"\xfe" + SOURCE + ipv4(6, tcp(bytes(3000))),
-        vnet(1, 4, 54, 100, 34, 16) + BROADCAST[:5] + b"\xfe" + SOURCE + ipv4(6, tcp(bytes(3000))),
+        vnet(1, 1, 54, 100, 34, 16) + TO_ONE + ipv4(17, udp(1000, 2000, bytes(3000))),
+        vnet(1, 1, 54, 100, 30, 16) + TO_ONE + ipv4(6, tcp(bytes(3000))),
+        vnet(1, 4, 54, 100, 34, 16) + TO_ONE + ipv4(6, tcp(bytes(3000))),
         # One frame to everybody would become 400.
         vnet(1, 1, 54, 8, 34, 16) + BROADCAST + SOURCE + ipv4(6, tcp(bytes(3000))),
     ],
