@@ -151,7 +151,7 @@ def settle(packet: memoryview, *, uso: bool = False) -> memoryview | bytearray |
     """The packet as it may go to the kernel: itself; or a copy whose checksum is filled in; or None, to be dropped.
 
     None is a super-frame whose header does not say what the frame is. With `uso` the two ends have agreed on UDP
-    super-frames: one to a group is returned, and is to be cut here. Raises ProtocolError if version 2 does not allow
+    super-frames: one that is to be cut here is returned, too. Raises ProtocolError if version 2 does not allow
     the virtio header.
     """
     flags, gso_type, hdr_len, gso_size, start, offset = _VNET.unpack_from(packet)

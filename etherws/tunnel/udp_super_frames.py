@@ -25,8 +25,12 @@ _FRAME = _VNET.size
 
 _NUMBER, _NUMBERS = struct.Struct(">H"), struct.Struct(">HH")
 
-#: UDP's header (RFC 768): its bytes, and where its length is, and the checksum behind that.
-_UDP_BYTES, _LENGTH, _CHECKSUM = 8, 4, 6
+#: UDP's header (RFC 768): its bytes, where the receiver's port and the length are, and the checksum behind that.
+_UDP_BYTES, _RECEIVER, _LENGTH, _CHECKSUM = 8, 2, 4, 6
+
+#: The ports of DHCP servers and relays, for IPv4 and IPv6. A filter looks at each message there: one from a server is
+#: known by its first byte (kernel/headers.py).
+_DHCP_SERVERS = 67, 547
 
 #: In IPv4's header (RFC 791): where the total length is, and the identification behind it; and the checksum.
 _IPV4_LENGTH, _IPV4_CHECKSUM = 2, 10
@@ -57,6 +61,14 @@ def _ip_length(frame: memoryview, network: int) -> int:
     version_4 = frame[network] >> 4 == 4
     length: int = _NUMBER.unpack_from(frame, network + (_IPV4_LENGTH if version_4 else _IPV6_LENGTH))[0]
     return length if version_4 else _IPV6_BYTES + length
+
+
+def is_cut_early(packet: memoryview) -> bool:
+    """Whether filters have to see each datagram of a sound super-frame by itself: those to a group are counted, and
+    messages to DHCP's servers and relays are looked at. The kernel cuts a super-frame behind its filters."""
+    start: int = _VNET.unpack_from(packet)[4]
+    receiver: int = _NUMBER.unpack_from(packet, _FRAME + start + _RECEIVER)[0]
+    return bool(packet[_FRAME] & 1) or receiver in _DHCP_SERVERS
 
 
 def cut(packet: bytes | bytearray | memoryview) -> list[bytes]:

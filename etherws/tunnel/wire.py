@@ -19,7 +19,7 @@ from etherws.counters import Traffic
 from etherws.errors import ProtocolError
 from etherws.tunnel.offloads import Gso, Offload, VnetFlag, added_headers, is_usual, settle
 from etherws.tunnel.record_errors import wrong, wrong_length
-from etherws.tunnel.udp_super_frames import cut
+from etherws.tunnel.udp_super_frames import cut, is_cut_early
 
 Buffer = bytes | bytearray | memoryview
 
@@ -214,7 +214,7 @@ class Version2:
 
     def unpack(self, messages: Sequence[Buffer]) -> Iterator[Sequence[Buffer]]:
         """The packets in `messages`, as views of them, in slices that the kernel takes within a short time; as copies
-        where offloads.py fills in a checksum. UDP super-frames to a group are cut: limits to broadcasts count frames.
+        where offloads.py fills in a checksum. Some UDP super-frames are cut: filters have to see each datagram.
         Super-frames that are not what their header says are dropped and counted. A message can have 700,000 packets.
 
         Raises ProtocolError at the first wrong record, after the packets before it: behind a wrong record nobody can
@@ -244,7 +244,7 @@ class Version2:
                     elif (settled := settle(packet, uso=self._uso)) is None:
                         self.drops["super-frame"] += 1
                         super_frames -= 1  # It has a gso_type, so it is counted below.
-                    elif packet[1] == _GSO_UDP and packet[VNET_BYTES] & 1:
+                    elif packet[1] == _GSO_UDP and is_cut_early(packet):
                         packets += cut(packet)
                         super_frames -= 1
                     else:

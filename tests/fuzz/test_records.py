@@ -33,7 +33,8 @@ def datagrams(packet: bytes) -> list[bytes] | None:
         return None
     if not gso_size < len(payload) <= 128 * gso_size or frame[start + 6 : start + 8] == bytes(2):
         return None
-    return cut(packet) if frame[0] & 1 else [packet]
+    to_dhcp = int.from_bytes(frame[start + 2 : start + 4], "big") in (67, 547)
+    return cut(packet) if frame[0] & 1 or to_dhcp else [packet]
 
 
 def records(message: bytes, *, padding: bool, uso: bool = False) -> list[bytes] | int:
@@ -105,6 +106,9 @@ def udp_messages(draw: st.DrawFn) -> bytes:
         for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
             # Flags and gso_type stay.
             packet[draw(st.integers(2, 51 if version == 4 else 71))] = draw(st.integers(0, 255))
+        if draw(st.integers(0, 7)) == 0:
+            at = 46 if version == 4 else 66
+            packet[at : at + 2] = draw(st.sampled_from([67, 547])).to_bytes(2, "big")
         message += len(packet).to_bytes(4, "big") + packet
     return message
 

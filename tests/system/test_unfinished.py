@@ -202,6 +202,24 @@ def test_a_udp_super_frame_is_what_its_header_says_or_is_dropped(host: Host, tmp
         machine.close()
 
 
+def test_a_dhcp_servers_message_cannot_hide_behind_another_datagram(host: Host, tmp_path: Path) -> None:
+    machine = Host()
+    try:
+        lan = Lan(host, machine, tmp_path, "v2, uso")
+        if not lan.uso:
+            pytest.skip("this kernel takes no UDP super-frames")
+        # To a relay: only the first byte of a message tells who speaks. The first datagram is a client's.
+        relayed, relayed_v6 = (
+            super_frame(b"".join(bytes([kind]) + bytes(299) for kind in kinds), 300, macs=TO_ONE, version=version)
+            for kinds, version in (((1, 2, 2), 4), ((12, 13), 6))
+        )
+        lan.say(relayed[:46] + b"\0\x43" + relayed[48:], relayed_v6[:66] + b"\x02\x23" + relayed_v6[68:])
+        assert [each[42:43] + each[62:63] for each in lan.arrived()] == [b"\x01\0", b"\0\x0c"]
+        assert "dropped 3 dhcp-server" in lan.left()
+    finally:
+        machine.close()
+
+
 def test_a_udp_super_frame_that_was_not_agreed_on_ends_the_connection(lan: Lan) -> None:
     assert not lan.uso
     lan.say(super_frame(bytes(5000), 1000, macs=TO_ONE))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -27,7 +28,7 @@ from etherws.tunnel.wire import (
     Version2,
     buffer,
 )
-from tests.lab.ip import DESTINATION, TCP, UDP, checksum, extension, ipv4, ipv6, tcp, udp
+from tests.lab.ip import DESTINATION, TAG, TCP, UDP, checksum, extension, ipv4, ipv6, tcp, udp
 from tests.lab.records import BAD, record, vnet
 from tests.lab.udp import super_frame
 
@@ -314,6 +315,19 @@ def test_a_udp_super_frame_to_a_group_is_cut_before_the_filters_count_it() -> No
     group = super_frame(bytes(5000), 1400, macs=b"\1\0\x5e\0\0\1" + b"\2" * 6)
     assert unpacked(wire, [record(group) + record(UDP_LARGE)]) == [*cut(group), UDP_LARGE]
     assert wire.received == Traffic(0, 4, 1)
+
+
+@pytest.mark.parametrize("port", [67, 547])
+@pytest.mark.parametrize("how", [{}, {"tags": TAG}, {"version": 6}, {"version": 6, "more": extension(UDP)}])
+def test_a_udp_super_frame_to_a_dhcp_server_is_cut_before_the_filters_look_at_it(
+    port: int, how: dict[str, Any]
+) -> None:
+    packet = super_frame(bytes(5000), 1400, **how)
+    receiver = 10 + int.from_bytes(packet[6:8], "little") + 2
+    packet = packet[:receiver] + port.to_bytes(2, "big") + packet[receiver + 2 :]
+    from_there = packet[: receiver - 2] + packet[receiver : receiver + 2] + bytes(2) + packet[receiver + 2 :]
+    assert unpacked(Version2(uso=True), [record(packet)]) == cut(packet)
+    assert unpacked(Version2(uso=True), [record(from_there)]) == [from_there]
 
 
 def test_a_udp_super_frame_counts_as_what_it_is_cut_into() -> None:
