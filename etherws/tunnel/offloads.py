@@ -25,6 +25,10 @@ SEGMENT_MIN = 8
 #: Bytes of a segment from which on the headers are about a tenth of what a super-frame is cut into, or less.
 SEGMENT_USUAL = 512
 
+#: The headers before TCP's or UDP's count as few if a segment has so many times their bytes. IPv6's extension headers
+#: may be longer than the segments.
+SEGMENT_PER_HEADERS = 8
+
 #: VLAN tags that a frame may have before its IP header. More than two are very rare.
 TAGS_MAX = 2
 
@@ -93,6 +97,8 @@ _EXTENSIONS = (0, 43, 60)
 
 #: Where the checksum is in the header of TCP (RFC 9293, section 3.1) and UDP (RFC 768), in bytes.
 _TCP_CHECKSUM, _UDP_CHECKSUM = 16, 6
+#: Where TCP's header has its own length, in four bits; and the bytes of UDP's.
+_TCP_LENGTH, _UDP_BYTES = 12, 8
 
 
 def is_usual(packet: memoryview) -> bool:
@@ -141,10 +147,18 @@ def is_usual(packet: memoryview) -> bool:
 
 
 def added_headers(packet: memoryview) -> int:
-    """How many bytes of headers come to a super-frame when it is cut into short segments: with segments of a byte it
-    grows fifty-fold. 0 if they are not short."""
+    """How many bytes of headers come to a super-frame when it is cut into segments that are short, or shorter than
+    their headers: with segments of a byte it grows fifty-fold. 0 if they are not short."""
     gso_size, start = packet[4] | packet[5] << 8, packet[6] | packet[7] << 8
-    return len(packet) // gso_size * min(start, len(packet)) if 0 < gso_size < SEGMENT_USUAL else 0
+    if not gso_size or (gso_size >= SEGMENT_USUAL and start * SEGMENT_PER_HEADERS <= gso_size):
+        return 0
+    if packet[1] == _GSO_UDP:
+        headers = start + _UDP_BYTES
+    else:
+        # One that is dropped may end before that.
+        at = _FRAME + start + _TCP_LENGTH
+        headers = start + (packet[at] >> 2 & 0x3C if at < len(packet) else 0)
+    return max(0, len(packet) - _FRAME - headers) // gso_size * headers
 
 
 def settle(packet: memoryview, *, uso: bool = False) -> memoryview | bytearray | None:

@@ -176,7 +176,7 @@ class Version2:
         #: As that of Version1.
         self.offload = Offload.TCP_UDP if uso else Offload.TCP
         self._uso, self.padding = uso, padding
-        #: Told how many bytes received super-frames have more when they are cut, if their segments are short.
+        #: Told how many bytes received super-frames have more when they are cut, if that is much.
         self.charge: Callable[[int], object] = lambda size: None
         self.drops: Counter[str] = Counter()
         self.sent, self.received = Traffic(), Traffic()

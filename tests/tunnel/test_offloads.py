@@ -324,11 +324,28 @@ def test_a_length_of_headers_counts_for_no_unfinished_checksum() -> None:
 
 @pytest.mark.parametrize(
     ("size", "start", "added"),
-    [(1, 34, 1010 * 34), (100, 34, 10 * 34), (SEGMENT_USUAL, 34, 0), (1448, 54, 0), (0, 34, 0), (1000, 0xFFFF, 0)],
+    [
+        (1, 34, 958 * 42),
+        (100, 34, 9 * 42),
+        (SEGMENT_USUAL, 34, 0),
+        (SEGMENT_USUAL, 62, 0),
+        (1448, 54, 0),
+        (0, 34, 0),
+        (0, 0xFFFF, 0),
+        # Few segments, with long headers each.
+        (SEGMENT_USUAL, 80, 88),
+        (200, 300, 3 * 308),
+        (1000, 0xFFFF, 0),
+        (1, 0xFFFF, 0),
+    ],
 )
 def test_short_segments_get_many_headers(size: int, start: int, added: int) -> None:
     assert added_headers(memoryview(vnet(1, 5, 0, size, start, 6) + bytes(1000))) == added
 
 
-def test_headers_are_never_longer_than_the_packet() -> None:
-    assert added_headers(memoryview(vnet(1, 5, 0, 10, 0xFFFF, 6) + bytes(90))) == 10 * 100
+@pytest.mark.parametrize(("words", "added"), [(5, 118 * 54), (15, 113 * 94), (0, 120 * 34)])
+def test_the_headers_of_a_segment_have_tcps_options(words: int, added: int) -> None:
+    frame = bytes(46) + bytes((words << 4,)) + bytes(953)
+    assert added_headers(memoryview(vnet(1, 1, 0, 8, 34, 16) + frame)) == added
+    # One that is dropped may end before them.
+    assert added_headers(memoryview(vnet(1, 1, 0, 8, 34, 16) + frame[:34])) == 0

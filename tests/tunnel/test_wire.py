@@ -285,9 +285,22 @@ def test_short_segments_are_charged_with_the_headers_that_they_get() -> None:
     short, usual = (vnet(1, 1, 54, size, 34, 16) + frame for size in (8, 536))
     list(wire.unpack([b"".join(map(record, (tiny, group, short, usual, UDP_LARGE, COMPLETE + FRAMES[1])))]))
     # 180 bytes become 128 frames of 43, and 60,054 become 7,500 of 62. A usual one has few headers.
-    assert charged == [180 * 34, 180 * 34, len(short) // 8 * 34]
+    assert charged == [128 * 42, 128 * 42, 7500 * 54]
     # Whoever has no rate is charged with nothing.
     list(Version2(uso=True).unpack([record(tiny)]))
+
+
+def test_long_headers_are_charged_too_where_segments_are_not_short() -> None:
+    # 60,000 bytes become 118 frames, each with 530 bytes of headers.
+    charged: list[int] = []
+    wire = Version2()
+    wire.charge = charged.append
+    chain = extension(DESTINATION, 256) + extension(TCP, 200)
+    frame = MACS + ipv6(DESTINATION, chain + tcp(bytes(60_000)))
+    start = 54 + len(chain)
+    packet = vnet(1, 4, start + 20, 512, start, 16) + frame
+    assert unpacked(wire, [record(packet)]) == [packet]
+    assert charged == [60_000 // 512 * (start + 20)]
 
 
 UDP_LARGE = super_frame(bytes(5000), 1400)
