@@ -36,6 +36,10 @@ TAGS_MAX = 2
 #: would only cost time.
 EXTENSIONS_MAX = 6
 
+#: Bytes before the TCP or UDP header of a super-frame. Each of its segments repeats them: with six long extension
+#: headers one record would have this machine's kernel make 80 MB of it. SRv6 with 20 hops (RFC 8754) has less than 400.
+HEADERS_MAX = 512
+
 
 class Offload(IntEnum):
     """What this end's kernel may leave to the peer's; each includes the one before."""
@@ -183,7 +187,7 @@ def settle(packet: memoryview, *, uso: bool = False) -> memoryview | bytearray |
     own = found is not None and found.start == start and found.checksum == offset
     if gso_type == _GSO_NONE:
         return packet if own else _finish(packet, start, offset)
-    if not own or found is None or gso_type not in found.super_frames:
+    if not own or found is None or gso_type not in found.super_frames or start > HEADERS_MAX:
         return None
     if gso_type == _GSO_UDP:
         return packet if udp_super_frames.is_sound(frame, found.network, start, gso_size) else None

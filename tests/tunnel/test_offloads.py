@@ -125,6 +125,18 @@ FALSE = {
 }
 
 
+@pytest.mark.parametrize(("last", "taken"), [(200, True), (208, False), (256, False)])
+def test_a_super_frame_has_headers_of_512_bytes_at_most(last: int, taken: bool) -> None:
+    # Each of 8,000 segments would repeat them.
+    start = 54 + 256 + last
+    frame = MACS + ipv6(DESTINATION, extension(DESTINATION, 256) + extension(TCP, last) + tcp(bytes(5000)))
+    packet = memoryview(vnet(1, 4, start + 20, 8, start, 16) + frame)
+    assert settle(packet) == (packet if taken else None)
+    # A frame is sent as it is.
+    alone = memoryview(vnet(1, start=start, offset=16) + frame)
+    assert settle(alone) is alone
+
+
 @pytest.mark.parametrize("what", USUAL)
 def test_a_quick_look_is_enough_for(what: str) -> None:
     packet = memoryview(USUAL[what])
