@@ -12,7 +12,7 @@ import pytest
 from etherws.access import passwd
 from etherws.tunnel.udp_super_frames import cut
 from tests.lab.frames import BROADCAST, PEER, SOURCE, frame
-from tests.lab.hosts import PATIENCE, Frames, Host, Process
+from tests.lab.hosts import PATIENCE, Frames, Host, Process, until
 from tests.lab.ip import ICMPV6, TAG, balanced, checksum, icmpv6, ipv4, ipv6, tcp, udp
 from tests.lab.offloads import without_offloads
 from tests.lab.peer import VERSION_2, Peer, basic, masked, request
@@ -48,6 +48,8 @@ class Lan:
             bridge, port = (route.link_lookup(ifname=name)[0] for name in ("br0", "vnet0"))
             route.link("set", index=port, state="up", master=bridge)
         machine.set_link("eth0", state="up")
+        # Before that the bridge sends nothing there.
+        until(lambda: server.links()["vnet0"].get("operstate") == "UP", "the cable to have a carrier")
         self.heard: Frames = machine.frames("eth0")
         self.peer = Peer(server)
         offer = {**VERSION_2, "Etherws_Features": features}
