@@ -17,9 +17,10 @@ from typing import NamedTuple
 import gevent
 from gevent.event import AsyncResult
 
-from etherws.errors import ChannelError, EtherwsError
+from etherws.errors import DESCRIPTORS_HINT, ChannelError, EtherwsError
+from etherws.log_limit import LogLimit
 from etherws.workers.datagrams import ENDED, Datagrams, close_all
-from etherws.workers.messages import Message, decode, encode, error_of, error_values, number, text
+from etherws.workers.messages import LONG, Message, decode, encode, error_of, error_values, number, text
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ class Channel:
         self._pending: dict[int, _Pending] = {}
         self._requests: dict[int, Request] = {}
         self._count = 0
+        self._log = LogLimit(log)
         self._reader: gevent.Greenlet[..., None] | None = None
         #: Why nothing more is sent; empty as long as all is well.
         self.failure = ""
@@ -176,7 +178,10 @@ class Channel:
                             return
                         gevent.sleep(LOOK)
                         raise ChannelError("it sent an empty message")
-                    if not self.failure:
+                    if self._datagrams.lost and data == LONG:
+                        message = "a message of another process is lost: this one may open no more files; %s"
+                        self._log.log(logging.WARNING, "lost", message, DESCRIPTORS_HINT)
+                    elif not self.failure:
                         self._handle(decode(data, fds), fds)
                 except OSError:
                     return
@@ -236,8 +241,12 @@ class Channel:
             said = error_values(ChannelError(f"unexpected {type(exc).__name__}: {exc}"))
         finally:
             self._requests.pop(mine, None)
-        with contextlib.suppress(ChannelError):
+        try:
             self._send({**said, "answer": mine}, answer.fds)
+        except ChannelError as exc:
+            # If the peer is there, it waits.
+            with contextlib.suppress(ChannelError):
+                self._send({**error_values(exc), "answer": mine})
         answer.then()
 
     def _break(self, why: str) -> None:

@@ -113,7 +113,8 @@ class RemotePorts:
             try:
                 tap = adopted(list(answer.fds), number(answer.values, "index"))
             except DeviceError:
-                self._channel.tell("free", {"port": lent})
+                # As long as its interface is there, it may get it at another worker.
+                self._channel.tell("park", {"port": lent})
                 raise
         except ChannelError as exc:
             _refuse_at_end(self._channel, exc)

@@ -22,6 +22,7 @@ from etherws.workers import remote_ports
 from etherws.workers.datagrams import pair
 from etherws.workers.messages import VERSION
 from etherws.workers.remote_ports import RemotePorts
+from tests.lab.descriptors import none_left
 from tests.lab.hosts import Host
 from tests.lab.lent_ports import Lender, key, lending, send, soon
 from tests.lab.sockets import gevent_pair
@@ -255,6 +256,22 @@ def test_a_port_that_comes_when_its_client_is_gone_is_parked(lender: Lender, mon
         lender.one.join(key("alice", "a"))
     soon(lambda: lender.ports.first.state is State.PARKED)
     assert taps() == before
+
+
+def test_a_worker_without_descriptors_refuses_a_client_and_keeps_the_others(lender: Lender) -> None:
+    first = lender.one.join(key("alice", "a"))
+    second = lender.one.join(key("bob", "b"))
+    lender.one.ports.park(second)
+    soon(lambda: [port.state for port in lender.ports] == [State.IN_USE, State.PARKED])
+    ends: list[Exception] = []
+    first.on_failure(ends.append)
+    before = taps()
+    with none_left(), pytest.raises(DeviceError, match="Too many open files"):
+        lender.one.join(key("bob", "b"))
+    soon(lambda: [port.state for port in lender.ports] == [State.IN_USE, State.PARKED])
+    assert taps() == before
+    assert lender.one.join(key("bob", "b")).tap.name == second.tap.name
+    assert [*ends, *lender.one.ended, *lender.hung] == []
 
 
 def taps() -> int:
