@@ -12,6 +12,7 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 import gevent
 
@@ -23,8 +24,10 @@ from etherws.errors import ChannelError, ConnectionClosed, DeviceError, NoPort, 
 from etherws.features import Membership
 from etherws.server.login_queue import MAX_SOURCES
 from etherws.server.port import ClientKey, State
+from etherws.server.ports_api import link_of
 from etherws.server.presence import UNKNOWN, Presence
 from etherws.tunnel import tap_probe
+from etherws.tunnel.fair_turns import Share
 from etherws.tunnel.shared_rates import Rates
 from etherws.workers.channel import Answer, Channel, Request
 from etherws.workers.messages import (
@@ -74,6 +77,8 @@ class RemotePorts:
         self.handing_over = False
         #: Those in use, by number.
         self._ports: dict[int, RemotePort] = {}
+        #: The part of this process's time of each link that has connections here.
+        self._shares: WeakValueDictionary[object, Share] = WeakValueDictionary()
         self._ended = False
         #: What the other process may ask of this one; None as long as there is nothing to tell.
         self.shown: Shown | None = None
@@ -124,6 +129,8 @@ class RemotePorts:
         if given and membership:
             port.membership = membership._replace(member=given.member, of=given.of)
             port.joining = bool(answer.values.get("joining"))
+            # As server/member.py: Member.
+            port.tap.turn.share = self._shares.setdefault(link_of(port), port.tap.turn.share)
         self._ports[lent] = port
         return port
 
