@@ -140,6 +140,10 @@ class Channel:
         self.tell(verb, values)
         return not self.failure
 
+    def peer_hears(self) -> bool:
+        """Whether the peer is there, and is sent what is to be sent."""
+        return not (self.failure or self._datagrams.peer_is_gone())
+
     def close(self) -> None:
         """End this end, and call nobody. The peer sees the end."""
         if self._reader is not None:

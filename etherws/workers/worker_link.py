@@ -76,7 +76,8 @@ class WorkerLink:
         try:
             self.channel.call("evict", {"port": lease.number}, HUNG_AFTER)
         except ChannelError:
-            if not self.channel.failure:
+            # One that has ended a moment ago does not hang.
+            if self.channel.peer_hears():
                 self._is_hung(f"it does not answer for {HUNG_AFTER:g} s")
         finally:
             lease.evicted()
