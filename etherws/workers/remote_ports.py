@@ -43,7 +43,7 @@ from etherws.workers.messages import (
     text,
 )
 from etherws.workers.remote_checks import RemoteChecks
-from etherws.workers.remote_port import CALL_TIMEOUT, RemotePort
+from etherws.workers.remote_port import CALL_TIMEOUT, Parked, RemotePort
 
 #: Seconds that a client waits for a port at most. etherws's client gives up after ten (settings.py, Retry).
 TAKE_TIMEOUT = 30.0
@@ -91,6 +91,7 @@ class RemotePorts:
             #: The name of the first port's interface.
             self.name = text(hello.values, "name")
             self._resume_timeout = seconds(hello.values, "resume_timeout")
+            self._parked = Parked(self._resume_timeout)
             self._rates = Rates(hello.fds[0])
             # A worker may make no interface.
             tap_probe.tell(takes=hello.values.get("uso") is True)
@@ -153,8 +154,7 @@ class RemotePorts:
             self._give_back(port, "park", State.FREE)
             return
         self._give_back(port, "park", State.PARKED)
-        # About when the other process removes it, or has given it to another client.
-        gevent.spawn_later(self._resume_timeout, port.become, State.FREE)
+        self._parked.add(port)
 
     def free(self, port: RemotePort) -> None:
         """As Ports.free()."""
@@ -199,6 +199,8 @@ class RemotePorts:
             port.tap.close()
         elif port.state is not State.PARKED:
             return
+        else:
+            self._parked.discard(port)
         port.become(state)
         self._channel.tell(verb, {"port": port.number})
 
