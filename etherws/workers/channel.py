@@ -8,6 +8,7 @@ it lives it may use what it has. Read next: port_server.py and remote_ports.py, 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import socket
 from collections.abc import Callable, Sequence
@@ -36,11 +37,13 @@ LOOK = 0.2
 
 
 class Answer(NamedTuple):
-    """What a call is answered: values, descriptors, and what is done as soon as the answer is on its way."""
+    """What a call is answered: values, descriptors, and what is done as soon as the answer is on its way. `undo` is
+    called if it cannot be sent for want of descriptors, and the peer gets an error in its place."""
 
     values: Message
     fds: Sequence[int] = ()
     then: Callable[[], None] = lambda: None
+    undo: Callable[[], None] = lambda: None
 
 
 @dataclass(eq=False)
@@ -162,6 +165,9 @@ class Channel:
             if not self._datagrams.send(data, [*fds, *beside]):
                 self._break("it does not read what it is sent")
         except OSError as exc:
+            if exc.errno in (errno.EMFILE, errno.ENFILE):
+                # It would have to wait: see Datagrams.send().
+                raise ChannelError(f"a message cannot be sent: {exc.strerror}; {DESCRIPTORS_HINT}") from exc
             # Who reads sees the end of the peer.
             if exc.errno not in ENDED:
                 self._break(f"nothing can be sent to it: {exc.strerror}")
@@ -251,6 +257,7 @@ class Channel:
             # If the peer is there, it waits.
             with contextlib.suppress(ChannelError):
                 self._send({**error_values(exc), "answer": mine})
+                answer.undo()
         answer.then()
 
     def _break(self, why: str) -> None:

@@ -45,11 +45,12 @@ class Datagrams:
         self.lost = False
 
     def send(self, data: bytes, fds: Sequence[int] = ()) -> bool:
-        """Send, or queue; return whether there was room. The descriptors may be closed after this. Raises OSError."""
+        """Send, or queue; return whether there was room. The descriptors may be closed after this. Raises OSError; EMFILE
+        or ENFILE if it would have to wait, and there are no descriptors for copies."""
         if self._queue or not self._write(data, fds):
             if len(self._queue) >= QUEUE_MAX:
                 return False
-            self._queue.append((data, [os.dup(fd) for fd in fds]))
+            self._queue.append((data, _copies(fds)))
             if len(self._queue) == 1:
                 self._writable.start(self._flush)
         return True
@@ -122,6 +123,17 @@ class Datagrams:
             self.drop_queue()
         if not self._queue:
             self._writable.stop()
+
+
+def _copies(fds: Sequence[int]) -> list[int]:
+    """Copies of these descriptors. Raises OSError; then there are none."""
+    made: list[int] = []
+    try:
+        made.extend(map(os.dup, fds))
+    except OSError:
+        close_all(made)
+        raise
+    return made
 
 
 def descriptors(beside: Iterable[tuple[int, int, bytes]]) -> list[int]:

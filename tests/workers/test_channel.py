@@ -302,6 +302,34 @@ def test_a_process_without_descriptors_hears_on(left: int) -> None:
     one.ended.wait()
 
 
+def test_an_answer_that_cannot_wait_for_want_of_descriptors_is_an_error() -> None:
+    mine, other = pair()
+    undone: list[bool] = []
+    reader, writer = os.pipe()
+    answer = Answer({"is": "here"}, [writer, writer], undo=lambda: undone.append(True))
+    one = End(mine, give=lambda *_: answer)
+    while not one.channel._datagrams.waiting:
+        one.channel.tell("much", {"is": "x" * 10_000})
+    other.setblocking(False)
+    with none_left(but=1):
+        other.send(b'{"call":1,"verb":"give"}')
+        while not undone:
+            gevent.sleep(0.001)
+    assert not one.broken
+    heard: dict[str, Any] = {}
+    while heard.get("answer") != 1:
+        try:
+            heard = json.loads(other.recv(DATAGRAM_MAX))
+        except BlockingIOError:
+            gevent.sleep(0.001)
+    assert "LimitNOFILE" in heard["text"]
+    other.close()
+    one.ended.wait()
+    os.close(writer)
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+
+
 def test_a_long_message_that_cannot_be_read_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     mine, other = pair()
     one = End(mine)
