@@ -46,8 +46,8 @@ class Member:
         self.filter = MemberFilter(members)
         #: Whether its session has begun, and whether that has ended.
         self.has_begun = self.has_ended = False
-        # Whether another connection has its queue.
-        self._is_retired = False
+        #: Whether another connection has its queue.
+        self.is_retired = False
         self._evict = evict
         self._since = monotonic()
         self._end: Callable[[EtherwsError], None] | None = None
@@ -84,7 +84,7 @@ class Member:
     def may_come_back(self) -> bool:
         """Whether the link's last connection was lost, if this one was replaced before: then its own end is planned,
         and says nothing of the client."""
-        return self._is_retired and self.members.lost
+        return self.is_retired and self.members.lost
 
     def pacer(self, rate: int) -> Pacer:
         """As PortApi.pacer()."""
@@ -113,7 +113,7 @@ class Member:
         """Its session has ended: this is what it has carried."""
         if self.has_begun and not self.has_ended:
             self.has_ended = True
-            if not self._is_retired:
+            if not self.is_retired:
                 self.members.lost = parting.code in (None, CloseCode.SERVICE_RESTART)
             self.members.record(self, parting)
 
@@ -131,7 +131,7 @@ class Member:
 
     def retire(self) -> None:
         """Another connection has its queue: have it send no more from there, and end soon."""
-        self._is_retired = True
+        self.is_retired = True
         self._retire()
         self._timer = gevent.spawn_later(RETIRED_SECONDS, self.fail, replaced())
 

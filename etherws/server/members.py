@@ -150,7 +150,7 @@ class Members:
 
     def record(self, member: Member, parting: Parting) -> None:
         """A member's session has ended: this is what it has carried. The last one ends the link."""
-        self.parting.add(parting)
+        self.parting.add(parting, replaced=member.is_retired)
         if self._there():
             comings.member_left(self.client, self.port.tap.name, member.membership, parting, self._there)
         else:

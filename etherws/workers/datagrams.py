@@ -45,8 +45,8 @@ class Datagrams:
         self.lost = False
 
     def send(self, data: bytes, fds: Sequence[int] = ()) -> bool:
-        """Send, or queue; return whether there was room. The descriptors may be closed after this. Raises OSError; EMFILE
-        or ENFILE if it would have to wait, and there are no descriptors for copies."""
+        """Send, or queue; return whether there was room. The descriptors may be closed after this. Raises OSError:
+        EMFILE or ENFILE if this would have to wait, and there are none for copies."""
         if self._queue or not self._write(data, fds):
             if len(self._queue) >= QUEUE_MAX:
                 return False
