@@ -95,12 +95,13 @@ class Parting:
             "code": self.code,
         }
 
-    def add(self, other: Parting) -> None:
-        """Another one has ended, later."""
+    def add(self, other: Parting, *, replaced: bool = False) -> None:
+        """Another one has ended, later; one that was `replaced` before does not say why."""
         self.sent.add(other.sent)
         self.received.add(other.received)
         self.drops.update(other.drops)
-        self.reason, self.code = other.reason, other.code
+        if not replaced:
+            self.reason, self.code = other.reason, other.code
 
 
 def _is_count(value: Any) -> bool:

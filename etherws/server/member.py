@@ -46,6 +46,8 @@ class Member:
         self.filter = MemberFilter(members)
         #: Whether its session has begun, and whether that has ended.
         self.has_begun = self.has_ended = False
+        #: Whether another connection has its queue.
+        self.is_retired = False
         self._evict = evict
         self._since = monotonic()
         self._end: Callable[[EtherwsError], None] | None = None
@@ -78,6 +80,12 @@ class Member:
         """Whose limits count."""
         return self.port.owner
 
+    @property
+    def may_come_back(self) -> bool:
+        """Whether the link's last connection was lost, if this one was replaced before: then its own end is planned,
+        and says nothing of the client."""
+        return self.is_retired and self.members.lost
+
     def pacer(self, rate: int) -> Pacer:
         """As PortApi.pacer()."""
         return self.port.pacer(rate)
@@ -105,6 +113,8 @@ class Member:
         """Its session has ended: this is what it has carried."""
         if self.has_begun and not self.has_ended:
             self.has_ended = True
+            if not self.is_retired:
+                self.members.lost = parting.code in (None, CloseCode.SERVICE_RESTART)
             self.members.record(self, parting)
 
     def fail(self, reason: EtherwsError) -> None:
@@ -121,6 +131,7 @@ class Member:
 
     def retire(self) -> None:
         """Another connection has its queue: have it send no more from there, and end soon."""
+        self.is_retired = True
         self._retire()
         self._timer = gevent.spawn_later(RETIRED_SECONDS, self.fail, replaced())
 

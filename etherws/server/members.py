@@ -50,8 +50,9 @@ class Members:
         self.of = min(membership.of, LINK_MEMBERS_MAX) if port.tap.multi_queue else 1
         #: The one that ended last, once there is none. Weak, since a member has this object: nobody would free the two.
         self.last: Callable[[], Member | None] = lambda: None
-        #: What those that have ended have carried.
-        self.parting = Parting()
+        #: What those that have ended have carried; and whether the last of them was lost, but for those that were
+        #: replaced before.
+        self.parting, self.lost = Parting(), False
         self.founded = time()
         self._places: dict[int, _Place] = {}
         # Those that were replaced, by their number.
@@ -149,7 +150,7 @@ class Members:
 
     def record(self, member: Member, parting: Parting) -> None:
         """A member's session has ended: this is what it has carried. The last one ends the link."""
-        self.parting.add(parting)
+        self.parting.add(parting, replaced=member.is_retired)
         if self._there():
             comings.member_left(self.client, self.port.tap.name, member.membership, parting, self._there)
         else:

@@ -173,10 +173,8 @@ class Ports:
 
     def park(self, given: Port | Member, *, taken_over: bool = False) -> None:
         """The session that used the port has ended without a good-bye: keep it for its client, if that may come back.
-        `taken_over`: so have all others of a process. Those do not count for PARKED_MAX.
-
-        Nothing happens as long as the client has other connections of its link. Raises DeviceError as free().
-        """
+        `taken_over`: so have all others of a process. Those do not count for PARKED_MAX. Nothing happens as long as the
+        client has other connections of its link. Raises DeviceError as free()."""
         port = members.given_back(given, self._carrier_timeout)
         if port is None or port.state is State.GONE:
             return
@@ -191,10 +189,11 @@ class Ports:
 
     def free(self, given: Port | Member) -> None:
         """The client has left the port for good. It is removed, unless it is the first port. Nothing happens as long as
-        the client has other connections of its link.
-
-        Raises DeviceError if the first port's TAP was deleted and cannot be made anew.
-        """
+        the client has other connections of its link. Raises DeviceError if the first port's TAP was deleted and cannot
+        be made anew."""
+        if isinstance(given, Member) and given.may_come_back:
+            self.park(given)
+            return
         port = members.given_back(given, self._carrier_timeout)
         if port is None or port.state is State.GONE:
             return

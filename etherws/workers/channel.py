@@ -8,6 +8,7 @@ it lives it may use what it has. Read next: port_server.py and remote_ports.py, 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import socket
 from collections.abc import Callable, Sequence
@@ -17,9 +18,10 @@ from typing import NamedTuple
 import gevent
 from gevent.event import AsyncResult
 
-from etherws.errors import ChannelError, EtherwsError
+from etherws.errors import DESCRIPTORS_HINT, ChannelError, EtherwsError
+from etherws.log_limit import LogLimit
 from etherws.workers.datagrams import ENDED, Datagrams, close_all
-from etherws.workers.messages import Message, decode, encode, error_of, error_values, number, text
+from etherws.workers.messages import LONG, Message, decode, encode, error_of, error_values, number, text
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +37,13 @@ LOOK = 0.2
 
 
 class Answer(NamedTuple):
-    """What a call is answered: values, descriptors, and what is done as soon as the answer is on its way."""
+    """What a call is answered: values, descriptors, and what is done as soon as the answer is on its way. `undo` is
+    called if it cannot be sent for want of descriptors, and the peer gets an error in its place."""
 
     values: Message
     fds: Sequence[int] = ()
     then: Callable[[], None] = lambda: None
+    undo: Callable[[], None] = lambda: None
 
 
 @dataclass(eq=False)
@@ -77,6 +81,7 @@ class Channel:
         self._pending: dict[int, _Pending] = {}
         self._requests: dict[int, Request] = {}
         self._count = 0
+        self._log = LogLimit(log)
         self._reader: gevent.Greenlet[..., None] | None = None
         #: Why nothing more is sent; empty as long as all is well.
         self.failure = ""
@@ -138,6 +143,10 @@ class Channel:
         self.tell(verb, values)
         return not self.failure
 
+    def peer_hears(self) -> bool:
+        """Whether the peer is there, and is sent what is to be sent."""
+        return not (self.failure or self._datagrams.peer_is_gone())
+
     def close(self) -> None:
         """End this end, and call nobody. The peer sees the end."""
         if self._reader is not None:
@@ -156,6 +165,9 @@ class Channel:
             if not self._datagrams.send(data, [*fds, *beside]):
                 self._break("it does not read what it is sent")
         except OSError as exc:
+            if exc.errno in (errno.EMFILE, errno.ENFILE):
+                # It would have to wait: see Datagrams.send().
+                raise ChannelError(f"a message cannot be sent: {exc.strerror}; {DESCRIPTORS_HINT}") from exc
             # Who reads sees the end of the peer.
             if exc.errno not in ENDED:
                 self._break(f"nothing can be sent to it: {exc.strerror}")
@@ -176,7 +188,10 @@ class Channel:
                             return
                         gevent.sleep(LOOK)
                         raise ChannelError("it sent an empty message")
-                    if not self.failure:
+                    if self._datagrams.lost and data == LONG:
+                        message = "a message of another process is lost: this one may open no more files; %s"
+                        self._log.log(logging.WARNING, "lost", message, DESCRIPTORS_HINT)
+                    elif not self.failure:
                         self._handle(decode(data, fds), fds)
                 except OSError:
                     return
@@ -236,8 +251,13 @@ class Channel:
             said = error_values(ChannelError(f"unexpected {type(exc).__name__}: {exc}"))
         finally:
             self._requests.pop(mine, None)
-        with contextlib.suppress(ChannelError):
+        try:
             self._send({**said, "answer": mine}, answer.fds)
+        except ChannelError as exc:
+            # If the peer is there, it waits.
+            with contextlib.suppress(ChannelError):
+                self._send({**error_values(exc), "answer": mine})
+                answer.undo()
         answer.then()
 
     def _break(self, why: str) -> None:

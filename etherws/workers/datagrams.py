@@ -41,13 +41,16 @@ class Datagrams:
         loop = gevent.get_hub().loop
         self._readable, self._writable = loop.io(self._socket.fileno(), 1), loop.io(self._socket.fileno(), 2)
         self._queue: deque[tuple[bytes, list[int]]] = deque()
+        #: Whether the descriptors of the last datagram are lost, because this process may open no more.
+        self.lost = False
 
     def send(self, data: bytes, fds: Sequence[int] = ()) -> bool:
-        """Send, or queue; return whether there was room. The descriptors may be closed after this. Raises OSError."""
+        """Send, or queue; return whether there was room. The descriptors may be closed after this. Raises OSError:
+        EMFILE or ENFILE if this would have to wait, and there are none for copies."""
         if self._queue or not self._write(data, fds):
             if len(self._queue) >= QUEUE_MAX:
                 return False
-            self._queue.append((data, [os.dup(fd) for fd in fds]))
+            self._queue.append((data, _copies(fds)))
             if len(self._queue) == 1:
                 self._writable.start(self._flush)
         return True
@@ -59,7 +62,8 @@ class Datagrams:
 
     def receive(self) -> tuple[bytes, list[int]]:
         """Block this greenlet until a datagram comes; return it with its descriptors. An empty one may be the end of
-        the peer: see peer_is_gone(). Raises OSError at the end of the peer, ChannelError if a datagram is too long."""
+        the peer: see peer_is_gone(). If this process may not open all its descriptors, there are none, and `lost` is
+        set. Raises OSError at the end of the peer, ChannelError if a datagram is too long."""
         while True:
             # Each time, so that a flood does not keep others waiting.
             gevent.get_hub().wait(self._readable)
@@ -71,8 +75,13 @@ class Datagrams:
                 continue
             break
         fds = descriptors(beside)
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        cut = bool(flags & socket.MSG_CTRUNC)
+        # The peer is not to blame if the kernel had room for all, and gave fewer.
+        self.lost = cut and len(fds) < DESCRIPTORS_MAX
+        if flags & socket.MSG_TRUNC or cut:
             close_all(fds)
+            fds = []
+        if flags & socket.MSG_TRUNC or (cut and not self.lost):
             raise ChannelError("it sent a message that is too long")
         return data, fds
 
@@ -114,6 +123,17 @@ class Datagrams:
             self.drop_queue()
         if not self._queue:
             self._writable.stop()
+
+
+def _copies(fds: Sequence[int]) -> list[int]:
+    """Copies of these descriptors. Raises OSError; then there are none."""
+    made: list[int] = []
+    try:
+        made.extend(map(os.dup, fds))
+    except OSError:
+        close_all(made)
+        raise
+    return made
 
 
 def descriptors(beside: Iterable[tuple[int, int, bytes]]) -> list[int]:

@@ -8,6 +8,7 @@ Source: memfd_create(2), fcntl(2), "File Sealing".
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -19,6 +20,7 @@ from etherws import features
 from etherws.access.policy import Profile
 from etherws.access.profile_values import from_values
 from etherws.errors import (
+    DESCRIPTORS_HINT,
     ChannelError,
     ClientGone,
     ConnectionClosed,
@@ -55,30 +57,36 @@ NUMBER_MAX = 1 << 53
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 
-_LONG = b"long"
+#: The datagram of a message that is in a memfd.
+LONG = b"long"
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 def encode(message: Message) -> tuple[bytes, int | None]:
     """The bytes to send, and the descriptor to send with them if the message is long; the caller closes that.
 
-    Raises ChannelError if it is too long.
+    Raises ChannelError if it is too long, or if there is no descriptor for it.
     """
     data = _ENCODER.encode(message).encode()
     if len(data) <= DATAGRAM_MAX:
         return data, None
     if len(data) > LONG_MAX:
         raise ChannelError(f"a message of {len(data)} bytes; at most {LONG_MAX} can be sent")
-    fd = os.memfd_create("etherws-message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        fd = os.memfd_create("etherws-message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except OSError as exc:
+        raise ChannelError(
+            f"a message of {len(data)} bytes cannot be sent: {exc.strerror}; {DESCRIPTORS_HINT}"
+        ) from exc
     with open(fd, "wb", closefd=False) as file:
         file.write(data)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-    return _LONG, fd
+    return LONG, fd
 
 
 def decode(data: bytes, fds: list[int]) -> Message:
     """The message of these bytes. A long one's descriptor is taken out of `fds`, and closed. Raises ChannelError."""
-    if data == _LONG:
+    if data == LONG:
         if not fds:
             raise ChannelError("a long message has no descriptor")
         data = _long(fds.pop())
@@ -243,9 +251,11 @@ def _is_header(pair: Any) -> bool:
 
 
 def adopted(fds: list[int], index: int) -> Tap:
-    """The TAP of these descriptors, as Tap.descriptors() has them. Raises DeviceError; then they are closed."""
+    """The TAP of these descriptors, as Tap.descriptors() has them; none if they are lost (datagrams.py). Raises
+    DeviceError; then they are closed."""
     if not fds:
-        raise DeviceError("the port process has sent no TAP")
+        lack = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        raise DeviceError(f"a worker cannot use one more interface: {lack.strerror}; {DESCRIPTORS_HINT}") from lack
     try:
         tap = Tap.adopt(fds[0], index, borrowed=True)
     except DeviceError as exc:

@@ -17,6 +17,7 @@ from etherws.features import Membership
 from etherws.server import comings
 from etherws.server.comings import Parting
 from etherws.server.port import ClientKey, State
+from etherws.server.ports import PARKED_MAX
 from etherws.tunnel.filtered_sink import FilteredSink
 from etherws.tunnel.rate_limit import Pacer
 from etherws.tunnel.session import Session
@@ -108,6 +109,33 @@ class RemotePort:
     def sink(self) -> FilteredSink:
         """As Port.sink()."""
         return FilteredSink(self.tap, self.filter)
+
+
+class Parked:
+    """The ports that a worker has given back to be parked, as long as they may be. A client that comes and goes again
+    and again leaves one each time, so only the latest are known."""
+
+    def __init__(self, timeout: float) -> None:
+        """After `timeout` seconds the other process removes a port, or has given it to another client."""
+        self._timeout = timeout
+        self._timers: dict[RemotePort, gevent.Greenlet[..., None]] = {}
+
+    def add(self, port: RemotePort) -> None:
+        """The port is parked now."""
+        self._timers[port] = gevent.spawn_later(self._timeout, self._over, port)
+        if len(self._timers) > PARKED_MAX:
+            oldest = next(iter(self._timers))
+            self.discard(oldest)
+            oldest.become(State.FREE)
+
+    def discard(self, port: RemotePort) -> None:
+        """The port is not parked any more."""
+        if (timer := self._timers.pop(port, None)) is not None:
+            timer.kill(block=False)
+
+    def _over(self, port: RemotePort) -> None:
+        self._timers.pop(port, None)
+        port.become(State.FREE)
 
 
 class RemoteFilter:

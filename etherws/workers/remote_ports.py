@@ -12,6 +12,7 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 import gevent
 
@@ -23,8 +24,10 @@ from etherws.errors import ChannelError, ConnectionClosed, DeviceError, NoPort, 
 from etherws.features import Membership
 from etherws.server.login_queue import MAX_SOURCES
 from etherws.server.port import ClientKey, State
+from etherws.server.ports_api import link_of
 from etherws.server.presence import UNKNOWN, Presence
 from etherws.tunnel import tap_probe
+from etherws.tunnel.fair_turns import Share
 from etherws.tunnel.shared_rates import Rates
 from etherws.workers.channel import Answer, Channel, Request
 from etherws.workers.messages import (
@@ -40,7 +43,7 @@ from etherws.workers.messages import (
     text,
 )
 from etherws.workers.remote_checks import RemoteChecks
-from etherws.workers.remote_port import CALL_TIMEOUT, RemotePort
+from etherws.workers.remote_port import CALL_TIMEOUT, Parked, RemotePort
 
 #: Seconds that a client waits for a port at most. etherws's client gives up after ten (settings.py, Retry).
 TAKE_TIMEOUT = 30.0
@@ -74,6 +77,8 @@ class RemotePorts:
         self.handing_over = False
         #: Those in use, by number.
         self._ports: dict[int, RemotePort] = {}
+        #: The part of this process's time of each link that has connections here.
+        self._shares: WeakValueDictionary[object, Share] = WeakValueDictionary()
         self._ended = False
         #: What the other process may ask of this one; None as long as there is nothing to tell.
         self.shown: Shown | None = None
@@ -86,6 +91,7 @@ class RemotePorts:
             #: The name of the first port's interface.
             self.name = text(hello.values, "name")
             self._resume_timeout = seconds(hello.values, "resume_timeout")
+            self._parked = Parked(self._resume_timeout)
             self._rates = Rates(hello.fds[0])
             # A worker may make no interface.
             tap_probe.tell(takes=hello.values.get("uso") is True)
@@ -113,7 +119,8 @@ class RemotePorts:
             try:
                 tap = adopted(list(answer.fds), number(answer.values, "index"))
             except DeviceError:
-                self._channel.tell("free", {"port": lent})
+                # As long as its interface is there, it may get it at another worker.
+                self._channel.tell("park", {"port": lent})
                 raise
         except ChannelError as exc:
             _refuse_at_end(self._channel, exc)
@@ -123,6 +130,8 @@ class RemotePorts:
         if given and membership:
             port.membership = membership._replace(member=given.member, of=given.of)
             port.joining = bool(answer.values.get("joining"))
+            # As server/member.py: Member.
+            port.tap.turn.share = self._shares.setdefault(link_of(port), port.tap.turn.share)
         self._ports[lent] = port
         return port
 
@@ -145,8 +154,7 @@ class RemotePorts:
             self._give_back(port, "park", State.FREE)
             return
         self._give_back(port, "park", State.PARKED)
-        # About when the other process removes it, or has given it to another client.
-        gevent.spawn_later(self._resume_timeout, port.become, State.FREE)
+        self._parked.add(port)
 
     def free(self, port: RemotePort) -> None:
         """As Ports.free()."""
@@ -191,6 +199,8 @@ class RemotePorts:
             port.tap.close()
         elif port.state is not State.PARKED:
             return
+        else:
+            self._parked.discard(port)
         port.become(state)
         self._channel.tell(verb, {"port": port.number})
 

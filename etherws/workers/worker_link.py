@@ -11,6 +11,7 @@ import logging
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import gevent
@@ -76,7 +77,8 @@ class WorkerLink:
         try:
             self.channel.call("evict", {"port": lease.number}, HUNG_AFTER)
         except ChannelError:
-            if not self.channel.failure:
+            # One that has ended a moment ago does not hang.
+            if self.channel.peer_hears():
                 self._is_hung(f"it does not answer for {HUNG_AFTER:g} s")
         finally:
             lease.evicted()
@@ -181,7 +183,8 @@ class WorkerLink:
             **{"port": lease.number, "index": port.tap.index, "slot": slot, "joining": port.joining},
             **membership_values(port.membership and port.membership._replace(id="", new=False)),
         }
-        return Answer(values, port.tap.descriptors(), lambda: self._watch(lease))
+        undo = partial(self._give_back, lease.number, self._server.ports.park)
+        return Answer(values, port.tap.descriptors(), lambda: self._watch(lease), undo)
 
     def _watch(self, lease: Lease) -> None:
         """The worker knows the port by now: tell it when the rules cannot be put back."""

@@ -108,8 +108,9 @@ class WorkersStatus:
         try:
             totals, refused = Totals(), message["refusals"]
             totals.merge(message["totals"])
-            if not all(type(count) is int for count in refused.values()) or len(refused) > REASONS_MAX:
-                raise ValueError("counts that are none")
+            for counts in (refused, totals.drops):
+                if not all(type(count) is int for count in counts.values()) or len(counts) > REASONS_MAX:
+                    raise ValueError("counts that are none")
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
             raise ChannelError(f"what it has counted is malformed: {exc!r}") from exc
         self._of(link).counted = Counted(totals, dict(refused))

@@ -189,6 +189,23 @@ def test_a_policy_that_is_newer_is_applied_when_a_connection_joins(server: Serve
     assert session.member.port.filter.needed.rate_down == 1_000_000
 
 
+@pytest.mark.parametrize(("code", "state"), [(None, State.PARKED), (1012, State.PARKED), (1000, State.FREE)])
+def test_the_end_of_a_replaced_connection_says_nothing_of_the_link(
+    server: Server, code: int | None, state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    (old,) = server.link(1, of=1)
+    new = server.join(0, of=1).begin()
+    assert old.retired
+    new.member.record(Parting(reason="the last one's", code=code))
+    (server.ports.free if code == 1000 else server.ports.park)(new.member)
+    # Nothing more of use comes by it.
+    assert old.code == 1000
+    old.ended(1000)
+    assert server.states() == {"ethws0": state}
+    assert f"{ALICE.label} left ethws0 after 0 s: the last one's; sent 100 bytes" in caplog.text
+
+
 @pytest.mark.parametrize("number", [0, 1], ids=["the port's own queue", "a further queue"])
 def test_a_connection_with_a_number_in_use_replaces_the_other(server: Server, number: int) -> None:
     old = server.link(2)[number]

@@ -18,6 +18,7 @@ from etherws.errors import ChannelError, NoPort
 from etherws.workers import channel, datagrams
 from etherws.workers.channel import Answer, Channel, Request
 from etherws.workers.datagrams import DATAGRAM_MAX, DESCRIPTORS_MAX, pair
+from tests.lab.descriptors import none_left
 from tests.lab.hosts import PATIENCE
 
 
@@ -276,6 +277,83 @@ def test_descriptors_that_nobody_asked_for_are_closed() -> None:
     # No other writer is left: this is the end, and does not block.
     assert os.read(reader, 1) == b""
     os.close(reader)
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_process_without_descriptors_hears_on(left: int) -> None:
+    mine, other = pair()
+    one = End(mine)
+    reader, writer = os.pipe()
+    asking = gevent.spawn(one.channel.call, "x", {}, PATIENCE)
+    gevent.sleep(0)
+    with none_left(but=left):
+        socket.send_fds(other, [b'{"answer":1,"is":"here"}'], [writer, writer])
+        other.send(b'{"tell":"more"}')
+        while not one.told:
+            gevent.sleep(0.001)
+    assert not one.broken
+    answer = asking.get()
+    assert (answer.values["is"], answer.fds) == ("here", [])
+    os.close(writer)
+    # What came of them was closed.
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+    other.close()
+    one.ended.wait()
+
+
+def test_an_answer_that_cannot_wait_for_want_of_descriptors_is_an_error() -> None:
+    mine, other = pair()
+    undone: list[bool] = []
+    reader, writer = os.pipe()
+    answer = Answer({"is": "here"}, [writer, writer], undo=lambda: undone.append(True))
+    one = End(mine, give=lambda *_: answer)
+    while not one.channel._datagrams.waiting:
+        one.channel.tell("much", {"is": "x" * 10_000})
+    other.setblocking(False)
+    with none_left(but=1):
+        other.send(b'{"call":1,"verb":"give"}')
+        while not undone:
+            gevent.sleep(0.001)
+    assert not one.broken
+    heard: dict[str, Any] = {}
+    while heard.get("answer") != 1:
+        try:
+            heard = json.loads(other.recv(DATAGRAM_MAX))
+        except BlockingIOError:
+            gevent.sleep(0.001)
+    assert "LimitNOFILE" in heard["text"]
+    other.close()
+    one.ended.wait()
+    os.close(writer)
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+
+
+def test_a_long_message_that_cannot_be_read_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    mine, other = pair()
+    one = End(mine)
+    with none_left():
+        socket.send_fds(other, [b"long"], [other.fileno()])
+        other.send(b'{"tell":"more"}')
+        while not one.told:
+            gevent.sleep(0.001)
+    assert not one.broken
+    assert "LimitNOFILE" in caplog.text
+    other.close()
+    one.ended.wait()
+
+
+def test_a_long_message_that_cannot_be_sent_breaks_nothing(ends: tuple[End, End]) -> None:
+    one, other = ends
+    other.verbs["long"] = lambda message, _: Answer({"is": "x" * DATAGRAM_MAX})
+    with none_left():
+        with pytest.raises(ChannelError, match="LimitNOFILE"):
+            one.channel.call("x", {"is": "x" * DATAGRAM_MAX}, PATIENCE)
+        with pytest.raises(ChannelError, match="LimitNOFILE"):
+            one.channel.call("long", {}, PATIENCE)
+    assert one.channel.call("long", {}, PATIENCE).values["is"] == "x" * DATAGRAM_MAX
+    assert not one.broken + other.broken
 
 
 @given(

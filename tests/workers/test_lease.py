@@ -108,6 +108,14 @@ def test_connections_at_two_workers_have_one_port_and_a_queue_each(lender: Lende
     soon(lambda: not any("write_batch" in sink.__dict__ for sink in sinks))
 
 
+def test_connections_at_one_worker_have_the_time_of_one_client(lender: Lender) -> None:
+    shares = [each.port.tap.turn.share for each in link(lender, 4)]
+    # Each worker has time of its own.
+    assert shares[0] is shares[2]
+    assert shares[1] is shares[3]
+    assert lender.one.join(key("bob")).tap.turn.share not in shares
+
+
 def test_two_workers_found_and_join_by_the_same_link_only(lender: Lender) -> None:
     with pytest.raises(Refused, match="does not have the link that connection 1 belongs to") as caught:
         Connection(lender.other, 1)

@@ -183,6 +183,18 @@ def test_a_worker_that_does_not_answer_is_told_of_and_its_client_is_answered_in_
     assert len(lender.hung) == 1
 
 
+def test_a_worker_that_has_just_ended_is_not_hung(lender: Lender, raw: Callable[..., Raw]) -> None:
+    ended = raw()
+    assert ended.take(2, "alice")["answer"] == 2
+    (lease,) = ended.link.leases.values()
+    ended.socket.close()
+    # Before anybody has read that.
+    ended.link.evict(lease)
+    assert not ended.link.channel.failure
+    assert not lender.hung
+    soon(lambda: states(lender)["alice"] is State.PARKED)
+
+
 def test_a_worker_that_says_that_it_knows_is_not_hung(lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_link, "HUNG_AFTER", 0.05)
     monkeypatch.setattr(port_module, "EVICT_TIMEOUT", 0.01)

@@ -18,10 +18,11 @@ from etherws.server.login_queue import FREE_FAILURES
 from etherws.server.port import State
 from etherws.server.presence import Presence
 from etherws.tunnel.scheduling import low_priority
-from etherws.workers import remote_ports
+from etherws.workers import remote_port, remote_ports
 from etherws.workers.datagrams import pair
 from etherws.workers.messages import VERSION
 from etherws.workers.remote_ports import RemotePorts
+from tests.lab.descriptors import none_left
 from tests.lab.hosts import Host
 from tests.lab.lent_ports import Lender, key, lending, send, soon
 from tests.lab.sockets import gevent_pair
@@ -257,6 +258,22 @@ def test_a_port_that_comes_when_its_client_is_gone_is_parked(lender: Lender, mon
     assert taps() == before
 
 
+def test_a_worker_without_descriptors_refuses_a_client_and_keeps_the_others(lender: Lender) -> None:
+    first = lender.one.join(key("alice", "a"))
+    second = lender.one.join(key("bob", "b"))
+    lender.one.ports.park(second)
+    soon(lambda: [port.state for port in lender.ports] == [State.IN_USE, State.PARKED])
+    ends: list[Exception] = []
+    first.on_failure(ends.append)
+    before = taps()
+    with none_left(), pytest.raises(DeviceError, match="Too many open files"):
+        lender.one.join(key("bob", "b"))
+    soon(lambda: [port.state for port in lender.ports] == [State.IN_USE, State.PARKED])
+    assert taps() == before
+    assert lender.one.join(key("bob", "b")).tap.name == second.tap.name
+    assert [*ends, *lender.one.ended, *lender.hung] == []
+
+
 def taps() -> int:
     """How many descriptors of TAPs are open."""
     found = 0
@@ -298,6 +315,26 @@ def test_another_release_is_an_error_at_the_start(lender: Lender, monkeypatch: p
     lender.server.attach(ours)
     with pytest.raises(ChannelError, match=words):
         RemotePorts(theirs, lambda reason: None)
+
+
+def test_a_worker_remembers_a_bounded_number_of_parked_ports(lender: Lender, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_port, "PARKED_MAX", 2)
+    ports = []
+    for token in "abcde":
+        ports.append(lender.one.join(key("alice", token), Profile(connections=5)))
+        lender.one.ports.park(ports[-1])
+    assert [port.state for port in ports] == [State.FREE] * 3 + [State.PARKED] * 2
+    # One that is freed makes room.
+    lender.one.ports.free(ports[3])
+    assert [port.state for port in ports[3:]] == [State.FREE, State.PARKED]
+    ports.append(lender.one.join(key("alice", "f"), Profile(connections=5)))
+    lender.one.ports.park(ports[-1])
+    assert [port.state for port in ports[4:]] == [State.PARKED] * 2
+    # The clients have theirs all the same.
+    soon(lambda: [port.state for port in lender.ports] == [State.PARKED] * 5)
+    assert {lender.one.join(key("alice", token), Profile(connections=5)).tap.name for token in "abcef"} == {
+        f"ethws{number}" for number in range(5)
+    }
 
 
 def test_a_parked_port_is_free_here_when_it_is_there(host: Host) -> None:

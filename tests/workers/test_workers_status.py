@@ -175,6 +175,8 @@ def test_of_a_worker_that_never_answered_the_sessions_are_shown(
         {"totals": Totals().values(), "refusals": {"x": "many"}},
         {"totals": Totals().values(), "refusals": {str(number): 1 for number in range(1000)}},
         {"totals": Totals().values(), "refusals": []},
+        {"totals": {**Totals().values(), "drops": {"x": "many"}}, "refusals": {}},
+        {"totals": {**Totals().values(), "drops": {str(number): 1 for number in range(1000)}}, "refusals": {}},
     ],
 )
 def test_counts_that_are_malformed_are_not_taken(lender: Lender, status: WorkersStatus, said: Message) -> None:
