@@ -46,7 +46,9 @@ def serve(
                 request = b""
                 while b"\r\n\r\n" not in request and request[:1] != b"\x16" and (data := connection.recv(4096)):
                     request += data
-                talk(connection, request)
+                # A client that is stopped may leave before it asks.
+                if request:
+                    talk(connection, request)
                 connection.close()
 
     thread = threading.Thread(target=run, daemon=True)
