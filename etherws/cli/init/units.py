@@ -74,8 +74,8 @@ def enable(role: str, name: str, *, restart: bool) -> None:
 def later(role: str, name: str) -> str:
     """What the user types to do it later, in one line: with the unit, if it is not installed."""
     template, start = f"etherws-{role}@.service", f"systemctl enable --now etherws-{role}@{name}"
-    source = next((path for folder in SOURCES if (path := folder / template).is_file()), None)
-    if _is_there(template) or not source:
+    source = _source(template)
+    if _is_there(template) or source is None:
         return start
     command = _command() or _COMMAND
     if command == _COMMAND:
@@ -97,10 +97,14 @@ def reload(role: str, name: str) -> None:
 
 def unit_text(template: str, command: str) -> str:
     """The unit's text, for the command of this path. Raises SettingsError."""
-    for folder in SOURCES:
-        if (folder / template).is_file():
-            return (folder / template).read_text().replace(_COMMAND, command)
-    raise SettingsError(f"there is no {template}; copy it from contrib/ to {_FOLDERS[0]}")
+    if (source := _source(template)) is None:
+        raise SettingsError(f"there is no {template}; copy it from contrib/ to {_FOLDERS[0]}")
+    return source.read_text().replace(_COMMAND, command)
+
+
+def _source(template: str) -> Path | None:
+    """The unit's file as etherws brings it; None if there is none."""
+    return next((path for folder in SOURCES if (path := folder / template).is_file()), None)
 
 
 def _is_there(template: str) -> bool:
