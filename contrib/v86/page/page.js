@@ -15,6 +15,10 @@ const find = (id) => document.getElementById(id);
 const server = find("server").textContent;
 let machine = null, lan = null;
 
+/** Whether the PC has a driver for its network card, which sends then. Without one, the emulated card takes whatever
+ *  is in the PC's memory for its buffers, and writes frames there. */
+let hasDriver = false;
+
 const STATES = {
   joining: () => `Asking ${server} …`,
   joined: () => "The PC is on the LAN.",
@@ -59,15 +63,23 @@ function boot() {
     disable_speaker: true,
     autostart: true,
   });
-  machine.add_listener("net0-send", (frame) => lan.send(frame));
+  machine.add_listener("net0-send", (frame) => {
+    hasDriver = true;
+    lan.send(frame);
+  });
   machine.add_listener("emulator-ready", () => connect(find("screen"), machine));
   find("screen").focus();
+}
+
+/** Give a frame from the LAN to the PC. */
+function take(frame) {
+  if (hasDriver) machine.bus.send("net0-receive", frame);
 }
 
 find("join").addEventListener("submit", (event) => {
   event.preventDefault();
   try {
-    lan = new Lan(server, find("token").value.trim(), (frame) => machine?.bus.send("net0-receive", frame), say);
+    lan = new Lan(server, find("token").value.trim(), take, say);
   } catch (error) {
     // A SecurityError, of a page at https:// that may not use ws://, says so itself.
     const text = error.name === "SyntaxError" ? "This is no token: it has other characters." : error.message;
