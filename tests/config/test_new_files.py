@@ -50,6 +50,25 @@ def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("b", "old")]
 
 
+def test_a_file_that_was_replaced_is_back_if_another_fails(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "b").mkdir()
+
+    def make(last: str) -> None:
+        with NewFiles() as files:
+            files.write(str(tmp_path / "a"), b"new", 0o600, replace=True)
+            files.write(str(tmp_path / "c"), b"new", 0o600, replace=True)
+            files.write(str(tmp_path / last), b"new", 0o600, replace=True)
+
+    with pytest.raises(SettingsError, match="cannot write .*/b: "):
+        make("b")
+    assert (tmp_path / "a").read_text() == "old"
+    assert {each.name for each in tmp_path.iterdir()} == {"a", "b"}
+    make("d")
+    assert (tmp_path / "a").read_text() == "new"
+    assert {each.name for each in tmp_path.iterdir()} == {"a", "b", "c", "d"}
+
+
 def test_what_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with NewFiles() as files, pytest.raises(SettingsError, match=r"cannot write .*; see --config-dir"):
