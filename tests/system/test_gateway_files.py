@@ -126,6 +126,12 @@ def test_the_script_says_how_it_is_used_and_takes_another_number_and_bridge(host
     host.command(f"sh {CONTRIB}/gateway down 7 br-lab")
     assert set(host.links()) == {"lo"}
 
+    # It removes what there is.
+    assert host.run("sh", str(CONTRIB / "gateway"), "up", "192.0.2.one").ends() != 0
+    assert host.links().keys() == {"lo", "br0"}
+    assert host.run("sh", str(CONTRIB / "gateway"), "down").ends() != 0
+    assert set(host.links()) == {"lo"}
+
 
 def test_a_gateway_that_was_set_up_as_the_page_says_is_one(network: None, tmp_path: Path, needs_frr: None) -> None:
     """With another one, which tests/lab/gateways.py has set up. FRR runs by its own script, as under systemd."""
