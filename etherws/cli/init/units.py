@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -72,15 +73,19 @@ def enable(role: str, name: str, *, restart: bool) -> None:
 
 
 def later(role: str, name: str) -> str:
-    """What the user types to do it later, in one line: with the unit, if it is not installed."""
+    """What the user types to do it later, in one line: with the unit, if it is not installed. Or why that cannot be."""
     template, start = f"etherws-{role}@.service", f"systemctl enable --now etherws-{role}@{name}"
     source = _source(template)
     if _is_there(template) or source is None:
         return start
-    command = _command() or _COMMAND
+    try:
+        command = _command()
+    except SettingsError as exc:
+        return f"not yet: {exc}"
+    unit = shlex.quote(str(source))
     if command == _COMMAND:
-        return f"cp {source} {_FOLDERS[0]}/ && {start}"
-    return f"sed s,{_COMMAND},{command}, {source} >{os.path.join(_FOLDERS[0], template)} && {start}"
+        return f"cp {unit} {_FOLDERS[0]}/ && {start}"
+    return f"sed s,{_COMMAND},{command}, {unit} >{os.path.join(_FOLDERS[0], template)} && {start}"
 
 
 def reload(role: str, name: str) -> None:
@@ -112,19 +117,15 @@ def _is_there(template: str) -> bool:
 
 
 def _command() -> str:
-    """The command that runs now; empty if it cannot be found."""
+    """The command that runs now, for a unit. Raises SettingsError if a unit cannot run it, or must not."""
     found = shutil.which(sys.argv[0]) or shutil.which("etherws")
-    return os.path.abspath(found) if found else ""
-
-
-def _install(template: str) -> None:
-    command = _command()
+    command = os.path.abspath(found) if found else ""
     if not command or command.endswith(".py"):
-        raise SettingsError("--enable finds no command etherws; install it where PATH leads")
+        raise SettingsError("there is no command etherws; install it where PATH leads")
     # A link from elsewhere leads to nothing there.
     if any(each.startswith(("/home/", "/root/")) for each in (command, os.path.realpath(command))):
         raise SettingsError(
-            f"{command} is in a home directory, which the unit does not see; install it in /opt or /usr"
+            f"{printable(command)} is in a home directory, which the unit does not see; install it in /opt or /usr"
         )
     if not re.fullmatch(r"[A-Za-z0-9_/.+@-]+", command):
         # systemd would take a blank for the end of the name, and % and others for something else.
@@ -133,8 +134,13 @@ def _install(template: str) -> None:
         raise SettingsError(
             f"every user of this machine can change {command}, which root would run at each boot; chmod o-w {open_}"
         )
+    return command
+
+
+def _install(template: str) -> None:
+    text = unit_text(template, _command())
     with NewFiles() as files:
-        files.write(os.path.join(_FOLDERS[0], template), unit_text(template, command).encode(), 0o644)
+        files.write(os.path.join(_FOLDERS[0], template), text.encode(), 0o644)
     tell(f"{template} is written to {_FOLDERS[0]}")
 
 

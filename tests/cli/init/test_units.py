@@ -55,6 +55,12 @@ def test_who_starts_it_later_is_told_of_the_unit(systemd: Path, monkeypatch: pyt
     unit, start = units.SOURCES[0] / "etherws-client@.service", "systemctl enable --now etherws-client@lan"
     written = f"sed s,/usr/local/bin/etherws,{systemd.parent}/bin/etherws, {unit} >{systemd}/{unit.name}"
     assert units.later("client", "lan") == f"{written} && {start}"
+    blank = systemd.parent / "a checkout"
+    blank.mkdir()
+    (blank / unit.name).touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(units, "SOURCES", (blank,))
+        assert f" '{blank}/{unit.name}' >" in units.later("client", "lan")
     monkeypatch.setattr("shutil.which", lambda _: "/usr/local/bin/etherws")
     assert units.later("client", "lan") == f"cp {unit} {systemd}/ && {start}"
     monkeypatch.setattr(units, "SOURCES", ())
@@ -107,8 +113,10 @@ def test_a_command_in_a_home_directory_is_refused(systemd: Path, monkeypatch: py
     monkeypatch.setattr("shutil.which", lambda _: str(link))
     with pytest.raises(SettingsError, match="is in a home directory"):
         units.enable("server", "lan", restart=False)
+    # Nor is it told to who does it later.
+    assert units.later("server", "lan").startswith(f"not yet: {link} is in a home directory")
     monkeypatch.setattr("shutil.which", lambda _: None)
-    with pytest.raises(SettingsError, match="finds no command etherws"):
+    with pytest.raises(SettingsError, match="there is no command etherws"):
         units.enable("server", "lan", restart=False)
 
 
