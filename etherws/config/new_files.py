@@ -15,7 +15,7 @@ from etherws.errors import SettingsError
 
 
 class NewFiles:
-    """Use it in a ``with``: if the block fails, the files that were made in it are removed, and those that were replaced
+    """Use it in a ``with``: if the block fails, the files that were made in it are removed, and those that it replaced
     are back."""
 
     def __init__(self) -> None:

@@ -60,7 +60,7 @@ def test_a_file_that_was_replaced_is_back_if_another_fails(tmp_path: Path) -> No
             files.write(str(tmp_path / "c"), b"new", 0o600, replace=True)
             files.write(str(tmp_path / last), b"new", 0o600, replace=True)
 
-    with pytest.raises(SettingsError, match="cannot write .*/b: "):
+    with pytest.raises(SettingsError, match=r"cannot write .*/b: "):
         make("b")
     assert (tmp_path / "a").read_text() == "old"
     assert {each.name for each in tmp_path.iterdir()} == {"a", "b"}
