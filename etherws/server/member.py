@@ -83,8 +83,8 @@ class Member:
     @property
     def may_come_back(self) -> bool:
         """Whether the link's last connection was lost, if this one was replaced before: then its own end is planned,
-        and says nothing of the client."""
-        return self.is_retired and self.members.lost
+        and says nothing of the client. Not once it has left."""
+        return self.is_retired and self.members.lost and self.members.has(self)
 
     def pacer(self, rate: int) -> Pacer:
         """As PortApi.pacer()."""

@@ -205,6 +205,17 @@ def test_the_end_of_a_replaced_connection_says_nothing_of_the_link(
     assert f"{ALICE.label} left ethws0 after 0 s: the last one's; sent 100 bytes" in caplog.text
 
 
+def test_a_port_that_is_kept_since_a_replaced_connection_ended_can_be_freed(server: Server) -> None:
+    (old,) = server.link(1, of=1)
+    server.join(0, of=1).begin().ended()
+    old.ended(1000)
+    assert server.states() == {"ethws0": State.PARKED}
+    assert old.member.state is State.PARKED
+    # As the review does, when a file has changed.
+    server.ports.free(old.member)
+    assert server.states() == {"ethws0": State.FREE}
+
+
 @pytest.mark.parametrize("number", [0, 1], ids=["the port's own queue", "a further queue"])
 def test_a_connection_with_a_number_in_use_replaces_the_other(server: Server, number: int) -> None:
     old = server.link(2)[number]
