@@ -158,7 +158,9 @@ class PortService:
                 # It has ended, or says nothing.
                 return
             except EtherwsError as exc:
-                sock.sendall(hello.answer(str(exc)))
+                # It may have ended meanwhile.
+                with contextlib.suppress(OSError):
+                    sock.sendall(hello.answer(str(exc)))
                 return
             assert self._server is not None
             stack.pop_all()

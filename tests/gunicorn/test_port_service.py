@@ -306,6 +306,24 @@ def test_one_that_says_nothing_is_hung_up_on(case: Case, monkeypatch: pytest.Mon
     sock.close()
 
 
+def test_one_that_is_gone_before_its_answer_is_no_error(case: Case, caplog: pytest.LogCaptureFixture) -> None:
+    errors: list[Any] = []
+    sock = case.find(case.master())
+    for data in (b"", b"junk"):
+        with gevent.socket.socket(gevent.socket.AF_UNIX, gevent.socket.SOCK_SEQPACKET) as other:
+            other.connect(socket_name(SETTINGS.device))
+            if data:
+                other.send(data)
+    hub = gevent.get_hub()
+    before, hub.handle_error = hub.handle_error, lambda *error: errors.append(error)
+    try:
+        gevent.sleep(0.1)
+    finally:
+        hub.handle_error = before
+    assert errors == []
+    sock.close()
+
+
 def test_names_differ_by_device_user_and_network(monkeypatch: pytest.MonkeyPatch) -> None:
     names = {socket_name("a%d"), socket_name("b%d")}
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
