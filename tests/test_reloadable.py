@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import ssl
 from pathlib import Path
 
 import pytest
 
 from etherws.errors import CredentialsError
-from etherws.reloadable import Reloadable
+from etherws.reloadable import AGAIN, Reloadable
 
 
 class Counted:
@@ -16,13 +18,20 @@ class Counted:
 
     def __init__(self, path: Path, *others: str | None) -> None:
         self.times = 0
+        self.now = 0.0
+        #: Why it cannot be read, though it is there.
+        self.error: Exception | None = None
         self._path = path
-        self.value = Reloadable(self._read, [str(path), *others])
+        self.value = Reloadable(self._read, [str(path), *others], lambda: self.now)
 
     def _read(self) -> str:
         self.times += 1
         try:
+            if self.error:
+                raise self.error
             return self._path.read_text()
+        except ValueError as exc:
+            raise CredentialsError(f"wrong: {exc}") from exc
         except OSError as exc:
             raise CredentialsError(f"cannot read {self._path.name}") from exc
 
@@ -74,6 +83,67 @@ def test_a_file_that_cannot_be_used_leaves_the_old_value_and_is_logged_once(
     assert caplog.messages == ["cannot read file; what was read before stays in use"]
     path.write_text("two")
     assert counted.value.get() == "two"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files"), PermissionError()])
+def test_a_file_that_could_not_be_read_is_tried_again_though_it_looks_unchanged(
+    path: Path, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    counted = Counted(path)
+    counted.error = error
+    path.write_text("two")
+    assert [counted.value.get() for _ in range(3)] == ["one"] * 3
+    assert counted.times == 2
+    counted.now += AGAIN
+    assert [counted.value.get() for _ in range(3)] == ["one"] * 3
+    assert counted.times == 3
+    # As many attempts as it takes, and one line.
+    assert caplog.messages == ["cannot read file; what was read before stays in use"]
+    counted.error = None
+    counted.now += AGAIN
+    assert counted.value.get() == "two"
+    counted.now += AGAIN
+    assert (counted.value.get(), counted.times) == ("two", 4)
+
+
+@pytest.mark.parametrize("error", [ValueError("line 3"), ssl.SSLError(1, "no start line")])
+def test_a_mistake_in_a_file_is_not_found_out_again_and_again(
+    path: Path, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    counted = Counted(path)
+    counted.error = error
+    path.write_text("two")
+    counted.value.get()
+    counted.now += AGAIN
+    counted.value.get()
+    assert counted.times == 2
+    # Who has not mended it is told so.
+    path.write_text("three")
+    counted.value.get()
+    assert caplog.messages[0] == caplog.messages[1]
+    assert len(caplog.messages) == 2
+
+
+def test_a_file_with_other_rights_is_read_again(path: Path) -> None:
+    counted = Counted(path)
+    path.chmod(path.stat().st_mode ^ 0o040)
+    assert (counted.value.get(), counted.times) == ("one", 2)
+
+
+def test_a_file_that_goes_while_it_is_read_changes_nothing(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    # As OpenSSL says it.
+    errors: list[Exception] = []
+
+    def make() -> str:
+        if errors:
+            raise errors[0]
+        return path.read_text()
+
+    value = Reloadable(make, [str(path)])
+    errors.append(FileNotFoundError(errno.ENOENT, "No such file or directory"))
+    path.write_text("two")
+    assert value.get() == "one"
+    assert caplog.messages == ["[Errno 2] No such file or directory; what was read before stays in use"]
 
 
 def test_the_first_time_an_error_is_raised(path: Path) -> None:
