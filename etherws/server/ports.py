@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 
 from etherws.access.policy import Profile
-from etherws.errors import DeviceError, NoPort, Refused
+from etherws.errors import DeviceError, NoPort
 from etherws.features import Membership
 from etherws.kernel.rules import Rules
 from etherws.kernel.store import Store
@@ -149,7 +149,8 @@ class Ports:
             self.gate.check(client.identity, client.address)
             port.filter.need(rules, port.owner.learned, returning=returning)
             given = Members(port, membership).found(membership, wanted.evict) if membership else port
-        except (DeviceError, Refused):
+        except BaseException:
+            # Whatever it is: nobody would ever give the port back.
             if port.members is not None:
                 port.members.close()
             self._release(port)

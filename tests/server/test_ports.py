@@ -407,6 +407,18 @@ def test_a_client_whose_rules_cannot_be_put_in_gets_no_port(host: Host, monkeypa
         host.delete_link("br0")
 
 
+def test_an_error_that_nobody_expects_leaves_no_port_in_use(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(index: int, rate: int | None) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(interfaces, "set_rate", no_memory)
+        with pytest.raises(MemoryError):
+            server.join(ALICE, Profile(rate_down=10**6))
+    assert server.ports.first.state is State.FREE
+    assert server.join(ALICE).tap.name == "ethws0"
+
+
 def _refuse(index: int, rate: int | None) -> None:
     if rate is not None:
         raise DeviceError("its driver or the kernel does not allow that")
