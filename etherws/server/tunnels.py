@@ -99,7 +99,7 @@ class Tunnels:
         self._stopping, self._handing_over = True, handing_over
         self._review.stop()
         for session in filter(None, self._sessions.values()):
-            session.restart() if handing_over else session.stop()
+            self._have_stop(session)
         gevent.wait([*self._sessions, *self._responder.stop()], timeout=timeout)
         if self._ports is not None and handing_over:
             # Something must still have them: else their descriptors would be closed before the other process comes.
@@ -111,6 +111,9 @@ class Tunnels:
                 return exc
             self._ports = None
         return None
+
+    def _have_stop(self, session: Session) -> None:
+        session.restart() if self._handing_over else session.stop()
 
     def check(self) -> None:
         """Raises Refused when the server stops."""
@@ -149,6 +152,9 @@ class Tunnels:
                     connection.limit_rate(port.pacer(profile.rate_up))
                 session = Session(port.tap, connection, self._settings, port.sink(), self.totals)
                 self._sessions[over] = guest.session = session
+                if self._stopping:
+                    # It has waited for its port, and stop() has not seen it.
+                    self._have_stop(session)
                 port.on_failure(session.end)
                 port.began(session.retire)
                 if not port.joining:

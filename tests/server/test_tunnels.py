@@ -76,6 +76,11 @@ class Site:
         self._server.stop()
         self.application.stop()
 
+    def peer(self) -> Peer:
+        """A client's connection. For a thread."""
+        address: tuple[str, int] = self._server.address  # type: ignore[assignment]
+        return Peer(self._host, address, tls=self._tls)
+
     def visits(self, way: str) -> None:
         """Some clients come and go."""
         address: tuple[str, int] = self._server.address  # type: ignore[assignment]
@@ -236,3 +241,39 @@ def test_a_frame_that_comes_right_after_the_101_is_not_lost(
 
     monkeypatch.setattr(Handler, "_upgrade", upgraded)
     site.hears(sent)
+
+
+@pytest.mark.parametrize("site", ["policy"], indirect=True)
+@pytest.mark.parametrize(("handing_over", "code"), [(False, 1001), (True, 1012)])
+def test_a_client_that_joins_while_the_server_stops_is_told_so(
+    site: Site, monkeypatch: pytest.MonkeyPatch, handing_over: bool, code: int
+) -> None:
+    take, ends, waits = Ports.take, list[object](), list[bool]()
+    tunnels = site.application._tunnels
+
+    def slow(ports: Ports, *wanted: object) -> object:
+        # Where many come at once, it waits for its turn.
+        waits.append(True)
+        while not tunnels._stopping:
+            gevent.sleep(0.001)
+        return take(ports, *wanted)  # type: ignore[arg-type]
+
+    def come() -> None:
+        peer = site.peer()
+        peer.say(request())
+        peer.head()
+        while (found := peer.frame())[0] != 0x88:
+            pass
+        ends.append(found)
+        peer.close()
+
+    # It does not answer its Close: the server waits for it.
+    first = gevent.get_hub().threadpool.apply(lambda: site.peer().upgraded())
+    monkeypatch.setattr(Ports, "take", slow)
+    late = gevent.get_hub().threadpool.spawn(come)
+    while not waits:
+        gevent.sleep(0.001)
+    site.application.stop(handing_over=handing_over)
+    late.get()
+    assert ends == [(0x88, code.to_bytes(2, "big"))]
+    first.close()
