@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import ssl
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Generic, TypeVar
@@ -81,7 +80,7 @@ def _is_unread(error: BaseException | None) -> bool:
     """Whether the kernel did not let a file be read. What is wrong in a file is not found out again and again."""
     while error is not None:
         # OpenSSL's errors are OSErrors, too.
-        if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+        if isinstance(error, OSError) and type(error).__module__ != "ssl":
             return True
         error = error.__cause__
     return False
