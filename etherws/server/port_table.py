@@ -54,19 +54,24 @@ class PortTable:
             self._holders[port] = None
             self._note(port)
 
-    def make(self, new: Callable[[], Port], release: Callable[[Port], None], bridge: str | None) -> Port:
+    def make(
+        self, new: Callable[[], Port], release: Callable[[Port], None], bridge: str | None, but: Port | None = None
+    ) -> Port:
         """The port that `new` makes in this bridge; None: in that of the first port. If the bridge is full, one that is
-        kept there for a lost client goes: `release` removes that. Raises NoPort and DeviceError as `new` does."""
+        kept there for a lost client goes, apart from `but`: `release` removes that, or makes it free: then it is the
+        port. Raises NoPort and DeviceError as `new` does."""
         try:
             made = new()
         except DeviceError as exc:
             if not is_full(exc):
                 raise
             # The clients of a process that has ended are about to come back: theirs last.
-            longest = _longest_in(self._kept, bridge) or _longest_in(self._left, bridge)
+            longest = _longest_in(self._kept, bridge, but) or _longest_in(self._left, bridge, but)
             if longest is None:
                 raise
             release(longest)
+            if longest.state is State.FREE:
+                return longest
             made = new()
         self.add(made)
         return made
@@ -115,9 +120,10 @@ class PortTable:
             self.kept += kept is self._kept
 
 
-def _longest_in(kept: _Kept, bridge: str | None) -> Port | None:
-    """As PortTable.kept_longest(), of those in this bridge."""
-    return _first_of_most([port for port in ports if port.origin.bridge == bridge] for ports in kept.values())
+def _longest_in(kept: _Kept, bridge: str | None, but: Port | None) -> Port | None:
+    """As PortTable.kept_longest(), of those in this bridge apart from one."""
+    here = ([port for port in ports if port.origin.bridge == bridge and port is not but] for ports in kept.values())
+    return _first_of_most(here)
 
 
 def _first_of_most(kept: Iterable[Collection[Port]]) -> Port | None:

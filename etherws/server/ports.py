@@ -250,7 +250,8 @@ class Ports:
             self._release(self.first)
             self._renew_first()
         refusal = self.first.filter.refusal(rules_of(profile))
-        if not (profile.device or profile.bridge or profile.mtu or refusal):
+        usable = not (profile.device or profile.bridge or profile.mtu or refusal)
+        if usable:
             # Without a bridge there is no other: this client gets it rather than one that may never come back.
             if self.first.state is State.PARKED and self._maker.is_only_port():
                 self.first.become(State.FREE)
@@ -262,7 +263,10 @@ class Ports:
                 self.first.changes.clear()
                 return self.first
         bridge = profile.bridge or self.first.origin.bridge
-        return self._ports.make(lambda: self._maker.new(profile, refusal, queues=queues), self._release, bridge)
+        but = None if usable else self.first
+        found = self._ports.make(lambda: self._maker.new(profile, refusal, queues=queues), self._release, bridge, but)
+        found.changes.clear()
+        return found
 
     def _expire(self, port: Port) -> None:
         """The port was parked for too long."""
@@ -273,12 +277,13 @@ class Ports:
             log.error("%s", exc)
 
     def _release(self, port: Port) -> None:
-        """As free(), for callers that have a turn."""
+        """As free(), for callers that have a turn. The rules of the first port stay until others come."""
         self._leave(port)
         if port.state in (State.IN_USE, State.PARKED):
             port.become(State.FREE)
         if port is not self.first and port.state is State.FREE:
-            self._remove(port)
+            port.become(State.GONE)
+            self._maker.close_port(port)
 
     def _leave(self, port: Port) -> None:
         """The client is about to lose the port: what it used of its limits goes on counting. Before anything else, so
@@ -286,11 +291,6 @@ class Ports:
         port.filter.leave()
         if port.owner is not None:
             self._owners.keep(port.owner)
-
-    def _remove(self, port: Port) -> None:
-        """Any state but gone -> gone, and close the TAP. Not for the first port: its rules stay until others come."""
-        port.become(State.GONE)
-        self._maker.close_port(port)
 
     def _renew_first(self) -> None:
         """If somebody has deleted the first port's TAP, make a new first port. Raises DeviceError if that fails."""

@@ -555,7 +555,7 @@ def test_ports_that_are_closed_or_handed_over_leave_nothing_open(server: Server)
     sessions[0].ended()
     members: Members | None = sessions[0].member.port.members
     assert members is not None
-    server.ports._remove(port)
+    server.ports._release(port)
     assert queues() == before
     # The next process would get a queue that has packets.
     assert not members._detached

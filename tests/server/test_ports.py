@@ -294,6 +294,29 @@ def test_a_port_that_is_kept_goes_for_a_client_that_finds_the_bridge_full(
     assert [port.state for port in (first, kept, stays)] == [State.IN_USE, State.GONE, State.IN_USE]
 
 
+def test_who_finds_the_bridge_full_gets_the_first_port_if_that_is_kept(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_all = links.send_all
+
+    def full(requests: Sequence[bytes]) -> list[OSError | None]:
+        """A bridge of two ports."""
+        refused = len(server.names()) > 2
+        return [OSError(errno.EXFULL, "full") for _ in requests] if refused else send_all(requests)
+
+    first, kept = (server.join(ClientKey(name, name * 22)) for name in "ab")
+    monkeypatch.setattr(links, "send_all", full)
+    server.ports.park(first)
+    server.ports.park(kept)
+    # All come from one address: the one that has been kept longest goes.
+    assert server.join(ALICE) is first
+    assert kept.state is State.PARKED
+    # The first port is of no use to who wants an interface of another name.
+    server.ports.park(first)
+    assert server.join(BOB, Profile(device="else%d")).tap.name == "else0"
+    assert [port.state for port in (first, kept)] == [State.PARKED, State.GONE]
+
+
 def test_the_fiftieth_port_takes_as_many_messages_to_the_kernel_as_the_fifth(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
