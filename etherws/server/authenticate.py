@@ -199,12 +199,9 @@ class Authenticator:
         assert self._passwords is not None
         if self._pool is None:
             self._pool = ThreadPool(1)
-            try:
-                # On Linux each thread has its own nice value.
-                self._pool.apply(os.setpriority, (os.PRIO_PROCESS, 0, THREAD_NICE))
-            except OSError as exc:
+            if error := self._pool.apply(_be_nice):
                 # The units in contrib/ forbid it. The kernel then shares the time among the threads as it does anyway.
-                log.debug("passwords are checked with the usual priority: %s", exc.strerror)
+                log.debug("passwords are checked with the usual priority: %s", error.strerror)
         # The file may change during the check: the entry is the one that was checked.
         passwords = self._passwords.get()
         passed, took = self._pool.apply(_timed, (passwords.check, name, password))
@@ -245,6 +242,17 @@ def bearer(offered: Iterable[str]) -> str | None:
 def address(environ: Mapping[str, Any]) -> str:
     """The client's address, as logs show it."""
     return plain(str(environ.get("REMOTE_ADDR") or "a local client"))
+
+
+def _be_nice() -> OSError | None:
+    """Lower the priority of this thread; return why that cannot be. What a thread raises, gevent has logged as an
+    unexpected error."""
+    try:
+        # On Linux each thread has its own nice value.
+        os.setpriority(os.PRIO_PROCESS, 0, THREAD_NICE)
+    except OSError as exc:
+        return exc
+    return None
 
 
 def _timed(check: Callable[[str, str], bool], name: str, password: str) -> tuple[bool, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,18 @@ def test_a_token_does_not_wait_behind_passwords(door: Door) -> None:
         assert door.asks("Bearer wrong", "192.0.2.2") == "401"
         assert not waits.ready()
     assert waits.get().identity == "alice"
+
+
+def test_a_priority_that_may_not_be_set_is_no_error(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    # As in the units of contrib/. gevent has what is raised in its threads logged as an unexpected error.
+    errors: list[Any] = []
+    monkeypatch.setattr(os, "setpriority", refused)
+    monkeypatch.setattr(gevent.get_hub(), "handle_error", lambda *error: errors.append(error))
+    assert door.asks(basic("alice:right")).identity == "alice"
+    assert errors == []
 
 
 def test_a_client_that_hangs_up_gives_up_its_place(door: Door) -> None:
