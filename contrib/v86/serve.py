@@ -38,7 +38,7 @@ TYPES = {
 #: Seconds for which a visitor may say nothing, and in which a slice of a file must be sent.
 TIMEOUT = 10
 
-#: Bytes of a slice: sendall() counts its timeout for all that it is given, and a slow visitor takes a minute for a kernel.
+#: Bytes of a slice: sendall() has its timeout for all that it is given, and a kernel may take a slow visitor a minute.
 SLICE = 64 * 1024
 
 #: The scheme at which a browser asks whether a server is there, for each that a WebSocket has.

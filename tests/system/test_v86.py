@@ -333,7 +333,7 @@ def test_the_page_is_sent_with_its_policy(serve: dict[str, Any], tmp_path: Path)
 
 
 class SlowVisitor:
-    """A socket's file whose reader takes 20 kB a second. As sendall(), a write has the timeout for all that it is given."""
+    """A socket of one who reads 20 kB a second. As in sendall(), the timeout is for all that a write is given."""
 
     def __init__(self, timeout: float) -> None:
         self.most, self.got = int(20_000 * timeout), bytearray()
