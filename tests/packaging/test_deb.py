@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -121,7 +122,7 @@ echo "$*" >>/asked
 case $* in
 *FragmentPath*@other*) echo /etc/systemd/system/etherws-server@.service ;;
 *FragmentPath*) echo /lib/systemd/system/etherws-server@.service ;;
-*MainPID*) cat /pid ;;
+*MainPID*) cat /pid 2>/dev/null || echo 0 ;;
 *ActiveState*) echo active ;;
 list-units*) echo "etherws-server@lan.service loaded active running" ;;
 esac
@@ -138,7 +139,8 @@ OLD = (
 def asked(root: Path) -> Iterator[Path]:
     """The Debian looks as if systemd ran, with two instances that are enabled. What its systemctl is asked is there."""
     wants = root / "etc/systemd/system/multi-user.target.wants"
-    shutil.copy(ROOT / "contrib/deb/postinst", root / HERE[1:])
+    for name in ("prerm", "postinst"):
+        shutil.copy(ROOT / "contrib/deb" / name, root / HERE[1:])
     for name, text in (("systemctl", SYSTEMCTL), ("dpkg-query", "#!/bin/sh\necho 2.1\n")):
         (root / "usr/local/bin" / name).write_text(text)
         (root / "usr/local/bin" / name).chmod(0o755)
@@ -146,7 +148,7 @@ def asked(root: Path) -> Iterator[Path]:
     for name in ("lan", "other"):
         (wants / f"etherws-server@{name}.service").symlink_to("/nowhere")
     yield root / "asked"
-    run(root, "rm -rf /asked /pid postinst /run/systemd/system /usr/local/bin/* /usr/sbin/policy-rc.d")
+    run(root, "rm -rf /asked /pid prerm postinst /run/systemd/system /usr/local/bin/* /usr/sbin/policy-rc.d")
     shutil.rmtree(wants)
 
 
@@ -165,6 +167,13 @@ def test_an_installation_starts_what_is_enabled_and_its_own(
     run(root, "touch /run/etherws-installed && sh postinst configure 2.0")
     started = [line for line in asked.read_text().splitlines() if " start " in line]
     assert started == (["--no-block start etherws-server@lan.service"] if starts else [])
+
+
+def test_what_an_interrupted_removal_has_stopped_starts_again(root: Path, asked: Path) -> None:
+    """To dpkg the installation that follows is an upgrade."""
+    run(root, "sh prerm remove && sh postinst configure 2.0")
+    orders = [line for line in asked.read_text().splitlines() if re.search(r"\b(start|stop)\b", line)]
+    assert orders == ["stop etherws-server@lan.service", "--no-block start etherws-server@lan.service"]
 
 
 @pytest.mark.parametrize(("status", "touches"), [(101, False), (104, True)])
