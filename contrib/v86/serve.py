@@ -35,8 +35,11 @@ TYPES = {
     ".wasm": "application/wasm",
 }
 
-#: Seconds for which a visitor may say nothing.
+#: Seconds for which a visitor may say nothing, and in which a slice of a file must be sent.
 TIMEOUT = 10
+
+#: Bytes of a slice: sendall() has its timeout for all that it is given, and a kernel may take a slow visitor a minute.
+SLICE = 64 * 1024
 
 #: The scheme at which a browser asks whether a server is there, for each that a WebSocket has.
 HTTP = {"ws": "http", "wss": "https"}
@@ -161,8 +164,8 @@ class Pages(http.server.BaseHTTPRequestHandler):
         ):
             self.send_header(header, value)
         self.end_headers()
-        if body:
-            self.wfile.write(content)
+        for begin in range(0, len(content) if body else 0, SLICE):
+            self.wfile.write(content[begin : begin + SLICE])
 
     def log_message(self, *_: object) -> None:
         """Say nothing: who reads the page is of no interest."""

@@ -38,7 +38,7 @@ OF_OTHERS = {
         *("--restart", "--secret", "--sysctl", "--tmpfs"),
     ),
     "OpenVPN": ("--remote",),
-    "apt, certbot, dpkg and systemctl": ("--allow-downgrades", "--configure", "--kill-whom", "--manual", "--signal"),
+    "apt, certbot, dpkg and systemctl": ("--allow-downgrades", "--configure", "--kill-who", "--manual", "--signal"),
     "contrib/v86": ("--listen",),
     "cloudflared": ("--http1",),
     "what people type by mistake": ("--cert",),

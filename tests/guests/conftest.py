@@ -32,10 +32,15 @@ def times() -> Times:
 @pytest.fixture(scope="session")
 def bare(times: Times) -> Iterator[Pair]:
     """Two machines without etherws. The checkout is there, with its Debian package."""
-    with image.disk() as disk, tempfile.TemporaryDirectory(prefix="etherws-") as temporary:
+    with contextlib.ExitStack() as made, tempfile.TemporaryDirectory(prefix="etherws-") as temporary:
         folder = Path(temporary)
-        debian.copy_checkout(folder / "files", changes=True)
-        copy_package(folder / "files" / FOLDER)
+        try:
+            disk = made.enter_context(image.disk())
+            debian.copy_checkout(folder / "files", changes=True)
+            copy_package(folder / "files" / FOLDER)
+        except PermissionError as exc:
+            # No test of this folder can run.
+            pytest.exit(f"cannot make the disk of the machines, or the Debian package: {exc}", returncode=1)
         disks.make_disk(folder / "files", folder / "checkout", CHECKOUT_SIZE)
         with contextlib.ExitStack() as stack:
             guests = [

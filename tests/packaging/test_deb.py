@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -113,6 +114,77 @@ def test_a_purge_needs_no_systemd_and_follows_no_link(root: Path) -> None:
     run(root, "rm -r /srv/theirs")
     assert not os.path.lexists(root / "etc/etherws")
     assert not (root / "var/lib/etherws-server-lan").exists()
+
+
+#: In place of systemctl: notes what it is asked. The unit of the instance "other" is of another installation.
+SYSTEMCTL = """#!/bin/sh
+echo "$*" >>/asked
+case $* in
+*FragmentPath*@other*) echo /etc/systemd/system/etherws-server@.service ;;
+*FragmentPath*) echo /lib/systemd/system/etherws-server@.service ;;
+*MainPID*) cat /pid 2>/dev/null || echo 0 ;;
+*ActiveState*) echo active ;;
+list-units*) echo "etherws-server@lan.service loaded active running" ;;
+esac
+"""
+
+#: A process whose file the upgrade has replaced.
+OLD = (
+    "mkdir -p /usr/lib/etherws && cp /bin/sleep /usr/lib/etherws && { /usr/lib/etherws/sleep 60 >/dev/null 2>&1 &"
+    " echo $! >/pid; until grep -q /usr/lib/etherws /proc/$!/maps; do sleep 0.1; done; rm -r /usr/lib/etherws; }"
+)
+
+
+@pytest.fixture
+def asked(root: Path) -> Iterator[Path]:
+    """The Debian looks as if systemd ran, with two instances that are enabled. What its systemctl is asked is there."""
+    wants = root / "etc/systemd/system/multi-user.target.wants"
+    for name in ("prerm", "postinst"):
+        shutil.copy(ROOT / "contrib/deb" / name, root / HERE[1:])
+    for name, text in (("systemctl", SYSTEMCTL), ("dpkg-query", "#!/bin/sh\necho 2.1\n")):
+        (root / "usr/local/bin" / name).write_text(text)
+        (root / "usr/local/bin" / name).chmod(0o755)
+    run(root, f"mkdir -p /run/systemd/system /{wants.relative_to(root)}")
+    for name in ("lan", "other"):
+        (wants / f"etherws-server@{name}.service").symlink_to("/nowhere")
+    yield root / "asked"
+    run(root, "rm -rf /asked /pid prerm postinst /run/systemd/system /usr/local/bin/* /usr/sbin/policy-rc.d")
+    shutil.rmtree(wants)
+
+
+def policy(root: Path, status: int) -> None:
+    """Have the administrator's policy answer everything with this status (policy-rc.d(8))."""
+    (root / "usr/sbin/policy-rc.d").write_text(f"#!/bin/sh\ncat >/dev/null\nexit {status}\n")
+    (root / "usr/sbin/policy-rc.d").chmod(0o755)
+
+
+@pytest.mark.parametrize(("status", "starts"), [(None, True), (0, True), (101, False), (104, True)])
+def test_an_installation_starts_what_is_enabled_and_its_own(
+    root: Path, asked: Path, status: int | None, starts: bool
+) -> None:
+    if status is not None:
+        policy(root, status)
+    run(root, "touch /run/etherws-installed && sh postinst configure 2.0")
+    started = [line for line in asked.read_text().splitlines() if " start " in line]
+    assert started == (["--no-block start etherws-server@lan.service"] if starts else [])
+
+
+def test_what_an_interrupted_removal_has_stopped_starts_again(root: Path, asked: Path) -> None:
+    """To dpkg the installation that follows is an upgrade."""
+    run(root, "sh prerm remove && sh postinst configure 2.0")
+    orders = [line for line in asked.read_text().splitlines() if re.search(r"\b(start|stop)\b", line)]
+    assert orders == ["stop etherws-server@lan.service", "--no-block start etherws-server@lan.service"]
+
+
+@pytest.mark.parametrize(("status", "touches"), [(101, False), (104, True)])
+def test_an_upgrade_asks_the_policy(root: Path, asked: Path, status: int, touches: bool) -> None:
+    policy(root, status)
+    printed = run(root, f"{OLD}; sh postinst configure 2.0; kill $(cat /pid) 2>/dev/null || true")
+    assert ("reload etherws-server@lan.service" in asked.read_text()) is touches
+    if touches:
+        assert "the version before" not in printed
+    else:
+        assert "etherws-server@lan.service goes on as the version before: /usr/sbin/policy-rc.d forbids" in printed
 
 
 def test_lintian_finds_no_error(root: Path) -> None:

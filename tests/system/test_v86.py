@@ -330,3 +330,26 @@ def test_the_page_is_sent_with_its_policy(serve: dict[str, Any], tmp_path: Path)
     finally:
         if process.running:
             process.stop()
+
+
+class SlowVisitor:
+    """A socket of one who reads 20 kB a second. As in sendall(), the timeout is for all that a write is given."""
+
+    def __init__(self, timeout: float) -> None:
+        self.most, self.got = int(20_000 * timeout), bytearray()
+
+    def write(self, data: bytes) -> None:
+        if len(data) > self.most:
+            raise TimeoutError("timed out")
+        self.got += data
+
+
+def test_a_slow_visitor_gets_the_whole_of_a_file(serve: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time in which a visitor must show a sign of life is not the time for a kernel of 6 MB."""
+    content = os.urandom(6 << 20)
+    monkeypatch.setattr(serve["Pages"], "files", {"/kernel": ("application/octet-stream", content)})
+    handler = serve["Pages"].__new__(serve["Pages"])
+    handler.path, handler.request_version, handler.requestline = "/kernel", "HTTP/1.1", "GET /kernel HTTP/1.1"
+    handler.wfile = SlowVisitor(serve["TIMEOUT"])
+    handler.do_GET()
+    assert handler.wfile.got.partition(b"\r\n\r\n")[2] == content
