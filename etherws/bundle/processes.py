@@ -92,10 +92,11 @@ def learn(redactor: Redactor, found: Iterable[Process]) -> None:
             for value in values:
                 _learn_option(redactor, name, value)
         for name, value in process.environment.items():
-            if name.lower() in _PROXIES:
-                _learn_urls(redactor, value)
-                for host in value.split(",") if name.lower() == "no_proxy" else ():
+            if name.lower() == "no_proxy":
+                for host in value.split(","):
                     redactor.host(host.strip().lstrip("."))
+            elif name.lower() in _PROXIES:
+                _learn_proxy(redactor, value)
         for words in (process.arguments, *process.configuration(process.options).values()):
             for word in words:
                 _learn_urls(redactor, word)
@@ -186,6 +187,8 @@ def _learn_option(redactor: Redactor, name: str, value: str) -> None:
     elif name in ("connect_to", "sni", "address", "allow_origin"):
         host = value.partition("://")[2] or value
         redactor.host(host.rpartition(":")[0] if host.count(":") == 1 else host)
+    elif name == "proxy":
+        _learn_proxy(redactor, value)
     elif name == "noproxy":
         for host in value.split(","):
             redactor.host(host.strip().lstrip("."))
@@ -211,6 +214,11 @@ def _learn_file(redactor: Redactor, path: str) -> None:
             redactor.secret(entry.value)
         return
     redactor.secret(_text(Path(path), _SECRET_SIZE).partition("\n")[0].strip())
+
+
+def _learn_proxy(redactor: Redactor, url: str) -> None:
+    """As client/proxy_choice.py: a proxy's URL may have no scheme. Nothing but this tells then that it is a URL."""
+    _learn_urls(redactor, url if "://" in url else f"http://{url}")
 
 
 def _learn_urls(redactor: Redactor, text: str) -> None:

@@ -64,9 +64,10 @@ def refusal(
     `body` is the beginning of its body, `authorization` the Authorization header that was sent, empty if none. This and
     `secrets` are not shown if the body repeats them.
     """
+    secret = (*answer_text.secrets_of(authorization), *secrets)
     if answer.status is None:
-        return _not_http(answer, uri)
-    text, secret = f"answered {answer.status_text}", (*answer_text.secrets_of(authorization), *secrets)
+        return _not_http(answer, uri, secret)
+    text = f"answered {answer.status_text}"
     if answer.status == 401:
         # Without the server's words, but for the number: it has just been told a secret.
         lost = bool(authorization) and body.startswith(_NO_LOGIN)
@@ -79,10 +80,10 @@ def refusal(
         return NotAdmitted(kind + said, kind=kind)
     if 300 <= answer.status < 400:
         return _redirect(answer, uri, text)
-    hint = _HINTS.get(answer.status, "")
+    hint = _HINTS.get(answer.status, "").format(path=printable(uri.path))
     if answer.status == 400 and not uri.secure and answer_text.wants_tls(body):
         hint = f"this port speaks TLS: use {_with_tls(uri)}"
-    kind = text + (hint and "; " + hint.format(path=printable(uri.path)))
+    kind = text + (hint and "; " + hint)
     error = (NoSuchLink if answer.status == 409 else ConnectError)(kind + said, kind=kind)
     if answer.status in (429, 503):
         seconds = answer.value("Retry-After")
@@ -90,8 +91,9 @@ def refusal(
     return error
 
 
-def _not_http(answer: HttpAnswer, uri: WebSocketURI) -> ConnectError:
-    """The error for an answer that is not HTTP/1."""
+def _not_http(answer: HttpAnswer, uri: WebSocketURI, secrets: Iterable[str]) -> ConnectError:
+    """The error for an answer that is not HTTP/1. Its words are not shown if they repeat one of the `secrets`: a program
+    that echoes what it gets returns our request."""
     kind = "gave no valid answer to the upgrade"
     found = answer_text.spoken(answer.head)
     if found == "TLS":
@@ -102,8 +104,10 @@ def _not_http(answer: HttpAnswer, uri: WebSocketURI) -> ConnectError:
         hint = f"it speaks {found} there; is the port right?"
     else:
         hint = "that is not HTTP; is the port right?"
-    words = printable(answer.head.decode(errors="replace").partition("\n")[0].strip())
-    said = f"; it says: {words[: answer_text.WORDS_MAX]}" if words and found not in ("TLS", "HTTP/2") else ""
+    words = answer.head.decode(errors="replace").partition("\n")[0].strip()
+    if found in ("TLS", "HTTP/2") or any(secret in words for secret in secrets if secret):
+        words = ""
+    said = f"; it says: {printable(words)[: answer_text.WORDS_MAX]}" if words else ""
     return ConnectError(f"{kind}: {hint}{said}", kind=f"{kind}: {hint}")
 
 
@@ -116,7 +120,8 @@ def _redirect(answer: HttpAnswer, uri: WebSocketURI, text: str) -> ConnectError:
     try:
         target = urlsplit(urljoin(here, location))
         if target.scheme == "https" and target.hostname == uri.host and not uri.secure:
-            kind = shown = f"{text} to https; use wss://{printable(target.netloc.rpartition('@')[2] + target.path)}"
+            kind = f"{text} to https; use wss://"
+            shown = kind + printable(target.netloc.rpartition("@")[2] + target.path)
     except ValueError:
         # A target that is no URI is only shown.
         pass

@@ -32,10 +32,11 @@ STATES = {
 }
 
 #: Why frames are dropped: by the wire (tunnel/wire.py, tunnel/connection.py), by the backlog (tunnel/fq_codel.py), by
-#: the kernel that takes them from the TAP (tunnel/tap.py), and by a client's rules (kernel/rules.py).
+#: the kernel that takes them from the TAP (tunnel/tap.py), with a connection of a link (members.py of both ends), and by
+#: a client's rules (kernel/rules.py).
 DROPS = frozenset(
     {
-        *("unfinished", "runt", "super-frame", "text", "queue late", "queue full", "write"),
+        *("unfinished", "runt", "super-frame", "text", "queue late", "queue full", "write", "connection ended"),
         *(errno.errorcode[number] for number in (errno.EIO, errno.EINVAL, errno.ENOBUFS, errno.EAGAIN, errno.ENOMEM)),
         *("bpdu", "dhcp-server", "router-advertisement", "source-address", "ip-source", "arp-sender"),
         *("neighbour-discovery", "group-rate", "disguised"),

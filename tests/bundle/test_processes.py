@@ -39,7 +39,7 @@ def test_this_machine() -> None:
     assert all(process.pid for process in processes())
 
 
-SECRETS = ("hunter2", "geheim1", "geheim2", "geheim3", "geheim4", "geheim5", "geheim6", "geheim7", "geheim8", "geheim9")
+SECRETS = ("hunter2", "geheim1", "geheim2", "geheim3", "geheim4", "geheim5", "geheim6", "geheim7", "geheim8", "geheim9", "geheima", "geheimb")
 
 
 @pytest.fixture
@@ -60,6 +60,7 @@ def process(tmp_path: Path) -> Process:
                 "-ueve:geheim2",
                 "--proxy",
                 "http://p.example",
+                "--proxy=heidi:geheima@s.example:3128",
             ),
             *(
                 "--token-file",
@@ -81,6 +82,7 @@ def process(tmp_path: Path) -> Process:
             "ETHERWS_SERVER_POLICY": str(tmp_path / "policy"),
             "ETHERWS_SERVER_HTPASSWD": str(tmp_path / "passwd"),
             "https_proxy": "http://grace:geheim8@q.example:3128",
+            "all_proxy": "ivan:geheimb@t.example:3128",
             "no_proxy": ".corp.example, r.example",
         },
     )
@@ -92,9 +94,10 @@ def test_each_secret_of_the_options_is_learned(process: Process, tmp_path: Path)
     said = redactor.text(" ".join(SECRETS))
     assert not any(secret in said for secret in SECRETS)
     names = redactor.text(
-        "alice; bob; carol; dave; frank; grace; h.example; intern.example; q.example; c.example; r.example"
+        "alice; bob; carol; dave; frank; grace; heidi; ivan;"
+        " h.example; intern.example; q.example; c.example; r.example; s.example; t.example"
     )
-    assert [word.rpartition("-")[0] for word in names.split("; ")] == ["client"] * 6 + ["host"] * 5
+    assert [word.rpartition("-")[0] for word in names.split("; ")] == ["client"] * 8 + ["host"] * 7
 
 
 def test_what_is_shown_has_no_secret(process: Process, tmp_path: Path) -> None:
@@ -104,7 +107,7 @@ def test_what_is_shown_has_no_secret(process: Process, tmp_path: Path) -> None:
     found = shown(process, redactor, tmp_path)
     said = str(found)
     assert not any(secret in said for secret in SECRETS), said
-    assert not any(f"{name}.example" in said for name in ("h", "p", "q", "c", "intern"))
+    assert not any(f"{name}.example" in said for name in ("h", "p", "q", "c", "s", "t", "intern"))
     assert found["limits"] == ["Max open files 1024"]
     assert found["status"] == ["VmRSS:\t7 kB"]
     assert "Authorization: secret-" in said

@@ -187,6 +187,7 @@ def test_what_the_settings_refuse_has_its_place(lan: Path) -> None:
         'uri = ["wss://a/", "wss://alice:secret@b/"]',
         'uri = "wss://a/?secret"',
         'proxy = "http://alice:secret@proxy/"',
+        'proxy = "alice:secret@proxy:3128"',
         'header = "Cookie: secret"',
     ],
 )

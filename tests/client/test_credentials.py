@@ -142,7 +142,10 @@ def test_a_user_and_a_password_in_one_text(text: str, expected: tuple[str, str |
         ("ws://user@host/", None),
         ("ws://user:p%40:x@host/", "p%40:x"),
         ("ws://user:p/w@x@host/", "p/w@x"),
-        ("user:pw@host", None),
+        ("user:pw@host", "pw"),
+        ("user:p/w@x@host:3128", "p/w@x"),
+        ("user@host:3128", None),
+        ("host:3128", None),
         ("", None),
     ],
 )

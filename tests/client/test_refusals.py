@@ -132,6 +132,9 @@ def test_a_redirect_names_its_target_and_is_not_followed(uri: str, location: str
     if "follows" in words:
         # A portal's target is another one each time.
         assert error.kind == refused("HTTP/1.1 301 x\r\nLocation: /other", uri=uri).kind
+    else:
+        other = refused("HTTP/1.1 301 x\r\nLocation: https://h.example/session/xy", uri=uri)
+        assert error.kind == other.kind
 
 
 def test_a_port_for_tls_is_named_if_the_uri_has_none() -> None:
@@ -139,6 +142,7 @@ def test_a_port_for_tls_is_named_if_the_uri_has_none() -> None:
     for uri, words in (
         ("ws://h.example/lan?t=1", "this port speaks TLS: use wss://h.example:80/lan"),
         ("ws://h.example:443/", "this port speaks TLS: use wss://h.example/"),
+        ("ws://h.example/{lan}", "this port speaks TLS: use wss://h.example:80/{lan}"),
         ("wss://h.example/", "does a proxy between drop headers"),
     ):
         assert words in str(refused("HTTP/1.1 400 x", body, uri=uri))
@@ -162,6 +166,15 @@ def test_what_is_not_http_is_named(answer: str, words: str) -> None:
     error = refused(answer)
     assert str(error).startswith(f"gave no valid answer to the upgrade: {words}")
     assert "says" not in error.kind
+
+
+def test_a_program_that_echoes_the_request_does_not_bring_its_secrets_into_the_log() -> None:
+    request, long = "GET /lan?t=1 HTTP/1.1\r\nHost: server.example", "x" * 150
+    assert "it says: GET /lan?t=1" in str(refused(request))
+    assert str(refused(request, secrets=("t=1",))).endswith("that is not HTTP; is the port right?")
+    assert "says" not in str(refused("Authorization: Basic dTpwIQ==", authorization="Basic dTpwIQ=="))
+    # Also one of which only the beginning would be shown.
+    assert "says" not in str(refused(f"GET /?{long} HTTP/1.1", secrets=(long,)))
 
 
 def test_retry_after_counts_in_seconds_only() -> None:

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import etherws
+from etherws.client import members as client_members
 from etherws.kernel import rules
 from etherws.observe.metric_families import DROPS, ERRORS, REFUSALS, STATES
+from etherws.server import members as server_members
 
 PACKAGE = Path(etherws.__file__).parent
 
@@ -59,6 +61,7 @@ def test_each_reason_of_a_drop_has_its_name() -> None:
     found |= {text(call.args[1]) for call in calls("tunnel") if ast.unparse(call.func) == "self._drop"}
     found |= {rules.BPDU, rules.DHCP_SERVER, rules.ROUTER_ADVERTISEMENT, rules.ADDRESS, rules.IP_SOURCE}
     found |= {rules.ARP_SENDER, rules.NEIGHBOUR, rules.GROUP_RATE, rules.DISGUISED}
+    found |= {client_members.QUEUE_LOST, server_members.QUEUE_ENDED}
     assert found - {None} < DROPS
     assert len(found) > 14
 

@@ -53,8 +53,9 @@ def _try(connect: Callable[[], Connection], silence: float, results: Queue[Lived
     """Make a connection, be silent, and ask for an answer."""
     try:
         connection = connect()
-    except ConnectError as exc:
-        results.put(exc)
+    except EtherwsError as exc:
+        # Also a file that could be used for the connections before. Who waits for the results hears of each.
+        results.put(exc if isinstance(exc, ConnectError) else ConnectError(str(exc)))
         return
     try:
         results.put(_lived(connection, silence))

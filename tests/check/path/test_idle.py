@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
+import gevent
 import pytest
 
 from etherws.check.findings import Verdict
 from etherws.check.path import idle as module
 from etherws.check.path.idle import idle
 from etherws.check.path.measuring import Measuring
-from etherws.errors import ConnectError, EtherwsError
+from etherws.errors import ConnectError, EtherwsError, SettingsError
 from etherws.tunnel.connection import Connection
 from tests.lab.checks import Pair, check_pair
 
@@ -86,11 +87,13 @@ def test_a_path_that_forgets_silent_connections(
     assert (found.verdict, found.data["closed"], found.data["cut_seconds"]) == (Verdict.NOTE, False, 55)
 
 
-def test_a_server_that_takes_no_silent_connection() -> None:
+@pytest.mark.parametrize("kind", [ConnectError, SettingsError])
+def test_a_server_that_takes_no_silent_connection(kind: type[EtherwsError]) -> None:
     def refused() -> Connection:
-        raise ConnectError("answered 503")
+        raise kind("answered 503")
 
-    (found,) = idle(refused, 60)
+    with gevent.Timeout(10):
+        (found,) = idle(refused, 60)
     assert (found.verdict, found.found) == (Verdict.SKIPPED, "no connection could be made for it: answered 503")
 
 
