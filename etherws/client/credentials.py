@@ -77,8 +77,8 @@ def split_user(text: str) -> tuple[str, str | None]:
 
 
 def password_in_url(url: str) -> str | None:
-    """The password in a URL, as it is written there. If the URL is malformed: what may be the password. A proxy's URL may
-    have no scheme."""
+    """The password in a URL, as it is written there. If the URL is malformed: what may be the password. A proxy's URL
+    may have no scheme."""
     user, _, _ = (url.partition("://")[2] or url).rpartition("@")
     return split_user(user)[1]
 

@@ -92,8 +92,8 @@ def refusal(
 
 
 def _not_http(answer: HttpAnswer, uri: WebSocketURI, secrets: Iterable[str]) -> ConnectError:
-    """The error for an answer that is not HTTP/1. Its words are not shown if they repeat one of the `secrets`: a program
-    that echoes what it gets returns our request."""
+    """The error for an answer that is not HTTP/1. Its words are not shown if they repeat one of the `secrets`: a
+    program that echoes what it gets returns our request."""
     kind = "gave no valid answer to the upgrade"
     found = answer_text.spoken(answer.head)
     if found == "TLS":
