@@ -32,8 +32,8 @@ STATES = {
 }
 
 #: Why frames are dropped: by the wire (tunnel/wire.py, tunnel/connection.py), by the backlog (tunnel/fq_codel.py), by
-#: the kernel that takes them from the TAP (tunnel/tap.py), with a connection of a link (server/members.py), and by a
-#: client's rules (kernel/rules.py).
+#: the kernel that takes them from the TAP (tunnel/tap.py), with a connection of a link (client/members.py,
+#: server/members.py), and by a client's rules (kernel/rules.py).
 DROPS = frozenset(
     {
         *("unfinished", "runt", "super-frame", "text", "queue late", "queue full", "write", "connection ended"),
