@@ -30,6 +30,8 @@ BIN := $(VENV)/bin
 # Each worker has a network namespace of its own. There are two more than there are processors, since tests wait for
 # processes and networks most of the time. Tests of a group follow each other on one worker.
 PYTEST := $(BIN)/python -m pytest --numprocesses $(shell expr $$(nproc) + 2) --dist loadgroup
+# The tests of one file follow each other. Each of two workers waits half the time, for packages and for machines.
+BY_FILE := --numprocesses 2 --dist loadfile
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # program:package of Debian and Ubuntu, for the tests and the benchmark. Tests whose program is missing are skipped.
@@ -100,7 +102,7 @@ acceptance: root $(VENV)/acceptance.done docs programs
 	@sh contrib/apt-programs $(DEBIAN_PROGRAMS) $(PEER_PROGRAMS) $(PROMETHEUS_PROGRAMS) $(GATEWAY_PROGRAMS) \
 		$(DOCS_PROGRAMS) || true
 	rm -rf $(VENV)/typed
-	$(BIN)/python -m pytest -m "packages or frr or types" --durations 12 $(ARGS)
+	$(BIN)/python -m pytest -m "packages or frr or types" $(BY_FILE) --durations 12 $(ARGS)
 	$(MAKE) vm ARGS=$(if $(LONG),,--no-long)
 	$(if $(LONG),$(MAKE) guests ARGS=)
 	$(if $(ARGS),,$(if $(LONG),$(BIN)/python -m tests.typed))

@@ -27,10 +27,14 @@ _TRUSTED = os.environ.get("PIP_CERT", "/etc/ssl/certs/ca-certificates.crt")
 _MACHINE = os.open("/proc/self/ns/net", os.O_RDONLY)
 
 
+def outside(command: list[str]) -> list[str]:
+    """The arguments that run a command where packages can be fetched."""
+    return ["nsenter", f"--net=/proc/{os.getpid()}/fd/{_MACHINE}", *command]
+
+
 def _fetch(command: list[str]) -> None:
     """Run a command that fetches packages. Raises SubprocessError."""
-    outside = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{_MACHINE}", *command]
-    subprocess.run(outside, check=True, stdout=sys.stderr, timeout=PACKAGES_TIMEOUT)
+    subprocess.run(outside(command), check=True, stdout=sys.stderr, timeout=PACKAGES_TIMEOUT)
 
 
 def bootstrap(root: Path) -> None:

@@ -31,7 +31,7 @@ LIST = (
 
 def run(root: Path, command: str, *, status: int = 0) -> str:
     """What a command prints in the Debian."""
-    line = debian.arguments(root, command, HERE)
+    line = debian.outside(debian.arguments(root, command, HERE))
     done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == status, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout + done.stderr

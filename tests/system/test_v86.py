@@ -22,7 +22,7 @@ import pytest
 
 from tests.lab import typed
 from tests.lab.chromium import AXE, Page, chromium, violations
-from tests.lab.debian import PACKAGES_TIMEOUT
+from tests.lab.debian import PACKAGES_TIMEOUT, outside
 from tests.lab.hosts import PATIENCE, Host, Process, cable, until
 from tests.lab.pages import Machine, commands
 from tests.lab.pki import Certificate, pin_of
@@ -36,16 +36,12 @@ PAGE = "http://127.0.0.1:8000/"
 #: Seconds for a boot, which takes 15 to 20 of one processor: others may have it meanwhile.
 BOOT = 240
 
-#: The machine's own network, from where packages are fetched: later the tests are in another one.
-_OUTSIDE = os.open("/proc/self/ns/net", os.O_RDONLY)
-
 
 @pytest.fixture(scope="module")
 def pc() -> None:
     """The PC's parts are in the cache."""
     make = f"import runpy; runpy.run_path({str(SERVE)!r})['machine']()"
-    outside = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{_OUTSIDE}", sys.executable, "-c", make]
-    subprocess.run(outside, check=True, timeout=PACKAGES_TIMEOUT)
+    subprocess.run(outside([sys.executable, "-c", make]), check=True, timeout=PACKAGES_TIMEOUT)
 
 
 @dataclass
