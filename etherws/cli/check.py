@@ -120,7 +120,7 @@ def _network(text: str, options: dict[str, Any]) -> tuple[str, Iterator[Finding]
 
     login.hide_secrets((text,), options["header"], options)
     uri, user, password = split_uri(text)
-    way = way_of(options)
+    way = way_of(options, (uri,))
     target = Target(
         uri,
         way.proxy_choice,

@@ -189,10 +189,10 @@ def client(
     settings = ClientSettings(**_fields_of(ClientSettings, options))
     program.check_all(settings)
     retry = Retry(retry_interval, max_retry_interval, connect_timeout, retry_on_auth_failure)
-    way = way_of({**options, "header": header})
+    parsed = [split_uri(text) for text in uris]
+    way = way_of({**options, "header": header}, (each for each, _, _ in parsed))
     servers = []
-    for text in uris:
-        server_uri, user, password = split_uri(text)
+    for server_uri, user, password in parsed:
         servers.append(
             attempt.RemoteServer(
                 server_uri,

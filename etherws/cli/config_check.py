@@ -93,7 +93,7 @@ def _looked_at(role: str, values: dict[str, Any]) -> Iterator[Finding]:
         values["pinnedpubkey"] = None
     settings = ClientSettings(**_of(ClientSettings, values))
     Retry(values["retry_interval"], values["max_retry_interval"], values["connect_timeout"])
-    yield from client(settings, uris, way_of(values).trust, values)
+    yield from client(settings, uris, way_of(values, (each for each, _, _ in uris)).trust, values)
     if uris:
         yield Finding("path", "the path to the server is not tried here", Verdict.NOTE, _command(values))
 

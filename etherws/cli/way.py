@@ -7,13 +7,16 @@ client/attempt.py, which goes the way.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
 import click
+from websockets.uri import WebSocketURI
 
 from etherws.client.credentials import read_headers
 from etherws.client.proxy_choice import ProxyChoice, parse_connect_to
+from etherws.errors import SettingsError
 from etherws.settings import Trust, parse_header
 
 
@@ -26,12 +29,14 @@ class Way:
     headers: list[tuple[str, str]]
 
 
-def way_of(options: dict[str, Any]) -> Way:
-    """The way that these options of the client, and the environment, say. Raises SettingsError, and
-    click.UsageError."""
+def way_of(options: dict[str, Any], uris: Iterable[WebSocketURI]) -> Way:
+    """The way to these servers that the options of the client, and the environment, say. Raises SettingsError, also if
+    a pin is given and a server is reached without TLS, where it would count for nothing; and click.UsageError."""
     from etherws.access.certificates import parse_pins
 
     pins = options["pinnedpubkey"]
+    if pins and not all(uri.secure for uri in uris):
+        raise SettingsError("--pinnedpubkey needs TLS: a server at ws:// shows no key; use wss://")
     chosen = {field.name: options[field.name] for field in fields(Trust) if field.name in options}
     return Way(
         _proxy_choice(**options),

@@ -163,6 +163,15 @@ def test_options_that_cannot_be_used_are_named(host: Host, tmp_path: Path, optio
     assert client.output.count("\n") == 1
 
 
+def test_a_pin_is_not_left_out_where_no_server_shows_a_key(host: Host) -> None:
+    servers = ("--uri", "wss://127.0.0.1:9/", "--uri", "ws://127.0.0.1:9/")
+    for command in (("client", "--foreground", *servers), ("check", "ws://127.0.0.1:9/")):
+        process = host.etherws(*command, "--pinnedpubkey", ANOTHER_PIN)
+        assert process.ends() == 1
+        assert "--pinnedpubkey needs TLS: a server at ws:// shows no key; use wss://" in process.output
+        assert process.output.count("\n") == 1
+
+
 # The server, and clients of every kind.
 
 
