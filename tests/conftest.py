@@ -48,8 +48,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported and collected stays. Python's search for unused memory would look at all of it again and again,
-    for a seventh of the tests' time."""
+    """What is imported and collected stays. Python's search for unused memory would look at all of it again and again:
+    a seventh of the processor time of tests/tunnel."""
     gc.freeze()
 
 
