@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import itertools
 import logging
 import os
@@ -45,12 +44,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if isinstance(item, pytest.Function) and NAMESPACES & set(item.fixturenames):
             item.add_marker("namespaces")
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
-
-
-def pytest_collection_finish() -> None:
-    """What is imported and collected stays. Python's search for unused memory would look at all of it again and again:
-    a seventh of the processor time of tests/tunnel."""
-    gc.freeze()
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
