@@ -93,8 +93,7 @@ def learn(redactor: Redactor, found: Iterable[Process]) -> None:
                 _learn_option(redactor, name, value)
         for name, value in process.environment.items():
             if name.lower() == "no_proxy":
-                for host in value.split(","):
-                    redactor.host(host.strip().lstrip("."))
+                _learn_hosts(redactor, value)
             elif name.lower() in _PROXIES:
                 _learn_proxy(redactor, value)
         for words in (process.arguments, *process.configuration(process.options).values()):
@@ -190,8 +189,7 @@ def _learn_option(redactor: Redactor, name: str, value: str) -> None:
     elif name == "proxy":
         _learn_proxy(redactor, value)
     elif name == "noproxy":
-        for host in value.split(","):
-            redactor.host(host.strip().lstrip("."))
+        _learn_hosts(redactor, value)
 
 
 def _learn_header(redactor: Redactor, line: str) -> None:
@@ -214,6 +212,12 @@ def _learn_file(redactor: Redactor, path: str) -> None:
             redactor.secret(entry.value)
         return
     redactor.secret(_text(Path(path), _SECRET_SIZE).partition("\n")[0].strip())
+
+
+def _learn_hosts(redactor: Redactor, hosts: str) -> None:
+    """The hosts that are reached without a proxy, with commas between them."""
+    for host in hosts.split(","):
+        redactor.host(host.strip().lstrip("."))
 
 
 def _learn_proxy(redactor: Redactor, url: str) -> None:

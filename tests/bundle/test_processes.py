@@ -39,20 +39,7 @@ def test_this_machine() -> None:
     assert all(process.pid for process in processes())
 
 
-SECRETS = (
-    "hunter2",
-    "geheim1",
-    "geheim2",
-    "geheim3",
-    "geheim4",
-    "geheim5",
-    "geheim6",
-    "geheim7",
-    "geheim8",
-    "geheim9",
-    "geheima",
-    "geheimb",
-)
+SECRETS = ("hunter2", *(f"geheim{each}" for each in "123456789ab"))
 
 
 @pytest.fixture
