@@ -274,19 +274,23 @@ def test_the_port_that_has_been_kept_longest_makes_room(server: Server, monkeypa
     assert [port.state for port in kept] == [State.PARKED, State.GONE, State.PARKED]
 
 
-def test_a_port_that_is_kept_goes_for_a_client_that_finds_the_bridge_full(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def fill_bridge(server: Server, monkeypatch: pytest.MonkeyPatch, ports: int) -> None:
+    """The server's bridge is full with so many ports."""
     send_all = links.send_all
 
     def full(requests: Sequence[bytes]) -> list[OSError | None]:
-        """A bridge of three ports."""
         # The new one is there, but in no bridge yet.
-        refused = len(server.names()) > 3
+        refused = len(server.names()) > ports
         return [OSError(errno.EXFULL, "full") for _ in requests] if refused else send_all(requests)
 
-    first, kept, stays = (server.join(ClientKey(name, name * 22)) for name in "abc")
     monkeypatch.setattr(links, "send_all", full)
+
+
+def test_a_port_that_is_kept_goes_for_a_client_that_finds_the_bridge_full(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, kept, stays = (server.join(ClientKey(name, name * 22)) for name in "abc")
+    fill_bridge(server, monkeypatch, 3)
     with pytest.raises(DeviceError, match="a Linux bridge has 1,023 ports at most"):
         server.join(ALICE)
     server.ports.park(kept)
@@ -297,15 +301,8 @@ def test_a_port_that_is_kept_goes_for_a_client_that_finds_the_bridge_full(
 def test_who_finds_the_bridge_full_gets_the_first_port_if_that_is_kept(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send_all = links.send_all
-
-    def full(requests: Sequence[bytes]) -> list[OSError | None]:
-        """A bridge of two ports."""
-        refused = len(server.names()) > 2
-        return [OSError(errno.EXFULL, "full") for _ in requests] if refused else send_all(requests)
-
     first, kept = (server.join(ClientKey(name, name * 22)) for name in "ab")
-    monkeypatch.setattr(links, "send_all", full)
+    fill_bridge(server, monkeypatch, 2)
     server.ports.park(first)
     server.ports.park(kept)
     # All come from one address: the one that has been kept longest goes.
